@@ -1,0 +1,20 @@
+"""samnet adapts the Segment Anything Model to a labelled medical data set by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samnet.inference.predictor import Predictor as Predictor
+
+__version__ = "0.1.0"
+__all__ = ["Predictor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late: importing torch takes seconds, and `--help` must not wait for it.
+    if name == "Predictor":
+        from samnet.inference.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module 'samnet' has no attribute {name!r}")

@@ -1,0 +1,113 @@
+"""The check of a raw data set before anything is computed from it: all faults in one report."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from samnet.core.errors import DatasetFaults, UserError
+from samnet.core.jobs import run_jobs
+from samnet.dataset.cases import Case, RawDataset
+from samnet.dataset.description import DatasetDescription
+from samnet.dataset.images import GRID_TOLERANCE_VOXELS, read_image, read_labels
+
+
+def verify_dataset(dataset: RawDataset, processes: int) -> None:
+    """Check every case.
+
+    Raises:
+        DatasetFaults: at least one fault was found; the report names all, each with file, value and remedy.
+    """
+    faults = _folder_faults(dataset)
+    arguments = {case.identifier: (case, dataset.description) for case in dataset.cases}
+    outcome = run_jobs(find_case_faults, arguments, processes, "verifying")
+    for identifier in sorted(arguments):
+        faults += outcome.results.get(identifier, [])
+        if identifier in outcome.failures:
+            faults.append(f"{identifier}: {outcome.failures[identifier]}")
+    if faults:
+        raise DatasetFaults(dataset.name, faults)
+
+
+def _folder_faults(dataset: RawDataset) -> list[str]:
+    faults = []
+    declared = dataset.description.num_training
+    if declared is not None and declared != len(dataset.cases):
+        faults.append(
+            f"{dataset.folder / 'dataset.json'}: numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases; "
+            "correct the number, or remove the key"
+        )
+    known = {case.identifier for case in dataset.cases}
+    ending = dataset.description.file_ending
+    labels = dataset.folder / "labelsTr"
+    if labels.is_dir():
+        orphans = [
+            file
+            for file in sorted(labels.iterdir())
+            if file.name.endswith(ending)
+            and not file.name.startswith(".")
+            and file.name[: -len(ending)] not in known
+        ]
+        faults += [f"{file}: a label map without an image in imagesTr; add the image or remove it" for file in orphans]
+    folded = Counter(identifier.casefold() for identifier in known)
+    faults += [
+        f"{dataset.folder / 'imagesTr'}: case names that differ in upper and lower case only: {name}; rename one"
+        for name, count in folded.items()
+        if count > 1
+    ]
+    return faults
+
+
+def find_case_faults(case: Case, description: DatasetDescription) -> list[str]:
+    """The faults of one case, as sentences; empty when there are none."""
+    image, faults = None, []
+    try:
+        image = read_image(case.image_files)
+    except UserError as error:
+        faults.append(str(error))
+    else:
+        faults += _image_faults(case, image.array, description)
+    if case.label_file is None or not case.label_file.is_file():
+        return [*faults, f"{case.label_file}: missing; every case of imagesTr needs a label map in labelsTr"]
+    try:
+        labels = read_labels(case.label_file)
+    except UserError as error:
+        return [*faults, str(error)]
+    faults += _label_value_faults(case, labels.array, description)
+    if image is not None and labels.grid.shape != image.grid.shape:
+        faults.append(
+            f"{case.label_file}: shape {labels.grid.shape} (z, y, x) differs from {image.grid.shape} of its image"
+        )
+    elif image is not None and not labels.grid.is_close_to(image.grid, GRID_TOLERANCE_VOXELS):
+        faults.append(
+            f"{case.label_file}: lies {labels.grid.distance_in_voxels(image.grid):.1f} voxels beside its image "
+            f"(label affine {labels.grid.affine.round(3).tolist()}, image affine {image.grid.affine.round(3).tolist()}); "
+            "if the voxels do correspond, copy the image's header to the label map"
+        )
+    return faults
+
+
+def _image_faults(case: Case, array: np.ndarray, description: DatasetDescription) -> list[str]:
+    faults = []
+    expected = len(description.channel_names)
+    if array.shape[0] != expected:
+        faults.append(
+            f"{case.image_files[0]}: the case has {array.shape[0]} channel(s) in {len(case.image_files)} file(s), "
+            f"dataset.json names {expected}: {list(description.channel_names)}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        faults.append(f"{case.image_files[0]}: {count} voxels are NaN or infinite; replace them, for example by 0")
+    return faults
+
+
+def _label_value_faults(case: Case, labels: np.ndarray, description: DatasetDescription) -> list[str]:
+    allowed = set(description.labels.values()) | {description.ignore_label}
+    values, counts = np.unique(labels, return_counts=True)
+    undeclared = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value not in allowed}
+    if not undeclared:
+        return []
+    shown = ", ".join(f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:8])
+    remedy = "map 255 to 1" if list(undeclared) == [255] else "correct the voxels, or declare the labels"
+    return [f"{case.label_file}: values that dataset.json does not declare: {shown}; {remedy}"]
