@@ -110,3 +110,11 @@ def bounding_box(mask: np.ndarray) -> Box:
         spans.append((int(indices[0]), int(indices[-1]) + 1))
     start, stop = zip(*spans, strict=True)
     return Box(start, stop)
+
+
+def nonzero_box(array: np.ndarray, labels: np.ndarray | None = None) -> Box:
+    """The box of a canonical image `(C, Z, Y, X)` outside of which every channel is 0 and nothing is labelled."""
+    occupied = (array != 0).any(axis=0)
+    if labels is not None:
+        occupied |= labels != 0
+    return bounding_box(occupied)

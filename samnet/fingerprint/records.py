@@ -1,0 +1,128 @@
+"""What a fingerprint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samnet.core.errors import UserError
+from samnet.core.files import read_json, write_json
+from samnet.core.records import from_json, to_json
+
+SCHEMA_VERSION = 1
+PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Intensities of one channel.
+
+    minimum, maximum: over all voxels. whole_numbers: every value is one.
+    nonzero: percentiles (`PERCENTILES`) of the voxels that are not 0.
+    foreground: percentiles of the labelled voxels, or None where nothing is labelled.
+    """
+
+    minimum: float
+    maximum: float
+    whole_numbers: bool
+    nonzero: tuple[float, ...]
+    foreground: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class ClassShape:
+    """How one class looks in the slices across one canonical axis.
+
+    slices: how many slices hold it.
+    diameters: of up to 32 evenly chosen ones, the diameter in mm of a disc with the area of the slice's typical
+        component (area-weighted median over components).
+    thicknesses: of the same, the largest inscribed width in mm.
+    """
+
+    slices: int
+    diameters: tuple[float, ...]
+    thicknesses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """One class in one case: its voxels, its components in 3D, and its shape across the axes (Z, Y, X)."""
+
+    voxels: int
+    components: int
+    across: tuple[ClassShape, ...]
+
+
+@dataclass(frozen=True)
+class CaseFingerprint:
+    """One case: canonical shape and spacing `(Z, Y, X)`, channels in order, classes by name.
+
+    cropped_shape: without the empty margins that preprocessing cuts off.
+    labelled_slices: slices with any foreground, across each axis.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    cropped_shape: tuple[int, int, int]
+    channels: tuple[ChannelStatistics, ...]
+    classes: dict[str, ClassStatistics]
+    labelled_slices: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Everything the planner knows of a data set.
+
+    data_key: changes with the names, sizes and dates of the raw files.
+    foreground: per channel the percentiles (`PERCENTILES`) of all labelled voxels, each case weighing the same.
+    """
+
+    schema_version: int
+    dataset_name: str
+    data_key: str
+    channel_names: tuple[str, ...]
+    labels: dict[str, int]
+    ignore_label: int | None
+    file_ending: str
+    patient_key: str | None
+    foreground: tuple[tuple[float, ...], ...]
+    cases: dict[str, CaseFingerprint]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(name for name, value in self.labels.items() if value != 0)
+
+    @property
+    def median_spacing(self) -> tuple[float, float, float]:
+        """Median over cases, in mm along the canonical `(Z, Y, X)`."""
+        z, y, x = np.median([case.spacing for case in self.cases.values()], axis=0)
+        return float(z), float(y), float(x)
+
+    def labelled_slices(self, axis: int) -> int:
+        """Slices across `axis` with any foreground, over all cases."""
+        return sum(case.labelled_slices[axis] for case in self.cases.values())
+
+    def diameters(self, name: str, axis: int) -> np.ndarray:
+        """In-plane diameters in mm of a class in slices across `axis`, over all cases; may be empty."""
+        return np.concatenate([[], *(case.classes[name].across[axis].diameters for case in self.cases.values())])
+
+    def thicknesses(self, name: str, axis: int) -> np.ndarray:
+        """In-plane inscribed widths in mm of a class in slices across `axis`, over all cases; may be empty."""
+        return np.concatenate([[], *(case.classes[name].across[axis].thicknesses for case in self.cases.values())])
+
+    def save(self, path: Path) -> None:
+        write_json(path, to_json(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Fingerprint:
+        """Read a fingerprint.
+
+        Raises:
+            UserError: the file is missing, of another schema version, or damaged.
+        """
+        content = read_json(path)
+        if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(f"{path}: written by another version of samnet; run samnet_extract_fingerprint again")
+        return from_json(cls, content, str(path))

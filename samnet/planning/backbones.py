@@ -1,0 +1,41 @@
+"""The image encoders samnet knows: SAM's three, and a small one of the same shape for machines without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The dimensions of an image encoder of SAM's kind (patches of 16 pixels, windows of 14 tokens, 256 outputs).
+
+    width: channels of a token; depth: blocks; heads: of each attention.
+    global_blocks: the blocks that attend to the whole image instead of a window.
+    pretrained_size: the input size its released weights were trained at; None while there are none.
+    """
+
+    name: str
+    width: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    pretrained_size: int | None
+
+    @property
+    def has_weights(self) -> bool:
+        return self.pretrained_size is not None
+
+
+# SAM's dimensions: Kirillov et al. 2023 (arXiv 2304.02643), as in the released models.
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone("small", 192, 8, 3, (1, 3, 5, 7), None),
+        Backbone("vit_b", 768, 12, 12, (2, 5, 8, 11), 1024),
+        Backbone("vit_l", 1024, 24, 16, (5, 11, 17, 23), 1024),
+        Backbone("vit_h", 1280, 32, 16, (7, 15, 23, 31), 1024),
+    )
+}
+PATCH = 16
+WINDOW = 14
+EMBEDDING_CHANNELS = 256

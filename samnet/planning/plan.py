@@ -1,0 +1,144 @@
+"""The plan file: every decision with its value, its reason and the rule that made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from samnet.core.errors import UserError
+from samnet.core.files import read_json, write_json
+from samnet.core.machine import Machine
+from samnet.core.paths import preprocessed_folder
+from samnet.core.records import from_json, to_json
+from samnet.planning.configuration import KEYS, Configuration, build_configuration, check_value
+
+SCHEMA_VERSION = 1
+BY_HAND = "by hand"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """value: what was decided. because: one sentence with the numbers behind it. rule: what decided it."""
+
+    value: Any
+    because: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class PlannedConfiguration:
+    """The decisions of one configuration; what it lacks comes from `inherit`, then from the data set's decisions."""
+
+    decisions: dict[str, Decision]
+    inherit: str | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The content of `samnetPlans.json`.
+
+    decisions: what holds for the data set as a whole. machine: the one it was planned for.
+    """
+
+    schema_version: int
+    samnet_version: str
+    dataset_name: str
+    data_key: str
+    channel_names: tuple[str, ...]
+    labels: dict[str, int]
+    ignore_label: int | None
+    file_ending: str
+    patient_key: str | None
+    machine: Machine
+    decisions: dict[str, Decision]
+    configurations: dict[str, PlannedConfiguration] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(name for name, value in self.labels.items() if value != 0)
+
+    @property
+    def num_classes(self) -> int:
+        """Foreground classes, without the background."""
+        return len(self.labels) - 1
+
+    def configuration_decisions(self, name: str) -> dict[str, Decision]:
+        """All decisions that apply to a configuration, inherited ones included.
+
+        Raises:
+            UserError: there is no such configuration, or the chain of `inherit` leads nowhere or in a circle.
+        """
+        chain: list[str] = []
+        current: str | None = name
+        while current is not None:
+            if current not in self.configurations:
+                known = ", ".join(sorted(self.configurations)) or "none"
+                raise UserError(f"the plan of {self.dataset_name} has no configuration {current!r}; it has {known}")
+            if current in chain:
+                raise UserError(f"configurations inherit in a circle: {' -> '.join([*chain, current])}")
+            chain.append(current)
+            current = self.configurations[current].inherit
+        merged = dict(self.decisions)
+        for link in reversed(chain):
+            merged |= self.configurations[link].decisions
+        return {key: merged[key] for key in KEYS if key in merged}
+
+    def configuration(self, name: str) -> Configuration:
+        """The checked values of a configuration.
+
+        Raises:
+            UserError: it does not exist, or a value is not usable; the message names the key.
+        """
+        values = {key: decision.value for key, decision in self.configuration_decisions(name).items()}
+        return build_configuration(values, len(self.channel_names), f"plan, configuration {name}")
+
+    def with_values(self, name: str, values: dict[str, Any], because: str) -> Plan:
+        """This plan with some values of a configuration set by hand."""
+        checked = {key: check_value(key, value, f"configuration {name}") for key, value in values.items()}
+        known = self.configurations[name]
+        decisions = known.decisions | {key: Decision(value, because, BY_HAND) for key, value in checked.items()}
+        return replace(self, configurations=self.configurations | {name: replace(known, decisions=decisions)})
+
+    def only(self, name: str) -> Plan:
+        """The plan of one configuration alone, with nothing inherited: what a trained model carries with it."""
+        planned = PlannedConfiguration(self.configuration_decisions(name), None, self.configurations[name].description)
+        return replace(self, decisions={}, configurations={name: planned})
+
+    def save(self, path: Path) -> None:
+        write_json(path, to_json(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a plan, edited by hand or not. A decision may be written as its bare value.
+
+        Raises:
+            UserError: the file is missing or of another version, or something in it is not usable; it names the key.
+        """
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(f"{path}: no plan of schema version {SCHEMA_VERSION}; run samnet_plan again")
+        _expand_bare_values(content, path)
+        plan = from_json(cls, content, str(path))
+        for name in plan.configurations:
+            plan.configuration(name)
+        return plan
+
+
+def plan_path(dataset_name: str) -> Path:
+    return preprocessed_folder() / dataset_name / "samnetPlans.json"
+
+
+def _expand_bare_values(content: dict[str, Any], path: Path) -> None:
+    groups = [content]
+    if isinstance(content.get("configurations"), dict):
+        groups += [entry for entry in content["configurations"].values() if isinstance(entry, dict)]
+    for group in groups:
+        decisions = group.setdefault("decisions", {})
+        if not isinstance(decisions, dict):
+            raise UserError(f"{path}: decisions: expected an object")
+        for key, entry in decisions.items():
+            if not (isinstance(entry, dict) and set(entry) == {"value", "because", "rule"}):
+                bare = entry["value"] if isinstance(entry, dict) and "value" in entry else entry
+                decisions[key] = {"value": bare, "because": "written into the plan", "rule": BY_HAND}

@@ -1,0 +1,45 @@
+"""How intensities become numbers from 0 to 1."""
+
+from __future__ import annotations
+
+from samnet.fingerprint.records import PERCENTILES
+from samnet.planning.configuration import IntensityWindow
+from samnet.planning.rules.facts import Facts
+
+LOW, HIGH = PERCENTILES[0], PERCENTILES[-1]
+_CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
+
+
+def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
+    """CT: the data set's own foreground percentiles in HU; colours: their full range; all else: percentiles per image."""
+    windows, reasons = [], []
+    for index, name in enumerate(facts.fingerprint.channel_names):
+        window, reason = _channel_window(facts, index, name)
+        windows.append(window)
+        reasons.append(f"{name}: {reason}")
+    return tuple(windows), "; ".join(dict.fromkeys(reasons))
+
+
+def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindow, str]:
+    channels = [case.channels[index] for case in facts.fingerprint.cases.values()]
+    maximum = max(channel.maximum for channel in channels)
+    minimum = min(channel.minimum for channel in channels)
+    is_colour = facts.is_picture and len(facts.fingerprint.channel_names) == 3
+    if is_colour:
+        upper = 255.0 if maximum <= 255 else 65535.0
+        return IntensityWindow("fixed", 0.0, upper), f"colour, 0 to {upper:.0f}"
+    named_ct = name.strip().lower() in _CT_NAMES
+    looks_like_ct = minimum <= -500 and maximum >= 200 and minimum >= -5000
+    low, high = facts.fingerprint.foreground[index][0], facts.fingerprint.foreground[index][-1]
+    if (named_ct or looks_like_ct) and high > low:
+        why = "named CT" if named_ct else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
+        window = IntensityWindow("fixed", round(low, 2), round(high, 2))
+        return window, f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:.0f} and {high:.0f} HU"
+    return (
+        IntensityWindow("percentiles", LOW, HIGH),
+        f"no fixed scale; {LOW} and {HIGH} percentiles of each image's non-zero voxels",
+    )
+
+
+def pixel_statistics(facts: Facts) -> tuple[str, str]:
+    return "sam", "the mean and standard deviation SAM's encoder was trained with"

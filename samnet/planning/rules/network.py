@@ -1,0 +1,111 @@
+"""Encoder, adaptation, head, and the size of the network's input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samnet.planning.backbones import BACKBONES, PATCH
+from samnet.planning.rules.facts import Facts
+
+TOKENS_PER_STRUCTURE = 2
+FULL_WINDOW_SIZES = (224, 448, 672, 896)
+HEAD_STRIDE = 4
+MIN_OUTPUT_PIXELS = 3.0
+
+
+def backbone(facts: Facts) -> tuple[str, str]:
+    """The largest encoder that LoRA can train in the memory there is.
+
+    Memory for ViT-B at 1024 is from finetune-SAM (arXiv 2404.09957): 19.6 GiB with LoRA in every block; a 448 input
+    has a fifth of the tokens.
+    """
+    machine = facts.machine
+    if machine.device == "cpu":
+        return "small", f"{machine}: SAM's encoders take seconds a slice on a CPU"
+    if machine.memory < 5:
+        return "small", f"{machine}: ViT-B needs about 5 GiB"
+    if machine.memory < 40:
+        return "vit_b", f"{machine}: enough for ViT-B; the size of the backbone matters little (arXiv 2404.09957)"
+    return "vit_l", f"{machine}: enough for ViT-L"
+
+
+def initial_weights(facts: Facts) -> tuple[str, str]:
+    name = facts.values["backbone"]
+    if BACKBONES[name].has_weights:
+        return "pretrained", f"{name} has released weights"
+    return "random", f"{name} has no pre-trained weights yet"
+
+
+def encoder_tuning(facts: Facts) -> tuple[str, str]:
+    """LoRA on a pre-trained encoder; everything where there is nothing pre-trained to adapt."""
+    if facts.values["initial_weights"] == "random":
+        return "full", f"the {facts.values['backbone']} encoder starts from random weights: LoRA could not teach it to see"
+    return "lora", "tuning encoder and decoder beats the decoder alone (arXiv 2404.09957), with a small adapter"
+
+
+def lora_rank(facts: Facts) -> tuple[int, str]:
+    return 4, f"results are nearly flat between ranks 1 and 64 (arXiv 2502.00418); {facts.labelled_slices} labelled slices"
+
+
+def lora_targets(facts: Facts) -> tuple[tuple[str, ...], str]:
+    return ("q", "v"), "SAMed's choice (arXiv 2304.13785)"
+
+
+def lora_blocks(facts: Facts) -> tuple[str, str]:
+    """From all blocks down to the last quarter, by memory (finetune-SAM, arXiv 2404.09957)."""
+    if facts.machine.device == "cpu" or facts.machine.memory >= 12:
+        return "all", f"{facts.machine}: room for the gradients of every block"
+    if facts.machine.memory >= 8:
+        return "last_half", f"{facts.machine}: the last half is nearly as good and takes a quarter less memory"
+    return "last_quarter", f"{facts.machine}: the last quarter takes half the memory"
+
+
+def input_size(facts: Facts) -> tuple[int, str]:
+    """The smallest size of whole windows at which the smallest class covers two tokens and a whole slice fits."""
+    allowed = _allowed_sizes(facts)
+    extent, _ = _slice_extent(facts)
+    name, diameter = facts.smallest_diameter()
+    wanted = TOKENS_PER_STRUCTURE * PATCH / max(diameter, 1e-6)
+    size = next((size for size in allowed if size / extent >= wanted), allowed[-1])
+    reached = diameter * size / extent
+    reason = (
+        f"slices are {extent:.0f} pixels wide, the smallest class {name!r} {diameter:.1f} in its 10th percentile: "
+        f"at {size} it covers {reached:.0f} ({TOKENS_PER_STRUCTURE * PATCH} wanted)"
+    )
+    return size, reason if size != allowed[-1] else f"{reason}; {size} is the largest for {facts.machine}"
+
+
+def _allowed_sizes(facts: Facts) -> tuple[int, ...]:
+    if facts.machine.device == "cpu":
+        return FULL_WINDOW_SIZES[:2]
+    return FULL_WINDOW_SIZES[:3] if facts.machine.memory < 16 else FULL_WINDOW_SIZES
+
+
+def _slice_extent(facts: Facts) -> tuple[float, str]:
+    """The slice that has to fit: nearly all of them where sizes are alike, else the median (larger ones are tiled)."""
+    extents = facts.slice_extents()
+    nearly_all, median = float(np.percentile(extents, 99)), float(np.median(extents))
+    if nearly_all <= 1.3 * median:
+        return nearly_all, "99 % of the slices"
+    return median, "a median slice (larger ones are tiled)"
+
+
+def zoom(facts: Facts) -> tuple[float, str]:
+    """As large as the slice that has to fit allows: enlarging costs nothing inside a given input size."""
+    extent, which = _slice_extent(facts)
+    size = facts.values["input_size"]
+    value = round(size / extent, 3)
+    return value, f"{which} ({extent:.0f} pixels) fill the input of {size}"
+
+
+def head(facts: Facts) -> tuple[str, str]:
+    """SAM's mask decoder for LoRA, a convolutional head otherwise; full resolution where structures are thin."""
+    name, thickness = facts.thinnest()
+    pixels = thickness * facts.values["zoom"] / HEAD_STRIDE
+    if pixels < MIN_OUTPUT_PIXELS:
+        return "upsampling", f"{name!r} is {pixels:.1f} pixels thin at a quarter of the input's resolution"
+    if facts.values["encoder_tuning"] == "full" and facts.values["initial_weights"] == "random":
+        return "upsampling", "nothing of the decoder is pre-trained either, and this head learns fastest from scratch"
+    if facts.values["encoder_tuning"] == "frozen":
+        return "cnn", f"a frozen encoder needs a head that learns much; {name!r} is {pixels:.1f} output pixels thin"
+    return "mask_decoder", f"SAM's own, pre-trained; the thinnest class {name!r} is {pixels:.1f} output pixels thin"

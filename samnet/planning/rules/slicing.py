@@ -1,0 +1,93 @@
+"""Which slices the network sees, and how their pixels are laid out."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from samnet.planning.rules.facts import AXIS_NAMES, Facts
+
+ANISOTROPIC = 1.5
+NEIGHBOURS_WITHIN = 3.0
+
+
+def slicing_axis(facts: Facts) -> tuple[int, str]:
+    """Across the coarsest spacing when it is coarser than `ANISOTROPIC` times the finest, else across the shortest axis.
+
+    Slices of full resolution are what SAM's encoder can use; the shortest axis leaves the largest slices.
+    """
+    if facts.is_picture:
+        return 0, "the data are 2D pictures"
+    spacing = np.array(facts.fingerprint.median_spacing)
+    shown = " x ".join(f"{value:.2f}" for value in spacing)
+    ratio = spacing.max() / spacing.min()
+    if ratio > ANISOTROPIC:
+        axis = int(spacing.argmax())
+        return axis, f"median spacing {shown} mm (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} times coarser than the finest"
+    lengths = np.median([np.array(case.cropped_shape) * case.spacing for case in facts.fingerprint.cases.values()], axis=0)
+    axis = int(lengths.argmin())
+    return axis, (
+        f"median spacing {shown} mm (Z, Y, X) is nearly isotropic; {AXIS_NAMES[axis]} is the shortest axis "
+        f"({lengths[axis]:.0f} mm), slices across it are the largest"
+    )
+
+
+def views(facts: Facts) -> tuple[tuple[int, ...], str]:
+    """The axes whose slices one network sees and whose probabilities are averaged on the volume."""
+    axis = facts.values["slicing_axis"]
+    if facts.is_picture or all(case.shape[axis] == 1 for case in facts.fingerprint.cases.values()):
+        return (axis,), "single slices have one view"
+    spacing = np.array(facts.fingerprint.median_spacing)
+    ratio = spacing.max() / spacing.min()
+    if ratio > ANISOTROPIC:
+        return (axis,), f"spacing differs {ratio:.1f} fold between the axes: slices across the others would be squeezed"
+    return (0, 1, 2), f"spacing differs only {ratio:.1f} fold between the axes: slices across all three are alike"
+
+
+def in_plane_spacing(facts: Facts) -> tuple[float, str]:
+    """The median of both in-plane axes over all cases, made isotropic."""
+    if facts.is_picture:
+        return 1.0, "pictures are taken pixel by pixel"
+    axis = facts.values["slicing_axis"]
+    spacing = [np.delete(np.array(case.spacing), axis) for case in facts.fingerprint.cases.values()]
+    value = round(float(np.median(spacing)), 4)
+    return value, f"median in-plane spacing of {len(spacing)} cases"
+
+
+def channel_layout(facts: Facts) -> tuple[str, str]:
+    """How the channels become the three that SAM's encoder takes."""
+    count = len(facts.fingerprint.channel_names)
+    if count == 2:
+        return "pair_mean", "two channels: both and their mean"
+    if count == 3:
+        return "as_is", "three channels are what the encoder takes"
+    if count > 3:
+        return "stem", f"{count} channels: a learned 1 x 1 convolution to three that starts as their mean"
+    axis = facts.values["slicing_axis"]
+    if all(case.shape[axis] == 1 for case in facts.fingerprint.cases.values()):
+        return "repeat", "one channel, single slices: repeated three times"
+    through, plane = facts.fingerprint.median_spacing[axis], facts.values["in_plane_spacing"]
+    if through < NEIGHBOURS_WITHIN * plane:
+        return "neighbours", f"slices are {through:.2f} mm apart, under {NEIGHBOURS_WITHIN:.0f} x {plane:.2f} mm in plane"
+    return "repeat", f"slices are {through:.2f} mm apart, {through / plane:.1f} times the in-plane spacing: too far to help"
+
+
+def mirror_axes(facts: Facts) -> tuple[tuple[int, ...], str]:
+    """All axes, except left-right when the labels come in left/right pairs."""
+    pair = find_left_right_pair(facts.fingerprint.class_names)
+    if pair:
+        return (0, 1), f"{pair[0]!r} and {pair[1]!r} are told apart by their side: X is never mirrored"
+    return (0, 1, 2), "no labels come in left/right pairs"
+
+
+def find_left_right_pair(names: tuple[str, ...]) -> tuple[str, str] | None:
+    """Two class names that differ only in left/right (or l/r as a word of its own)."""
+    lowered = {name.lower(): name for name in names}
+    for low, name in lowered.items():
+        for left, right in (("left", "right"), (r"l", r"r"), ("lt", "rt"), ("lh", "rh")):
+            pattern = left if len(left) > 2 else rf"(?<![a-z0-9]){left}(?![a-z0-9])"
+            other = re.sub(pattern, right, low)
+            if other != low and other in lowered:
+                return name, lowered[other]
+    return None

@@ -1,0 +1,111 @@
+"""Batch, precision, length and pace of the training, loss, sampling and prediction."""
+
+from __future__ import annotations
+
+from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
+from samnet.planning.backbones import WINDOW, PATCH
+from samnet.planning.rules.facts import Facts
+
+STEPS_RANGE = (1500, 12000)
+PASSES = 60
+
+
+def patient_key(facts: Facts) -> tuple[str | None, str]:
+    """The user's expression, else one found in the case names."""
+    names = list(facts.fingerprint.cases)
+    if facts.fingerprint.patient_key:
+        return facts.fingerprint.patient_key, "patient_key of dataset.json"
+    key = find_patient_key(names)
+    if key is None:
+        return None, f"the {len(names)} case names show no groups: every case is taken for one patient"
+    patients = len({patient_of(name, key) for name in names})
+    return key, f"the {len(names)} case names begin with {patients} different patients, such as {patient_of(names[0], key)!r}"
+
+
+def folds(facts: Facts) -> tuple[int, str]:
+    patients = len({patient_of(name, facts.values["patient_key"]) for name in facts.fingerprint.cases})
+    if patients == 1:
+        return 1, "a single patient: nothing can be held out, the fold validates on its own training cases"
+    return min(MAX_FOLDS, patients), f"min({MAX_FOLDS}, {patients} patients)"
+
+
+def batch_size(facts: Facts) -> tuple[int, str]:
+    """Eight small inputs; fewer of larger ones, in proportion to their tokens."""
+    size = facts.values["input_size"]
+    windows = (size / (WINDOW * PATCH)) ** 2
+    base = 8 if facts.machine.device == "cpu" or facts.machine.memory < 16 else 16
+    value = max(2, round(base / windows))
+    return value, f"{base} inputs of {WINDOW * PATCH} pixels, or as many tokens, on {facts.machine}"
+
+
+def precision(facts: Facts) -> tuple[str, str]:
+    if facts.machine.device == "cuda":
+        return "bfloat16", "GPUs compute it many times faster"
+    return "float32", f"half precision is slower than single on {facts.machine.device}"
+
+
+def gradient_checkpointing(facts: Facts) -> tuple[bool, str]:
+    needs = {"vit_h": 24, "vit_l": 16}.get(facts.values["backbone"], 0)
+    value = facts.machine.device == "cuda" and facts.machine.memory < needs
+    return value, f"{facts.values['backbone']} on {facts.machine}"
+
+
+def steps(facts: Facts) -> tuple[int, str]:
+    """`PASSES` times through the labelled slices, within limits."""
+    slices, batch = facts.labelled_slices, facts.values["batch_size"]
+    value = min(max(PASSES * slices // batch, STEPS_RANGE[0]), STEPS_RANGE[1])
+    return value, f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {STEPS_RANGE[0]} to {STEPS_RANGE[1]}"
+
+
+def steps_per_epoch(facts: Facts) -> tuple[int, str]:
+    value = max(50, min(250, facts.values["steps"] // 30))
+    return value, f"about 30 validations in {facts.values['steps']} steps"
+
+
+def patience(facts: Facts) -> tuple[int, str]:
+    return 15, "half of the planned validations without a better one"
+
+
+def learning_rate(facts: Facts) -> tuple[float, str]:
+    if facts.values["encoder_tuning"] == "full":
+        if facts.values["initial_weights"] == "random":
+            return 1e-3, "everything starts from random weights"
+        return 1e-4, "pre-trained weights are changed everywhere: small steps keep what they know"
+    return 1e-3, "only adapters and head are trained"
+
+
+def warmup_steps(facts: Facts) -> tuple[int, str]:
+    value = min(250, facts.values["steps"] // 10)
+    return value, "250 as SAMed (arXiv 2304.13785), at most a tenth of the training"
+
+
+def weight_decay(facts: Facts) -> tuple[float, str]:
+    return 0.1, "as SAMed (arXiv 2304.13785)"
+
+
+def decay_power(facts: Facts) -> tuple[float, str]:
+    return 0.9, "polynomial decay as SAMed and nnU-Net, here down to 0 at the end"
+
+
+def cross_entropy_weight(facts: Facts) -> tuple[float, str]:
+    return 0.2, "as SAMed (arXiv 2304.13785)"
+
+
+def dice_weight(facts: Facts) -> tuple[float, str]:
+    return 0.8, "as SAMed (arXiv 2304.13785)"
+
+
+def foreground_share(facts: Facts) -> tuple[float, str]:
+    return 0.67, "two of three slices show a chosen class, so that rare classes are seen"
+
+
+def augmentation(facts: Facts) -> tuple[str, str]:
+    return "planned", "rotation, scaling, shift, mirroring, and intensity changes"
+
+
+def tile_overlap(facts: Facts) -> tuple[float, str]:
+    return 0.5, "as nnU-Net; only slices larger than the input are tiled"
+
+
+def mirror_at_prediction(facts: Facts) -> tuple[bool, str]:
+    return True, "averaging over mirrored inputs costs time and seldom fails to help"
