@@ -1,0 +1,40 @@
+"""From raw intensities to numbers from 0 to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samnet.planning.configuration import IntensityWindow
+
+QUANTILE_POINTS = np.linspace(0.0, 100.0, 201)
+_MAX_VOXELS = 2_000_000
+
+
+def channel_quantiles(channel: np.ndarray) -> np.ndarray:
+    """The percentiles `QUANTILE_POINTS` of a channel's non-zero voxels; zeros where there are none."""
+    values = channel[channel != 0]
+    if values.size == 0:
+        return np.zeros(len(QUANTILE_POINTS))
+    values = values[:: max(1, values.size // _MAX_VOXELS)]
+    return np.percentile(values.astype(np.float64), QUANTILE_POINTS)
+
+
+def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> np.ndarray:
+    """Lower and upper intensity of each channel, `(C, 2)`, for a case with `quantiles` `(C, 201)`."""
+    bounds = []
+    for window, table in zip(windows, quantiles, strict=True):
+        if window.scheme == "fixed":
+            bounds.append((window.lower, window.upper))
+        else:
+            low, high = np.interp((window.lower, window.upper), QUANTILE_POINTS, table)
+            bounds.append((low, high if high > low else low + 1.0))
+    return np.array(bounds, dtype=np.float64)
+
+
+def apply_window(array: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Clip and scale `(..., C, H, W)` by `bounds` `(C, 2)` to float32 from 0 to 1."""
+    lower = bounds[:, 0, None, None].astype(np.float32)
+    width = (bounds[:, 1] - bounds[:, 0])[:, None, None].astype(np.float32)
+    return np.clip((array.astype(np.float32) - lower) / width, 0.0, 1.0)

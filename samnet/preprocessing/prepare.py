@@ -1,0 +1,81 @@
+"""Preparing a whole data set: resumable case by case, in several processes or none."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from samnet.core.files import remove_partial_files
+from samnet.core.jobs import run_jobs, select_part
+from samnet.core.paths import preprocessed_folder
+from samnet.dataset.cases import Case, RawDataset
+from samnet.dataset.images import read_image, read_labels
+from samnet.preprocessing.case import prepare_labels, prepare_volume
+from samnet.preprocessing.storage import is_stored, store_case
+
+log = logging.getLogger(__name__)
+
+
+def prepared_folder(dataset_name: str, views: tuple[int, ...]) -> Path:
+    """Prepared cases depend on the views alone, so that configurations share them."""
+    return preprocessed_folder() / dataset_name / ("slices_" + "".join("zyx"[axis] for axis in sorted(views)))
+
+
+def prepare_dataset(
+    dataset: RawDataset, views: tuple[int, ...], processes: int, num_parts: int = 1, part_id: int = 0
+) -> Path:
+    """Prepare the training cases of one part of a data set and return their folder; finished cases are kept.
+
+    Raises:
+        SamnetError: cases could not be prepared; all are named, the others are done.
+    """
+    started = time.monotonic()
+    folder = prepared_folder(dataset.name, views)
+    folder.mkdir(parents=True, exist_ok=True)
+    if num_parts == 1:
+        remove_partial_files(folder)
+    cases = select_part(dataset.cases, num_parts, part_id)
+    open_cases = {case.identifier: (case, folder, views) for case in cases if not _is_done(case, folder)}
+    outcome = run_jobs(_prepare_case, open_cases, processes, "preprocessing")
+    outcome.raise_if_failed("preprocessing")
+    log.info(
+        "prepared %d cases (%d were ready) in %.0f s: %s",
+        len(open_cases),
+        len(cases) - len(open_cases),
+        time.monotonic() - started,
+        folder,
+    )
+    return folder
+
+
+def source_key(case: Case) -> str:
+    """A hash of the name, size and date of a case's raw files."""
+    digest = hashlib.sha256()
+    for file in (*case.image_files, case.label_file):
+        if file is not None:
+            status = file.stat()
+            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_done(case: Case, folder: Path) -> bool:
+    return is_stored(folder, case.identifier, source_key(case))
+
+
+def _prepare_case(case: Case, folder: Path, views: tuple[int, ...]) -> None:
+    image = read_image(case.image_files)
+    assert case.label_file is not None
+    labels = read_labels(case.label_file).array[0]
+    volume = prepare_volume(_compact(image.array), image.grid, labels)
+    store_case(folder, case.identifier, source_key(case), volume, prepare_labels(labels, volume), views)
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """Small whole numbers as they are, everything else as float32."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.astype(np.float32)
