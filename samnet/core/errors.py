@@ -17,6 +17,10 @@ class DatasetFaults(UserError):
     """All faults found in one data set, reported together."""
 
     def __init__(self, title: str, faults: list[str]) -> None:
+        super().__init__(title, faults)  # as they came in: an error is rebuilt from them in another process
+        self.title = title
         self.faults = faults
-        listing = "\n".join(f"  {number}. {fault}" for number, fault in enumerate(faults, 1))
-        super().__init__(f"{title}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n{listing}")
+
+    def __str__(self) -> str:
+        listing = "\n".join(f"  {number}. {fault}" for number, fault in enumerate(self.faults, 1))
+        return f"{self.title}: {len(self.faults)} fault{'s' if len(self.faults) > 1 else ''}\n{listing}"

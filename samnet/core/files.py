@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing, unreadable, or not JSON; the message has the line and column.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -17,6 +20,16 @@ from samnet.core.errors import SamnetError, UserError
 
 Item = TypeVar("Item")
 log = logging.getLogger(__name__)
+
+MAX_FRUITLESS_POOLS = 3
+_KILLED = (
+    "its worker process was killed, also when it ran alone, most likely for want of memory. "
+    "Run the same command again (finished cases are kept) where there is more memory, or with -np 0"
+)
+_NO_WORKERS = (
+    f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they cannot start, or want "
+    "for memory. Run the same command again (finished cases are kept) with -np 0, which needs no worker processes"
+)
 
 
 def default_processes() -> int:
@@ -57,45 +70,101 @@ def run_jobs(
     """Call `function(*arguments[name])` for every name; with `processes` = 0 in this process, without any pool.
 
     A job that raises does not stop the others. A worker that is killed (out of memory, usually) takes the jobs in
-    flight with it: each is then named as failed.
+    flight with it: each is tried again by itself once the others are done, so a job must bear being run twice.
     """
     outcome = Outcome()
     runner = _run_here(function, arguments) if processes == 0 else _run_in_pool(function, arguments, processes)
     with tqdm(total=len(arguments), desc=description, unit="case", disable=len(arguments) == 0) as bar:
-        for name, result, error in runner:
-            if error is None:
-                outcome.results[name] = result
+        for name, attempt in runner:
+            if attempt.failure is None:
+                outcome.results[name] = attempt.result
             else:
-                outcome.failures[name] = _describe(error)
-                log.debug("job %s failed", name, exc_info=error)
+                outcome.failures[name] = attempt.failure
+                log.debug("job %s failed\n%s", name, attempt.trace)
             bar.update()
     return outcome
 
 
-def _run_here(function: Callable, arguments: dict[str, tuple]) -> Iterator[tuple[str, Any, BaseException | None]]:
+@dataclass(frozen=True)
+class _Attempt:
+    """Failures are text: not every exception can be pickled, and one that cannot would take the whole pool with it."""
+
+    result: Any = None
+    failure: str | None = None
+    trace: str = ""
+
+
+def _attempt(function: Callable, values: tuple) -> _Attempt:
+    try:
+        return _Attempt(function(*values))
+    except Exception as error:
+        return _Attempt(failure=_describe(error), trace=traceback.format_exc())
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
+
+
+def _run_here(function: Callable, arguments: dict[str, tuple]) -> Iterator[tuple[str, _Attempt]]:
     for name, values in arguments.items():
-        try:
-            yield name, function(*values), None
-        except Exception as error:
-            yield name, None, error
+        yield name, _attempt(function, values)
 
 
 def _run_in_pool(
     function: Callable, arguments: dict[str, tuple], processes: int
-) -> Iterator[tuple[str, Any, BaseException | None]]:
+) -> Iterator[tuple[str, _Attempt]]:
+    waiting, suspects, breaks = deque(arguments), [], 0
+    while waiting:
+        num_ended, in_flight = yield from _run_until_killed(function, arguments, waiting, processes)
+        suspects += in_flight
+        breaks = 0 if num_ended else breaks + 1
+        if breaks == MAX_FRUITLESS_POOLS:
+            yield from ((name, _Attempt(failure=_NO_WORKERS)) for name in (*suspects, *waiting))
+            return
+    for name in suspects:
+        _, in_flight = yield from _run_until_killed(function, arguments, deque([name]), 1)
+        if in_flight:
+            yield name, _Attempt(failure=_KILLED)
+
+
+def _run_until_killed(
+    function: Callable, arguments: dict[str, tuple], waiting: deque[str], processes: int
+) -> Generator[tuple[str, _Attempt], None, tuple[int, list[str]]]:
+    """Do the jobs of `waiting` until none is left or a worker is killed.
+
+    Returns how many jobs ended, and the names of those that were in flight when the worker was killed.
+    """
     # spawn: workers hold nothing of the parent (no torch, no locks), the same on every operating system.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, max(1, len(arguments))), mp_context=context) as pool:
-        futures = {pool.submit(function, *values): name for name, values in arguments.items()}
-        for future in as_completed(futures):
-            error = future.exception()
-            yield futures[future], None if error else future.result(), error
+    num_ended, killed, is_broken = 0, [], False
+    in_flight: dict[Future[_Attempt], str] = {}
+    with ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool:
+        while in_flight or (waiting and not is_broken):
+            while waiting and not is_broken and len(in_flight) < processes:
+                try:
+                    future = pool.submit(_attempt, function, arguments[waiting[0]])
+                except BrokenProcessPool:
+                    is_broken = True
+                else:
+                    in_flight[future] = waiting.popleft()
+            for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                name, error = in_flight.pop(future), future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    is_broken = True
+                    killed.append(name)
+                else:
+                    num_ended += 1
+                    yield name, _Attempt(failure=_describe(error)) if error else future.result()
+    return num_ended, killed
 
 
-def _describe(error: BaseException) -> str:
-    if isinstance(error, BrokenProcessPool):
-        return (
-            "a worker process was killed before this case was done, most likely for want of memory. "
-            "Run the same command again (finished cases are kept), with fewer processes: -np 1 or -np 0"
-        )
-    return str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next job for ever, and hold its memory."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

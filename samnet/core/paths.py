@@ -34,7 +34,7 @@ def find_dataset_name(identifier: str | int) -> str:
     known = _known_dataset_names()
     if text in known:
         return text
-    if text.isdigit():
+    if text.isdecimal():
         matches = [name for name in known if dataset_number(name) == int(text)]
         if len(matches) == 1:
             return matches[0]

@@ -1,0 +1,1 @@
+"""Scores of predictions against references: metrics, summaries, and folders of cases."""

@@ -1,0 +1,61 @@
+"""The named rules by which scores are defined, above all where a structure is missing from a label map.
+
+Imports nothing heavy, so that the command line can state the rules in its help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samnet.core.errors import UserError
+
+DEFAULT_NSD_TOLERANCE_MM = 1.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One rule.
+
+    statement: what it does, for help pages.
+    metrics: the scores it defines.
+    distance_unit: of its distances, where it does not follow the image's own unit.
+    """
+
+    statement: str
+    metrics: tuple[str, ...]
+    distance_unit: str | None = None
+
+
+STANDARD = "standard"
+SYNAPSE_LEGACY = "synapse_legacy"
+
+POLICIES = {
+    STANDARD: Policy(
+        statement=(
+            "distances in mm. A class in neither label map of a case is left out of the means (NaN). A class in only "
+            "one of them counts Dice, IoU and NSD 0, and HD95 and ASSD the diagonal of the image, so that missing a "
+            "structure, or inventing one, never improves a mean"
+        ),
+        metrics=("Dice", "IoU", "HD95", "ASSD", "NSD"),
+    ),
+    SYNAPSE_LEGACY: Policy(
+        statement=(
+            "the rule behind the numbers published for Synapse by TransUNet, SAMed and others, for comparison with "
+            "them only. HD95 in voxels. A class predicted but not in the reference counts Dice 1 and HD95 0; a missed "
+            "class, and one in neither label map, counts Dice 0 and HD95 0"
+        ),
+        metrics=("Dice", "HD95"),
+        distance_unit="voxels",
+    ),
+}
+
+
+def find_policy(name: str) -> Policy:
+    """Look a policy up.
+
+    Raises:
+        UserError: there is none of this name; the message lists what there is.
+    """
+    if name not in POLICIES:
+        raise UserError(f"no metric policy {name!r}; choose one of {', '.join(POLICIES)}")
+    return POLICIES[name]

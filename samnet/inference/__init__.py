@@ -1,0 +1,1 @@
+"""From a trained network to masks on the grid of their images."""

@@ -1,0 +1,106 @@
+"""Class probabilities of slices: tiles, mirrors and several networks, averaged."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samnet.core.framing import SliceFrame, frame_slice, tile_starts, tile_weights
+from samnet.models.network import SegmentationNetwork
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.case import PreparedVolume
+from samnet.preprocessing.channels import compose_channels, slice_indices
+from samnet.preprocessing.intensity import apply_window, window_bounds
+
+INPUTS_PER_BATCH = 8
+
+
+class SlicePredictor:
+    """Predicts slices across one axis of a volume, at the resolution of the networks' outputs.
+
+    networks: of one configuration, in evaluation mode, on one device.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[SegmentationNetwork],
+        configuration: Configuration,
+        volume: PreparedVolume,
+        axis: int,
+        *,
+        mirror: bool,
+    ) -> None:
+        self.networks, self.configuration = networks, configuration
+        self.slices = np.moveaxis(volume.array, axis + 1, 0)
+        self.bounds = window_bounds(configuration.intensity, volume.quantiles)
+        rows, columns = (index for index in range(3) if index != axis)
+        self.frame: SliceFrame = frame_slice(
+            self.slices.shape[-2:],
+            (volume.spacing[rows], volume.spacing[columns]),
+            configuration.in_plane_spacing,
+            configuration.zoom,
+            configuration.input_size,
+        )
+        self.stride = networks[0].stride
+        self.flips = _mirror_flips((rows, columns), configuration.mirror_axes if mirror else ())
+        self.device = next(networks[0].parameters()).device
+
+    @torch.inference_mode()
+    def probabilities(self, start: int, stop: int) -> Tensor:
+        """Of the slices `start` to `stop`, on their canvas: `(K, stop - start, Hc / stride, Wc / stride)`, float32."""
+        canvases = torch.stack([self._canvas(index) for index in range(start, stop)])
+        size, stride = self.configuration.input_size, self.stride
+        corners = list(itertools.product(*(tile_starts(length, size, self.configuration.tile_overlap) for length in self.frame.canvas)))
+        if len(corners) == 1:
+            return self._mean_over_inputs(canvases).transpose(0, 1)
+        weights = tile_weights(size // stride).to(self.device)
+        shape = [length // stride for length in self.frame.canvas]
+        total: Tensor | None = None
+        norm = torch.zeros(shape, device=self.device)
+        for row, column in corners:
+            tile = self._mean_over_inputs(canvases[..., row : row + size, column : column + size])
+            if total is None:
+                total = torch.zeros(tile.shape[0], tile.shape[1], *shape, device=self.device)
+            place = (slice(row // stride, (row + size) // stride), slice(column // stride, (column + size) // stride))
+            total[..., place[0], place[1]] += tile * weights
+            norm[place] += weights
+        assert total is not None
+        return (total / norm).transpose(0, 1)
+
+    def _canvas(self, index: int) -> Tensor:
+        layout = self.configuration.channel_layout
+        chosen = self.slices[slice_indices(layout, index, len(self.slices))]
+        image = compose_channels(apply_window(chosen, self.bounds), layout)
+        return self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(image)))
+
+    def _mean_over_inputs(self, inputs: Tensor) -> Tensor:
+        """Softmax `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged over mirrors and networks."""
+        batches = [self._batch_mean(batch.to(self.device)) for batch in inputs.split(INPUTS_PER_BATCH)]
+        return torch.cat(batches)
+
+    def _batch_mean(self, batch: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for flip in self.flips:
+            mirrored = batch.flip(flip) if flip else batch
+            for probabilities in self._softmax(mirrored):
+                restored = probabilities.flip(flip) if flip else probabilities
+                total = restored if total is None else total + restored
+        assert total is not None
+        return total / (len(self.flips) * len(self.networks))
+
+    def _softmax(self, batch: Tensor) -> Iterator[Tensor]:
+        half = self.configuration.precision == "bfloat16" and self.device.type == "cuda"
+        for network in self.networks:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                logits = network(batch)
+            yield logits.float().softmax(dim=1)
+
+
+def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every combination of in-plane mirrors, as image dimensions to flip; the first is none."""
+    dimensions = [-2 + position for position, axis in enumerate(in_plane) if axis in mirror_axes]
+    return [flip for count in range(len(dimensions) + 1) for flip in itertools.combinations(dimensions, count)]

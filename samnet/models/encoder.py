@@ -1,0 +1,67 @@
+"""Image encoders of SAM's shape at any input size."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from samnet.models.sam_modules import ImageEncoderViT
+from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
+
+# SAM's pixel statistics (0 to 255) as in its released model; images here go from 0 to 1.
+PIXEL_MEAN = tuple(value / 255 for value in (123.675, 116.28, 103.53))
+PIXEL_STD = tuple(value / 255 for value in (58.395, 57.12, 57.375))
+
+
+def build_encoder(backbone: Backbone, input_size: int) -> nn.Module:
+    """SAM's image encoder: `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`, randomly initialised."""
+    encoder = ImageEncoderViT(
+        img_size=input_size,
+        patch_size=PATCH,
+        embed_dim=backbone.width,
+        depth=backbone.depth,
+        num_heads=backbone.heads,
+        mlp_ratio=4,
+        out_chans=EMBEDDING_CHANNELS,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=WINDOW,
+        global_attn_indexes=backbone.global_blocks,
+    )
+    _initialise(encoder)
+    return encoder
+
+
+def _initialise(encoder: nn.Module) -> None:
+    """Truncated normal of 0.02 for linear layers and positions, as vision transformers are commonly trained from."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.trunc_normal_(encoder.pos_embed, std=0.02)
+
+
+class InputStem(nn.Module):
+    """From a data set's channels, 0 to 1, to the three normalised ones SAM's encoder takes.
+
+    `(B, C, S, S)` to `(B, 3, S, S)`. With other than three channels a 1 x 1 convolution is learned; it starts as the
+    mean of the channels.
+    """
+
+    def __init__(self, num_channels: int, sam_statistics: bool) -> None:
+        super().__init__()
+        self.mix: nn.Module = nn.Identity()
+        if num_channels != 3:
+            self.mix = nn.Conv2d(num_channels, 3, 1)
+            nn.init.constant_(self.mix.weight, 1 / num_channels)
+            nn.init.zeros_(self.mix.bias)
+        mean, std = (PIXEL_MEAN, PIXEL_STD) if sam_statistics else ((0.0,) * 3, (1.0,) * 3)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self.mix(images) - self.mean) / self.std

@@ -1,0 +1,111 @@
+"""The network a plan describes: stem, encoder with its adaptation, head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from samnet.core.errors import UserError
+from samnet.core.files import atomic_path
+from samnet.models.checkpoints import find_checkpoint, load_checkpoint, load_sam_weights
+from samnet.models.encoder import InputStem, build_encoder
+from samnet.models.heads import HEADS
+from samnet.models.lora import add_lora
+from samnet.planning.backbones import BACKBONES, PATCH
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.channels import num_input_channels
+
+
+class SegmentationNetwork(nn.Module):
+    """Images `(B, C, S, S)`, 0 to 1, to logits `(B, num_outputs, S / stride, S / stride)`, background first.
+
+    trainable_only: whether `adapter()` holds only what was trained, the rest being released weights.
+    """
+
+    def __init__(self, stem: nn.Module, encoder: nn.Module, head: nn.Module, *, trainable_only: bool) -> None:
+        super().__init__()
+        self.stem, self.encoder, self.head = stem, encoder, head
+        self.stride: int = head.stride
+        self.trainable_only = trainable_only
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = self.stem(images)
+        return self.head(self.encoder(images), images)
+
+    def adapter(self) -> dict[str, Tensor]:
+        """What makes this network differ from its pre-trained start; everything where it started at random."""
+        kept = {name for name, weight in self.named_parameters() if weight.requires_grad or not self.trainable_only}
+        kept |= {name for name, _ in self.named_buffers()}
+        return {name: value.detach() for name, value in self.state_dict().items() if name in kept}
+
+    def load_adapter(self, weights: dict[str, Tensor], where: str) -> None:
+        """Take over an `adapter()`.
+
+        Raises:
+            UserError: names or shapes differ; the first that does is named.
+        """
+        expected = self.adapter()
+        differing = sorted(set(expected) ^ set(weights))
+        differing += [name for name in expected if name in weights and expected[name].shape != weights[name].shape]
+        if differing:
+            raise UserError(f"{where}: does not fit the plan beside it; {differing[0]} is missing, unknown or of another shape")
+        self.load_state_dict(weights, strict=False)
+
+
+def build_network(
+    configuration: Configuration, num_channels: int, num_outputs: int, *, load_pretrained: bool = True
+) -> SegmentationNetwork:
+    """Assemble the network of a configuration.
+
+    num_channels: of the data set. num_outputs: classes with the background.
+    load_pretrained: False where a complete adapter is loaded right after.
+
+    Raises:
+        UserError: pre-trained weights are asked for and not on this machine.
+    """
+    backbone = BACKBONES[configuration.backbone]
+    stem = InputStem(
+        num_input_channels(configuration.channel_layout, num_channels), configuration.pixel_statistics == "sam"
+    )
+    encoder = build_encoder(backbone, configuration.input_size)
+    head = HEADS[configuration.head](num_outputs, configuration.input_size // PATCH)
+    pretrained = configuration.initial_weights == "pretrained"
+    if pretrained and (load_pretrained or configuration.encoder_tuning != "full"):
+        file = find_checkpoint(backbone)
+        load_sam_weights(encoder, head, load_checkpoint(file), str(file))
+    if configuration.encoder_tuning == "lora":
+        add_lora(
+            encoder, rank=configuration.lora_rank, targets=configuration.lora_targets, blocks=configuration.lora_blocks
+        )
+    elif configuration.encoder_tuning == "frozen":
+        encoder.requires_grad_(False)
+    return SegmentationNetwork(stem, encoder, head, trainable_only=pretrained)
+
+
+def save_weights(weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with atomic_path(file) as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary, metadata)
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """Read tensors from a safetensors file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except Exception as error:
+        raise UserError(f"{file}: cannot be read as safetensors ({error})") from None
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    every = list(module.parameters())
+    return sum(weight.numel() for weight in every), sum(weight.numel() for weight in every if weight.requires_grad)
+
