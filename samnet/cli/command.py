@@ -6,9 +6,11 @@ Exit codes: 0 success, 1 failure, 2 the user's input or options, 130 interrupted
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from samnet import __version__
 from samnet.core.errors import SamnetError
 
 log = logging.getLogger("samnet")
+_MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,31 @@ class Command:
         _start_logging(options.verbose)
         try:
             self.run(options)
+            sys.stdout.flush()
         except SamnetError as error:
-            print(f"{self.name}: error: {error}", file=sys.stderr)
-            if options.verbose:
-                log.debug("traceback", exc_info=True)
-            return error.exit_code
+            return self._fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            print(f"{self.name}: interrupted; run the same command again to go on", file=sys.stderr)
-            return 130
-        except BrokenPipeError:  # the reader of our output (head, less) left: nothing failed here
+            return self._fail("interrupted; run the same command again to go on", 130)
+        except BrokenPipeError:
+            # The reader of our output (head, less) left. Without a place to go, Python's own flush would fail as well.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return self._fail("the output was closed before the end", 1)
+        except OSError as error:
+            if error.errno not in _MACHINE_ERRORS:
+                raise
+            return self._fail(f"{error.filename or 'writing'}: {error.strerror}", 1)
         return 0
 
+    def _fail(self, reason: str, exit_code: int) -> int:
+        print(f"{self.name}: error: {reason}", file=sys.stderr)
+        log.debug("%s", traceback.format_exc())
+        return exit_code
+
     def parser(self) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(
+        parser = _StrictParser(
             prog=self.name,
             description=self.summary,
-            allow_abbrev=False,  # an abbreviated option today is another option tomorrow
+            allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_arguments(parser)
@@ -66,9 +76,17 @@ class Command:
         return parser
 
 
+class _StrictParser(argparse.ArgumentParser):
+    """Refuses every abbreviation: an abbreviated option today is another option tomorrow."""
+
+    def _get_option_tuples(self, option_string: str) -> list:
+        # allow_abbrev=False covers --long options only: -n would still be taken for -np.
+        return [entry for entry in super()._get_option_tuples(option_string) if option_string.startswith(entry[1])]
+
+
 def _start_logging(verbose: bool) -> None:
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING,
+        level=logging.WARNING,  # of other packages; their debug lines would bury ours
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -100,7 +118,7 @@ def positive_int(text: str) -> int:
 
 
 def non_negative_int(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
 

@@ -65,7 +65,8 @@ def frame_slice(
     if input_size < longest <= SQUEEZE * input_size:
         scale = [factor * input_size / longest for factor in scale]
     rows, columns = (
-        max(input_size, 16 * math.ceil(round(count * factor, 3) / 16)) for count, factor in zip(size, scale, strict=True)
+        max(input_size, 16 * math.ceil(round(count * factor, 3) / 16))
+        for count, factor in zip(size, scale, strict=True)
     )
     return SliceFrame(size, (scale[0], scale[1]), (rows, columns))
 

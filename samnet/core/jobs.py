@@ -64,9 +64,7 @@ class Outcome:
             raise SamnetError(f"{what} failed for {len(self.failures)} of {total} cases; the others are done:\n{lines}")
 
 
-def run_jobs(
-    function: Callable[..., Any], arguments: dict[str, tuple], processes: int, description: str
-) -> Outcome:
+def run_jobs(function: Callable[..., Any], arguments: dict[str, tuple], processes: int, description: str) -> Outcome:
     """Call `function(*arguments[name])` for every name; with `processes` = 0 in this process, without any pool.
 
     A job that raises does not stop the others. A worker that is killed (out of memory, usually) takes the jobs in
@@ -110,9 +108,7 @@ def _run_here(function: Callable, arguments: dict[str, tuple]) -> Iterator[tuple
         yield name, _attempt(function, values)
 
 
-def _run_in_pool(
-    function: Callable, arguments: dict[str, tuple], processes: int
-) -> Iterator[tuple[str, _Attempt]]:
+def _run_in_pool(function: Callable, arguments: dict[str, tuple], processes: int) -> Iterator[tuple[str, _Attempt]]:
     waiting, suspects, breaks = deque(arguments), [], 0
     while waiting:
         num_ended, in_flight = yield from _run_until_killed(function, arguments, waiting, processes)

@@ -40,9 +40,7 @@ def from_json(record: type[Record], content: Any, where: str) -> Record:
     missing = [
         name
         for name, field in fields.items()
-        if name not in content
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in content and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise UserError(f"{where}: the key {missing[0]!r} is missing")
@@ -66,6 +64,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         remaining = [argument for argument in arguments if argument is not type(None)]
         return convert(remaining[0], value, where)
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
         return from_json(typing.cast(type, hint), value, where)
     if origin is tuple:
         return _convert_tuple(arguments, value, where)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from samnet.core.errors import UserError
 from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import ending_of
+from samnet.dataset.images import ending_of, may_hold_channels, supported_endings
 
 _CHANNEL_SUFFIX = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -64,56 +65,107 @@ class RawDataset:
 def find_image_files(folder: Path, file_ending: str) -> dict[str, tuple[Path, ...]]:
     """The images of a folder, `CASE_0000` and on, as case -> files in channel order.
 
+    A gap in the numbers is filled with the name that is missing, so that reading the case reports it.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    numbered, _ = group_files(folder, file_ending)
+    return {case: _without_gaps(files, max(files) + 1) for case, files in numbered.items()}
+
+
+def group_files(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], list[Path]]:
+    """The files of a folder with this ending: case -> channel number -> file, and those without a channel number.
+
     Raises:
         UserError: the folder does not exist.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    channels: dict[str, dict[int, Path]] = {}
+    numbered: dict[str, dict[int, Path]] = {}
+    unnumbered = []
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or not file.name.endswith(file_ending):
             continue
         match = _CHANNEL_SUFFIX.match(file.name[: -len(file_ending)])
         if match:
-            channels.setdefault(match["case"], {})[int(match["channel"])] = file
-    return {case: tuple(files[number] for number in sorted(files)) for case, files in channels.items()}
+            numbered.setdefault(match["case"], {})[int(match["channel"])] = file
+        else:
+            unnumbered.append(file)
+    return numbered, unnumbered
+
+
+def _without_gaps(files: dict[int, Path], count: int) -> tuple[Path, ...]:
+    some_number, some_file = next(iter(files.items()))
+    before, after = some_file.name.rsplit(f"_{some_number:04d}", 1)
+    return tuple(files.get(number, some_file.with_name(f"{before}_{number:04d}{after}")) for number in range(count))
 
 
 def find_prediction_cases(source: Path, description: DatasetDescription) -> list[Case]:
-    """The cases to predict in a folder, or the one case of a single file.
+    """The cases to predict in a folder, or the one case that a single file belongs to.
 
-    A file without a channel number is a case of its own where the model has one file a case.
+    Where one file makes a case, files without a channel number are cases of their own, and so are files whose numbers
+    do not start from 0000, such as the frames of a film.
 
     Raises:
-        UserError: nothing to predict is there; the message says what was looked for.
+        UserError: nothing to predict is there, or the names are not those of cases; the message says what they should be.
     """
     source = Path(source)
     if source.is_file():
-        return [_single_file_case(source)]
-    images = find_image_files(source, description.file_ending)
-    if not images:
-        plain = [
-            file
-            for file in sorted(source.iterdir())
-            if file.name.endswith(description.file_ending) and not file.name.startswith(".")
-        ]
-        if len(description.channel_names) > 1 and len(plain) > 0 and ending_of(plain[0]) not in (".png", ".bmp"):
-            plain = []
-        images = {file.name[: -len(description.file_ending)]: (file,) for file in plain}
-    if not images:
+        return [_case_of_file(source, description)]
+    numbered, unnumbered = group_files(source, description.file_ending)
+    cases = [case for name, files in numbered.items() for case in _cases_of_group(name, files, description)]
+    cases += [_case_of_unnumbered(file, description) for file in unnumbered]
+    if not cases:
         raise UserError(
             f"{source}: no image ending in _0000{description.file_ending} (nor any {description.file_ending} file)"
         )
-    return [Case(identifier, files) for identifier, files in sorted(images.items())]
+    for identifier, count in Counter(case.identifier for case in cases).items():
+        if count > 1:
+            raise UserError(
+                f"{source}: {identifier!r} is there with and without a channel number; remove or rename one"
+            )
+    return sorted(cases, key=lambda case: case.identifier)
 
 
-def _single_file_case(file: Path) -> Case:
+def _case_of_file(file: Path, description: DatasetDescription) -> Case:
     ending = ending_of(file)
     if ending is None:
-        raise UserError(f"{file}: unknown file ending")
-    stem = file.name[: -len(ending)]
-    match = _CHANNEL_SUFFIX.match(stem)
-    if match is None:
-        return Case(stem, (file,))
-    siblings = find_image_files(file.parent, ending)
-    return Case(match["case"], siblings[match["case"]])
+        raise UserError(f"{file}: unknown file ending; supported are {', '.join(supported_endings())}")
+    numbered, _ = group_files(file.parent, ending)
+    for name, files in numbered.items():
+        if file in files.values():
+            return next(case for case in _cases_of_group(name, files, description) if file in case.image_files)
+    return _case_of_unnumbered(file, description)
+
+
+def _cases_of_group(name: str, files: dict[int, Path], description: DatasetDescription) -> list[Case]:
+    """What the files `name_NNNN` are: the channels of one case, or cases of their own."""
+    expected = len(description.channel_names)
+    one_is_enough = _one_file_is_enough(files[min(files)], description)
+    if one_is_enough and 0 not in files:
+        return [Case(f"{name}_{number:04d}", (file,)) for number, file in sorted(files.items())]
+    if max(files) >= expected:
+        raise UserError(
+            f"{files[max(files)]}: has the channel number {max(files):04d}, but the model's channels go from 0000 to "
+            f"{expected - 1:04d} ({', '.join(description.channel_names)}); remove it, or rename it if it is no channel"
+        )
+    if one_is_enough and len(files) == 1:
+        return [Case(name, (files[0],))]
+    return [Case(name, _without_gaps(files, expected))]
+
+
+def _case_of_unnumbered(file: Path, description: DatasetDescription) -> Case:
+    ending = ending_of(file) or ""
+    stem = file.name[: len(file.name) - len(ending)]
+    if not _one_file_is_enough(file, description):
+        names = ", ".join(f"{stem}_{number:04d}{ending}" for number in range(len(description.channel_names)))
+        raise UserError(
+            f"{file}: has no channel number, but a case has the channels {', '.join(description.channel_names)}; "
+            f"expected {names}"
+        )
+    return Case(stem, (file,))
+
+
+def _one_file_is_enough(file: Path, description: DatasetDescription) -> bool:
+    return len(description.channel_names) == 1 or may_hold_channels(ending_of(file) or description.file_ending)

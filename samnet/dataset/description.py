@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samnet.core.errors import UserError
+from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json
 from samnet.dataset.images import supported_endings
 
@@ -49,34 +50,42 @@ class DatasetDescription:
         """Read and check `dataset.json`.
 
         Raises:
-            UserError: the file is missing or not JSON, or a key is missing or has an unusable value.
+            UserError: the file is missing or not JSON, or keys are missing or have unusable values: all are reported.
         """
         content = read_json(path)
         if not isinstance(content, dict):
             raise UserError(f"{path}: expected a JSON object with channel_names, labels and file_ending")
-        labels, ignore_label = _parse_labels(content.get("labels"), path)
-        return cls(
-            channel_names=_parse_channels(content.get("channel_names"), path),
-            labels=labels,
-            ignore_label=ignore_label,
-            file_ending=_parse_ending(content.get("file_ending"), path),
-            num_training=content.get("numTraining"),
-            patient_key=_parse_patient_key(content.get("patient_key"), path),
-        )
+        faults: list[str] = []
+
+        def parse(parser: Callable[[Any, Path], Any], *keys: str) -> Any:
+            try:
+                return parser(next((content[key] for key in keys if key in content), None), path)
+            except UserError as error:
+                faults.append(str(error))
+
+        channel_names = parse(_parse_channels, "channel_names", "modality")  # "modality": nnU-Net's older name
+        labels = parse(_parse_labels, "labels")
+        file_ending = parse(_parse_ending, "file_ending")
+        num_training = parse(_parse_num_training, "numTraining")
+        patient_key = parse(_parse_patient_key, "patient_key")
+        if faults:
+            raise UserError(faults[0]) if len(faults) == 1 else DatasetFaults(path.parent.name, faults)
+        values, ignore_label = labels
+        return cls(channel_names, values, ignore_label, file_ending, num_training, patient_key)
 
 
 def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f'{path}: "channel_names" is missing; write for example {{"0": "CT"}}')
+        raise UserError(f'{path}: "channel_names" is {_show(value)}; write for example {{"0": "CT"}}')
     expected = [str(index) for index in range(len(value))]
-    if sorted(value, key=str) != sorted(expected):
+    if sorted(value) != sorted(expected):
         raise UserError(f'{path}: "channel_names" has the keys {sorted(value)}; expected {expected}')
     return tuple(str(value[key]) for key in expected)
 
 
 def _parse_labels(value: Any, path: Path) -> tuple[dict[str, int], int | None]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f'{path}: "labels" is missing; write for example {{"background": 0, "liver": 1}}')
+        raise UserError(f'{path}: "labels" is {_show(value)}; write for example {{"background": 0, "liver": 1}}')
     regions = [name for name, entry in value.items() if isinstance(entry, (list, tuple))]
     if regions:
         raise UserError(
@@ -102,8 +111,14 @@ def _parse_labels(value: Any, path: Path) -> tuple[dict[str, int], int | None]:
 
 def _parse_ending(value: Any, path: Path) -> str:
     if value not in supported_endings():
-        raise UserError(f'{path}: "file_ending" is {value!r}; supported are {", ".join(supported_endings())}')
+        raise UserError(f'{path}: "file_ending" is {_show(value)}; supported are {", ".join(supported_endings())}')
     return str(value)
+
+
+def _parse_num_training(value: Any, path: Path) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise UserError(f'{path}: "numTraining" is {_show(value)}; write the number of cases, or remove the key')
+    return value
 
 
 def _parse_patient_key(value: Any, path: Path) -> str | None:
@@ -114,3 +129,7 @@ def _parse_patient_key(value: Any, path: Path) -> str | None:
     except (re.error, TypeError) as error:
         raise UserError(f'{path}: "patient_key" {value!r} is not a regular expression ({error})') from None
     return str(value)
+
+
+def _show(value: Any) -> str:
+    return "missing" if value is None else repr(value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.jobs import run_jobs
-from samnet.dataset.cases import Case, RawDataset
+from samnet.dataset.cases import Case, RawDataset, group_files
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, read_image, read_labels
 
@@ -38,16 +39,19 @@ def _folder_faults(dataset: RawDataset) -> list[str]:
             f"{dataset.folder / 'dataset.json'}: numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases; "
             "correct the number, or remove the key"
         )
+    faults += _patient_key_faults(dataset)
     known = {case.identifier for case in dataset.cases}
     ending = dataset.description.file_ending
+    faults += [
+        f"{file}: an image without a channel number; call the first channel {file.name[: -len(ending)]}_0000{ending}"
+        for file in group_files(dataset.folder / "imagesTr", ending)[1]
+    ]
     labels = dataset.folder / "labelsTr"
     if labels.is_dir():
         orphans = [
             file
             for file in sorted(labels.iterdir())
-            if file.name.endswith(ending)
-            and not file.name.startswith(".")
-            and file.name[: -len(ending)] not in known
+            if file.name.endswith(ending) and not file.name.startswith(".") and file.name[: -len(ending)] not in known
         ]
         faults += [f"{file}: a label map without an image in imagesTr; add the image or remove it" for file in orphans]
     folded = Counter(identifier.casefold() for identifier in known)
@@ -57,6 +61,16 @@ def _folder_faults(dataset: RawDataset) -> list[str]:
         if count > 1
     ]
     return faults
+
+
+def _patient_key_faults(dataset: RawDataset) -> list[str]:
+    key = dataset.description.patient_key
+    unmatched = [case.identifier for case in dataset.cases if key is not None and not re.search(key, case.identifier)]
+    if not unmatched:
+        return []
+    file = dataset.folder / "dataset.json"
+    example = f'"patient_key" {key!r} finds nothing in {len(unmatched)} case names, such as {unmatched[0]}'
+    return [f"{file}: {example}; write an expression that finds the patient in every name"]
 
 
 def find_case_faults(case: Case, description: DatasetDescription) -> list[str]:
@@ -96,9 +110,11 @@ def _image_faults(case: Case, array: np.ndarray, description: DatasetDescription
             f"{case.image_files[0]}: the case has {array.shape[0]} channel(s) in {len(case.image_files)} file(s), "
             f"dataset.json names {expected}: {list(description.channel_names)}"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        faults.append(f"{case.image_files[0]}: {count} voxels are NaN or infinite; replace them, for example by 0")
+    for index, channel in enumerate(array):
+        count = int((~np.isfinite(channel)).sum())
+        if count > 0:
+            file = case.image_files[min(index, len(case.image_files) - 1)]
+            faults.append(f"{file}: {count} voxels are NaN or infinite; replace them, for example by 0")
     return faults
 
 

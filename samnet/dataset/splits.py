@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,12 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import read_json
 
+log = logging.getLogger(__name__)
+
 MAX_FOLDS = 5
-_TOKENS = re.compile(r"[^A-Za-z0-9]+")
+_BREAK = r"[\W_]+"
+# Words without a number, then one that has one: `SC-HF-I-01`, `patient001`.
+_NUMBERED = rf"(?:[^\W\d_]+{_BREAK})*[^\W\d_]*\d[^\W_]*"
 
 
 def patient_of(identifier: str, patient_key: str | None) -> str:
@@ -23,25 +28,28 @@ def patient_of(identifier: str, patient_key: str | None) -> str:
     match = re.search(patient_key, identifier)
     if match is None:
         return identifier
-    return match.group(1) if match.groups() else match.group(0)
+    return (match.group(1) if match.groups() else None) or match.group(0)
 
 
 def find_patient_key(identifiers: Sequence[str]) -> str | None:
     """A regular expression that groups cases of one patient, read off the case names; None where every case is one.
 
     Names like `patient001_frame01` or `SC-HF-I-01-IM-0001-0048` share a beginning that ends in a number. The shortest
-    such beginning that tells at least `MAX_FOLDS` patients apart is the patient; too coarse a group costs folds, too
-    fine a one lets a patient into both sides.
+    such beginning that tells at least `MAX_FOLDS` patients apart is the patient, and where none does, the shortest that
+    tells two apart; too coarse a group costs folds, too fine a one lets a patient into both sides.
     """
-    longest = max((len(_TOKENS.split(identifier)) for identifier in identifiers), default=0)
-    for length in range(1, longest):
-        pattern = rf"^((?:[A-Za-z0-9]+[^A-Za-z0-9]+){{{length - 1}}}[A-Za-z]*\d+[A-Za-z0-9]*)(?=[^A-Za-z0-9])"
+    fallback = None
+    most_numbers = max((len(re.findall(_NUMBERED, identifier)) for identifier in identifiers), default=0)
+    for count in range(1, most_numbers + 1):
+        pattern = rf"^({_BREAK.join([_NUMBERED] * count)})(?={_BREAK}|$)"
         if not all(re.search(pattern, identifier) for identifier in identifiers):
-            continue
+            break
         groups = {patient_of(identifier, pattern) for identifier in identifiers}
         if MAX_FOLDS <= len(groups) < len(identifiers):
             return pattern
-    return None
+        if fallback is None and 2 <= len(groups) < len(identifiers):
+            fallback = pattern
+    return fallback
 
 
 def make_splits(identifiers: Sequence[str], patient_key: str | None, seed: int = 12345) -> list[dict[str, list[str]]]:
@@ -79,8 +87,17 @@ def read_splits(path: Path, identifiers: Sequence[str]) -> list[dict[str, list[s
     unknown = {case for fold in content for case in fold["train"] + fold["val"]} - set(identifiers)
     if unknown:
         raise UserError(f"{path}: names cases that the data set does not have: {', '.join(sorted(unknown)[:5])}")
+    for number, fold in enumerate(content):
+        shared = set(fold["train"]) & set(fold["val"])
+        if shared and set(fold["train"]) != set(fold["val"]):  # a single patient's fold holds the same cases twice
+            log.warning(
+                "%s: fold %d trains and validates on %s: its scores will be too good", path, number, min(shared)
+            )
     return content
 
 
 def _is_fold(fold: Any) -> bool:
-    return isinstance(fold, dict) and all(isinstance(fold.get(key), list) and fold[key] for key in ("train", "val"))
+    return isinstance(fold, dict) and all(
+        isinstance(fold.get(key), list) and fold[key] and all(isinstance(case, str) for case in fold[key])
+        for key in ("train", "val")
+    )

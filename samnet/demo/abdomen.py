@@ -61,6 +61,7 @@ class Abdomen:
         self.texture = (texture / texture.std()).astype(np.float32)
         self.hounsfield = np.full(shape, AIR, dtype=np.float32)
         self.labels = np.zeros(shape, dtype=np.uint8)
+        self.cavity = np.zeros(shape, dtype=bool)
         self.contrast = generator.uniform(0.85, 1.15)
 
     def paint_all(self) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy.ndimage import gaussian_filter
 
 from samnet.core.errors import UserError
@@ -30,20 +32,24 @@ def make_demo_dataset(folder: Path, num_training: int, num_test: int, seed: int)
     Raises:
         UserError: the number of cases is not usable, or another data set is in the way.
     """
-    if num_training < 1 or num_test < 0:
+    if num_training < 1 or num_test < 0 or seed < 0:
         raise UserError(
-            f"demo data set with {num_training} training and {num_test} test cases: "
-            "ask for at least 1 training case and 0 or more test cases"
+            f"demo data set with {num_training} training cases, {num_test} test cases and seed {seed}: "
+            "ask for at least 1 training case, and for no test cases and no seed below 0"
         )
     target = Path(folder) / DATASET_NAME
     recipe = {"num_training": num_training, "num_test": num_test, "seed": seed}
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    if target.exists() and not _is_empty_folder(target):
         _require_same_recipe(target, recipe)
         return
     with atomic_path(target) as temporary:
         for index in range(num_training + num_test):
             _write_case(temporary, "Tr" if index < num_training else "Ts", index, seed)
         write_json(temporary / "dataset.json", _description(recipe))
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _require_same_recipe(target: Path, recipe: dict[str, int]) -> None:
@@ -78,9 +84,6 @@ def _write_case(folder: Path, part: str, index: int, seed: int) -> None:
 
 def _write_nifti(array: np.ndarray, grid: Grid, orientation: str, file: Path) -> None:
     """Store a canonical array `(Z, Y, X)` with its axes permuted and flipped to `orientation`, such as LPS."""
-    import nibabel
-    from nibabel.orientations import axcodes2ornt, ornt_transform
-
     transform = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(orientation))
     image = nibabel.Nifti1Image(array.transpose(), grid.affine).as_reoriented(transform)
     image.set_qform(image.affine, code=1)

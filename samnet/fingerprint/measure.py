@@ -28,7 +28,9 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint
         raise UserError(f"{case.identifier}: has no label map")
     label_image = read_labels(case.label_file)
     if label_image.grid.shape != image.grid.shape:
-        raise UserError(f"{case.label_file}: shape {label_image.grid.shape} differs from {image.grid.shape} of its image")
+        raise UserError(
+            f"{case.label_file}: shape {label_image.grid.shape} differs from {image.grid.shape} of its image"
+        )
     reorientation = Reorientation(image.grid)
     array, labels = reorientation.to_canonical(image.array), reorientation.to_canonical(label_image.array[0])
     grid = reorientation.canonical_grid

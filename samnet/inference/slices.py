@@ -54,7 +54,11 @@ class SlicePredictor:
         """Of the slices `start` to `stop`, on their canvas: `(K, stop - start, Hc / stride, Wc / stride)`, float32."""
         canvases = torch.stack([self._canvas(index) for index in range(start, stop)])
         size, stride = self.configuration.input_size, self.stride
-        corners = list(itertools.product(*(tile_starts(length, size, self.configuration.tile_overlap) for length in self.frame.canvas)))
+        corners = list(
+            itertools.product(
+                *(tile_starts(length, size, self.configuration.tile_overlap) for length in self.frame.canvas)
+            )
+        )
         if len(corners) == 1:
             return self._mean_over_inputs(canvases).transpose(0, 1)
         weights = tile_weights(size // stride).to(self.device)

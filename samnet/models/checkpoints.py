@@ -103,7 +103,9 @@ def load_sam_weights(encoder: nn.Module, head: nn.Module, weights: dict[str, Ten
         )
     encoder.load_state_dict(resized)
     head_state = head.state_dict()
-    fitting = {key: value for key, value in weights.items() if key in head_state and _is_reusable(key, value, head_state)}
+    fitting = {
+        key: value for key, value in weights.items() if key in head_state and _is_reusable(key, value, head_state)
+    }
     head.load_state_dict(head_state | fitting)
 
 

@@ -50,7 +50,9 @@ class SegmentationNetwork(nn.Module):
         differing = sorted(set(expected) ^ set(weights))
         differing += [name for name in expected if name in weights and expected[name].shape != weights[name].shape]
         if differing:
-            raise UserError(f"{where}: does not fit the plan beside it; {differing[0]} is missing, unknown or of another shape")
+            raise UserError(
+                f"{where}: does not fit the plan beside it; {differing[0]} is missing, unknown or of another shape"
+            )
         self.load_state_dict(weights, strict=False)
 
 
@@ -108,4 +110,3 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     """All parameters, and those that are trained."""
     every = list(module.parameters())
     return sum(weight.numel() for weight in every), sum(weight.numel() for weight in every if weight.requires_grad)
-

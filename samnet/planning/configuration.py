@@ -38,6 +38,7 @@ class Configuration:
     steps: optimiser steps; steps_per_epoch: between two validations; patience: epochs without a better one before the
         training stops early, 0 for never.
     learning_rate: its peak; warmup_steps: linear rise to it; decay_power: of the polynomial fall to 0 afterwards.
+    gradient_clip: largest norm of all gradients together, 0 for no limit.
     foreground_share: share of training slices chosen so that they show a class, every class equally often.
     """
 
@@ -67,6 +68,7 @@ class Configuration:
     warmup_steps: int
     weight_decay: float
     decay_power: float
+    gradient_clip: float
     cross_entropy_weight: float
     dice_weight: float
     foreground_share: float
@@ -102,6 +104,7 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "warmup_steps": (0, None),
     "weight_decay": (0, None),
     "decay_power": (0, None),
+    "gradient_clip": (0, None),
     "cross_entropy_weight": (0, None),
     "dice_weight": (0, None),
     "foreground_share": (0, 1),
@@ -149,7 +152,9 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
     if len(configuration.intensity) != num_channels:
         raise UserError(f"{where}: intensity has {len(configuration.intensity)} windows for {num_channels} channels")
     if configuration.slicing_axis not in configuration.views:
-        raise UserError(f"{where}: views {list(configuration.views)} lack the slicing_axis {configuration.slicing_axis}")
+        raise UserError(
+            f"{where}: views {list(configuration.views)} lack the slicing_axis {configuration.slicing_axis}"
+        )
     layout_channels = {"neighbours": (1,), "repeat": (1,), "pair_mean": (2,), "as_is": (3,)}
     fitting = layout_channels.get(configuration.channel_layout, (num_channels,))
     if num_channels not in fitting:

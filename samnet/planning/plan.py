@@ -11,6 +11,7 @@ from samnet.core.files import read_json, write_json
 from samnet.core.machine import Machine
 from samnet.core.paths import preprocessed_folder
 from samnet.core.records import from_json, to_json
+from samnet.dataset.description import DatasetDescription
 from samnet.planning.configuration import KEYS, Configuration, build_configuration, check_value
 
 SCHEMA_VERSION = 1
@@ -58,6 +59,16 @@ class Plan:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(name for name, value in self.labels.items() if value != 0)
+
+    @property
+    def description(self) -> DatasetDescription:
+        """What `dataset.json` says of channels, labels and files: enough to find and read cases like the training's."""
+        return DatasetDescription(
+            channel_names=self.channel_names,
+            labels=self.labels,
+            ignore_label=self.ignore_label,
+            file_ending=self.file_ending,
+        )
 
     @property
     def num_classes(self) -> int:

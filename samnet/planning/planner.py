@@ -10,6 +10,7 @@ from samnet import __version__
 from samnet.core.errors import UserError
 from samnet.core.files import read_json
 from samnet.core.machine import Machine
+from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import BY_HAND, SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
@@ -47,6 +48,7 @@ CONFIGURATION_RULES: dict[str, Rule] = {
     "warmup_steps": training.warmup_steps,
     "weight_decay": training.weight_decay,
     "decay_power": training.decay_power,
+    "gradient_clip": training.gradient_clip,
     "cross_entropy_weight": training.cross_entropy_weight,
     "dice_weight": training.dice_weight,
     "foreground_share": training.foreground_share,
@@ -105,6 +107,28 @@ def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, 
     template = name if name in untouched.configurations else base.inherit or "lora"
     configuration = _plan_configuration(template, fingerprint, plan.machine, plan.decisions | edited, by_hand)
     return dataclasses.replace(plan, configurations=plan.configurations | {name: configuration})
+
+
+def find_hand_made(known: Plan, fresh: Plan) -> list[str]:
+    """What a person put into a plan that planning anew would not: `decision`, `configuration.decision` or its name.
+
+    Only for a plan of the same data and machine; planning anew for others is meant to change it.
+    """
+    if known.data_key != fresh.data_key or known.machine != fresh.machine:
+        known_by_hand = [key for key, decision in known.decisions.items() if decision.rule == BY_HAND]
+    else:
+        known_by_hand = [
+            key
+            for key, decision in known.decisions.items()
+            if decision.rule == BY_HAND or to_json(decision.value) != to_json(fresh.decisions[key].value)
+        ]
+    found = list(known_by_hand)
+    for name, configuration in known.configurations.items():
+        if name not in fresh.configurations:
+            found.append(name)
+        else:
+            found += [f"{name}.{key}" for key, decision in configuration.decisions.items() if decision.rule == BY_HAND]
+    return found
 
 
 def _differs(untouched: Plan, name: str, key: str, decision: Decision) -> bool:

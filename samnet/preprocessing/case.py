@@ -40,7 +40,7 @@ def prepare_volume(array: np.ndarray, native: Grid, labels: np.ndarray | None = 
     reorientation = Reorientation(native)
     canonical = reorientation.to_canonical(array)
     box = nonzero_box(canonical, None if labels is None else reorientation.to_canonical(labels))
-    cropped = np.ascontiguousarray(canonical[:, *box.slices])
+    cropped = np.ascontiguousarray(canonical[(slice(None), *box.slices)])
     return PreparedVolume(
         array=cropped,
         spacing=reorientation.canonical_grid.spacing,

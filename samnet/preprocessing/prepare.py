@@ -14,15 +14,16 @@ from samnet.core.jobs import run_jobs, select_part
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.images import read_image, read_labels
+from samnet.planning.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
-from samnet.preprocessing.storage import is_stored, store_case
+from samnet.preprocessing.storage import store_case, stored_views
 
 log = logging.getLogger(__name__)
 
 
-def prepared_folder(dataset_name: str, views: tuple[int, ...]) -> Path:
-    """Prepared cases depend on the views alone, so that configurations share them."""
-    return preprocessed_folder() / dataset_name / ("slices_" + "".join("zyx"[axis] for axis in sorted(views)))
+def prepared_folder(dataset_name: str) -> Path:
+    """The prepared cases of a data set: all configurations share them."""
+    return preprocessed_folder() / dataset_name / "slices"
 
 
 def prepare_dataset(
@@ -30,16 +31,18 @@ def prepare_dataset(
 ) -> Path:
     """Prepare the training cases of one part of a data set and return their folder; finished cases are kept.
 
+    views: the canonical axes across which slices are needed; those a case already has stay.
+
     Raises:
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
     started = time.monotonic()
-    folder = prepared_folder(dataset.name, views)
+    folder = prepared_folder(dataset.name)
     folder.mkdir(parents=True, exist_ok=True)
     if num_parts == 1:
         remove_partial_files(folder)
     cases = select_part(dataset.cases, num_parts, part_id)
-    open_cases = {case.identifier: (case, folder, views) for case in cases if not _is_done(case, folder)}
+    open_cases = {case.identifier: (case, folder, views) for case in cases if not _is_done(case, folder, views)}
     outcome = run_jobs(_prepare_case, open_cases, processes, "preprocessing")
     outcome.raise_if_failed("preprocessing")
     log.info(
@@ -62,16 +65,18 @@ def source_key(case: Case) -> str:
     return digest.hexdigest()
 
 
-def _is_done(case: Case, folder: Path) -> bool:
-    return is_stored(folder, case.identifier, source_key(case))
+def _is_done(case: Case, folder: Path, views: tuple[int, ...]) -> bool:
+    return set(views) <= set(stored_views(folder, case.identifier, source_key(case)))
 
 
 def _prepare_case(case: Case, folder: Path, views: tuple[int, ...]) -> None:
+    key = source_key(case)
+    every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
     image = read_image(case.image_files)
     assert case.label_file is not None
     labels = read_labels(case.label_file).array[0]
     volume = prepare_volume(_compact(image.array), image.grid, labels)
-    store_case(folder, case.identifier, source_key(case), volume, prepare_labels(labels, volume), views)
+    store_case(folder, case.identifier, key, volume, prepare_labels(labels, volume), tuple(every_view))
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
@@ -79,3 +84,15 @@ def _compact(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     return array.astype(np.float32)
+
+
+def prepare_all_configurations(
+    dataset: RawDataset, plan: Plan, processes: int, num_parts: int = 1, part_id: int = 0
+) -> None:
+    """Prepare what the configurations of the plan need, together.
+
+    Raises:
+        SamnetError: cases could not be prepared; all are named, the others are done.
+    """
+    needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}
+    prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

@@ -143,19 +143,17 @@ def load_case(folder: Path, identifier: str) -> StoredCase:
     return StoredCase(folder, from_json(CaseRecord, read_json(file), str(file)))
 
 
-def is_stored(folder: Path, identifier: str, source_key: str) -> bool:
-    """Whether a case is prepared, completely and from these very raw files."""
-    file = _record_file(folder, identifier)
-    if not file.is_file():
-        return False
+def stored_views(folder: Path, identifier: str, source_key: str) -> tuple[int, ...]:
+    """The views in which a case is prepared, completely and from these very raw files; none if it is not."""
     try:
-        record = from_json(CaseRecord, read_json(file), str(file))
+        record = load_case(folder, identifier).record
     except UserError:
-        return False
-    arrays = [
-        path(folder, identifier, int(axis)) for axis in record.class_slices for path in (_image_file, _label_file)
-    ]
-    return record.source_key == source_key and all(array.is_file() for array in arrays)
+        return ()
+    views = tuple(int(axis) for axis in record.class_slices)
+    files = [path(folder, identifier, axis) for axis in views for path in (_image_file, _label_file)]
+    if record.source_key != source_key or not all(file.is_file() for file in files):
+        return ()
+    return views
 
 
 def _slices_by_class(across: np.ndarray) -> dict[str, tuple[int, ...]]:

@@ -39,12 +39,18 @@ def initial_weights(facts: Facts) -> tuple[str, str]:
 def encoder_tuning(facts: Facts) -> tuple[str, str]:
     """LoRA on a pre-trained encoder; everything where there is nothing pre-trained to adapt."""
     if facts.values["initial_weights"] == "random":
-        return "full", f"the {facts.values['backbone']} encoder starts from random weights: LoRA could not teach it to see"
+        return (
+            "full",
+            f"the {facts.values['backbone']} encoder starts from random weights: LoRA could not teach it to see",
+        )
     return "lora", "tuning encoder and decoder beats the decoder alone (arXiv 2404.09957), with a small adapter"
 
 
 def lora_rank(facts: Facts) -> tuple[int, str]:
-    return 4, f"results are nearly flat between ranks 1 and 64 (arXiv 2502.00418); {facts.labelled_slices} labelled slices"
+    return (
+        4,
+        f"results are nearly flat between ranks 1 and 64 (arXiv 2502.00418); {facts.labelled_slices} labelled slices",
+    )
 
 
 def lora_targets(facts: Facts) -> tuple[tuple[str, ...], str]:
@@ -61,16 +67,19 @@ def lora_blocks(facts: Facts) -> tuple[str, str]:
 
 
 def input_size(facts: Facts) -> tuple[int, str]:
-    """The smallest size of whole windows at which the smallest class covers two tokens and a whole slice fits."""
+    """The smallest size of whole windows at which the smallest class covers two tokens and a whole slice fits.
+
+    On a CPU one token has to do: the next size costs four times as much.
+    """
     allowed = _allowed_sizes(facts)
     extent, _ = _slice_extent(facts)
     name, diameter = facts.smallest_diameter()
-    wanted = TOKENS_PER_STRUCTURE * PATCH / max(diameter, 1e-6)
-    size = next((size for size in allowed if size / extent >= wanted), allowed[-1])
+    wanted = PATCH * (1 if facts.machine.device == "cpu" else TOKENS_PER_STRUCTURE)
+    size = next((size for size in allowed if diameter * size / extent >= wanted), allowed[-1])
     reached = diameter * size / extent
     reason = (
         f"slices are {extent:.0f} pixels wide, the smallest class {name!r} {diameter:.1f} in its 10th percentile: "
-        f"at {size} it covers {reached:.0f} ({TOKENS_PER_STRUCTURE * PATCH} wanted)"
+        f"at {size} it covers {reached:.0f} ({wanted} wanted)"
     )
     return size, reason if size != allowed[-1] else f"{reason}; {size} is the largest for {facts.machine}"
 

@@ -24,8 +24,13 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
     ratio = spacing.max() / spacing.min()
     if ratio > ANISOTROPIC:
         axis = int(spacing.argmax())
-        return axis, f"median spacing {shown} mm (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} times coarser than the finest"
-    lengths = np.median([np.array(case.cropped_shape) * case.spacing for case in facts.fingerprint.cases.values()], axis=0)
+        return (
+            axis,
+            f"median spacing {shown} mm (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} times coarser than the finest",
+        )
+    lengths = np.median(
+        [np.array(case.cropped_shape) * case.spacing for case in facts.fingerprint.cases.values()], axis=0
+    )
     axis = int(lengths.argmin())
     return axis, (
         f"median spacing {shown} mm (Z, Y, X) is nearly isotropic; {AXIS_NAMES[axis]} is the shortest axis "
@@ -69,8 +74,14 @@ def channel_layout(facts: Facts) -> tuple[str, str]:
         return "repeat", "one channel, single slices: repeated three times"
     through, plane = facts.fingerprint.median_spacing[axis], facts.values["in_plane_spacing"]
     if through < NEIGHBOURS_WITHIN * plane:
-        return "neighbours", f"slices are {through:.2f} mm apart, under {NEIGHBOURS_WITHIN:.0f} x {plane:.2f} mm in plane"
-    return "repeat", f"slices are {through:.2f} mm apart, {through / plane:.1f} times the in-plane spacing: too far to help"
+        return (
+            "neighbours",
+            f"slices are {through:.2f} mm apart, under {NEIGHBOURS_WITHIN:.0f} x {plane:.2f} mm in plane",
+        )
+    return (
+        "repeat",
+        f"slices are {through:.2f} mm apart, {through / plane:.1f} times the in-plane spacing: too far to help",
+    )
 
 
 def mirror_axes(facts: Facts) -> tuple[tuple[int, ...], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
-from samnet.planning.backbones import WINDOW, PATCH
+from samnet.planning.backbones import PATCH, WINDOW
 from samnet.planning.rules.facts import Facts
 
 STEPS_RANGE = (1500, 12000)
@@ -19,7 +19,10 @@ def patient_key(facts: Facts) -> tuple[str | None, str]:
     if key is None:
         return None, f"the {len(names)} case names show no groups: every case is taken for one patient"
     patients = len({patient_of(name, key) for name in names})
-    return key, f"the {len(names)} case names begin with {patients} different patients, such as {patient_of(names[0], key)!r}"
+    return (
+        key,
+        f"the {len(names)} case names begin with {patients} different patients, such as {patient_of(names[0], key)!r}",
+    )
 
 
 def folds(facts: Facts) -> tuple[int, str]:
@@ -54,7 +57,10 @@ def steps(facts: Facts) -> tuple[int, str]:
     """`PASSES` times through the labelled slices, within limits."""
     slices, batch = facts.labelled_slices, facts.values["batch_size"]
     value = min(max(PASSES * slices // batch, STEPS_RANGE[0]), STEPS_RANGE[1])
-    return value, f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {STEPS_RANGE[0]} to {STEPS_RANGE[1]}"
+    return (
+        value,
+        f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {STEPS_RANGE[0]} to {STEPS_RANGE[1]}",
+    )
 
 
 def steps_per_epoch(facts: Facts) -> tuple[int, str]:
@@ -85,6 +91,10 @@ def weight_decay(facts: Facts) -> tuple[float, str]:
 
 def decay_power(facts: Facts) -> tuple[float, str]:
     return 0.9, "polynomial decay as SAMed and nnU-Net, here down to 0 at the end"
+
+
+def gradient_clip(facts: Facts) -> tuple[float, str]:
+    return 1.0, "keeps a single odd batch from undoing many good ones"
 
 
 def cross_entropy_weight(facts: Facts) -> tuple[float, str]:

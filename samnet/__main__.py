@@ -1,0 +1,5 @@
+import sys
+
+from samnet.cli.umbrella import main
+
+sys.exit(main())

@@ -1,0 +1,30 @@
+"""`samnet_extract_fingerprint`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command, add_processes_option
+from samnet.cli.planning_steps import add_dataset_option, chosen_processes, load_datasets
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_option(parser)
+    add_processes_option(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.fingerprint.extract import extract_fingerprint, fingerprint_path
+
+    for dataset in load_datasets(options):
+        extract_fingerprint(dataset, chosen_processes(options))
+        print(fingerprint_path(dataset.name))
+
+
+COMMAND = Command(
+    "samnet_extract_fingerprint",
+    "Measure raw data sets: spacings, intensities, sizes of classes.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

@@ -1,0 +1,35 @@
+"""`samnet_plan`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command, add_processes_option
+from samnet.cli.planning_steps import add_dataset_option, add_planning_options, load_datasets, plan_dataset
+from samnet.cli.settings import add_set_option
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_option(parser)
+    add_planning_options(parser)
+    add_set_option(parser)
+    parser.add_argument("--explain", action="store_true", help="print every decision with its reason")
+    add_processes_option(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.planning.explain import explain
+    from samnet.planning.plan import plan_path
+
+    for dataset in load_datasets(options):
+        plan = plan_dataset(dataset, options)
+        print(explain(plan) if options.explain else plan_path(dataset.name))
+
+
+COMMAND = Command(
+    "samnet_plan",
+    "Plan data sets: decide everything about preprocessing and training, with reasons, in samnetPlans.json.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

@@ -1,0 +1,47 @@
+"""`samnet_plan_and_preprocess`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command, add_part_options, add_processes_option
+from samnet.cli.planning_steps import (
+    add_dataset_option,
+    add_planning_options,
+    chosen_processes,
+    load_datasets,
+    plan_dataset,
+)
+from samnet.cli.settings import add_set_option
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_option(parser)
+    add_planning_options(parser)
+    add_set_option(parser)
+    parser.add_argument("--no-verify", action="store_true", help="skip the check of the raw data")
+    add_part_options(parser)
+    add_processes_option(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.dataset.integrity import verify_dataset
+    from samnet.planning.plan import plan_path
+    from samnet.preprocessing.prepare import prepare_all_configurations
+
+    processes = chosen_processes(options)
+    for dataset in load_datasets(options):
+        if not options.no_verify:
+            verify_dataset(dataset, processes)
+        plan = plan_dataset(dataset, options)
+        prepare_all_configurations(dataset, plan, processes, options.num_parts, options.part_id)
+        print(f"{dataset.name}: planned and prepared. The plan, for reading and changing: {plan_path(dataset.name)}")
+
+
+COMMAND = Command(
+    "samnet_plan_and_preprocess",
+    "Check, measure, plan and prepare data sets: everything before samnet_train.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

@@ -1,0 +1,58 @@
+"""`samnet_predict`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from samnet.cli.command import Command, add_part_options
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a folder of images, or one file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps")
+    parser.add_argument(
+        "-m", "--model", type=Path, metavar="FOLDER", help="folder of a model (a configuration or fold)"
+    )
+    parser.add_argument("-d", "--dataset", metavar="ID", help="the data set the model was trained on")
+    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="its configuration")
+    parser.add_argument(
+        "-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all finished ones)"
+    )
+    parser.add_argument("--checkpoint", choices=("final", "best", "last"), default="final", help="(default: final)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--no-mirror", action="store_true", help="do not average over mirrored inputs: faster, seldom as good"
+    )
+    parser.add_argument(
+        "--continue", dest="keep_existing", action="store_true", help="skip cases whose label map is in OUT already"
+    )
+    add_part_options(parser)
+    parser.epilog = (
+        "Without -m, -d, -c the only trained model is taken. Nothing else is needed to predict: no labels, and with -m "
+        "no environment variables. Label maps lie on the grids of their images."
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.core.jobs import select_part
+    from samnet.dataset.cases import find_prediction_cases
+    from samnet.inference.files import predict_cases
+    from samnet.inference.find_model import find_model
+    from samnet.inference.predictor import Predictor
+
+    folder = find_model(options.model, options.dataset, options.configuration)
+    predictor = Predictor.from_folder(
+        folder,
+        options.folds,
+        device=options.device,
+        checkpoint=options.checkpoint,
+        mirror=False if options.no_mirror else None,
+    )
+    cases = find_prediction_cases(options.input, predictor.plan.description)
+    part = select_part(cases, options.num_parts, options.part_id)
+    predict_cases(predictor, part, options.output, keep_existing=options.keep_existing)
+
+
+COMMAND = Command("samnet_predict", "Segment images with a trained model.", _add_arguments, _run)
+main = COMMAND.main

@@ -1,0 +1,32 @@
+"""`samnet_preprocess`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command, add_part_options, add_processes_option
+from samnet.cli.planning_steps import add_dataset_option, chosen_processes, load_datasets
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_option(parser)
+    add_part_options(parser)
+    add_processes_option(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.planning.plan import Plan, plan_path
+    from samnet.preprocessing.prepare import prepare_all_configurations
+
+    for dataset in load_datasets(options):
+        plan = Plan.load(plan_path(dataset.name))
+        prepare_all_configurations(dataset, plan, chosen_processes(options), options.num_parts, options.part_id)
+
+
+COMMAND = Command(
+    "samnet_preprocess",
+    "Prepare the training cases of planned data sets. Run again, it finishes what is missing.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

@@ -1,0 +1,30 @@
+"""Values of the plan given on the command line, as `--set KEY=VALUE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        type=key_and_value,
+        default=[],
+        metavar="KEY=VALUE",
+        help="set any value of the plan, for example --set zoom=3 --set views=[0]; may be repeated",
+    )
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """`zoom=3` as `("zoom", 3)`: the value is read as JSON, or else taken as text."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

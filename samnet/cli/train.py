@@ -1,0 +1,72 @@
+"""`samnet_train`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command, duration, non_negative_int, positive_float, positive_int
+from samnet.cli.settings import add_set_option
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8")
+    parser.add_argument("configuration", metavar="CONFIG", help="a configuration of its plan, such as lora")
+    parser.add_argument("fold", nargs="?", default="0", metavar="FOLD", help="0 to 4, all, or cv (default: 0)")
+    parser.add_argument("--epochs", type=positive_int, metavar="N", help="train for N epochs")
+    parser.add_argument("--steps", type=positive_int, metavar="N", help="train for N optimiser steps")
+    parser.add_argument("--max-time", type=duration, metavar="TIME", help="train for at most 90s, 30m, 12h, ...")
+    parser.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
+    parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")
+    parser.add_argument("--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned anew")
+    add_set_option(parser)
+    parser.add_argument("--seed", type=non_negative_int, default=0, metavar="N", help="seed of everything random (0)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument("--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only")
+    parser.add_argument(
+        "--workers", type=non_negative_int, metavar="N", help="processes that prepare samples; 0 for none"
+    )
+    ending = parser.add_mutually_exclusive_group()
+    ending.add_argument(
+        "--continue", dest="resume", action="store_true", help="go on with a run, with the settings it began with"
+    )
+    ending.add_argument("--restart", action="store_true", help="delete what is there and start anew")
+    parser.epilog = (
+        "A run that was interrupted goes on when the same command is given again. "
+        "Results: $samnet_results/DATASET/CONFIG/fold_FOLD (metrics.jsonl, progress.png, checkpoints, validation)."
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.core.errors import UserError
+    from samnet.training.run import TrainingOptions, train_folds
+
+    if options.epochs is not None and options.steps is not None:
+        raise UserError("--epochs and --steps both say how long to train; give one")
+    settings = dict(options.settings)
+    flags = {
+        "steps": options.steps,
+        "learning_rate": options.lr,
+        "batch_size": options.batch_size,
+        "backbone": options.backbone,
+    }
+    settings |= {key: value for key, value in flags.items() if value is not None}
+    train_folds(
+        options.dataset,
+        options.configuration,
+        options.fold,
+        TrainingOptions(
+            settings=settings,
+            epochs=options.epochs,
+            max_seconds=options.max_time,
+            seed=options.seed,
+            device=options.device,
+            num_cases=options.num_cases,
+            workers=options.workers,
+            resume=options.resume,
+            restart=options.restart,
+        ),
+    )
+
+
+COMMAND = Command("samnet_train", "Train a configuration of a plan.", _add_arguments, _run)
+main = COMMAND.main

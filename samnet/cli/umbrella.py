@@ -1,0 +1,44 @@
+"""`samnet COMMAND ...`: every command under one name, and `python -m samnet`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from samnet import __version__
+
+# In the order of a project's life. Kept as names: importing a module costs time that `samnet --help` need not spend.
+COMMANDS = {
+    "plan_and_preprocess": "check, measure, plan and prepare data sets",
+    "verify_dataset": "check raw data sets",
+    "extract_fingerprint": "measure raw data sets",
+    "plan": "plan data sets, explain a plan",
+    "preprocess": "prepare the training cases",
+    "train": "train a configuration",
+    "predict": "segment images",
+    "evaluate": "compare predictions with references",
+    "demo": "everything once, on made data",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        print(f"samnet {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"samnet: unknown command {words[0]!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"samnet.cli.{words[0]}").main(words[1:])
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  {name:<22}{summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: samnet COMMAND [OPTIONS]\n\n"
+        f"{lines}\n\nEvery command also exists as samnet_COMMAND. samnet COMMAND --help lists its options."
+    )

@@ -1,0 +1,67 @@
+"""Predicting files: case by case, resumable, one bad case never stopping the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from samnet.core.errors import SamnetError, UserError
+from samnet.core.jobs import Outcome
+from samnet.dataset.cases import Case
+from samnet.dataset.images import ending_of, read_image, write_labels
+from samnet.inference.predictor import Predictor
+
+log = logging.getLogger(__name__)
+
+
+def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, keep_existing: bool = False) -> None:
+    """Write a label map for every case into `output`, named as the case, on the grid of its image.
+
+    keep_existing: leave finished label maps as they are.
+
+    Raises:
+        SamnetError: cases failed; each is named with its reason, the others are written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome()
+    open_cases = [case for case in cases if not (keep_existing and output_file(case, output).is_file())]
+    if len(open_cases) < len(cases):
+        log.info("%d of %d cases are predicted already", len(cases) - len(open_cases), len(cases))
+    started = time.monotonic()
+    with tqdm(open_cases, desc="predicting", unit="case") as bar:
+        for case in bar:
+            bar.set_postfix_str(case.identifier, refresh=False)
+            try:
+                outcome.results[case.identifier] = predict_case(predictor, case, output)
+            except (SamnetError, MemoryError, OSError, RuntimeError, ValueError) as error:
+                reason = str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
+                outcome.failures[case.identifier] = reason
+                log.debug("case %s failed", case.identifier, exc_info=True)
+    log.info("predicted %d cases in %.0f s: %s", len(outcome.results), time.monotonic() - started, output)
+    outcome.raise_if_failed("prediction")
+
+
+def predict_case(predictor: Predictor, case: Case, output: Path) -> Path:
+    """Predict one case and write its label map.
+
+    Raises:
+        UserError: the image cannot be read or does not fit the model.
+    """
+    image = read_image(case.image_files)
+    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        raise UserError(f"{case.image_files[0]}: has voxels that are NaN or infinite; replace them, for example by 0")
+    labels = predictor.predict_on_grid(image.array, image.grid)
+    file = output_file(case, output)
+    write_labels(labels, image, file)
+    return file
+
+
+def output_file(case: Case, output: Path) -> Path:
+    """Where a case's label map goes: the case's name with the ending of its image."""
+    ending = ending_of(case.image_files[0])
+    return output / f"{case.identifier}{ending}"

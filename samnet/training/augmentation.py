@@ -1,0 +1,137 @@
+"""Random changes of training images: the draw apart from its application, so that any sample can be replayed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from batchgenerators.augmentations.color_augmentations import (
+    augment_brightness_multiplicative,
+    augment_contrast,
+    augment_gamma,
+)
+from batchgenerators.augmentations.noise_augmentations import augment_gaussian_blur, augment_gaussian_noise
+from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
+from torch import Tensor
+from torch.nn import functional
+
+MAX_ROTATION = math.radians(25)
+MAX_SCALE = 1.3
+MAX_SHEAR = 0.1
+SHIFT = 0.08
+ONE_HOT_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the network's square input lies on a slice.
+
+    centre: position on the slice in pixels (rows, columns). matrix: 2 x 2, from input pixels to slice pixels.
+    """
+
+    centre: tuple[float, float]
+    matrix: np.ndarray
+
+
+def draw_matrix(generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]) -> np.ndarray:
+    """A random rotation, scaling and shear, after the planned scale and mirrors.
+
+    scale: planned input pixels for each slice pixel. mirrored: rows, columns.
+    """
+    angle = generator.uniform(-MAX_ROTATION, MAX_ROTATION) if generator.random() < 0.5 else 0.0
+    zoom = math.exp(generator.uniform(-1, 1) * math.log(MAX_SCALE)) if generator.random() < 0.5 else 1.0
+    stretch = math.exp(generator.uniform(-0.1, 0.1)) if generator.random() < 0.3 else 1.0
+    shear = generator.uniform(-MAX_SHEAR, MAX_SHEAR) if generator.random() < 0.3 else 0.0
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    change = rotation @ np.array([[zoom * stretch, shear], [0.0, zoom / stretch]])
+    for axis, flip in enumerate(mirrored):
+        if flip and generator.random() < 0.5:
+            change[:, axis] *= -1
+    return plain_matrix(scale) @ change
+
+
+def plain_matrix(scale: tuple[float, float]) -> np.ndarray:
+    """The planned scale alone."""
+    return np.diag([1 / scale[0], 1 / scale[1]])
+
+
+def sampling_grid(placement: Placement, input_size: int, stride: int, size: tuple[int, int]) -> Tensor:
+    """Where to look on a slice of `size` for each output pixel: `(1, n, n, 2)` with n = input_size / stride.
+
+    In the normalised (x, y) coordinates of `grid_sample` with `align_corners=False`.
+    """
+    steps = (torch.arange(input_size // stride, dtype=torch.float32) + 0.5) * stride - input_size / 2
+    rows, columns = torch.meshgrid(steps, steps, indexing="ij")
+    matrix = placement.matrix
+    y = placement.centre[0] + matrix[0, 0] * rows + matrix[0, 1] * columns
+    x = placement.centre[1] + matrix[1, 0] * rows + matrix[1, 1] * columns
+    return torch.stack([2 * x / size[1] - 1, 2 * y / size[0] - 1], dim=-1)[None]
+
+
+def place_image(image: Tensor, placement: Placement, input_size: int) -> Tensor:
+    """The network's input `(C, S, S)` from a slice `(C, H, W)`; outside the slice it is 0."""
+    shrink = np.linalg.norm(placement.matrix, axis=0).max()
+    size = image.shape[-2:]
+    if shrink > 1.3:  # several slice pixels in one: average them first, or fine structure turns into noise
+        smaller = [max(1, round(length / shrink)) for length in size]
+        image = functional.interpolate(image[None], size=smaller, mode="bilinear", antialias=True)[0]
+    grid = sampling_grid(placement, input_size, 1, (size[0], size[1]))
+    return functional.grid_sample(image[None], grid, mode="bilinear", align_corners=False)[0]
+
+
+def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stride: int) -> Tensor:
+    """The target `(S / stride, S / stride)` from a slice's labels `(H, W)`; outside the slice it is background.
+
+    Each class is interpolated linearly and the largest wins, which rounds borders where the slice is enlarged.
+    """
+    grid = sampling_grid(placement, input_size, stride, (labels.shape[0], labels.shape[1]))
+    values = np.unique(labels)
+    values = np.concatenate([[0], values[values != 0]])
+    if len(values) > ONE_HOT_LIMIT:
+        plane = torch.from_numpy(labels.astype(np.float32))[None, None]
+        return functional.grid_sample(plane, grid, mode="nearest", align_corners=False)[0, 0].round().long()
+    one_hot = torch.from_numpy((labels[None] == values[1:, None, None]).astype(np.float32))[None]
+    if one_hot.shape[1] == 0:
+        return torch.zeros(grid.shape[1:3], dtype=torch.long)
+    classes = functional.grid_sample(one_hot, grid, mode="bilinear", align_corners=False)[0]
+    background = (1 - classes.sum(0, keepdim=True)).clamp_min(0)
+    winners = torch.cat([background, classes]).argmax(0)
+    return torch.from_numpy(values.astype(np.int64))[winners]
+
+
+def change_intensities(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Noise, blur, brightness, contrast, low resolution and gamma, each now and then, on an image `(C, S, S)`, 0 to 1."""
+    chosen = generator.random(6) < (0.15, 0.1, 0.2, 0.2, 0.1, 0.25)
+    with _seeded(generator):
+        if chosen[0]:
+            image = augment_gaussian_noise(image, noise_variance=(0, 0.005))
+        if chosen[1]:
+            image = augment_gaussian_blur(image, (0.5, 1.5), per_channel=False)
+        if chosen[2]:
+            image = augment_brightness_multiplicative(image, (0.75, 1.25), per_channel=False)
+        if chosen[3]:
+            image = augment_contrast(image, (0.75, 1.25), per_channel=False)
+        if chosen[4]:
+            image = augment_linear_downsampling_scipy(image, zoom_range=(0.5, 1), per_channel=False)
+        if chosen[5]:
+            image = augment_gamma(image, (0.7, 1.5), retain_stats=False)
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _seeded(generator: np.random.Generator) -> Iterator[None]:
+    """batchgenerators draws from the global generators: lend them this sample's randomness, and give theirs back."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    seed = int(generator.integers(2**32))
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

@@ -1,0 +1,74 @@
+"""The state of a training in one file, so that it is never half one state and half another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from samnet.core.errors import UserError
+from samnet.models.network import SegmentationNetwork, load_weights, save_weights
+
+FINAL, BEST, LAST = "checkpoint_final.safetensors", "checkpoint_best.safetensors", "checkpoint_last.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a training stands.
+
+    step: optimiser steps done. seconds: trained so far, over all sittings. best_dice: of the validations, with the
+    epoch it came from (-1: none yet). epoch: finished ones. loss_sum, loss_count: of the unfinished epoch.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    best_dice: float = -1.0
+    best_epoch: int = -1
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+
+def save_training(
+    file: Path, network: SegmentationNetwork, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write network, optimiser and progress; an older file stays until the new one is complete."""
+    tensors = {f"network.{name}": value for name, value in network.adapter().items()}
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    save_weights(tensors, file, {"progress": json.dumps(asdict(progress))})
+
+
+def load_training(file: Path, network: SegmentationNetwork, optimizer: torch.optim.Optimizer) -> Progress:
+    """Restore what `save_training` wrote.
+
+    Raises:
+        UserError: the file is damaged, or is of another network.
+    """
+    tensors = load_weights(file)
+    with safe_open(file, "pt") as handle:
+        metadata = handle.metadata() or {}
+    if "progress" not in metadata:
+        raise UserError(f"{file}: is no checkpoint of a running training")
+    network.load_adapter(_with_prefix(tensors, "network."), str(file))
+    states = _with_prefix(tensors, "optimizer.")
+    for index, parameter in enumerate(_parameters(optimizer)):
+        state = _with_prefix(states, f"{index}.")
+        if state:
+            optimizer.state[parameter] = {
+                name: value if name == "step" else value.to(parameter.device) for name, value in state.items()
+            }
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,69 @@
+"""What a training leaves for a person to follow it: `metrics.jsonl` and `progress.png`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from samnet.core.files import atomic_path
+
+
+class History:
+    """One line of numbers for each epoch, and a picture of them.
+
+    folder: of the run. epochs: how many lines count when a run is resumed; later ones are dropped.
+    """
+
+    def __init__(self, folder: Path, epochs: int) -> None:
+        self.file, self.picture = folder / "metrics.jsonl", folder / "progress.png"
+        self.rows: list[dict[str, Any]] = []
+        if epochs and self.file.is_file():
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+            self.rows = [row for row in map(_parse, lines) if row is not None and row["epoch"] <= epochs]
+        with atomic_path(self.file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self.file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def draw(self) -> None:
+        """Loss and learning rate above, the Dice of every class below."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        steps = [row["step"] for row in self.rows]
+        figure = Figure(figsize=(8, 7), layout="constrained")
+        FigureCanvasAgg(figure)
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.plot(steps, [row["loss"] for row in self.rows], color="tab:blue")
+        above.set_ylabel("training loss")
+        rates = above.twinx()
+        rates.plot(steps, [row["learning_rate"] for row in self.rows], color="tab:gray", linewidth=1)
+        rates.set_ylabel("learning rate")
+        for name in self.rows[-1]["dice"]:
+            below.plot(steps, [_number(row["dice"][name]) for row in self.rows], label=name, linewidth=1)
+        below.plot(steps, [_number(row["mean_dice"]) for row in self.rows], label="mean", color="black", linewidth=2)
+        below.set_xlabel("step")
+        below.set_ylabel(f"Dice of volumes ({self.rows[-1]['validated_on']})")
+        below.set_ylim(0, 1)
+        below.grid(alpha=0.3)
+        below.legend(fontsize="small", ncols=3)
+        with atomic_path(self.picture) as temporary:
+            figure.savefig(temporary, dpi=100)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:  # the last line of a killed run may be cut short
+        return None
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

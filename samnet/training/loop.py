@@ -1,0 +1,248 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from samnet.core.errors import SamnetError
+from samnet.models.network import SegmentationNetwork, load_weights, save_weights
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.checkpoint import BEST, FINAL, LAST, Progress, load_training, save_training
+from samnet.training.history import History
+from samnet.training.loss import segmentation_loss
+from samnet.training.sampling import SliceSamples
+from samnet.training.schedule import learning_rate
+from samnet.training.validation import choose_validation_cases, validate
+
+log = logging.getLogger(__name__)
+SAVE_EVERY_SECONDS = 300.0
+
+
+class Interrupted(SamnetError):
+    """The training was asked to stop (SIGTERM, SIGUSR1) and has saved its state."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What to train on and for how long.
+
+    held_out: whether the validation cases are kept from the training; without, there is no early stop.
+    max_seconds: of training over all sittings; the learning rate then falls with the time. None: by steps alone.
+    """
+
+    configuration: Configuration
+    class_names: tuple[str, ...]
+    ignore_label: int | None
+    training_cases: Sequence[StoredCase]
+    validation_cases: Sequence[StoredCase]
+    held_out: bool
+    seed: int
+    max_seconds: float | None
+    workers: int
+
+
+class Trainer:
+    """Trains one network in one folder. `run` may be called again after any interruption, and goes on."""
+
+    def __init__(self, network: SegmentationNetwork, task: TrainingTask, folder: Path, device: torch.device) -> None:
+        self.network, self.task, self.folder, self.device = network.to(device), task, folder, device
+        configuration = task.configuration
+        trained = [weight for weight in network.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=configuration.learning_rate, betas=(0.9, 0.999), weight_decay=configuration.weight_decay
+        )
+        self.progress = Progress()
+        if (folder / LAST).is_file():
+            self.progress = load_training(folder / LAST, network, self.optimizer)
+            log.info("going on from step %d", self.progress.step)
+        self.history = History(folder, self.progress.epoch)
+        self.validation_cases = choose_validation_cases(task.validation_cases)
+        self.stop_signal: int | None = None
+        self.waited = 0.0
+
+    def run(self) -> None:
+        """Train to the end of the plan, the time limit, or the early stop, and write the final weights.
+
+        Raises:
+            Interrupted: a signal asked for it; the state is saved.
+        """
+        handlers = {number: signal.signal(number, self._note_signal) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        try:
+            self._train()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        best = self.folder / BEST
+        final = load_weights(best) if self.task.held_out and best.is_file() else self.network.adapter()
+        save_weights(final, self.folder / FINAL)
+
+    def _train(self) -> None:
+        configuration, progress = self.task.configuration, self.progress
+        self.network.train()
+        started, before = time.monotonic(), progress.seconds
+        last_saved = started
+        with tqdm(total=configuration.steps, initial=progress.step, desc="training", unit="step") as bar:
+            for images, target in self._batches():
+                progress.seconds = before + time.monotonic() - started
+                if self._is_over():
+                    break
+                loss = self._step(images, target)
+                progress.step += 1
+                progress.loss_sum += loss
+                progress.loss_count += 1
+                bar.update()
+                bar.set_postfix_str(self._postfix(loss), refresh=False)
+                at_epoch = progress.step % configuration.steps_per_epoch == 0
+                if at_epoch:
+                    self._finish_epoch()
+                progress.seconds = before + time.monotonic() - started
+                if at_epoch or time.monotonic() - last_saved > SAVE_EVERY_SECONDS or self.stop_signal:
+                    self._save()
+                    last_saved = time.monotonic()
+                if self.stop_signal:
+                    raise Interrupted(f"stopped by signal {self.stop_signal} at step {progress.step}; state saved")
+                if at_epoch and self._has_stalled():
+                    log.info("no better validation in %d epochs: stopping early", configuration.patience)
+                    break
+        if progress.loss_count:
+            self._finish_epoch()
+        self._save()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from where the training stands; the time spent waiting for them is counted."""
+        configuration, task = self.task.configuration, self.task
+        samples = SliceSamples(
+            task.training_cases,
+            configuration,
+            stride=self.network.stride,
+            seed=task.seed,
+            ignore_label=task.ignore_label,
+        )
+        size = configuration.batch_size
+        loader = DataLoader(
+            samples,
+            batch_size=size,
+            sampler=range(self.progress.step * size, configuration.steps * size),
+            num_workers=task.workers,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if task.workers else None,
+        )
+        iterator = iter(loader)
+        while True:
+            asked = time.monotonic()
+            batch = next(iterator, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch[0], batch[1]
+
+    def _step(self, images: Tensor, target: Tensor) -> float:
+        configuration, progress = self.task.configuration, self.progress
+        rate = learning_rate(
+            configuration.learning_rate,
+            progress.step,
+            configuration.warmup_steps,
+            self._share_done(),
+            configuration.decay_power,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        half = configuration.precision == "bfloat16" and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            logits = self.network(images.to(self.device, non_blocking=True))
+        loss = segmentation_loss(
+            logits.float(),
+            target.to(self.device, non_blocking=True),
+            cross_entropy_weight=configuration.cross_entropy_weight,
+            dice_weight=configuration.dice_weight,
+            ignore=self.task.ignore_label,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if configuration.gradient_clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
+        self.optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise SamnetError(
+                f"the loss is {value} at step {progress.step}: the training has diverged. "
+                "Start it again with a lower rate, for example --lr "
+                f"{configuration.learning_rate / 3:.1g} --restart"
+            )
+        return value
+
+    def _share_done(self) -> float:
+        by_steps = self.progress.step / self.task.configuration.steps
+        if self.task.max_seconds is None:
+            return by_steps
+        return min(1.0, max(by_steps, self.progress.seconds / self.task.max_seconds))
+
+    def _is_over(self) -> bool:
+        return self.task.max_seconds is not None and self.progress.seconds >= self.task.max_seconds
+
+    def _has_stalled(self) -> bool:
+        patience = self.task.configuration.patience
+        since_best = self.progress.epoch - self.progress.best_epoch
+        return self.task.held_out and patience > 0 and self.progress.best_epoch >= 0 and since_best >= patience
+
+    def _finish_epoch(self) -> None:
+        """Validate, record, and keep the weights if they are the best so far."""
+        progress, task = self.progress, self.task
+        progress.epoch += 1
+        started = time.monotonic()
+        dice = validate(
+            self.network, task.configuration, self.validation_cases, len(task.class_names), task.ignore_label
+        )
+        mean = float(np.nanmean(dice)) if not np.isnan(dice).all() else math.nan
+        row: dict[str, Any] = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "loss": progress.loss_sum / max(1, progress.loss_count),
+            "mean_dice": _finite(mean),
+            "dice": {name: _finite(float(value)) for name, value in zip(task.class_names, dice, strict=True)},
+            "validated_on": "held-out cases" if task.held_out else "training cases",
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": round(progress.seconds, 1),
+            "waiting_seconds": round(self.waited, 1),
+            "validation_seconds": round(time.monotonic() - started, 1),
+        }
+        self.waited = progress.loss_sum = 0.0
+        progress.loss_count = 0
+        if mean > progress.best_dice:
+            progress.best_dice, progress.best_epoch = mean, progress.epoch
+            if task.held_out:
+                save_weights(self.network.adapter(), self.folder / BEST)
+        self.history.add(row)
+        self.history.draw()
+
+    def _save(self) -> None:
+        save_training(self.folder / LAST, self.network, self.optimizer, self.progress)
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        self.stop_signal = number
+
+    def _postfix(self, loss: float) -> str:
+        parts = [f"loss {loss:.3f}"]
+        if self.history.rows and self.history.rows[-1]["mean_dice"] is not None:
+            parts.append(f"Dice {self.history.rows[-1]['mean_dice']:.3f}")
+        if self.task.max_seconds is not None:
+            parts.append(f"time left {max(0, self.task.max_seconds - self.progress.seconds) / 60:.1f} min")
+        return ", ".join(parts)
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None

@@ -1,0 +1,131 @@
+"""Training samples. Sample i depends on the seed and i alone: not on worker processes, file order or a resumed run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from samnet.core.framing import frame_slice
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.channels import compose_channels, slice_indices
+from samnet.preprocessing.intensity import apply_window, window_bounds
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.augmentation import (
+    SHIFT,
+    Placement,
+    change_intensities,
+    draw_matrix,
+    place_image,
+    place_labels,
+    plain_matrix,
+)
+
+
+class SliceSamples(Dataset):
+    """An endless map from a number to a training sample: image `(C, S, S)`, 0 to 1, and target `(S / stride,) * 2`.
+
+    cases: in any order. stride: input pixels for each pixel of the target. ignore_label: as in the plan.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        configuration: Configuration,
+        *,
+        stride: int,
+        seed: int,
+        ignore_label: int | None = None,
+    ) -> None:
+        self.cases = sorted(cases, key=lambda case: case.identifier)
+        self.configuration, self.stride, self.seed = configuration, stride, seed
+        self.bounds = [window_bounds(configuration.intensity, case.quantiles) for case in self.cases]
+        self.places_by_class = _places_by_class(self.cases, configuration.views, ignore_label)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        generator = np.random.default_rng([self.seed, number])
+        case_index, axis, index, wanted = self._draw_slice(generator)
+        case, configuration = self.cases[case_index], self.configuration
+        indices = slice_indices(configuration.channel_layout, index, case.num_slices(axis))
+        augment = configuration.augmentation != "none"
+        if augment and axis in configuration.mirror_axes and generator.random() < 0.5:
+            indices = indices[::-1]
+        slices = apply_window(case.image_slices(axis, indices), self.bounds[case_index])
+        image = torch.from_numpy(np.ascontiguousarray(compose_channels(slices, configuration.channel_layout)))
+        labels = case.label_slice(axis, index)
+        placement = self._draw_placement(generator, case, axis, labels, wanted, augment)
+        placed = place_image(image, placement, configuration.input_size)
+        target = place_labels(labels, placement, configuration.input_size, self.stride)
+        if augment:
+            placed = torch.from_numpy(change_intensities(placed.numpy(), generator))
+        return placed, target
+
+    def _draw_slice(self, generator: np.random.Generator) -> tuple[int, int, int, int | None]:
+        """Case, axis, slice, and the class the slice was chosen for."""
+        if self.places_by_class and generator.random() < self.configuration.foreground_share:
+            wanted = list(self.places_by_class)[generator.integers(len(self.places_by_class))]
+            places = self.places_by_class[wanted]
+            case_index, axis, indices = places[generator.integers(len(places))]
+            return case_index, axis, int(indices[generator.integers(len(indices))]), wanted
+        case_index = int(generator.integers(len(self.cases)))
+        axis = int(self.configuration.views[generator.integers(len(self.configuration.views))])
+        return case_index, axis, int(generator.integers(self.cases[case_index].num_slices(axis))), None
+
+    def _draw_placement(
+        self,
+        generator: np.random.Generator,
+        case: StoredCase,
+        axis: int,
+        labels: np.ndarray,
+        wanted: int | None,
+        augment: bool,
+    ) -> Placement:
+        configuration = self.configuration
+        size = (labels.shape[0], labels.shape[1])
+        frame = frame_slice(
+            size,
+            case.in_plane_spacing(axis),
+            configuration.in_plane_spacing,
+            configuration.zoom,
+            configuration.input_size,
+        )
+        centre = []
+        anchor = _random_pixel(generator, labels == wanted) if wanted is not None else None
+        for position in (0, 1):
+            half = configuration.input_size / frame.scale[position] / 2
+            slack = size[position] / 2 - half
+            if slack <= 0:  # the slice fits: it stays near the middle
+                reach = SHIFT * 2 * half if augment else 0.0
+                centre.append(size[position] / 2 + generator.uniform(-1, 1) * reach)
+            elif anchor is None:
+                centre.append(generator.uniform(half, size[position] - half))
+            else:
+                around = anchor[position] + generator.uniform(-0.7, 0.7) * half
+                centre.append(float(np.clip(around, half, size[position] - half)))
+        if not augment:
+            return Placement((centre[0], centre[1]), plain_matrix(frame.scale))
+        in_plane = [other for other in range(3) if other != axis]
+        mirrored = (in_plane[0] in configuration.mirror_axes, in_plane[1] in configuration.mirror_axes)
+        return Placement((centre[0], centre[1]), draw_matrix(generator, frame.scale, mirrored))
+
+
+def _random_pixel(generator: np.random.Generator, mask: np.ndarray) -> tuple[float, float]:
+    rows, columns = np.nonzero(mask)
+    chosen = generator.integers(len(rows))
+    return rows[chosen] + 0.5, columns[chosen] + 0.5
+
+
+def _places_by_class(
+    cases: Sequence[StoredCase], views: Sequence[int], ignore_label: int | None
+) -> dict[int, list[tuple[int, int, tuple[int, ...]]]]:
+    """Class -> the (case, axis, slices) that show it."""
+    places: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
+    for case_index, case in enumerate(cases):
+        for axis in views:
+            for value, indices in case.record.class_slices[str(axis)].items():
+                if int(value) != ignore_label:
+                    places.setdefault(int(value), []).append((case_index, axis, indices))
+    return dict(sorted(places.items()))

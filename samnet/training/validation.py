@@ -1,0 +1,42 @@
+"""Dice on whole volumes, as the training's compass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samnet.evaluation.metrics import dice_per_class
+from samnet.inference.volume import predict_volume
+from samnet.models.network import SegmentationNetwork
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.storage import StoredCase
+
+MAX_CASES = 12
+
+
+def choose_validation_cases(cases: Sequence[StoredCase]) -> list[StoredCase]:
+    """At most `MAX_CASES`, evenly chosen: enough to steer by without spending the training's time."""
+    ordered = sorted(cases, key=lambda case: case.identifier)
+    if len(ordered) <= MAX_CASES:
+        return ordered
+    return [ordered[index] for index in np.linspace(0, len(ordered) - 1, MAX_CASES).round().astype(int)]
+
+
+def validate(
+    network: SegmentationNetwork,
+    configuration: Configuration,
+    cases: Sequence[StoredCase],
+    num_classes: int,
+    ignore_label: int | None,
+) -> np.ndarray:
+    """Dice of each foreground class, averaged over cases, `(num_classes,)`; NaN for a class that no case shows."""
+    network.eval()
+    scores = []
+    for case in cases:
+        prediction = predict_volume([network], configuration, case.volume(), mirror=False)
+        scores.append(dice_per_class(prediction, case.labels(), num_classes, ignore_label))
+    network.train()
+    table = np.array(scores)
+    counts = (~np.isnan(table)).sum(axis=0)
+    return np.where(counts > 0, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import io
+
+from samnet.cli.evaluate import main
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures of one class: `labelsTs`, and `preds` elsewhere, each wrong by one column."""
+    folder = tmp_path / "raw" / "Dataset007_Made"
+    (folder / "labelsTs").mkdir(parents=True)
+    (tmp_path / "preds").mkdir()
+    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "cell": 1}, "file_ending": ".png"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    for name in ("a", "b"):
+        picture = np.zeros((9, 9), dtype=np.uint8)
+        picture[2:6, 2:6] = 1
+        io.imsave(folder / "labelsTs" / f"{name}.png", picture, check_contrast=False)
+        io.imsave(tmp_path / "preds" / f"{name}.png", np.roll(picture, 1, axis=1), check_contrast=False)
+    monkeypatch.setenv("samnet_raw", str(tmp_path / "raw"))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run(dataset: Path, *options: str) -> int:
+    return main(["-p", "preds", "-r", str(dataset / "labelsTs"), "-np", "0", *options])
+
+
+def test_prints_a_table_and_writes_beside_the_predictions(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(dataset) == 0
+    printed = capsys.readouterr().out
+    assert "0.7500 +- 0.0000" in printed
+    assert "HD95 (pixels)" in printed
+    assert "2 cases, policy standard" in printed
+    summary = json.loads(Path("preds/summary.json").read_text())
+    assert summary["foreground_mean"]["Dice"] == 0.75
+    assert Path("preds/metrics.csv").is_file()
+
+
+def test_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(dataset, "-o", "out", "--policy", "synapse_legacy", "--nsd-tolerance", "2.5") == 0
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert (summary["policy"], summary["nsd_tolerance"]) == ("synapse_legacy", 2.5)
+    assert "HD95 (voxels)" in capsys.readouterr().out
+    assert not Path("preds/summary.json").exists()
+
+
+def test_finds_the_description(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    references = shutil.copytree(dataset / "labelsTs", tmp_path / "elsewhere" / "references")
+    command = ["-p", "preds", "-r", str(references), "-np", "0"]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert str(tmp_path / "elsewhere") in message
+    assert "-d ID" in message
+    assert "--dataset-json" in message
+
+    assert main([*command, "-d", "7"]) == 0
+    assert main([*command, "--dataset-json", str(dataset / "dataset.json")]) == 0
+    shutil.copy(dataset / "dataset.json", "preds")
+    assert main(command) == 0
+    assert main([*command, "--dataset-json", "absent.json"]) == 2
+
+
+def test_wrong_shape_is_a_users_error(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    io.imsave("preds/b.png", np.zeros((5, 9), dtype=np.uint8), check_contrast=False)
+    assert run(dataset) == 2
+    message = capsys.readouterr().err
+    assert "preds/b.png: shape (1, 5, 9)" in message
+    assert "Traceback" not in message
+    assert not Path("preds/summary.json").exists()
+
+
+def test_missing_prediction(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("preds/b.png").unlink()
+    assert run(dataset) == 2
+    assert "preds/b.png: missing" in capsys.readouterr().err
+    assert run(dataset, "--missing", "skip") == 0
+    assert "1 skipped" in capsys.readouterr().out
+
+
+def test_unreadable_file_is_named_after_the_others_are_done(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("preds/b.png").write_bytes(b"not a picture")
+    assert run(dataset) == 1
+    captured = capsys.readouterr()
+    assert "cell" in captured.out
+    assert "1 failed" in captured.out
+    assert "preds/b.png: cannot be read" in captured.err
+    assert not Path("preds/summary.json").exists()
+
+
+def test_missing_folder_is_named_before_the_description_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-p", "absent", "-r", "absent"]) == 2
+    assert "absent: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--polcy", "standard"], ["--policy", "nicest"], ["--nsd-tolerance", "0"], ["-d", "7", "--dataset-json", "x"]],
+)
+def test_bad_options_are_refused(dataset: Path, options: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_information:
+        run(dataset, *options)
+    assert exit_information.value.code == 2
+
+
+def test_help_states_the_policies_and_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from samnet.cli.evaluate import main
+try:
+    main(["--help"])
+finally:
+    print("heavy:", sorted({"numpy", "torch", "scipy", "nibabel", "surface_distance"} & set(sys.modules)))
+"""
+    root = Path(__file__).resolve().parents[2]
+    printed = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    words = " ".join(printed.split())
+    assert "the diagonal of the image" in words
+    assert "a missed class, and one in neither label map, counts Dice 0 and HD95 0" in words
+    assert "heavy: []" in printed

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import samnet
+from samnet.core.errors import UserError
+from samnet.core.files import TEMPORARY_PREFIX, atomic_path, read_json, remove_partial_files, write_json, write_text
+
+
+def test_the_final_name_appears_when_the_block_is_done(tmp_path: Path) -> None:
+    file = tmp_path / "new folder" / "größe.nii.gz"
+    with atomic_path(file) as temporary:
+        temporary.write_text("whole")
+        assert temporary.name.endswith(file.name)
+        assert not file.exists()
+    assert file.read_text() == "whole"
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_a_folder_can_be_written_whole(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_text("x")
+    assert (tmp_path / "model" / "part").is_file()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    file = tmp_path / "result"
+    file.write_text("old")
+    with pytest.raises(error), atomic_path(file) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["result"]
+
+
+def test_a_failure_in_a_folder_removes_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), atomic_path(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_text("x")
+        raise ValueError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom samnet.core.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half')\n    os.kill(os.getpid(), 9)\n"
+    )
+    repository = Path(samnet.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "result")], cwd=repository, check=False)
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(TEMPORARY_PREFIX)
+    remove_partial_files(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_partial_files_and_folders_go_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY_PREFIX}folder").mkdir()
+    (tmp_path / f"{TEMPORARY_PREFIX}folder" / "file").touch()
+    (tmp_path / f"{TEMPORARY_PREFIX}file").touch()
+    (tmp_path / "result").touch()
+    remove_partial_files(tmp_path)
+    remove_partial_files(tmp_path / "not there")
+    assert os.listdir(tmp_path) == ["result"]
+
+
+def test_json_comes_back_with_its_letters(tmp_path: Path) -> None:
+    content = {"größe": [1, 2.5, None, "脾"]}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    assert "größe" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"path": tmp_path})
+    assert read_json(tmp_path / "a.json") == 1
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "no such file"),
+        (b"", "not valid JSON"),
+        (b'{"a": 1,\n "b" 2}', "line 2, column 6"),
+        (b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_bad_json_file_is_named_with_the_reason(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    file = tmp_path / "a.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=reason) as caught:
+        read_json(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_folder_is_no_json_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path)
+
+
+def test_text_is_replaced_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "a longer text")
+    write_text(tmp_path / "a.txt", "short")
+    assert (tmp_path / "a.txt").read_text() == "short"

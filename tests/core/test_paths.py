@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from samnet.core.errors import UserError
+from samnet.core.paths import dataset_number, find_dataset_name, preprocessed_folder, raw_folder, results_folder
+
+VARIABLES = ("samnet_raw", "nnUNet_raw", "samnet_preprocessed", "samnet_results")
+
+
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_without_variables_the_folders_are_in_the_current_one() -> None:
+    assert raw_folder() == Path("samnet_data/raw")
+    assert preprocessed_folder() == Path("samnet_data/preprocessed")
+    assert results_folder() == Path("samnet_data/results")
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_the_raw_folder_of_nnunet_is_the_second_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_raw", "/nnunet")
+    assert raw_folder() == Path("/nnunet")
+    monkeypatch.setenv("samnet_raw", "/own")
+    assert raw_folder() == Path("/own")
+
+
+@pytest.mark.parametrize("identifier", [8, "8", "008", "Dataset008_Liver"])
+def test_a_data_set_is_found_by_number_and_name(folders: dict[str, Path], identifier: str | int) -> None:
+    (folders["raw"] / "Dataset008_Liver").mkdir()
+    (folders["raw"] / "Dataset080_Spleen").mkdir()
+    assert find_dataset_name(identifier) == "Dataset008_Liver"
+
+
+@pytest.mark.parametrize("station", ["preprocessed", "results"])
+def test_a_data_set_need_not_have_raw_data(folders: dict[str, Path], station: str) -> None:
+    (folders[station] / "Dataset1234_Größe").mkdir()
+    assert find_dataset_name("1234") == "Dataset1234_Größe"
+
+
+@pytest.mark.parametrize("identifier", ["9", "²", "Dataset009_Other", "../Dataset008_Liver", "-1", ""])
+def test_an_unknown_data_set_is_named_with_the_known_ones(folders: dict[str, Path], identifier: str) -> None:
+    (folders["raw"] / "Dataset008_Liver").mkdir()
+    (folders["raw"] / "Dataset009_a file").touch()
+    (folders["raw"] / "Dataset9_Short").mkdir()
+    with pytest.raises(UserError) as caught:
+        find_dataset_name(identifier)
+    for part in (repr(identifier), str(folders["raw"]), "known: Dataset008_Liver)", "samnet_raw"):
+        assert part in str(caught.value)
+
+
+def test_a_number_used_twice_is_refused(folders: dict[str, Path]) -> None:
+    (folders["raw"] / "Dataset008_Liver").mkdir()
+    (folders["results"] / "Dataset008_Spleen").mkdir()
+    with pytest.raises(UserError, match="ambiguous: Dataset008_Liver, Dataset008_Spleen"):
+        find_dataset_name(8)
+    assert find_dataset_name("Dataset008_Liver") == "Dataset008_Liver"
+
+
+def test_the_number_is_read_off_the_name() -> None:
+    assert dataset_number("Dataset008_Liver") == 8
+    with pytest.raises(UserError, match="'Liver' is not a data set name"):
+        dataset_number("Liver")

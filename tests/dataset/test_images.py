@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from PIL import Image as Picture
+from scipy.spatial.transform import Rotation
+from skimage import io
+
+from samnet.core.errors import UserError
+from samnet.core.geometry import Grid, spacing_affine
+from samnet.dataset import images
+from samnet.dataset.images import Image, ending_of, is_picture, may_hold_channels, read_image, read_labels, write_labels
+
+SHAPE_XYZ = (6, 5, 4)
+TURN = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
+
+
+def oblique_affine() -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = TURN * (0.7, -1.3, 3.1)
+    affine[:3, 3] = (1.25, -20.3, 7.7)
+    return affine
+
+
+def scan(dtype: type = np.int16, shape: tuple[int, ...] = SHAPE_XYZ) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 99, size=shape).astype(dtype)
+
+
+def some_labels(shape: tuple[int, ...], highest: int = 3) -> np.ndarray:
+    labels = np.random.default_rng(1).integers(0, highest, size=shape, endpoint=True)
+    labels.flat[0] = highest
+    return labels
+
+
+def nifti(
+    data: np.ndarray, sform_code: int = 1, qform_code: int = 1, kind: type = nibabel.Nifti1Image
+) -> nibabel.Nifti1Image:
+    image = kind(data, oblique_affine())
+    image.set_sform(oblique_affine(), sform_code)
+    image.set_qform(oblique_affine(), qform_code)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"made"
+    return image
+
+
+def with_slope(image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
+    image.header.set_slope_inter(2.0, -1024.0)
+    return image
+
+
+def big_endian(data: np.ndarray) -> nibabel.Nifti1Image:
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(data.dtype)
+    return nibabel.Nifti1Image(data, oblique_affine(), header)
+
+
+NIFTI_IMAGES: dict[str, Callable[[], nibabel.Nifti1Image]] = {
+    "both codes": lambda: nifti(scan(), 1, 2),
+    "sform only": lambda: nifti(scan(), 2, 0),
+    "qform only": lambda: nifti(scan(), 0, 1),
+    "both codes 0": lambda: nifti(scan(), 0, 0),
+    "NIfTI-2": lambda: nifti(scan(), 1, 1, nibabel.Nifti2Image),
+    "NIfTI-2, qform only": lambda: nifti(scan(), 0, 3, nibabel.Nifti2Image),
+    "2D": lambda: nifti(scan(shape=(6, 5))),
+    "a fourth axis of one": lambda: nifti(scan(shape=(6, 5, 4, 1))),
+    "slope": lambda: with_slope(nifti(scan())),
+    "float64": lambda: nifti(scan(np.float64) / 7),
+    "uint16": lambda: nifti(scan(np.uint16)),
+    "big endian": lambda: big_endian(scan()),
+}
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("name", NIFTI_IMAGES)
+def test_a_nifti_label_map_has_the_header_geometry_of_its_image(tmp_path: Path, name: str, ending: str) -> None:
+    nibabel.save(NIFTI_IMAGES[name](), tmp_path / f"image{ending}")
+    image = read_image([tmp_path / f"image{ending}"])
+    labels = some_labels(image.grid.shape)
+    write_labels(labels, image, tmp_path / f"labels{ending}")
+
+    source, written = nibabel.load(tmp_path / f"image{ending}"), nibabel.load(tmp_path / f"labels{ending}")
+    assert type(written) is type(source)
+    assert written.shape == source.shape
+    assert written.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(written.dataobj).ravel(), labels.transpose().ravel())
+    assert np.array_equal(written.affine, source.affine)
+    free = {"datatype", "bitpix", "scl_slope", "scl_inter", "cal_min", "cal_max"}
+    for key in set(source.header) - free:
+        assert written.header[key].tobytes() == source.header[key].tobytes(), key
+
+    back = read_labels(tmp_path / f"labels{ending}")
+    assert np.array_equal(back.array[0], labels)
+    assert np.array_equal(back.grid.affine, image.grid.affine)
+    assert back.grid.shape == image.grid.shape
+
+
+@pytest.mark.parametrize("name", NIFTI_IMAGES)
+def test_nifti_voxels_arrive_as_c_z_y_x(tmp_path: Path, name: str) -> None:
+    nibabel.save(NIFTI_IMAGES[name](), tmp_path / "image.nii.gz")
+    image = read_image([tmp_path / "image.nii.gz"])
+    expected = nibabel.load(tmp_path / "image.nii.gz").get_fdata().reshape(6, 5, -1)
+    assert image.array.shape == (1, *expected.shape[::-1])
+    assert np.allclose(image.array[0].transpose(), expected)
+    assert image.array.dtype.isnative
+    assert image.array.dtype.itemsize <= 4
+
+
+def test_only_a_slope_changes_the_stored_type(tmp_path: Path) -> None:
+    for name, expected in (("both codes", np.int16), ("uint16", np.uint16), ("slope", np.float32)):
+        nibabel.save(NIFTI_IMAGES[name](), tmp_path / "image.nii")
+        assert read_image([tmp_path / "image.nii"]).array.dtype == expected
+
+
+def test_both_codes_0_is_the_grid_of_the_spacing(tmp_path: Path) -> None:
+    nibabel.save(NIFTI_IMAGES["both codes 0"](), tmp_path / "image.nii")
+    assert np.allclose(read_image([tmp_path / "image.nii"]).grid.spacing, (3.1, 1.3, 0.7))
+
+
+def itk_image(dimension: int = 3, components: int = 1) -> SimpleITK.Image:
+    shape = (4, 5, 6)[3 - dimension :] + ((components,) if components > 1 else ())
+    image = SimpleITK.GetImageFromArray(scan(shape=shape), isVector=components > 1)
+    image.SetSpacing((0.7123456789, 1.3, 10 / 3)[:dimension])
+    image.SetOrigin((1 / 7, -123.4567890123, 3.0)[:dimension])
+    if dimension == 3:
+        image.SetDirection(TURN.ravel().tolist())
+    else:
+        image.SetDirection([0.6, -0.8, 0.8, 0.6])
+    return image
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize(("dimension", "components"), [(3, 1), (2, 1), (3, 2), (2, 3)])
+def test_an_itk_label_map_lies_where_its_image_does(
+    tmp_path: Path, ending: str, dimension: int, components: int
+) -> None:
+    source, written = tmp_path / f"image{ending}", tmp_path / f"labels{ending}"
+    SimpleITK.WriteImage(itk_image(dimension, components), str(source))
+    image = read_image([source])
+    assert image.array.shape == (components, 4 if dimension == 3 else 1, 5, 6)
+    labels = some_labels(image.grid.shape)
+    write_labels(labels, image, written)
+
+    back = read_labels(written)
+    assert np.array_equal(back.array[0], labels)
+    assert back.array.dtype == np.uint8
+    assert np.array_equal(back.grid.affine, image.grid.affine)
+    first, second = SimpleITK.ReadImage(str(source)), SimpleITK.ReadImage(str(written))
+    for property_of in (
+        SimpleITK.Image.GetSize,
+        SimpleITK.Image.GetOrigin,
+        SimpleITK.Image.GetSpacing,
+        SimpleITK.Image.GetDirection,
+    ):
+        assert property_of(first) == property_of(second)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
+def test_every_format_puts_a_voxel_at_the_same_place(tmp_path: Path, ending: str) -> None:
+    source = itk_image()
+    SimpleITK.WriteImage(source, str(tmp_path / f"image{ending}"))
+    image = read_image([tmp_path / f"image{ending}"])
+    left_posterior_superior = source.TransformIndexToPhysicalPoint((5, 1, 3))
+    place = (image.grid.affine @ (5, 1, 3, 1))[:3]
+    assert np.allclose(place, np.multiply(left_posterior_superior, (-1, -1, 1)), atol=1e-4)
+    assert image.array[0, 3, 1, 5] == source[5, 1, 3]
+
+
+COLOURS = np.stack([scan(np.uint8, (5, 6)) + offset for offset in (0, 50, 100)], axis=-1).astype(np.uint8)
+OPAQUE = np.full((5, 6, 1), 255, dtype=np.uint8)
+PICTURES = {
+    "grey": COLOURS[..., 0],
+    "grey with alpha": np.concatenate([COLOURS[..., :1], OPAQUE], axis=-1),
+    "colour": COLOURS,
+    "colour with alpha": np.concatenate([COLOURS, OPAQUE], axis=-1),
+    "16 bit": COLOURS[..., 0].astype(np.uint16) * 257,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [(kind, ending) for kind in PICTURES for ending in (".png", ".tif", ".tiff")] + [("grey", ".bmp"), ("colour", ".bmp")],
+)
+def test_pictures_are_read_and_their_label_maps_too(tmp_path: Path, kind: str, ending: str) -> None:
+    picture = PICTURES[kind]
+    if ending in (".tif", ".tiff"):
+        io.imsave(tmp_path / f"image{ending}", picture, check_contrast=False)
+    else:
+        Picture.fromarray(picture).save(tmp_path / f"image{ending}")
+    image = read_image([tmp_path / f"image{ending}"])
+    expected = picture.reshape(5, 6, -1)
+    expected = expected[..., : 3 if expected.shape[-1] >= 3 else 1]
+    assert np.array_equal(image.array, np.moveaxis(expected, -1, 0)[:, None])
+    assert image.array.dtype == picture.dtype
+    assert image.grid.spacing == (1.0, 1.0, 1.0)
+
+    labels = some_labels((1, 5, 6))
+    write_labels(labels, image, tmp_path / f"labels{ending}")
+    back = read_labels(tmp_path / f"labels{ending}")
+    assert np.array_equal(back.array[0], labels)
+    assert np.array_equal(back.grid.affine, image.grid.affine)
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp"])
+def test_pictures_of_one_bit_are_0_and_1(tmp_path: Path, ending: str) -> None:
+    mask = scan(shape=(5, 6)) > 50
+    Picture.fromarray(mask).save(tmp_path / f"mask{ending}")
+    assert read_image([tmp_path / f"mask{ending}"]).array.dtype == np.uint8
+    assert np.array_equal(read_labels(tmp_path / f"mask{ending}").array[0, 0], mask)
+
+
+@pytest.mark.parametrize(("highest", "expected"), [(0, np.uint8), (255, np.uint8), (256, np.uint16), (65535, np.uint16)])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".png", ".tif"])
+def test_labels_take_the_smallest_type_that_holds_them(
+    tmp_path: Path, ending: str, highest: int, expected: type
+) -> None:
+    reference = tmp_path / f"image{ending}"
+    if ending == ".nii.gz":
+        nibabel.save(nifti(scan(np.float32)), reference)
+    elif ending in (".nrrd", ".mha"):
+        SimpleITK.WriteImage(itk_image(), str(reference))
+    else:
+        io.imsave(reference, COLOURS, check_contrast=False)
+    image = read_image([reference])
+    labels = some_labels(image.grid.shape, highest).astype(np.int64)
+    write_labels(labels, image, tmp_path / f"labels{ending}")
+    back = read_labels(tmp_path / f"labels{ending}")
+    assert back.array.dtype == expected
+    assert read_image([tmp_path / f"labels{ending}"]).array.dtype == expected
+    assert np.array_equal(back.array[0], labels)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Image:
+    nibabel.save(nifti(scan()), tmp_path / "image.nii.gz")
+    return read_image([tmp_path / "image.nii.gz"])
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, reference: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: nibabel.Nifti1Image, file: Path) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nibabel, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_labels(some_labels(reference.grid.shape), reference, tmp_path / "labels.nii.gz")
+    assert os.listdir(tmp_path) == ["image.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.zeros((4, 5, 7), np.uint8), np.full((4, 5, 6), 0.5), np.full((4, 5, 6), -1), np.full((4, 5, 6), 65536)],
+    ids=["shape", "fractions", "negative", "too high"],
+)
+def test_what_is_no_label_map_of_the_image_is_not_written(tmp_path: Path, reference: Image, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        write_labels(labels, reference, tmp_path / "labels.nii.gz")
+    assert os.listdir(tmp_path) == ["image.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["labels.nrrd", "labels.png", "labels.txt"])
+def test_a_label_map_of_another_format_is_refused(tmp_path: Path, reference: Image, name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        write_labels(np.zeros((4, 5, 6), np.uint8), reference, tmp_path / name)
+
+
+def test_bmp_cannot_hold_labels_above_255(tmp_path: Path) -> None:
+    picture = Image(np.zeros((1, 1, 2, 2), np.uint8), Grid((1, 2, 2), spacing_affine((1, 1, 1))), None)
+    with pytest.raises(UserError, match=r"labels\.bmp: .*300.*use PNG"):
+        write_labels(np.full((1, 2, 2), 300), picture, tmp_path / "labels.bmp")
+
+
+def test_float_labels_with_whole_numbers_are_labels(tmp_path: Path) -> None:
+    nibabel.save(nifti(scan(np.float64)), tmp_path / "labels.nii.gz")
+    labels = read_labels(tmp_path / "labels.nii.gz")
+    assert labels.array.dtype == np.uint8
+    assert np.array_equal(labels.array[0].transpose(), scan())
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, -1.0, 65536.0])
+def test_values_that_are_no_labels_are_named(tmp_path: Path, value: float) -> None:
+    data = scan(np.float32)
+    data[1, 2, 3] = value
+    nibabel.save(nifti(data), tmp_path / "labels.nii.gz")
+    with pytest.raises(UserError, match=r"labels\.nii\.gz: label value") as caught:
+        read_labels(tmp_path / "labels.nii.gz")
+    assert str(value) in str(caught.value)
+
+
+def test_a_colour_picture_is_no_label_map(tmp_path: Path) -> None:
+    Picture.fromarray(COLOURS[..., 0]).convert("P").save(tmp_path / "labels.png")
+    with pytest.raises(UserError, match=r"labels\.png: .*one channel.*palette"):
+        read_labels(tmp_path / "labels.png")
+
+
+def whole(ending: str, folder: Path) -> bytes:
+    file = folder / f"whole{ending}"
+    if ".nii" in ending:
+        nibabel.save(nifti(np.random.default_rng(0).integers(0, 9999, (16, 16, 16)).astype(np.int16)), file)
+    elif ending in (".nrrd", ".mha"):
+        SimpleITK.WriteImage(itk_image(), str(file))
+    else:
+        io.imsave(file, COLOURS, check_contrast=False)
+    content = file.read_bytes()
+    file.unlink()
+    return content
+
+
+@pytest.mark.parametrize("fault", ["truncated", "text", "empty", "missing", "folder"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".bmp"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, ending: str, fault: str) -> None:
+    file = tmp_path / f"größe 1{ending}"
+    if fault == "folder":
+        file.mkdir()
+    elif fault != "missing":
+        content = {"truncated": whole(ending, tmp_path)[:-40], "text": b"see the other disk\n", "empty": b""}[fault]
+        file.write_bytes(content)
+    reason = "no such file" if fault in ("missing", "folder") else "cannot be read, it may be truncated"
+    with pytest.raises(UserError, match=reason) as caught:
+        read_image([file])
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def colour_nifti() -> nibabel.Nifti1Image:
+    colour = np.zeros(SHAPE_XYZ, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    return nibabel.Nifti1Image(colour, np.eye(4))
+
+
+def flat_nifti() -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(scan(), np.eye(4))
+    image.header["srow_y"] = image.header["srow_x"]
+    return nibabel.Nifti1Image(scan(), None, image.header)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (lambda: nifti(scan(shape=(6, 5, 4, 3))), r"\(6, 5, 4, 3\).*split 4D"),
+        (lambda: nifti(scan(shape=(6, 5, 4, 1, 3))), r"\(6, 5, 4, 1, 3\)"),
+        (lambda: nifti(scan(np.complex64)), "complex64"),
+        (colour_nifti, "voxels of type"),
+        (flat_nifti, "no usable geometry"),
+    ],
+    ids=["4D", "vectors", "complex", "colour", "flat"],
+)
+def test_a_volume_of_another_form_is_refused(tmp_path: Path, made: Callable, reason: str) -> None:
+    nibabel.save(made(), tmp_path / "image.nii.gz")
+    with pytest.raises(UserError, match=reason) as caught:
+        read_image([tmp_path / "image.nii.gz"])
+    assert str(tmp_path / "image.nii.gz") in str(caught.value)
+
+
+def test_a_stack_of_pictures_is_refused(tmp_path: Path) -> None:
+    io.imsave(tmp_path / "stack.tif", scan(np.uint8, (7, 8, 9)), check_contrast=False)
+    with pytest.raises(UserError, match=r"stack\.tif: has shape \(7, 8, 9\)"):
+        read_image([tmp_path / "stack.tif"])
+
+
+def test_tiny_voxels_are_usable(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(scan(), np.diag([1e-5, 1e-5, 1e-4, 1.0])), tmp_path / "microscopy.nii.gz")
+    assert np.allclose(read_image([tmp_path / "microscopy.nii.gz"]).grid.spacing, (1e-4, 1e-5, 1e-5))
+
+
+def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nibabel.save(nifti(scan()), tmp_path / "image.nii.gz")
+    monkeypatch.setattr(nibabel, "load", lambda file: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        read_image([tmp_path / "image.nii.gz"])
+
+
+def channel_files(folder: Path, second: nibabel.Nifti1Image) -> list[Path]:
+    files = [folder / "case_0000.nii.gz", folder / "case_0001.nii.gz"]
+    nibabel.save(nifti(scan()), files[0])
+    nibabel.save(second, files[1])
+    return files
+
+
+def test_channels_are_stacked_in_the_order_of_their_files(tmp_path: Path) -> None:
+    image = read_image(channel_files(tmp_path, nifti(scan() + np.int16(1))))
+    assert image.array.shape == (2, 4, 5, 6)
+    assert image.array.dtype == np.int16
+    assert np.array_equal(image.array[0] + 1, image.array[1])
+
+
+def test_channels_of_two_grids_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"case_0001\.nii\.gz: shape \(3, 5, 6\).*differs from \(4, 5, 6\).*resample"):
+        read_image(channel_files(tmp_path, nifti(scan(shape=(6, 5, 3)))))
+    shifted = oblique_affine()
+    shifted[0, 3] += 1.4
+    with pytest.raises(UserError, match=r"case_0001\.nii\.gz: lies 2\.0 voxels beside .*case_0000\.nii\.gz"):
+        read_image(channel_files(tmp_path, nibabel.Nifti1Image(scan(), shifted)))
+
+
+def test_endings() -> None:
+    assert ending_of(Path("a.b.nii.gz")) == ".nii.gz"
+    assert ending_of(Path("a.nii")) == ".nii"
+    assert ending_of(Path("a.gz")) is None
+    assert [ending for ending in images.supported_endings() if is_picture(ending)] == [".png", ".tif", ".tiff", ".bmp"]
+    assert not may_hold_channels(".nii.gz")
+    assert may_hold_channels(".nrrd")
+    assert may_hold_channels(".png")
+
+
+@pytest.mark.parametrize("dataset", ["Dataset004_Hippocampus", "Dataset010_SarcomaCT"])
+def test_real_scans_come_back_on_their_grid(real_data: Path, tmp_path: Path, dataset: str) -> None:
+    file = min((real_data / dataset / "imagesTr").iterdir())
+    image = read_image([file])
+    write_labels(np.zeros(image.grid.shape, np.uint8), image, tmp_path / "labels.nii.gz")
+    source, written = nibabel.load(file), nibabel.load(tmp_path / "labels.nii.gz")
+    for key in ("dim", "pixdim", "qform_code", "sform_code", "xyzt_units", "quatern_b", "srow_x", "srow_z"):
+        assert written.header[key].tobytes() == source.header[key].tobytes()
