@@ -80,10 +80,11 @@ def _load_row(case: Case, predictions: Path, references: Path | None, num_classe
     prediction = _read_label_map(predictions, case, image)
     reference = None if references is None else _read_label_map(references, case, image)
     views = _Views(image.grid, prediction if reference is None else reference, _is_flat(case), num_classes)
-    label_maps = {"prediction": views.cut(prediction)}
-    if reference is not None:
-        label_maps[f"prediction, {_describe_dice(prediction, reference, num_classes)}"] = label_maps.pop("prediction")
-        label_maps["reference"] = views.cut(reference)
+    if reference is None:
+        label_maps = {"prediction": views.cut(prediction)}
+    else:
+        title = f"prediction, {_describe_dice(prediction, reference, num_classes)}"
+        label_maps = {title: views.cut(prediction), "reference": views.cut(reference)}
     window = None if _is_colour(case, image) else _intensity_window(image.array[0], views.foreground)
     channels = [views.cut(channel) for channel in (image.array if window is None else image.array[:1])]
     return _Row(case.identifier, _scale(np.stack(channels, axis=-1), window), label_maps, views.aspect)
@@ -113,7 +114,7 @@ def _is_flat(case: Case) -> bool:
 
 
 def _is_colour(case: Case, image: Image) -> bool:
-    return len(case.image_files) == 1 and image.array.shape[0] == 3
+    return image.array.shape[0] == 3 and (_is_flat(case) or len(case.image_files) == 1)
 
 
 def _describe_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> str:
@@ -159,9 +160,9 @@ def _intensity_window(channel: np.ndarray, foreground: np.ndarray) -> tuple[floa
 
     By the whole image alone, the air around a CT would leave a few grey levels to all the organs.
     """
-    lowest, highest = np.percentile(channel, (0.5, 99.5))
+    lowest, highest = np.nanpercentile(channel, (0.5, 99.5))
     if foreground.any():
-        inner, outer = np.percentile(channel[foreground], (1, 99))
+        inner, outer = np.nanpercentile(channel[foreground], (1, 99))
         margin = outer - inner
         if margin > 0:
             lowest, highest = max(lowest, inner - margin), min(highest, outer + margin)
@@ -173,8 +174,8 @@ def _scale(picture: np.ndarray, window: tuple[float, float] | None) -> np.ndarra
     if window is None:
         window = (0.0, 255.0) if picture.dtype == np.uint8 else (float(picture.min()), float(picture.max()))
     lowest, highest = window
-    scaled = (picture.astype(np.float32) - lowest) / max(highest - lowest, 1e-6)
-    return np.clip(np.nan_to_num(scaled), 0, 1).squeeze(axis=-1) if picture.shape[-1] == 1 else np.clip(scaled, 0, 1)
+    scaled = np.clip((picture.astype(np.float32) - lowest) / max(highest - lowest, 1e-6), 0, 1)
+    return scaled[..., 0] if scaled.shape[-1] == 1 else scaled
 
 
 def _colour(value: int) -> tuple[float, float, float]:
@@ -227,7 +228,8 @@ def _add_legend(figure: Figure, rows: Sequence[_Row], class_names: Sequence[str]
     """Name the classes that can be seen."""
     from matplotlib.patches import Patch
 
-    shown = {value for row in rows for labels in row.label_maps.values() for value in _values_in(labels, len(class_names))}
+    label_maps = [labels for row in rows for labels in row.label_maps.values()]
+    shown = sorted({value for labels in label_maps for value in _values_in(labels, len(class_names))})
     if shown:
-        patches = [Patch(color=_colour(value), label=class_names[value - 1]) for value in sorted(shown)]
+        patches = [Patch(color=_colour(value), label=class_names[value - 1]) for value in shown]
         figure.legend(handles=patches, loc="outside lower center", ncol=min(len(patches), 6), fontsize=9, frameon=False)

@@ -259,4 +259,4 @@ def _validate_fold(dataset_name: str, folder: Path, cases: Sequence[str], option
     predictor = Predictor.from_folder(folder, device=options.device)
     predict_cases(predictor, chosen, output, keep_existing=True)
     references = dataset.folder / "labelsTr"
-    evaluate_folder(output, references, dataset.description, output, default_processes())
+    evaluate_folder(output, references, dataset.description, output, default_processes(), skip_missing=True)

@@ -13,9 +13,7 @@ SHAPE_ZYX = (3, 4, 5)
 SPACING_XYZ = (0.7, 1.1, 4.5)
 MARKED_ZYX = (2, 1, 3)
 ORIENTATIONS = [
-    (order, signs)
-    for order in itertools.permutations(range(3))
-    for signs in itertools.product((1, -1), repeat=3)
+    (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
 ]
 
 

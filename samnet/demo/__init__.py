@@ -1,0 +1,1 @@
+"""Made data, and everything once on them."""

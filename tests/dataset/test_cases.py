@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from samnet.core.errors import UserError
+from samnet.dataset.cases import Case, RawDataset, find_image_files, find_prediction_cases
+from samnet.dataset.description import DatasetDescription
+from samnet.dataset.images import read_image
+
+AWKWARD_NAMES = ["a", "größe mit Leerzeichen", "脾 001", "x.y_z", "case_01", "p_0001_0002"]
+
+
+def description(num_channels: int = 1, file_ending: str = ".nii.gz") -> DatasetDescription:
+    names = tuple(f"channel {number}" for number in range(num_channels))
+    return DatasetDescription(names, {"background": 0, "liver": 1}, None, file_ending)
+
+
+def touch(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).touch()
+
+
+def found(cases: Sequence[Case]) -> dict[str, list[str]]:
+    return {case.identifier: [file.name for file in case.image_files] for case in cases}
+
+
+def test_a_data_set_is_loaded_with_its_cases_in_order(
+    folders: dict[str, Path], make_dataset: Callable[..., Path]
+) -> None:
+    folder = make_dataset(folders["raw"], num_cases=3, channels=("T1", "T2"), num_test=1)
+    dataset = RawDataset.load(501)
+    assert (dataset.name, dataset.folder) == ("Dataset501_Tiny", folder)
+    assert [case.identifier for case in dataset.cases] == ["case_00", "case_01", "case_02"]
+    first = dataset.cases[0]
+    assert first.image_files == tuple(folder / "imagesTr" / f"case_00_000{channel}.nii.gz" for channel in (0, 1))
+    assert first.label_file == folder / "labelsTr" / "case_00.nii.gz"
+    assert read_image(first.image_files).array.shape == (2, 8, 24, 20)
+
+
+def test_a_data_set_without_images_is_refused(folders: dict[str, Path], make_dataset: Callable[..., Path]) -> None:
+    folder = make_dataset(folders["raw"], num_cases=1)
+    (folder / "imagesTr" / "case_00_0000.nii.gz").rename(folder / "imagesTr" / "case_00.nii.gz")
+    with pytest.raises(UserError, match=r"imagesTr: no image ending in _0000\.nii\.gz; name images CASE_0000"):
+        RawDataset.load(501)
+
+
+def test_a_data_set_without_a_folder_of_images_is_refused(
+    folders: dict[str, Path], make_dataset: Callable[..., Path]
+) -> None:
+    folder = make_dataset(folders["raw"], num_cases=1)
+    (folder / "imagesTr").rename(folder / "images")
+    with pytest.raises(UserError, match="imagesTr: no such folder"):
+        RawDataset.load(501)
+
+
+def test_names_may_hold_any_letters(tmp_path: Path) -> None:
+    touch(tmp_path, [f"{name}_0000.nii.gz" for name in AWKWARD_NAMES])
+    assert set(find_image_files(tmp_path, ".nii.gz")) == set(AWKWARD_NAMES)
+
+
+def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, ["a_0000.nii.gz", "._a_0000.nii.gz", "b_0000.nii", "notes.txt", "c_000.nii.gz", "_0000.nii.gz"])
+    assert list(find_image_files(tmp_path, ".nii.gz")) == ["a"]
+
+
+def test_channels_are_in_the_order_of_their_numbers_and_gaps_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, ["a_0010.nii.gz", "a_0002.nii.gz", "a_0000.nii.gz"])
+    files = find_image_files(tmp_path, ".nii.gz")["a"]
+    assert [file.name for file in files] == [f"a_{number:04d}.nii.gz" for number in range(11)]
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_a_folder_in_the_layout_of_nnunet(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, [f"{name}_0000.nii.gz", f"{name}_0001.nii.gz", "z_0000.nii.gz", "z_0001.nii.gz"])
+    cases = find_prediction_cases(tmp_path, description(2))
+    assert found(cases) == {case: [f"{case}_0000.nii.gz", f"{case}_0001.nii.gz"] for case in sorted([name, "z"])}
+    assert all(case.label_file is None for case in cases)
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES[:-1])
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_without_channel_numbers_a_file_is_a_case(tmp_path: Path, name: str, source: str) -> None:
+    touch(tmp_path, [f"{name}.nii.gz"])
+    cases = find_prediction_cases(tmp_path if source == "folder" else tmp_path / f"{name}.nii.gz", description())
+    assert found(cases) == {name: [f"{name}.nii.gz"]}
+
+
+def test_numbered_and_plain_files_are_both_predicted(tmp_path: Path) -> None:
+    touch(tmp_path, ["b_0000.nii.gz", "a.nii.gz"])
+    cases = find_prediction_cases(tmp_path, description())
+    assert found(cases) == {"a": ["a.nii.gz"], "b": ["b_0000.nii.gz"]}
+
+
+def test_a_case_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, ["a_0000.nii.gz", "a.nii.gz"])
+    with pytest.raises(UserError, match="'a' is there with and without a channel number"):
+        find_prediction_cases(tmp_path, description())
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".nrrd"])
+def test_one_colour_picture_is_a_case_of_three_channels(tmp_path: Path, ending: str) -> None:
+    touch(tmp_path, [f"a{ending}", f"b_0000{ending}"])
+    cases = find_prediction_cases(tmp_path, description(3, ending))
+    assert found(cases) == {"a": [f"a{ending}"], "b": [f"b_0000{ending}"]}
+
+
+def test_frames_of_a_film_are_cases(tmp_path: Path) -> None:
+    touch(tmp_path, ["film_0001.png", "film_0002.png", "film_0003.png"])
+    frames = {f"film_{number:04d}": [f"film_{number:04d}.png"] for number in (1, 2, 3)}
+    assert found(find_prediction_cases(tmp_path, description(3, ".png"))) == frames
+    assert found(find_prediction_cases(tmp_path, description(1, ".png"))) == frames
+    one = find_prediction_cases(tmp_path / "film_0002.png", description(1, ".png"))
+    assert found(one) == {"film_0002": ["film_0002.png"]}
+
+
+@pytest.mark.parametrize("source", ["", "a_0001.nii.gz"])
+def test_a_channel_too_many_is_refused(tmp_path: Path, source: str) -> None:
+    touch(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz"])
+    with pytest.raises(UserError, match=r"a_0001\.nii\.gz: has the channel number 0001.* 0000 to 0000 \(channel 0\)"):
+        find_prediction_cases(tmp_path / source, description())
+
+
+@pytest.mark.parametrize("present", ["0000", "0001", "0002"])
+def test_missing_channels_are_named_when_the_case_is_read(tmp_path: Path, present: str) -> None:
+    touch(tmp_path, [f"a_{present}.nii.gz"])
+    (case,) = find_prediction_cases(tmp_path, description(3))
+    assert [file.name for file in case.image_files] == [f"a_{number:04d}.nii.gz" for number in range(3)]
+
+
+@pytest.mark.parametrize("source", ["", "a.nii.gz"])
+def test_a_plain_file_is_refused_where_a_case_has_several(tmp_path: Path, source: str) -> None:
+    touch(tmp_path, ["a.nii.gz"])
+    with pytest.raises(
+        UserError, match=r"a\.nii\.gz: has no channel number.*expected a_0000\.nii\.gz, a_0001\.nii\.gz"
+    ):
+        find_prediction_cases(tmp_path / source, description(2))
+
+
+@pytest.mark.parametrize("chosen", ["a_0000.nii.gz", "a_0001.nii.gz"])
+def test_one_file_stands_for_all_channels_of_its_case(tmp_path: Path, chosen: str) -> None:
+    touch(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0007.nii.gz"])
+    cases = find_prediction_cases(tmp_path / chosen, description(2))
+    assert found(cases) == {"a": ["a_0000.nii.gz", "a_0001.nii.gz"]}
+
+
+def test_one_file_may_have_another_ending_than_the_training_data(tmp_path: Path) -> None:
+    touch(tmp_path, ["a.nrrd"])
+    assert found(find_prediction_cases(tmp_path / "a.nrrd", description())) == {"a": ["a.nrrd"]}
+
+
+def test_one_file_may_be_given_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, ["a_0000.nii.gz"])
+    monkeypatch.chdir(tmp_path)
+    assert found(find_prediction_cases(Path("a_0000.nii.gz"), description())) == {"a": ["a_0000.nii.gz"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "reason"),
+    [
+        ([], "", r"no image ending in _0000\.nii\.gz \(nor any \.nii\.gz file\)"),
+        (["a_0000.nii"], "", "no image ending in"),
+        ([], "nowhere", "no such folder"),
+        (["a.dcm"], "a.dcm", r"a\.dcm: unknown file ending; supported are \.nii\.gz"),
+    ],
+)
+def test_where_nothing_can_be_predicted_the_source_is_named(
+    tmp_path: Path, names: list[str], source: str, reason: str
+) -> None:
+    touch(tmp_path, names)
+    with pytest.raises(UserError, match=reason) as caught:
+        find_prediction_cases(tmp_path / source, description())
+    assert str(tmp_path / source) in str(caught.value)
