@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from samnet.core.machine import Machine
     from samnet.dataset.cases import RawDataset
     from samnet.planning.plan import Plan
+
+log = logging.getLogger(__name__)
 
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +23,7 @@ def add_dataset_option(parser: argparse.ArgumentParser) -> None:
 def add_planning_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="plan for this device: cpu, cuda or mps (default: the best one here)")
     parser.add_argument("--memory", metavar="SIZE", help="plan for so much memory on the device, for example 16G")
-    parser.add_argument("--overwrite", action="store_true", help="replace a plan that was changed by hand")
+    parser.add_argument("--overwrite", action="store_true", help="replace a plan, also what was changed by hand")
 
 
 def chosen_processes(options: argparse.Namespace) -> int:
@@ -40,40 +44,46 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     Raises:
         UserError: a plan changed by hand is there, and settings were given that would be lost on it.
     """
-    from samnet.core.machine import detect_machine, parse_memory
     from samnet.fingerprint.extract import extract_fingerprint
     from samnet.planning.plan import plan_path
-    from samnet.planning.planner import make_plan
+    from samnet.planning.planner import make_plan, update_plan
     from samnet.planning.splits import write_splits
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
-    memory = parse_memory(options.memory) if options.memory else None
     settings: dict[str, Any] = dict(options.settings)
-    plan = make_plan(fingerprint, detect_machine(options.device, memory), settings)
-    plan = _keep_hand_made(plan, options)
-    plan.save(plan_path(dataset.name))
+    known = None if options.overwrite else _known_plan(dataset.name)
+    machine = _choose_machine(options, known)
+    if known is None:
+        plan = make_plan(fingerprint, machine, settings)
+    else:
+        plan = update_plan(known, fingerprint, machine, settings)
+    if plan != known:
+        plan.save(plan_path(dataset.name))
     write_splits(plan, list(fingerprint.cases))
     return plan
 
 
-def _keep_hand_made(plan: Plan, options: argparse.Namespace) -> Plan:
+def _known_plan(dataset_name: str) -> Plan | None:
     from samnet.core.errors import UserError
     from samnet.planning.plan import Plan, plan_path
-    from samnet.planning.planner import find_hand_made
 
-    path = plan_path(plan.dataset_name)
-    if options.overwrite or not path.is_file():
-        return plan
+    path = plan_path(dataset_name)
+    if not path.is_file():
+        return None
     try:
-        known = Plan.load(path)
+        return Plan.load(path)
     except UserError as error:
         raise UserError(f"{error}. Mend it, or replace it with --overwrite") from None
-    changes = find_hand_made(known, plan)
-    if not changes:
-        return plan
-    if options.settings:
-        raise UserError(
-            f"{path} was changed by hand ({', '.join(changes[:5])}). Make the new settings there too, "
-            "or replace the plan with --overwrite"
-        )
-    return known
+
+
+def _choose_machine(options: argparse.Namespace, known: Plan | None) -> Machine:
+    """The machine asked for, else this one; but a plan for a GPU stays one where there is none, as on a login node."""
+    from samnet.core.machine import detect_machine, parse_memory
+
+    machine = detect_machine(options.device, parse_memory(options.memory) if options.memory else None)
+    is_asked_for = options.device is not None or options.memory is not None
+    if known is None or is_asked_for or machine.device != "cpu":
+        return machine
+    if known.machine.device != "cpu":
+        log.info("planned for %s, which stays; --device cpu plans for this machine", known.machine)
+    return known.machine

@@ -17,7 +17,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", metavar="ID", help="the data set the model was trained on")
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="its configuration")
     parser.add_argument(
-        "-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all finished ones)"
+        "-f",
+        "--folds",
+        nargs="+",
+        metavar="FOLD",
+        help="folds to average (default: all finished ones of the cross-validation, else the fold all)",
     )
     parser.add_argument("--checkpoint", choices=("final", "best", "last"), default="final", help="(default: final)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")

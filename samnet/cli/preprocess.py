@@ -15,11 +15,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from samnet.core.errors import UserError
     from samnet.planning.plan import Plan, plan_path
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     for dataset in load_datasets(options):
-        plan = Plan.load(plan_path(dataset.name))
+        path = plan_path(dataset.name)
+        if not path.is_file():
+            raise UserError(f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first")
+        plan = Plan.load(path)
         prepare_all_configurations(dataset, plan, chosen_processes(options), options.num_parts, options.part_id)
 
 

@@ -20,11 +20,16 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
 
 
 def key_and_value(text: str) -> tuple[str, Any]:
-    """`zoom=3` as `("zoom", 3)`: the value is read as JSON, or else taken as text."""
+    """`zoom=3` as `("zoom", 3)`: the value is read as JSON, or else taken as text or, in brackets, a list of texts."""
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     try:
         return key, json.loads(value)
     except json.JSONDecodeError:
-        return key, value
+        pass
+    if value in ("True", "False"):
+        return key, value == "True"
+    if value.startswith("[") and value.endswith("]"):  # a shell takes the quotes of ["q", "v"] for its own
+        return key, [entry.strip() for entry in value[1:-1].split(",")]
+    return key, value

@@ -19,7 +19,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")
     parser.add_argument("--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned anew")
     add_set_option(parser)
-    parser.add_argument("--seed", type=non_negative_int, default=0, metavar="N", help="seed of everything random (0)")
+    parser.add_argument("--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument("--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only")
     parser.add_argument(
@@ -27,7 +27,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     ending = parser.add_mutually_exclusive_group()
     ending.add_argument(
-        "--continue", dest="resume", action="store_true", help="go on with a run, with the settings it began with"
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="go on with a run, with the settings it began with where they are not given anew; with more --steps, "
+        "--epochs or --max-time a finished one too",
     )
     ending.add_argument("--restart", action="store_true", help="delete what is there and start anew")
     parser.epilog = (

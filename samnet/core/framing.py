@@ -71,7 +71,7 @@ def frame_slice(
     return SliceFrame(size, (scale[0], scale[1]), (rows, columns))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)  # two matrices each way for every view; those of a large picture take many megabytes each
 def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -> Tensor:
     """Linear interpolation as a matrix `(num_out, num_in)`; where it shrinks, a triangle filter of matching width.
 

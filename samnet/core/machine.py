@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from samnet.core.errors import UserError
 
+_DEVICE = re.compile(r"(cuda|mps|cpu)(?::(\d+))?")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -22,35 +24,50 @@ class Machine:
 def detect_machine(device: str | None = None, memory: float | None = None) -> Machine:
     """The best device of this machine, or the one asked for, and its memory unless it is given.
 
-    Raises:
-        UserError: the device asked for is not there.
-    """
-    import torch
+    With both given the device need not be here: a login node may plan for the cluster's GPUs.
 
-    chosen = choose_device(device)
+    Raises:
+        UserError: the device asked for is not there, and its memory is not given.
+    """
+    kind, _ = _parse_device(device)
+    if kind is not None and memory is not None:
+        return Machine(kind, round(memory, 1))
+    try:
+        kind, index = _parse_device(choose_device(device))
+    except UserError as error:
+        raise UserError(f"{error}; to plan for another machine give its memory too, such as --memory 16G") from None
+    assert kind is not None
     if memory is None:
-        if chosen == "cuda":
-            memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        else:
-            memory = _main_memory()
-    return Machine(chosen, round(memory, 1))
+        memory = _graphics_memory(index) if kind == "cuda" else _main_memory()
+    return Machine(kind, round(memory, 1))
 
 
 def choose_device(device: str | None) -> str:
-    """`cuda`, `mps` or `cpu`: the one asked for, else the first of them that is there.
+    """`cuda`, `mps` or `cpu`, or one of several such as `cuda:1`: the one asked for, else the first that is there.
 
     Raises:
         UserError: the device asked for is not there, or is none of the three.
     """
     import torch
 
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device is None:
-        return next(name for name, there in available.items() if there)
-    if not available.get(device.split(":")[0], False):
-        there = ", ".join(name for name, is_there in available.items() if is_there)
+    kind, index = _parse_device(device)
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if kind is None or device is None:
+        return next(name for name, count in counts.items() if count)
+    if index >= counts[kind]:
+        there = ", ".join(f"{name}:0 to {count - 1}" if count > 1 else name for name, count in counts.items() if count)
         raise UserError(f"--device {device}: not on this machine (available: {there})")
     return device
+
+
+def _parse_device(device: str | None) -> tuple[str | None, int]:
+    """Kind and number of a device such as `cuda:1`."""
+    if device is None:
+        return None, 0
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise UserError(f"--device {device}: choose cuda, mps or cpu (one of several GPUs as cuda:1)")
+    return match[1], int(match[2] or 0)
 
 
 def parse_memory(text: str) -> float:
@@ -63,6 +80,12 @@ def parse_memory(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise UserError(f"memory {text!r}: write the size in GiB, for example 8G")
     return float(match[1])
+
+
+def _graphics_memory(index: int) -> float:
+    import torch
+
+    return torch.cuda.get_device_properties(index).total_memory / 2**30
 
 
 def _main_memory() -> float:

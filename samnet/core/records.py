@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from samnet.core.errors import UserError
 
 Record = TypeVar("Record")
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def to_json(value: Any) -> Any:
@@ -76,7 +77,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UserError(f"{where}: expected {hint.__name__}, found {_show(value)}")
+        raise UserError(f"{where}: expected {_TYPE_NAMES.get(hint, hint.__name__)}, found {_show(value)}")
     return value
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samnet.core.errors import UserError
 from samnet.core.jobs import run_jobs
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import RawDataset
@@ -29,11 +30,11 @@ def extract_fingerprint(dataset: RawDataset, processes: int) -> Fingerprint:
     """
     path = fingerprint_path(dataset.name)
     key = data_key(dataset)
-    if path.is_file():
-        known = Fingerprint.load(path)
-        if known.data_key == key:
-            log.info("fingerprint of %s is up to date", dataset.name)
-            return known
+    known = _load_known(path)
+    if known is not None and known.data_key == key:
+        log.info("fingerprint of %s is up to date", dataset.name)
+        return known
+    if known is not None:
         log.info("the raw files of %s have changed: measuring them again", dataset.name)
     arguments = {case.identifier: (case, dataset.description) for case in dataset.cases}
     outcome = run_jobs(measure_case, arguments, processes, "fingerprint")
@@ -55,6 +56,17 @@ def extract_fingerprint(dataset: RawDataset, processes: int) -> Fingerprint:
     return fingerprint
 
 
+def _load_known(path: Path) -> Fingerprint | None:
+    """The fingerprint that is there; None where there is none, or one that cannot be used: it is no loss."""
+    if not path.is_file():
+        return None
+    try:
+        return Fingerprint.load(path)
+    except UserError as error:
+        log.info("measuring again: %s", error)
+        return None
+
+
 def data_key(dataset: RawDataset) -> str:
     """A hash over `dataset.json` and the name, size and date of every raw training file."""
     digest = hashlib.sha256((dataset.folder / "dataset.json").read_bytes())
@@ -70,6 +82,8 @@ def _pooled_foreground(cases: dict[str, CaseFingerprint], num_channels: int) -> 
     """The median over cases of each percentile, per channel: one odd case does not move it."""
     pooled = []
     for channel in range(num_channels):
-        rows = [case.channels[channel].foreground for case in cases.values() if case.channels[channel].foreground]
-        pooled.append(tuple(float(value) for value in np.median(rows, axis=0)) if rows else (0.0,) * len(PERCENTILES))
+        rows = [case.channels[channel].foreground for case in cases.values()]
+        labelled = np.array([row for row in rows if row is not None]).reshape(-1, len(PERCENTILES))
+        medians = np.median(labelled, axis=0) if len(labelled) else np.zeros(len(PERCENTILES))
+        pooled.append(tuple(float(value) for value in medians))
     return tuple(pooled)

@@ -26,6 +26,11 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint
     image = read_image(case.image_files)
     if case.label_file is None:
         raise UserError(f"{case.identifier}: has no label map")
+    if len(image.array) != len(description.channel_names):
+        raise UserError(
+            f"{case.image_files[0]}: the case has {len(image.array)} channel(s), dataset.json names "
+            f"{len(description.channel_names)}: {', '.join(description.channel_names)}"
+        )
     label_image = read_labels(case.label_file)
     if label_image.grid.shape != image.grid.shape:
         raise UserError(
@@ -33,6 +38,8 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint
         )
     reorientation = Reorientation(image.grid)
     array, labels = reorientation.to_canonical(image.array), reorientation.to_canonical(label_image.array[0])
+    if array.dtype.kind == "f":
+        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)  # as preprocessing takes them
     grid = reorientation.canonical_grid
     foreground = (labels > 0) & (labels != description.ignore_label)
     return CaseFingerprint(

@@ -123,6 +123,6 @@ class Fingerprint:
             UserError: the file is missing, of another schema version, or damaged.
         """
         content = read_json(path)
-        if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             raise UserError(f"{path}: written by another version of samnet; run samnet_extract_fingerprint again")
         return from_json(cls, content, str(path))

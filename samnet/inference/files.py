@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
+from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.jobs import Outcome
 from samnet.dataset.cases import Case
 from samnet.dataset.images import ending_of, read_image, write_labels
@@ -25,9 +26,10 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, 
     keep_existing: leave finished label maps as they are.
 
     Raises:
+        UserError: the output is no folder, or a label map would replace an image.
         SamnetError: cases failed; each is named with its reason, the others are written.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    _prepare_output(cases, output)
     outcome = Outcome()
     open_cases = [case for case in cases if not (keep_existing and output_file(case, output).is_file())]
     if len(open_cases) < len(cases):
@@ -38,7 +40,7 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, 
             bar.set_postfix_str(case.identifier, refresh=False)
             try:
                 outcome.results[case.identifier] = predict_case(predictor, case, output)
-            except (SamnetError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            except Exception as error:
                 reason = str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
                 outcome.failures[case.identifier] = reason
                 log.debug("case %s failed", case.identifier, exc_info=True)
@@ -59,6 +61,20 @@ def predict_case(predictor: Predictor, case: Case, output: Path) -> Path:
     file = output_file(case, output)
     write_labels(labels, image, file)
     return file
+
+
+def _prepare_output(cases: Sequence[Case], output: Path) -> None:
+    """Make the folder, and delete what killed predictions of these very cases left there (others may be at work)."""
+    if ending_of(output) is not None or (output.exists() and not output.is_dir()):
+        raise UserError(f"{output}: the output has to be a folder; label maps in it are named as their cases")
+    names = {output_file(case, output).name for case in cases}
+    for image in (file for case in cases for file in case.image_files):
+        if image.name in names and image.parent.resolve() == output.resolve():
+            raise UserError(f"{image}: a label map of this name would replace the image; choose another folder with -o")
+    output.mkdir(parents=True, exist_ok=True)
+    for entry in output.iterdir():
+        if entry.name.startswith(TEMPORARY_PREFIX) and entry.name[len(TEMPORARY_PREFIX) :].partition("-")[2] in names:
+            entry.unlink(missing_ok=True)
 
 
 def output_file(case: Case, output: Path) -> Path:

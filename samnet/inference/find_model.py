@@ -10,7 +10,7 @@ from samnet.inference.predictor import PLAN_FILE
 
 
 def find_model(folder: Path | None, dataset: str | None, configuration: str | None) -> Path:
-    """The folder of the model that was named, or of the only one there is.
+    """The folder of the model that was named, or of the only one there is, or else the only one that is finished.
 
     Raises:
         UserError: none or several models fit; the message lists them with the flags to type.
@@ -25,8 +25,10 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
         models = [model for model in models if model.parent.name == name]
     if configuration is not None:
         models = [model for model in models if model.name == configuration]
-    if len(models) == 1:
-        return models[0]
+    finished = [model for model in models if list(model.glob("fold_*/checkpoint_final.safetensors"))]
+    for candidates in (models, finished):
+        if len(candidates) == 1:
+            return candidates[0]
     wanted = "".join(f" {flag} {value}" for flag, value in (("-d", dataset), ("-c", configuration)) if value)
     if not models:
         raise UserError(f"no trained model{' for' + wanted if wanted else ''} in {results_folder()}; run samnet_train")

@@ -22,6 +22,17 @@ from samnet.preprocessing.case import prepare_volume
 
 log = logging.getLogger(__name__)
 PLAN_FILE = "plan.json"
+_SAME_IN_PLAN = ("channel_names", "labels")
+_SAME_IN_CONFIGURATION = (
+    "views",
+    "in_plane_spacing",
+    "zoom",
+    "input_size",
+    "channel_layout",
+    "intensity",
+    "head",
+    "backbone",
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Predictor:
     ) -> Predictor:
         """Load a model from the folder of a configuration (with its folds) or of a single fold.
 
-        folds: such as `["0", "1"]` or `["all"]`; without it, every fold whose training is finished.
+        folds: such as `["0", "1"]` or `["all"]`; without it, every finished fold of the cross-validation, else `all`.
         checkpoint: `final`, `best` or `last`. mirror: None for what the plan says.
 
         Raises:
@@ -58,8 +69,8 @@ class Predictor:
         plans = [Plan.load(fold / PLAN_FILE) for fold in fold_folders]
         names = [next(iter(plan.configurations)) for plan in plans]
         configurations = [plan.configuration(name) for plan, name in zip(plans, names, strict=True)]
-        for fold, configuration in zip(fold_folders[1:], configurations[1:], strict=True):
-            _check_same_network(fold_folders[0], configurations[0], fold, configuration)
+        for fold, plan, configuration in zip(fold_folders[1:], plans[1:], configurations[1:], strict=True):
+            _check_same_model(fold_folders[0], (plans[0], configurations[0]), fold, (plan, configuration))
         target = torch.device(choose_device(device))
         networks = []
         for fold, plan, configuration in zip(fold_folders, plans, configurations, strict=True):
@@ -88,12 +99,12 @@ class Predictor:
         Returns: labels `(Z, Y, X)`.
 
         Raises:
-            UserError: the number of channels or dimensions does not fit the model.
+            UserError: the number of channels or dimensions does not fit the model, or voxels are NaN or infinite.
         """
         array = np.asarray(array)
         if array.ndim == 3:
             array = array[None]
-        if array.ndim != 4 or len(spacing) != 3 or min(spacing) <= 0:
+        if array.ndim != 4 or len(spacing) != 3 or not min(spacing) > 0:
             raise UserError(f"predict needs (C, Z, Y, X) and three spacings, found {array.shape} and {list(spacing)}")
         z, y, x = (float(value) for value in spacing)
         return self.predict_on_grid(array, Grid(array.shape[1:], spacing_affine((z, y, x))))
@@ -102,7 +113,7 @@ class Predictor:
         """Segment an image `(C, Z, Y, X)` on its native grid; the labels `(Z, Y, X)` lie on the same grid.
 
         Raises:
-            UserError: the number of channels does not fit the model.
+            UserError: the number of channels does not fit the model, or voxels are NaN or infinite.
         """
         expected = len(self.plan.channel_names)
         if array.shape[0] != expected:
@@ -110,6 +121,8 @@ class Predictor:
                 f"the image has {array.shape[0]} channel(s), the model was trained on {expected}: "
                 f"{', '.join(self.plan.channel_names)}"
             )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError("the image has voxels that are NaN or infinite; replace them, for example by 0")
         volume = prepare_volume(array, grid)
         labels = predict_volume(self.networks, self.configuration, volume, mirror=self.mirror)
         return volume.restore(labels)
@@ -142,17 +155,20 @@ def find_fold_folders(folder: Path, folds: Sequence[str] | None, checkpoint: str
         finished = [entry for entry in finished if entry.name != "fold_all"]
     if not finished or (folds is not None and unfinished):
         state = f"{', '.join(unfinished)} not finished" if unfinished else "nothing trained"
-        raise UserError(
-            f"{folder}: no {weights} ({state}). Run the same samnet_train command again to finish it, "
-            "or predict with --checkpoint best or last"
-        )
+        advice = "Run the same samnet_train command again to finish it, or predict with --checkpoint best or last"
+        if checkpoint == "best" and any((entry / "checkpoint_final.safetensors").is_file() for entry in candidates):
+            state, advice = "no cases were held out to choose it by", "Predict without --checkpoint best"
+        raise UserError(f"{folder}: no {weights} ({state}). {advice}")
     return finished
 
 
-def _check_same_network(first: Path, one: Configuration, second: Path, other: Configuration) -> None:
-    for key in ("views", "in_plane_spacing", "zoom", "input_size", "channel_layout", "intensity", "head", "backbone"):
-        if getattr(one, key) != getattr(other, key):
-            raise UserError(
-                f"{second} was trained with {key} {getattr(other, key)!r}, {first} with {getattr(one, key)!r}: "
-                "they cannot be averaged; choose one with -f"
-            )
+def _check_same_model(
+    first: Path, one: tuple[Plan, Configuration], second: Path, other: tuple[Plan, Configuration]
+) -> None:
+    for here, there, keys in zip(one, other, (_SAME_IN_PLAN, _SAME_IN_CONFIGURATION), strict=True):
+        for key in keys:
+            if getattr(here, key) != getattr(there, key):
+                raise UserError(
+                    f"{second} was trained with {key} {getattr(there, key)!r}, {first} with {getattr(here, key)!r}: "
+                    "they cannot be averaged; choose one with -f"
+                )

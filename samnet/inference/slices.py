@@ -73,7 +73,7 @@ class SlicePredictor:
             total[..., place[0], place[1]] += tile * weights
             norm[place] += weights
         assert total is not None
-        return (total / norm).transpose(0, 1)
+        return total.div_(norm).transpose(0, 1)
 
     def _canvas(self, index: int) -> Tensor:
         layout = self.configuration.channel_layout

@@ -1,8 +1,12 @@
-"""From slice probabilities to a label volume, slab by slab: all classes never exist at once for a whole volume."""
+"""From slice probabilities to a label volume: all classes never exist at once at the image's own size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -14,6 +18,8 @@ from samnet.planning.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 
 SLAB_BYTES = 128 * 2**20
+VIEW_BYTES = 512 * 2**20
+MAX_SLICES = 64
 
 
 def predict_volume(
@@ -22,7 +28,8 @@ def predict_volume(
     """The label map `(Z, Y, X)` of a prepared volume, on its own voxels.
 
     Several views are averaged as probabilities. With one view slices are reduced to labels as they come; with several,
-    their probabilities wait at the networks' output resolution in half precision.
+    their probabilities wait at the networks' output resolution in half precision, in a temporary file where they are
+    many (of a view more than `VIEW_BYTES`).
     """
     predictors = {
         axis: SlicePredictor(networks, configuration, volume, axis, mirror=mirror) for axis in configuration.views
@@ -35,55 +42,98 @@ def predict_volume(
 
 
 def _predict_single_view(axis: int, predictor: SlicePredictor, shape: tuple[int, ...]) -> np.ndarray:
-    count = shape[axis]
+    across = (shape[axis], *(length for index, length in enumerate(shape) if index != axis))
     labels: np.ndarray | None = None
     chunk, start = 1, 0
-    while start < count:
-        stop = min(start + chunk, count)
+    while start < across[0]:
+        stop = min(start + chunk, across[0])
         maps = predictor.probabilities(start, stop)
-        winners = _argmax(predictor.frame.from_canvas(maps, predictor.stride))
         if labels is None:  # the number of classes is known from the first slice on
-            labels = np.zeros((count, *winners.shape[1:]), winners.dtype)
-            bytes_a_slice = 4 * maps.shape[0] * int(np.prod(winners.shape[1:])) // max(1, stop - start)
-            chunk = max(1, min(64, SLAB_BYTES // max(1, bytes_a_slice)))
-        labels[start:stop] = winners
+            labels = np.empty(across, _label_type(len(maps)))
+            chunk = _slices_per_slab(predictor, maps)
+        for rows in _slabs(across[1], 4 * (stop - start) * across[2]):
+            native = (predictor.frame.from_canvas(one, predictor.stride, rows) for one in maps)
+            labels[start:stop, rows] = _winners(native)
         start = stop
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
 
 
 def _all_probabilities(predictor: SlicePredictor) -> Tensor:
-    count, chunk = len(predictor.slices), 16
-    parts = [predictor.probabilities(start, min(start + chunk, count)).half() for start in range(0, count, chunk)]
-    return torch.cat(parts, dim=1)
+    """The maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
+    count = len(predictor.slices)
+    stored: Tensor | None = None
+    chunk, start = 1, 0
+    while start < count:
+        stop = min(start + chunk, count)
+        maps = predictor.probabilities(start, stop)
+        if stored is None:
+            stored = _allocate((len(maps), count, *maps.shape[2:]))
+            chunk = _slices_per_slab(predictor, maps)
+        stored[:, start:stop] = maps
+        start = stop
+    assert stored is not None
+    return stored
+
+
+def _allocate(shape: tuple[int, ...]) -> Tensor:
+    size = 2 * math.prod(shape)
+    if size <= VIEW_BYTES or os.name != "posix":  # elsewhere a file in use cannot be deleted
+        return torch.empty(shape, dtype=torch.half)
+    with tempfile.NamedTemporaryFile(prefix="samnet-") as file:  # gone at once; its space with the tensor
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, later it would be a crash
+        return torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=torch.half).view(shape)
+
+
+def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
+    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and as one class at full size."""
+    frame = predictor.frame
+    values = max(3 * math.prod(frame.canvas), math.prod(frame.size), maps.numel())
+    return max(1, min(MAX_SLICES, SLAB_BYTES // (4 * values)))
+
+
+def _slabs(count: int, bytes_each: int) -> list[slice]:
+    step = max(1, SLAB_BYTES // bytes_each)
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _reduce_views(
     predictors: dict[int, SlicePredictor], stored: dict[int, Tensor], shape: tuple[int, ...]
 ) -> np.ndarray:
-    num_outputs = next(iter(stored.values())).shape[0]
-    slab = max(1, SLAB_BYTES // (4 * num_outputs * shape[1] * shape[2]))
-    labels = []
-    for start in range(0, shape[0], slab):
-        window = slice(start, min(start + slab, shape[0]))
-        total: Tensor | None = None
-        for axis, maps in stored.items():
-            values = _slab_of_view(predictors[axis], maps, axis, window)
-            total = values if total is None else total + values
-        assert total is not None
-        labels.append(_argmax(total))
-    return np.concatenate(labels)
+    num_outputs = len(next(iter(stored.values())))
+    labels: np.ndarray = np.empty(shape, _label_type(num_outputs))
+    for window in _slabs(shape[0], 4 * shape[1] * shape[2]):
+        labels[window] = _winners(
+            reduce(
+                torch.add, (_slab_of_view(predictors[axis], maps[value], axis, window) for axis, maps in stored.items())
+            )
+            for value in range(num_outputs)
+        )
+    return labels
 
 
 def _slab_of_view(predictor: SlicePredictor, maps: Tensor, axis: int, window: slice) -> Tensor:
-    """Probabilities `(K, Zs, Y, X)` of the Z range `window` from a view's `(K, N, h, w)`."""
+    """One class's probabilities `(Zs, Y, X)` of the Z range `window` from its maps `(N, h, w)` of a view."""
     frame, stride = predictor.frame, predictor.stride
     if axis == 0:
-        return frame.from_canvas(maps[:, window].float(), stride)
-    values = frame.from_canvas(maps.float(), stride, rows=window)  # slices across Y or X have Z as their rows
-    return values.permute(0, 2, 1, 3) if axis == 1 else values.permute(0, 2, 3, 1)
+        return frame.from_canvas(maps[window].to(predictor.device).float(), stride)
+    # Slices across Y or X have Z as their rows.
+    values = frame.from_canvas(maps.to(predictor.device).float(), stride, window)
+    return values.permute(1, 0, 2) if axis == 1 else values.permute(1, 2, 0)
 
 
-def _argmax(probabilities: Tensor) -> np.ndarray:
-    winners = probabilities.argmax(dim=0)
-    return winners.to(torch.uint8 if probabilities.shape[0] <= 256 else torch.int32).cpu().numpy()
+def _winners(probabilities: Iterable[Tensor]) -> np.ndarray:
+    """The number of the largest at each place, the first of equal ones; they are looked at one after the other."""
+    best: Tensor | None = None
+    for value, candidate in enumerate(probabilities):
+        if best is None:
+            best, winners = candidate, torch.zeros(candidate.shape, dtype=torch.int32, device=candidate.device)
+        else:
+            winners.masked_fill_(candidate > best, value)
+            best = torch.maximum(best, candidate)
+    return winners.cpu().numpy()
+
+
+def _label_type(num_outputs: int) -> type:
+    return np.uint8 if num_outputs <= 256 else np.uint16

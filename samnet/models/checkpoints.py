@@ -5,7 +5,10 @@ The files and their hashes are those of the segment-anything repository (Apache-
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samnet.core.errors import UserError
+from samnet.models.heads.head import Head
 from samnet.planning.backbones import Backbone
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,24 +49,27 @@ def checkpoints_folder() -> Path:
 
 
 def find_checkpoint(backbone: Backbone) -> Path:
-    """The file with a backbone's released weights.
+    """The file with a backbone's released weights, as it is downloaded or converted to safetensors.
 
     Raises:
         UserError: it is not there; the message says which file, from where, and to which folder.
     """
     checkpoint = CHECKPOINTS[backbone.name]
     file = checkpoints_folder() / checkpoint.file_name
-    if not file.is_file():
-        raise UserError(
-            f"the weights of {backbone.name} are not on this machine. Download {checkpoint.url} "
-            f"(sha256 {checkpoint.sha256}) to {file.parent}, or set samnet_checkpoints to the folder that holds "
-            f"{file.name}; or train with --backbone small"
-        )
-    return file
+    for candidate in (file, file.with_suffix(".safetensors")):
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"the weights of {backbone.name} are not on this machine. Download {checkpoint.url} "
+        f"(sha256 {checkpoint.sha256}) to {file.parent}, or set samnet_checkpoints to the folder that holds "
+        f"{file.name}; or train with --backbone small"
+    )
 
 
 def load_checkpoint(file: Path) -> dict[str, Tensor]:
-    """All tensors of a `.pth` (never unpickling code) or `.safetensors` file.
+    """All tensors of a `.pth` (never unpickling code) or `.safetensors` file, by SAM's names.
+
+    They may lie under `model` or `state_dict`, and carry the `module.` of parallel training, as in fine-tuned files.
 
     Raises:
         UserError: the file cannot be read, or holds something else than tensors by name.
@@ -69,60 +78,73 @@ def load_checkpoint(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"holds code ({code[1]}), which samnet never runs" if code else "is damaged, or no file of weights"
+        raise UserError(f"{file}: {what}; get the weights alone, as safetensors or a saved state_dict") from None
     except Exception as error:
         raise UserError(f"{file}: cannot be read as weights ({type(error).__name__}: {error})") from None
-    for key in ("model", "state_dict"):  # some fine-tuned checkpoints wrap their weights
+    for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{file}: holds no weights by name")
-    return content
+    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def load_sam_weights(encoder: nn.Module, head: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+def load_sam_weights(encoder: nn.Module, head: Head, weights: dict[str, Tensor], where: str) -> None:
     """Fill an encoder and, where it has SAM's parts, a head from weights with SAM's names.
 
-    Position tables are resized to the encoder's input. Mask tokens and what depends on their number start anew.
+    Position tables are resized to the encoder's input. What a head has of its own, mask tokens above all, starts anew.
+    The encoder takes the tensors themselves, without a copy; it may have been built on torch's `meta` device.
 
     Raises:
-        UserError: encoder weights are missing or have another shape: the file is of another backbone.
+        UserError: encoder weights are missing, unknown or have another shape: the file is of another backbone.
     """
     own = encoder.state_dict()
     found = {
         key.removeprefix("image_encoder."): value for key, value in weights.items() if key.startswith("image_encoder.")
     }
-    missing = sorted(set(own) - set(found))
+    missing, unknown = sorted(set(own) - set(found)), sorted(set(found) - set(own))
     if missing:
         raise UserError(f"{where}: lacks {len(missing)} of the encoder's weights, such as image_encoder.{missing[0]}")
-    resized = {key: resize_position_table(key, found[key], own[key].shape) for key in own}
+    if unknown:
+        raise UserError(
+            f"{where}: has {len(unknown)} weights more than the encoder, such as image_encoder.{unknown[0]}; the file "
+            "is of another backbone, or of one that was changed"
+        )
+    resized = {key: resize_position_table(key, found[key], own[key].shape).to(own[key].dtype) for key in own}
     wrong = [key for key in own if resized[key].shape != own[key].shape]
     if wrong:
         raise UserError(
             f"{where}: image_encoder.{wrong[0]} has shape {tuple(resized[wrong[0]].shape)}, expected "
             f"{tuple(own[wrong[0]].shape)}; the file is of another backbone"
         )
-    encoder.load_state_dict(resized)
-    head_state = head.state_dict()
-    fitting = {
-        key: value for key, value in weights.items() if key in head_state and _is_reusable(key, value, head_state)
+    encoder.load_state_dict(resized, assign=True)
+    _load_head(head, weights, where)
+
+
+def _load_head(head: Head, weights: dict[str, Tensor], where: str) -> None:
+    wanted = {
+        key: value
+        for key, value in head.state_dict().items()
+        if key.startswith(("prompt_encoder.", "mask_decoder.")) and not any(part in key for part in head.starts_anew)
     }
-    head.load_state_dict(head_state | fitting)
-
-
-_DEPENDS_ON_CLASSES = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
-
-
-def _is_reusable(key: str, value: Tensor, head_state: dict[str, Tensor]) -> bool:
-    return value.shape == head_state[key].shape and not any(part in key for part in _DEPENDS_ON_CLASSES)
+    fitting = {key: weights[key] for key in wanted if key in weights and weights[key].shape == wanted[key].shape}
+    absent = sorted(set(wanted) - set(fitting))
+    if absent:
+        log.warning("%s: lacks %d weights of the decoder, which start anew, such as %s", where, len(absent), absent[0])
+    head.load_state_dict(fitting, strict=False)
 
 
 def resize_position_table(key: str, table: Tensor, shape: torch.Size) -> Tensor:
     """Positions for another input size: `pos_embed` `(1, G, G, D)` bilinearly, `rel_pos` `(2 G - 1, D)` linearly."""
     if table.shape == shape:
         return table
+    table = table.float()  # not every interpolation exists in half precision
     if key == "pos_embed" and table.ndim == 4:
         grid = functional.interpolate(table.permute(0, 3, 1, 2), size=shape[1:3], mode="bilinear")
-        return grid.permute(0, 2, 3, 1)
+        return grid.permute(0, 2, 3, 1).contiguous()
     if "rel_pos" in key and table.ndim == 2:
-        return functional.interpolate(table.T[None], size=shape[0], mode="linear")[0].T
+        return functional.interpolate(table.T[None], size=shape[0], mode="linear")[0].T.contiguous()
     return table

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from samnet.models.sam_modules import ImageEncoderViT
 from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
@@ -15,9 +17,31 @@ PIXEL_MEAN = tuple(value / 255 for value in (123.675, 116.28, 103.53))
 PIXEL_STD = tuple(value / 255 for value in (58.395, 57.12, 57.375))
 
 
-def build_encoder(backbone: Backbone, input_size: int) -> nn.Module:
+class ImageEncoder(ImageEncoderViT):
+    """SAM's image encoder, which can do without the memory for its blocks' inner results.
+
+    gradient_checkpointing: compute them again in the backward pass: the same gradients for less memory and more time.
+    """
+
+    def __init__(self, *, gradient_checkpointing: bool = False, **dimensions: Any) -> None:
+        super().__init__(**dimensions)
+        self.gradient_checkpointing = gradient_checkpointing
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patch_embed(images) + self.pos_embed
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+        for block in self.blocks:
+            if recompute:
+                tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = block(tokens)
+        return self.neck(tokens.permute(0, 3, 1, 2))
+
+
+def build_encoder(backbone: Backbone, input_size: int, *, gradient_checkpointing: bool = False) -> ImageEncoder:
     """SAM's image encoder: `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`, randomly initialised."""
-    encoder = ImageEncoderViT(
+    encoder = ImageEncoder(
+        gradient_checkpointing=gradient_checkpointing,
         img_size=input_size,
         patch_size=PATCH,
         embed_dim=backbone.width,
@@ -35,7 +59,7 @@ def build_encoder(backbone: Backbone, input_size: int) -> nn.Module:
     return encoder
 
 
-def _initialise(encoder: nn.Module) -> None:
+def _initialise(encoder: ImageEncoder) -> None:
     """Truncated normal of 0.02 for linear layers and positions, as vision transformers are commonly trained from."""
     for module in encoder.modules():
         if isinstance(module, nn.Linear):
@@ -56,9 +80,9 @@ class InputStem(nn.Module):
         super().__init__()
         self.mix: nn.Module = nn.Identity()
         if num_channels != 3:
-            self.mix = nn.Conv2d(num_channels, 3, 1)
-            nn.init.constant_(self.mix.weight, 1 / num_channels)
-            nn.init.zeros_(self.mix.bias)
+            self.mix = mix = nn.Conv2d(num_channels, 3, 1)
+            mix.bias = nn.Parameter(torch.zeros(3))
+            nn.init.constant_(mix.weight, 1 / num_channels)
         mean, std = (PIXEL_MEAN, PIXEL_STD) if sam_statistics else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from samnet.core.errors import UserError
+from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path
 from samnet.models.checkpoints import find_checkpoint, load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.heads import HEADS
-from samnet.models.lora import add_lora
+from samnet.models.heads.head import Head
+from samnet.models.lora import add_decoder_lora, add_lora, lora_layers, unmerge_lora
 from samnet.planning.backbones import BACKBONES, PATCH
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
@@ -24,10 +28,10 @@ class SegmentationNetwork(nn.Module):
     trainable_only: whether `adapter()` holds only what was trained, the rest being released weights.
     """
 
-    def __init__(self, stem: nn.Module, encoder: nn.Module, head: nn.Module, *, trainable_only: bool) -> None:
+    def __init__(self, stem: nn.Module, encoder: nn.Module, head: Head, *, trainable_only: bool) -> None:
         super().__init__()
         self.stem, self.encoder, self.head = stem, encoder, head
-        self.stride: int = head.stride
+        self.stride = head.stride
         self.trainable_only = trainable_only
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,7 +39,13 @@ class SegmentationNetwork(nn.Module):
         return self.head(self.encoder(images), images)
 
     def adapter(self) -> dict[str, Tensor]:
-        """What makes this network differ from its pre-trained start; everything where it started at random."""
+        """What makes this network differ from its pre-trained start; everything where it started at random.
+
+        Raises:
+            SamnetError: it would hold weights that LoRA is merged into.
+        """
+        if not self.trainable_only and any(layer.merged for layer in lora_layers(self)):
+            raise SamnetError("LoRA is merged into the weights; use unmerge_lora before asking for the adapter")
         kept = {name for name, weight in self.named_parameters() if weight.requires_grad or not self.trainable_only}
         kept |= {name for name, _ in self.named_buffers()}
         return {name: value.detach() for name, value in self.state_dict().items() if name in kept}
@@ -46,13 +56,17 @@ class SegmentationNetwork(nn.Module):
         Raises:
             UserError: names or shapes differ; the first that does is named.
         """
+        unmerge_lora(self)
         expected = self.adapter()
-        differing = sorted(set(expected) ^ set(weights))
-        differing += [name for name in expected if name in weights and expected[name].shape != weights[name].shape]
-        if differing:
-            raise UserError(
-                f"{where}: does not fit the plan beside it; {differing[0]} is missing, unknown or of another shape"
-            )
+        faults = [f"{name} is missing" for name in sorted(set(expected) - set(weights))]
+        faults += [f"{name} is unknown" for name in sorted(set(weights) - set(expected))]
+        faults += [
+            f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in weights and value.shape != weights[name].shape
+        ]
+        if faults:
+            raise UserError(f"{where}: does not fit the plan beside it; {faults[0]}")
         self.load_state_dict(weights, strict=False)
 
 
@@ -68,22 +82,33 @@ def build_network(
         UserError: pre-trained weights are asked for and not on this machine.
     """
     backbone = BACKBONES[configuration.backbone]
+    pretrained = configuration.initial_weights == "pretrained"
+    complete = configuration.encoder_tuning == "full" and configuration.head != "mask_decoder_lora"
+    file = find_checkpoint(backbone) if pretrained and (load_pretrained or not complete) else None
     stem = InputStem(
         num_input_channels(configuration.channel_layout, num_channels), configuration.pixel_statistics == "sam"
     )
-    encoder = build_encoder(backbone, configuration.input_size)
-    head = HEADS[configuration.head](num_outputs, configuration.input_size // PATCH)
-    pretrained = configuration.initial_weights == "pretrained"
-    if pretrained and (load_pretrained or configuration.encoder_tuning != "full"):
-        file = find_checkpoint(backbone)
-        load_sam_weights(encoder, head, load_checkpoint(file), str(file))
-    if configuration.encoder_tuning == "lora":
-        add_lora(
-            encoder, rank=configuration.lora_rank, targets=configuration.lora_targets, blocks=configuration.lora_blocks
+    # Random weights that a file replaces would take seconds, and their memory again.
+    with torch.device("meta") if file else contextlib.nullcontext():
+        encoder = build_encoder(
+            backbone, configuration.input_size, gradient_checkpointing=configuration.gradient_checkpointing
         )
+    head = HEADS[configuration.head](num_outputs, configuration.input_size // PATCH)
+    if file:
+        load_sam_weights(encoder, head, load_checkpoint(file), str(file))
+    _adapt(encoder, head, configuration)
+    return SegmentationNetwork(stem, encoder, head, trainable_only=pretrained)
+
+
+def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
+    """Freeze what is not trained, and put LoRA where the configuration wants it."""
+    rank, targets = configuration.lora_rank, configuration.lora_targets
+    if configuration.encoder_tuning == "lora":
+        add_lora(encoder, rank=rank, targets=targets, blocks=configuration.lora_blocks)
     elif configuration.encoder_tuning == "frozen":
         encoder.requires_grad_(False)
-    return SegmentationNetwork(stem, encoder, head, trainable_only=pretrained)
+    if configuration.head == "mask_decoder_lora":
+        add_decoder_lora(head.mask_decoder.transformer, rank=rank, targets=targets)
 
 
 def save_weights(weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:

@@ -6,6 +6,7 @@ is imported as a package of its own, under a private name.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -26,10 +27,15 @@ def _load_modeling() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         _NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[_NAME] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[_NAME]  # half a module would be taken for the whole at the next import
+        raise
     return module
 
 
@@ -38,4 +44,8 @@ ImageEncoderViT = _modeling.ImageEncoderViT
 MaskDecoder = _modeling.MaskDecoder
 PromptEncoder = _modeling.PromptEncoder
 TwoWayTransformer = _modeling.TwoWayTransformer
-LayerNorm2d = importlib.import_module(f"{_NAME}.common").LayerNorm2d
+_common = importlib.import_module(f"{_NAME}.common")
+LayerNorm2d = _common.LayerNorm2d
+MLPBlock = _common.MLPBlock
+PositionEmbeddingRandom = importlib.import_module(f"{_NAME}.prompt_encoder").PositionEmbeddingRandom
+TokenAttention = importlib.import_module(f"{_NAME}.transformer").Attention

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -84,7 +86,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encoder_tuning": ("full", "lora", "frozen"),
     "lora_targets": ("q", "k", "v", "projection", "mlp"),
     "lora_blocks": ("all", "last_half", "last_quarter"),
-    "head": ("mask_decoder", "cnn", "upsampling"),
+    "head": ("mask_decoder", "mask_decoder_lora", "vit", "cnn", "cnn_slim", "linear", "upsampling"),
     "pixel_statistics": ("sam", "none"),
     "precision": ("float32", "bfloat16"),
     "augmentation": ("planned", "none"),
@@ -120,7 +122,9 @@ def check_value(key: str, value: Any, where: str) -> Any:
         UserError: the key is unknown, or the value has the wrong type or lies outside what is allowed.
     """
     if key not in KEYS:
-        raise UserError(f"{where}: unknown key {key!r}; known are {', '.join(KEYS)}")
+        similar = difflib.get_close_matches(key, KEYS, 1)
+        hint = f"did you mean {similar[0]!r}?" if similar else f"known are {', '.join(KEYS)}"
+        raise UserError(f"{where}: unknown key {key!r}; {hint}")
     value = convert(get_type_hints(Configuration)[key], value, f"{where}: {key}")
     if key in CHOICES:
         wrong = [entry for entry in (value if isinstance(value, tuple) else (value,)) if entry not in CHOICES[key]]
@@ -128,11 +132,13 @@ def check_value(key: str, value: Any, where: str) -> Any:
             raise UserError(f"{where}: {key} is {wrong[0]!r}; possible are {', '.join(CHOICES[key])}")
     if key in _RANGES:
         lowest, highest = _RANGES[key]
-        if value < lowest or (highest is not None and value > highest):
+        if not lowest <= value <= (sys.float_info.max if highest is None else highest):  # neither is NaN, nor infinity
             limits = f"at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
             raise UserError(f"{where}: {key} is {value}; it has to be {limits}")
     if key == "input_size" and value % PATCH:
         raise UserError(f"{where}: input_size is {value}; it has to be a multiple of {PATCH}, best of 224")
+    if key == "lora_targets" and not value:
+        raise UserError(f"{where}: lora_targets is empty; it lists some of {', '.join(CHOICES[key])}")
     if key in ("views", "mirror_axes") and (len(set(value)) < len(value) or not set(value) <= {0, 1, 2}):
         raise UserError(f"{where}: {key} is {list(value)}; it lists some of the axes 0, 1, 2, each once")
     return value
@@ -163,8 +169,18 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
             f"the data set has {num_channels}"
         )
     for window in configuration.intensity:
-        if window.scheme not in ("fixed", "percentiles") or window.lower >= window.upper:
-            raise UserError(f"{where}: intensity {window} needs the scheme fixed or percentiles, and lower < upper")
+        _check_window(window, where)
     if configuration.initial_weights == "pretrained" and not BACKBONES[configuration.backbone].has_weights:
         raise UserError(f"{where}: the backbone {configuration.backbone} has no pre-trained weights; use random")
     return configuration
+
+
+def _check_window(window: IntensityWindow, where: str) -> None:
+    if window.scheme not in ("fixed", "percentiles"):
+        raise UserError(f"{where}: intensity has the scheme {window.scheme!r}; possible are fixed, percentiles")
+    limits = (0.0, 100.0) if window.scheme == "percentiles" else (-sys.float_info.max, sys.float_info.max)
+    if not limits[0] <= window.lower < window.upper <= limits[1]:
+        span = " from 0 to 100" if window.scheme == "percentiles" else ""
+        raise UserError(
+            f"{where}: intensity goes from {window.lower:g} to {window.upper:g}; lower has to be below upper{span}"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from samnet.planning.configuration import KEYS, Configuration, build_configurati
 
 SCHEMA_VERSION = 1
 BY_HAND = "by hand"
+ON_COMMAND_LINE = "--set"
+SPLIT_KEYS = ("patient_key", "folds")
+HOW_TO_CHANGE_SPLITS = "set patient_key in dataset.json, or edit splits_final.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Plan:
     """The content of `samnetPlans.json`.
 
     decisions: what holds for the data set as a whole. machine: the one it was planned for.
+    planned_key: the `decisions_key` of the decisions as samnet made them: another one now tells of a person's change.
     """
 
     schema_version: int
@@ -55,6 +61,7 @@ class Plan:
     machine: Machine
     decisions: dict[str, Decision]
     configurations: dict[str, PlannedConfiguration] = field(default_factory=dict)
+    planned_key: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,7 +93,10 @@ class Plan:
         while current is not None:
             if current not in self.configurations:
                 known = ", ".join(sorted(self.configurations)) or "none"
-                raise UserError(f"the plan of {self.dataset_name} has no configuration {current!r}; it has {known}")
+                heir = f", from which {chain[-1]!r} is to inherit" if chain else ""
+                raise UserError(
+                    f"the plan of {self.dataset_name} has no configuration {current!r}{heir}; it has {known}"
+                )
             if current in chain:
                 raise UserError(f"configurations inherit in a circle: {' -> '.join([*chain, current])}")
             chain.append(current)
@@ -103,7 +113,7 @@ class Plan:
             UserError: it does not exist, or a value is not usable; the message names the key.
         """
         values = {key: decision.value for key, decision in self.configuration_decisions(name).items()}
-        return build_configuration(values, len(self.channel_names), f"plan, configuration {name}")
+        return build_configuration(values, len(self.channel_names), f"configuration {name}")
 
     def with_values(self, name: str, values: dict[str, Any], because: str) -> Plan:
         """This plan with some values of a configuration set by hand."""
@@ -115,7 +125,7 @@ class Plan:
     def only(self, name: str) -> Plan:
         """The plan of one configuration alone, with nothing inherited: what a trained model carries with it."""
         planned = PlannedConfiguration(self.configuration_decisions(name), None, self.configurations[name].description)
-        return replace(self, decisions={}, configurations={name: planned})
+        return replace(self, decisions={}, configurations={name: planned}, planned_key="")
 
     def save(self, path: Path) -> None:
         write_json(path, to_json(self))
@@ -129,12 +139,44 @@ class Plan:
         """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            raise UserError(f"{path}: no plan of schema version {SCHEMA_VERSION}; run samnet_plan again")
+            raise UserError(
+                f"{path}: no plan of schema version {SCHEMA_VERSION}, perhaps of another version of samnet; "
+                "samnet_plan --overwrite makes one"
+            )
         _expand_bare_values(content, path)
-        plan = from_json(cls, content, str(path))
-        for name in plan.configurations:
-            plan.configuration(name)
-        return plan
+        return from_json(cls, content, str(path))._with_checked_values(path)
+
+    def _with_checked_values(self, path: Path) -> Plan:
+        """This plan with every value in its own type, as it was before it became JSON."""
+        split = {key: self.decisions[key] for key in SPLIT_KEYS if key in self.decisions}
+        if "patient_key" in split and split["patient_key"].value != self.patient_key:
+            raise UserError(f"{path}: patient_key is part of the splits: {HOW_TO_CHANGE_SPLITS}")
+        others = {key: decision for key, decision in self.decisions.items() if key not in split}
+        checked = replace(
+            self,
+            decisions=split | _check_decisions(others, f"{path}: decisions"),
+            configurations={
+                name: replace(entry, decisions=_check_decisions(entry.decisions, f"{path}: configuration {name}"))
+                for name, entry in self.configurations.items()
+            },
+        )
+        for name in checked.configurations:
+            try:
+                checked.configuration(name)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+        return checked
+
+
+def decisions_key(plan: Plan) -> str:
+    """A hash of all values a plan decides on, those of the splits aside."""
+    values: dict[str, Any] = {key: entry.value for key, entry in plan.decisions.items() if key not in SPLIT_KEYS}
+    configurations = {
+        name: [entry.inherit, {key: decision.value for key, decision in entry.decisions.items()}]
+        for name, entry in plan.configurations.items()
+    }
+    text = json.dumps([to_json(values), to_json(configurations)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def plan_path(dataset_name: str) -> Path:
@@ -150,6 +192,10 @@ def _expand_bare_values(content: dict[str, Any], path: Path) -> None:
         if not isinstance(decisions, dict):
             raise UserError(f"{path}: decisions: expected an object")
         for key, entry in decisions.items():
-            if not (isinstance(entry, dict) and set(entry) == {"value", "because", "rule"}):
-                bare = entry["value"] if isinstance(entry, dict) and "value" in entry else entry
-                decisions[key] = {"value": bare, "because": "written into the plan", "rule": BY_HAND}
+            if not isinstance(entry, dict):
+                entry = {"value": entry}
+            decisions[key] = {"because": "written into the plan", "rule": BY_HAND} | entry
+
+
+def _check_decisions(decisions: dict[str, Decision], where: str) -> dict[str, Decision]:
+    return {key: replace(entry, value=check_value(key, entry.value, where)) for key, entry in decisions.items()}

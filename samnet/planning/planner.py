@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from importlib import resources
 from typing import Any
 
@@ -13,9 +14,21 @@ from samnet.core.machine import Machine
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.configuration import check_value
-from samnet.planning.plan import BY_HAND, SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
+from samnet.planning.plan import (
+    BY_HAND,
+    HOW_TO_CHANGE_SPLITS,
+    ON_COMMAND_LINE,
+    SCHEMA_VERSION,
+    SPLIT_KEYS,
+    Decision,
+    Plan,
+    PlannedConfiguration,
+    decisions_key,
+)
 from samnet.planning.rules import intensity, network, slicing, training
 from samnet.planning.rules.facts import Facts, Rule
+
+log = logging.getLogger(__name__)
 
 DATASET_RULES: dict[str, Rule] = {
     "patient_key": training.patient_key,
@@ -56,7 +69,6 @@ CONFIGURATION_RULES: dict[str, Rule] = {
     "tile_overlap": training.tile_overlap,
     "mirror_at_prediction": training.mirror_at_prediction,
 }
-SPLIT_KEYS = ("patient_key", "folds")
 
 
 def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, Any] | None = None) -> Plan:
@@ -67,8 +79,8 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, An
     Raises:
         UserError: a setting has an unknown key or a value that cannot be.
     """
-    by_hand = _by_hand(settings or {}, "set on the command line")
-    decisions = _decide(DATASET_RULES, fingerprint, machine, {}, by_hand)
+    given = _on_command_line(settings or {})
+    decisions = _decide(DATASET_RULES, fingerprint, machine, given)
     plan = Plan(
         schema_version=SCHEMA_VERSION,
         samnet_version=__version__,
@@ -81,14 +93,45 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, An
         patient_key=decisions["patient_key"].value,
         machine=machine,
         decisions=decisions,
+        configurations={
+            name: _plan_configuration(name, fingerprint, machine, decisions, given) for name in configuration_names()
+        },
     )
-    configurations = {
-        name: _plan_configuration(name, fingerprint, machine, decisions, by_hand) for name in configuration_names()
-    }
-    plan = dataclasses.replace(plan, configurations=configurations)
-    for name in configurations:
-        plan.configuration(name)
-    return plan
+    _check_configurations(plan)
+    return dataclasses.replace(plan, planned_key=decisions_key(plan))
+
+
+def update_plan(known: Plan, fingerprint: Fingerprint, machine: Machine, settings: dict[str, Any]) -> Plan:
+    """Plan a data set anew that has a plan; what was set on the command line before stays set.
+
+    Of a plan that a person changed every decision stays as it is.
+
+    Raises:
+        UserError: a person changed the plan, and settings are given that it does not have; or as `make_plan`.
+    """
+    earlier = {key: value for key, value in _settings_of(known).items() if key not in settings}
+    changes = find_hand_made(known, fingerprint)
+    if not changes:
+        if earlier:
+            log.info("set by an earlier command and kept: %s (--overwrite drops them)", ", ".join(earlier))
+        if known.machine != machine:
+            log.info("planned for %s before, now for %s", known.machine, machine)
+        return make_plan(fingerprint, machine, earlier | settings)
+    listing = ", ".join(changes[:5]) + (", ..." if len(changes) > 5 else "")
+    if any(not _has_value(known, key, decision) for key, decision in _on_command_line(settings).items()):
+        raise UserError(
+            f"the plan of {known.dataset_name} was changed by hand ({listing}). Make the new settings in samnetPlans.json "
+            "too, or replace it with --overwrite"
+        )
+    log.info("the plan of %s was changed by hand (%s) and stays; --overwrite replaces it", known.dataset_name, listing)
+    if known.data_key != fingerprint.data_key:
+        log.warning("the raw files of %s have changed since that plan was made", known.dataset_name)
+    kept = _with_facts_of(known, make_plan(fingerprint, known.machine))
+    try:
+        _check_configurations(kept)
+    except UserError as error:
+        raise UserError(f"{error}. Change the plan accordingly, or replace it with --overwrite") from None
+    return kept
 
 
 def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, Any]) -> Plan:
@@ -96,46 +139,91 @@ def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, 
 
     What a person changed in the plan stays as it is.
     """
-    untouched = make_plan(fingerprint, plan.machine)
+    template = _named_ancestor(plan, name)
+    known = {key: decision for key, decision in plan.configuration_decisions(name).items() if key not in SPLIT_KEYS}
+    given = {key: decision for key, decision in known.items() if decision.rule in (BY_HAND, ON_COMMAND_LINE)}
+    expected = _all_decisions(template, fingerprint, plan.machine, given)
     edited = {
-        key: decision
-        for key, decision in plan.configuration_decisions(name).items()
-        if decision.rule == BY_HAND or _differs(untouched, name, key, decision)
+        key: decision if key in given else Decision(decision.value, "changed in the plan", BY_HAND)
+        for key, decision in known.items()
+        if key in given or not _same_value(expected[key], decision)
     }
-    by_hand = edited | _by_hand(settings, "set on the command line")
-    base = plan.configurations[name]
-    template = name if name in untouched.configurations else base.inherit or "lora"
-    configuration = _plan_configuration(template, fingerprint, plan.machine, plan.decisions | edited, by_hand)
+    decided = _all_decisions(template, fingerprint, plan.machine, edited | _on_command_line(settings))
+    own = {
+        key: decision
+        for key, decision in decided.items()
+        if key in CONFIGURATION_RULES or not _same_value(plan.decisions.get(key), decision)
+    }
+    configuration = PlannedConfiguration(own, None, plan.configurations[name].description)
     return dataclasses.replace(plan, configurations=plan.configurations | {name: configuration})
 
 
-def find_hand_made(known: Plan, fresh: Plan) -> list[str]:
-    """What a person put into a plan that planning anew would not: `decision`, `configuration.decision` or its name.
+def find_hand_made(known: Plan, fingerprint: Fingerprint) -> list[str]:
+    """What a person put into a plan that planning would not: `decision`, `configuration.decision` or a configuration.
 
-    Only for a plan of the same data and machine; planning anew for others is meant to change it.
+    Empty for a plan that is as samnet wrote it, whatever data, machine and version of samnet it was written for.
     """
-    if known.data_key != fresh.data_key or known.machine != fresh.machine:
-        known_by_hand = [key for key, decision in known.decisions.items() if decision.rule == BY_HAND]
-    else:
-        known_by_hand = [
-            key
-            for key, decision in known.decisions.items()
-            if decision.rule == BY_HAND or to_json(decision.value) != to_json(fresh.decisions[key].value)
-        ]
-    found = list(known_by_hand)
+    if known.planned_key == decisions_key(known):
+        return []
+    expected = make_plan(fingerprint, known.machine, _settings_of(known))
+    found = _differences(known.decisions, expected.decisions)
     for name, configuration in known.configurations.items():
-        if name not in fresh.configurations:
+        if name not in expected.configurations:
             found.append(name)
+        elif configuration.inherit is not None:
+            found.append(f"{name}.inherit")
         else:
-            found += [f"{name}.{key}" for key, decision in configuration.decisions.items() if decision.rule == BY_HAND]
+            differences = _differences(configuration.decisions, expected.configurations[name].decisions)
+            found += [f"{name}.{key}" for key in differences]
     return found
 
 
-def _differs(untouched: Plan, name: str, key: str, decision: Decision) -> bool:
-    if name not in untouched.configurations:
-        return False
-    original = untouched.configuration_decisions(name)[key].value
-    return check_value(key, original, "plan") != check_value(key, decision.value, "plan")
+def _differences(known: dict[str, Decision], expected: dict[str, Decision]) -> list[str]:
+    keys = [key for key in (expected | known) if key not in SPLIT_KEYS]
+    return [key for key in keys if not _same_value(known.get(key), expected.get(key))]
+
+
+def _same_value(one: Decision | None, other: Decision | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return to_json(one.value) == to_json(other.value)
+
+
+def _settings_of(plan: Plan) -> dict[str, Any]:
+    """What was set on the command line when a plan was made."""
+    groups = [plan.decisions, *(configuration.decisions for configuration in plan.configurations.values())]
+    return {
+        key: decision.value
+        for group in reversed(groups)
+        for key, decision in group.items()
+        if decision.rule == ON_COMMAND_LINE
+    }
+
+
+def _has_value(plan: Plan, key: str, decision: Decision) -> bool:
+    return all(_same_value(plan.configuration_decisions(name)[key], decision) for name in plan.configurations)
+
+
+def _with_facts_of(known: Plan, fresh: Plan) -> Plan:
+    """A plan with what another one says of the data and their splits, and its own decisions on everything else."""
+    facts = ("data_key", "channel_names", "labels", "ignore_label", "file_ending", "patient_key")
+    splits = {key: fresh.decisions[key] for key in SPLIT_KEYS}
+    return dataclasses.replace(
+        known, decisions=known.decisions | splits, **{fact: getattr(fresh, fact) for fact in facts}
+    )
+
+
+def _check_configurations(plan: Plan) -> None:
+    for name in plan.configurations:
+        plan.configuration(name)
+
+
+def _named_ancestor(plan: Plan, name: str) -> str:
+    """The configuration samnet brings from which one of the plan descends, `lora` where none is."""
+    current: str | None = name
+    while current is not None and current not in configuration_names():
+        current = plan.configurations[current].inherit
+    return current or "lora"
 
 
 def configuration_names() -> list[str]:
@@ -149,43 +237,66 @@ def _plan_configuration(
     fingerprint: Fingerprint,
     machine: Machine,
     dataset_decisions: dict[str, Decision],
-    by_hand: dict[str, Decision],
+    given: dict[str, Decision],
 ) -> PlannedConfiguration:
-    path = resources.files("samnet") / "plans" / f"{name}.json"
-    with resources.as_file(path) as file:
+    """What a named configuration decides beyond, or other than, the data set's decisions."""
+    fixed, description = _read_named(name)
+    given = fixed | given
+    known = {key: decision.value for key, decision in dataset_decisions.items()}
+    decisions = _decide(CONFIGURATION_RULES, fingerprint, machine, given, known)
+    overridden = {
+        key: decision
+        for key, decision in given.items()
+        if key in DATASET_RULES and not _same_value(dataset_decisions[key], decision)
+    }
+    return PlannedConfiguration(decisions | overridden, None, description)
+
+
+def _read_named(name: str) -> tuple[dict[str, Decision], str]:
+    """The decisions that make a named configuration what it is, and its description."""
+    with resources.as_file(resources.files("samnet") / "plans" / f"{name}.json") as file:
         named = read_json(file)
     fixed = {
         key: Decision(check_value(key, value, f"{name}.json"), named["because"], f"configuration {name}")
         for key, value in named["values"].items()
     }
-    given = fixed | by_hand
-    known = {key: decision.value for key, decision in dataset_decisions.items()}
-    decisions = _decide(CONFIGURATION_RULES, fingerprint, machine, known, given)
-    overridden = {key: decision for key, decision in given.items() if key in DATASET_RULES}
-    return PlannedConfiguration(decisions | overridden, None, named["description"])
+    return fixed, named["description"]
+
+
+def _all_decisions(
+    name: str, fingerprint: Fingerprint, machine: Machine, given: dict[str, Decision]
+) -> dict[str, Decision]:
+    """Everything that applies to a named configuration, decided anew with some decisions given."""
+    decisions = _decide(DATASET_RULES, fingerprint, machine, given)
+    decisions |= _plan_configuration(name, fingerprint, machine, decisions, given).decisions
+    return {key: decision for key, decision in decisions.items() if key not in SPLIT_KEYS}
 
 
 def _decide(
     rules: dict[str, Rule],
     fingerprint: Fingerprint,
     machine: Machine,
-    known: dict[str, Any],
     given: dict[str, Decision],
+    known: dict[str, Any] | None = None,
 ) -> dict[str, Decision]:
-    values, decisions = dict(known), {}
-    values |= {key: decision.value for key, decision in given.items()}
+    values = (known or {}) | {key: decision.value for key, decision in given.items()}
+    decisions = {}
     for key, rule in rules.items():
         if key in given:
             decisions[key] = given[key]
         else:
+            name = f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}"
             value, because = rule(Facts(fingerprint, machine, values))
-            decisions[key] = Decision(value, because, f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}")
+            decisions[key] = Decision(value if key in SPLIT_KEYS else check_value(key, value, name), because, name)
         values[key] = decisions[key].value
     return decisions
 
 
-def _by_hand(settings: dict[str, Any], because: str) -> dict[str, Decision]:
+def _on_command_line(settings: dict[str, Any]) -> dict[str, Decision]:
     for key in SPLIT_KEYS:
         if key in settings:
-            raise UserError(f"{key} is part of the splits: set patient_key in dataset.json, or edit splits_final.json")
-    return {key: Decision(check_value(key, value, "--set"), because, BY_HAND) for key, value in settings.items()}
+            raise UserError(f"{key} is part of the splits: {HOW_TO_CHANGE_SPLITS}")
+    return {
+        key: Decision(check_value(key, value, "--set"), "set on the command line", ON_COMMAND_LINE)
+        for key, value in settings.items()
+    }

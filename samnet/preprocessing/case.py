@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samnet.core.geometry import Box, Grid, Reorientation, nonzero_box
-from samnet.preprocessing.intensity import channel_quantiles
+from samnet.preprocessing.intensity import channel_quantiles, without_nan
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ def prepare_volume(array: np.ndarray, native: Grid, labels: np.ndarray | None = 
     labels: where given (training), nothing labelled is cropped away; they are not part of the result.
     """
     reorientation = Reorientation(native)
-    canonical = reorientation.to_canonical(array)
+    canonical = reorientation.to_canonical(without_nan(array))
     box = nonzero_box(canonical, None if labels is None else reorientation.to_canonical(labels))
-    cropped = np.ascontiguousarray(canonical[(slice(None), *box.slices)])
+    z, y, x = box.slices
+    cropped = np.ascontiguousarray(canonical[:, z, y, x])
     return PreparedVolume(
         array=cropped,
         spacing=reorientation.canonical_grid.spacing,

@@ -12,6 +12,13 @@ QUANTILE_POINTS = np.linspace(0.0, 100.0, 201)
 _MAX_VOXELS = 2_000_000
 
 
+def without_nan(array: np.ndarray) -> np.ndarray:
+    """The array itself, or where values are NaN or infinite a copy with 0 in their place: one would spread to a slice."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return array
+    return np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+
+
 def channel_quantiles(channel: np.ndarray) -> np.ndarray:
     """The percentiles `QUANTILE_POINTS` of a channel's non-zero voxels; zeros where there are none."""
     values = channel[channel != 0]

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from samnet.core.errors import UserError
 from samnet.core.files import remove_partial_files
 from samnet.core.jobs import run_jobs, select_part
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.images import read_image, read_labels
+from samnet.fingerprint.extract import data_key
 from samnet.planning.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
 from samnet.preprocessing.storage import store_case, stored_views
@@ -59,7 +61,7 @@ def source_key(case: Case) -> str:
     """A hash of the name, size and date of a case's raw files."""
     digest = hashlib.sha256()
     for file in (*case.image_files, case.label_file):
-        if file is not None:
+        if file is not None and file.is_file():  # one that is missing is reported when the case is read
             status = file.stat()
             digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -75,6 +77,10 @@ def _prepare_case(case: Case, folder: Path, views: tuple[int, ...]) -> None:
     image = read_image(case.image_files)
     assert case.label_file is not None
     labels = read_labels(case.label_file).array[0]
+    if labels.shape != image.grid.shape:
+        raise UserError(
+            f"{case.label_file}: shape {labels.shape} (z, y, x) differs from {image.grid.shape} of its image"
+        )
     volume = prepare_volume(_compact(image.array), image.grid, labels)
     store_case(folder, case.identifier, key, volume, prepare_labels(labels, volume), tuple(every_view))
 
@@ -94,5 +100,7 @@ def prepare_all_configurations(
     Raises:
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
+    if plan.data_key != data_key(dataset):
+        log.warning("the raw files of %s have changed since they were planned: run samnet_plan again", dataset.name)
     needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}
     prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

@@ -80,8 +80,16 @@ def place_image(image: Tensor, placement: Placement, input_size: int) -> Tensor:
     if shrink > 1.3:  # several slice pixels in one: average them first, or fine structure turns into noise
         smaller = [max(1, round(length / shrink)) for length in size]
         image = functional.interpolate(image[None], size=smaller, mode="bilinear", antialias=True)[0]
-    grid = sampling_grid(placement, input_size, 1, (size[0], size[1]))
-    return functional.grid_sample(image[None], grid, mode="bilinear", align_corners=False)[0]
+    return _sample(image, sampling_grid(placement, input_size, 1, (size[0], size[1])))
+
+
+def _sample(planes: Tensor, grid: Tensor) -> Tensor:
+    """Planes `(C, H, W)` at the places of a grid; 0 beyond the edge, not already half a pixel before it.
+
+    The same as `SliceFrame.to_canvas` does at prediction.
+    """
+    values = functional.grid_sample(planes[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return values * (grid.abs() <= 1 + 1e-6).all(dim=-1)
 
 
 def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stride: int) -> Tensor:
@@ -95,21 +103,20 @@ def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stri
     if len(values) > ONE_HOT_LIMIT:
         plane = torch.from_numpy(labels.astype(np.float32))[None, None]
         return functional.grid_sample(plane, grid, mode="nearest", align_corners=False)[0, 0].round().long()
-    one_hot = torch.from_numpy((labels[None] == values[1:, None, None]).astype(np.float32))[None]
-    if one_hot.shape[1] == 0:
+    if len(values) == 1:
         return torch.zeros(grid.shape[1:3], dtype=torch.long)
-    classes = functional.grid_sample(one_hot, grid, mode="bilinear", align_corners=False)[0]
+    classes = _sample(torch.from_numpy((labels[None] == values[1:, None, None]).astype(np.float32)), grid)
     background = (1 - classes.sum(0, keepdim=True)).clamp_min(0)
     winners = torch.cat([background, classes]).argmax(0)
     return torch.from_numpy(values.astype(np.int64))[winners]
 
 
 def change_intensities(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Noise, blur, brightness, contrast, low resolution and gamma, each now and then, on an image `(C, S, S)`, 0 to 1."""
+    """Noise, blur, brightness, contrast, low resolution and gamma, each now and then. image: `(C, S, S)`, 0 to 1."""
     chosen = generator.random(6) < (0.15, 0.1, 0.2, 0.2, 0.1, 0.25)
     with _seeded(generator):
         if chosen[0]:
-            image = augment_gaussian_noise(image, noise_variance=(0, 0.005))
+            image = augment_gaussian_noise(image, noise_variance=(0, 0.03))  # standard deviations, despite the name
         if chosen[1]:
             image = augment_gaussian_blur(image, (0.5, 1.5), per_channel=False)
         if chosen[2]:

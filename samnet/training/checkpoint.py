@@ -51,10 +51,7 @@ def load_training(file: Path, network: SegmentationNetwork, optimizer: torch.opt
         UserError: the file is damaged, or is of another network.
     """
     tensors = load_weights(file)
-    with safe_open(file, "pt") as handle:
-        metadata = handle.metadata() or {}
-    if "progress" not in metadata:
-        raise UserError(f"{file}: is no checkpoint of a running training")
+    progress = read_progress(file)
     network.load_adapter(_with_prefix(tensors, "network."), str(file))
     states = _with_prefix(tensors, "optimizer.")
     for index, parameter in enumerate(_parameters(optimizer)):
@@ -63,6 +60,19 @@ def load_training(file: Path, network: SegmentationNetwork, optimizer: torch.opt
             optimizer.state[parameter] = {
                 name: value if name == "step" else value.to(parameter.device) for name, value in state.items()
             }
+    return progress
+
+
+def read_progress(file: Path) -> Progress:
+    """Where the training stood that `save_training` wrote.
+
+    Raises:
+        UserError: the file is no such checkpoint.
+    """
+    with safe_open(file, "pt") as handle:
+        metadata = handle.metadata() or {}
+    if "progress" not in metadata:
+        raise UserError(f"{file}: is no checkpoint of a running training")
     return Progress(**json.loads(metadata["progress"]))
 
 

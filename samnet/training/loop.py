@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 300.0
+# SIGUSR1, which clusters send before their time limit, is unknown to Windows.
+_STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 class Interrupted(SamnetError):
@@ -79,13 +83,10 @@ class Trainer:
 
         Raises:
             Interrupted: a signal asked for it; the state is saved.
+            KeyboardInterrupt: likewise. At the second Ctrl-C at once, and nothing is saved.
         """
-        handlers = {number: signal.signal(number, self._note_signal) for number in (signal.SIGTERM, signal.SIGUSR1)}
-        try:
+        with self._noting_signals():
             self._train()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         best = self.folder / BEST
         final = load_weights(best) if self.task.held_out and best.is_file() else self.network.adapter()
         save_weights(final, self.folder / FINAL)
@@ -93,36 +94,35 @@ class Trainer:
     def _train(self) -> None:
         configuration, progress = self.task.configuration, self.progress
         self.network.train()
-        started, before = time.monotonic(), progress.seconds
-        last_saved = started
-        with tqdm(total=configuration.steps, initial=progress.step, desc="training", unit="step") as bar:
-            for images, target in self._batches():
-                progress.seconds = before + time.monotonic() - started
-                if self._is_over():
+        began, last_saved = time.monotonic() - progress.seconds, time.monotonic()
+        bar = tqdm(total=configuration.steps, initial=progress.step, desc="training", unit="step")
+        with bar, contextlib.closing(self._batches()) as batches:
+            while True:
+                if progress.loss_count and progress.step % configuration.steps_per_epoch == 0:
+                    self._finish_epoch()
+                    progress.seconds = time.monotonic() - began
+                    self._save()
+                    last_saved = time.monotonic()
+                batch = None if self._is_over() else next(batches, None)
+                if batch is None:
                     break
-                loss = self._step(images, target)
+                loss = self._step(*batch)
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
+                progress.seconds = time.monotonic() - began
                 bar.update()
                 bar.set_postfix_str(self._postfix(loss), refresh=False)
-                at_epoch = progress.step % configuration.steps_per_epoch == 0
-                if at_epoch:
-                    self._finish_epoch()
-                progress.seconds = before + time.monotonic() - started
-                if at_epoch or time.monotonic() - last_saved > SAVE_EVERY_SECONDS or self.stop_signal:
+                if time.monotonic() - last_saved > SAVE_EVERY_SECONDS:
                     self._save()
                     last_saved = time.monotonic()
-                if self.stop_signal:
-                    raise Interrupted(f"stopped by signal {self.stop_signal} at step {progress.step}; state saved")
-                if at_epoch and self._has_stalled():
-                    log.info("no better validation in %d epochs: stopping early", configuration.patience)
-                    break
+                self._stop_if_asked()
         if progress.loss_count:
             self._finish_epoch()
         self._save()
+        self._stop_if_asked()
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Batches from where the training stands; the time spent waiting for them is counted."""
         configuration, task = self.task.configuration, self.task
         samples = SliceSamples(
@@ -139,6 +139,7 @@ class Trainer:
             sampler=range(self.progress.step * size, configuration.steps * size),
             num_workers=task.workers,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_ignore_signals,
             prefetch_factor=4 if task.workers else None,
         )
         iterator = iter(loader)
@@ -186,13 +187,22 @@ class Trainer:
         return value
 
     def _share_done(self) -> float:
-        by_steps = self.progress.step / self.task.configuration.steps
+        configuration = self.task.configuration
+        warmup = min(configuration.warmup_steps, configuration.steps - 1)
+        by_steps = (self.progress.step - warmup) / (configuration.steps - warmup)
         if self.task.max_seconds is None:
             return by_steps
         return min(1.0, max(by_steps, self.progress.seconds / self.task.max_seconds))
 
     def _is_over(self) -> bool:
-        return self.task.max_seconds is not None and self.progress.seconds >= self.task.max_seconds
+        """By time, though not without a single step, or by the early stop."""
+        limit, progress = self.task.max_seconds, self.progress
+        if limit is not None and progress.seconds >= limit and progress.step:
+            return True
+        if progress.loss_count or not self._has_stalled():
+            return False
+        log.info("no better validation in %d epochs: stopping early", self.task.configuration.patience)
+        return True
 
     def _has_stalled(self) -> bool:
         patience = self.task.configuration.patience
@@ -200,13 +210,18 @@ class Trainer:
         return self.task.held_out and patience > 0 and self.progress.best_epoch >= 0 and since_best >= patience
 
     def _finish_epoch(self) -> None:
-        """Validate, record, and keep the weights if they are the best so far."""
+        """Validate, record, and keep the weights if they are the best so far. A stop in between undoes nothing."""
         progress, task = self.progress, self.task
-        progress.epoch += 1
         started = time.monotonic()
         dice = validate(
-            self.network, task.configuration, self.validation_cases, len(task.class_names), task.ignore_label
+            self.network,
+            task.configuration,
+            self.validation_cases,
+            len(task.class_names),
+            task.ignore_label,
+            after_case=self._stop_if_asked,
         )
+        progress.epoch += 1
         mean = float(np.nanmean(dice)) if not np.isnan(dice).all() else math.nan
         row: dict[str, Any] = {
             "epoch": progress.epoch,
@@ -232,8 +247,31 @@ class Trainer:
     def _save(self) -> None:
         save_training(self.folder / LAST, self.network, self.optimizer, self.progress)
 
+    @contextlib.contextmanager
+    def _noting_signals(self) -> Iterator[None]:
+        """Signals ask for a stop after the current step, instead of ending the process."""
+        if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread alone
+            yield
+            return
+        handlers = {number: signal.signal(number, self._note_signal) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
     def _note_signal(self, number: int, frame: object) -> None:
+        if number == self.stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt
         self.stop_signal = number
+
+    def _stop_if_asked(self) -> None:
+        if not self.stop_signal:
+            return
+        self._save()
+        if self.stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Interrupted(f"stopped by signal {self.stop_signal} at step {self.progress.step}; state saved")
 
     def _postfix(self, loss: float) -> str:
         parts = [f"loss {loss:.3f}"]
@@ -242,6 +280,12 @@ class Trainer:
         if self.task.max_seconds is not None:
             parts.append(f"time left {max(0, self.task.max_seconds - self.progress.seconds) / 60:.1f} min")
         return ", ".join(parts)
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal for the whole process group stops the training, which then ends its workers; they do not die first."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _finite(value: float) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,13 +29,18 @@ def validate(
     cases: Sequence[StoredCase],
     num_classes: int,
     ignore_label: int | None,
+    after_case: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Dice of each foreground class, averaged over cases, `(num_classes,)`; NaN for a class that no case shows."""
+    """Dice of each foreground class, averaged over cases, `(num_classes,)`; NaN for a class that no case shows.
+
+    after_case: called between cases; what it raises ends the validation.
+    """
     network.eval()
     scores = []
     for case in cases:
         prediction = predict_volume([network], configuration, case.volume(), mirror=False)
         scores.append(dice_per_class(prediction, case.labels(), num_classes, ignore_label))
+        after_case()
     network.train()
     table = np.array(scores)
     counts = (~np.isnan(table)).sum(axis=0)

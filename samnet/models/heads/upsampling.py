@@ -7,17 +7,20 @@ as the U-Net does with its encoder's (Ronneberger et al. 2015, arXiv 1505.04597)
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from samnet.models.heads.blocks import normalised_convolution
+from samnet.models.heads.head import Head
 from samnet.planning.backbones import EMBEDDING_CHANNELS
 
 _DETAIL_WIDTHS = (16, 32, 64)
-_GROUP = 8
 
 
-class UpsamplingHead(nn.Module):
+class UpsamplingHead(Head):
     """`(B, 256, G, G)` and the image `(B, 3, 16 G, 16 G)` to `(B, num_outputs, 8 G, 8 G)`."""
 
     stride = 2
@@ -26,13 +29,15 @@ class UpsamplingHead(nn.Module):
         super().__init__()
         widths = (3, *_DETAIL_WIDTHS)
         self.details = nn.ModuleList(
-            [_convolution(coarse, fine, stride=2) for coarse, fine in zip(widths, widths[1:], strict=False)]
+            [normalised_convolution(coarse, fine, stride=2) for coarse, fine in itertools.pairwise(widths)]
         )
         self.project = nn.Conv2d(EMBEDDING_CHANNELS, 128, 1)
         self.fuse = nn.ModuleList()
         width = 128
         for detail in reversed(_DETAIL_WIDTHS):
-            self.fuse.append(nn.Sequential(_convolution(width + detail, detail), _convolution(detail, detail)))
+            self.fuse.append(
+                nn.Sequential(normalised_convolution(width + detail, detail), normalised_convolution(detail, detail))
+            )
             width = detail
         self.classify = nn.Conv2d(width, num_outputs, 1)
 
@@ -47,12 +52,3 @@ class UpsamplingHead(nn.Module):
             features = functional.interpolate(features, size=detail.shape[-2:], mode="bilinear")
             features = layer(torch.cat([features, detail], dim=1))
         return self.classify(features)
-
-
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    # Group norm: batches are small, and a slice of background alone must not change the others.
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(outputs // _GROUP, outputs),
-        nn.GELU(),
-    )

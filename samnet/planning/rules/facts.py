@@ -33,6 +33,13 @@ class Facts:
         return "pixels" if self.is_picture else "mm"
 
     @property
+    def flat_axis(self) -> int | None:
+        """The axis along which every case is a single voxel: whatever its spacing, the data are single slices."""
+        shapes = np.array([case.shape for case in self.fingerprint.cases.values()])
+        flat = np.flatnonzero((shapes == 1).all(axis=0))
+        return int(flat[0]) if len(flat) else None
+
+    @property
     def labelled_slices(self) -> int:
         return sum(self.fingerprint.labelled_slices(axis) for axis in self.values["views"])
 
@@ -54,8 +61,8 @@ class Facts:
 
     def _smallest(self, measure: Callable[[str, int], np.ndarray], percentile: float) -> tuple[str, float]:
         axis = self.values["slicing_axis"]
-        sizes = {name: measure(name, axis) for name in self.fingerprint.class_names}
-        sizes = {name: float(np.percentile(size, percentile)) for name, size in sizes.items() if size.size}
+        measured = {name: measure(name, axis) for name in self.fingerprint.class_names}
+        sizes = {name: float(np.percentile(size, percentile)) for name, size in measured.items() if size.size}
         if not sizes:
             return "no labelled class", 32.0
         name = min(sizes, key=lambda key: sizes[key])

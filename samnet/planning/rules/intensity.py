@@ -26,15 +26,16 @@ def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindo
     minimum = min(channel.minimum for channel in channels)
     is_colour = facts.is_picture and len(facts.fingerprint.channel_names) == 3
     if is_colour:
-        upper = 255.0 if maximum <= 255 else 65535.0
+        is_share = maximum <= 1 and not all(channel.whole_numbers for channel in channels)
+        upper = 1.0 if is_share else 255.0 if maximum <= 255 else 65535.0
         return IntensityWindow("fixed", 0.0, upper), f"colour, 0 to {upper:.0f}"
     named_ct = name.strip().lower() in _CT_NAMES
     looks_like_ct = minimum <= -500 and maximum >= 200 and minimum >= -5000
-    low, high = facts.fingerprint.foreground[index][0], facts.fingerprint.foreground[index][-1]
+    low, high = (float(f"{facts.fingerprint.foreground[index][place]:.6g}") for place in (0, -1))
     if (named_ct or looks_like_ct) and high > low:
         why = "named CT" if named_ct else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
-        window = IntensityWindow("fixed", round(low, 2), round(high, 2))
-        return window, f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:.0f} and {high:.0f} HU"
+        window = IntensityWindow("fixed", low, high)
+        return window, f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:g} and {high:g} HU"
     return (
         IntensityWindow("percentiles", LOW, HIGH),
         f"no fixed scale; {LOW} and {HIGH} percentiles of each image's non-zero voxels",

@@ -19,6 +19,8 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
     """
     if facts.is_picture:
         return 0, "the data are 2D pictures"
+    if facts.flat_axis is not None:
+        return facts.flat_axis, f"every case is a single slice across {AXIS_NAMES[facts.flat_axis]}"
     spacing = np.array(facts.fingerprint.median_spacing)
     shown = " x ".join(f"{value:.2f}" for value in spacing)
     ratio = spacing.max() / spacing.min()
@@ -41,7 +43,7 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
 def views(facts: Facts) -> tuple[tuple[int, ...], str]:
     """The axes whose slices one network sees and whose probabilities are averaged on the volume."""
     axis = facts.values["slicing_axis"]
-    if facts.is_picture or all(case.shape[axis] == 1 for case in facts.fingerprint.cases.values()):
+    if facts.is_picture or facts.flat_axis == axis:
         return (axis,), "single slices have one view"
     spacing = np.array(facts.fingerprint.median_spacing)
     ratio = spacing.max() / spacing.min()
@@ -70,7 +72,7 @@ def channel_layout(facts: Facts) -> tuple[str, str]:
     if count > 3:
         return "stem", f"{count} channels: a learned 1 x 1 convolution to three that starts as their mean"
     axis = facts.values["slicing_axis"]
-    if all(case.shape[axis] == 1 for case in facts.fingerprint.cases.values()):
+    if facts.flat_axis == axis:
         return "repeat", "one channel, single slices: repeated three times"
     through, plane = facts.fingerprint.median_spacing[axis], facts.values["in_plane_spacing"]
     if through < NEIGHBOURS_WITHIN * plane:

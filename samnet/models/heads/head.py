@@ -1,0 +1,19 @@
+"""What every head has in common."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class Head(nn.Module):
+    """From an embedding `(B, 256, G, G)` and the network's input image `(B, 3, 16 G, 16 G)` to class logits.
+
+    `forward(embedding, image)` returns `(B, num_outputs, 16 G / stride, 16 G / stride)`, background first. Parts with
+    SAM's names (`prompt_encoder`, `mask_decoder`) take over its released weights. What the output does not depend on
+    is frozen, so that neither optimiser nor adapter deals with it.
+
+    stride: input pixels for each output pixel. starts_anew: parts of the name that never take over SAM's weights.
+    """
+
+    stride: int
+    starts_anew: tuple[str, ...] = ()

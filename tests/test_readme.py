@@ -1,0 +1,78 @@
+"""What the README says, done."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, block in BLOCKS
+    if not language
+    for line in block.splitlines()
+    if line.startswith("samnet_") and not line.startswith("samnet_data/")
+]
+
+
+def run(line: str) -> int:
+    words = shlex.split(line)
+    return importlib.import_module(f"samnet.cli.{words[0].removeprefix('samnet_')}").main(words[1:])
+
+
+@pytest.mark.parametrize("line", sorted(set(COMMANDS)))
+def test_every_command_line_is_one_the_parser_takes(line: str) -> None:
+    words = shlex.split(line)
+    command = importlib.import_module(f"samnet.cli.{words[0].removeprefix('samnet_')}").COMMAND
+    command.parser().parse_args(words[1:])
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)", README.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_the_example_description_is_a_valid_one(tmp_path: Path) -> None:
+    from samnet.dataset.description import DatasetDescription
+
+    (example,) = (block for language, block in BLOCKS if language == "json")
+    file = tmp_path / "dataset.json"
+    file.write_text(example, encoding="utf-8")
+    assert DatasetDescription.load(file).class_names == ("liver", "tumour")
+
+
+def test_the_three_lines_and_the_python_example_work_as_written(
+    make_dataset: Any, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_dataset(folders["raw"], number=8, name="Liver", num_cases=3, num_test=2)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagesTs").symlink_to(folders["raw"] / "Dataset008_Liver" / "imagesTs")
+    plan, train, predict = BLOCKS[0][1].strip().splitlines()
+    assert run(plan) == 0
+    _shorten(folders["preprocessed"] / "Dataset008_Liver" / "samnetPlans.json")
+    assert run(train) == 0
+    assert run(predict) == 0
+    assert len(list((tmp_path / "preds").glob("*.nii.gz"))) == 2
+
+    (snippet,) = (block for language, block in BLOCKS if language == "python")
+    snippet = snippet.replace("samnet_data/results", str(folders["results"]))
+    names: dict[str, Any] = {"array": np.random.default_rng(0).normal(size=(4, 20, 24)), "spacing": (3.0, 1.0, 1.0)}
+    exec(snippet, names)  # noqa: S102: it is our own README
+    assert names["labels"].shape == (4, 20, 24)
+
+
+def _shorten(plan: Path) -> None:
+    """Edit the plan by hand, as a user may: two steps instead of thousands."""
+    content = json.loads(plan.read_text(encoding="utf-8"))
+    for key, value in (("steps", 2), ("steps_per_epoch", 2), ("batch_size", 1)):
+        content["configurations"]["lora"]["decisions"][key] = value
+    plan.write_text(json.dumps(content), encoding="utf-8")
