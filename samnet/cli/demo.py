@@ -9,7 +9,9 @@ from samnet.cli.command import Command, duration, non_negative_int, positive_int
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(demo_output)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(demo_output)"
+    )
     parser.add_argument("--num-training", type=positive_int, default=12, metavar="N", help="made training cases (12)")
     parser.add_argument("--num-test", type=positive_int, default=4, metavar="N", help="made test cases (4)")
     parser.add_argument("--max-time", type=duration, default=300.0, metavar="TIME", help="of training (5m)")

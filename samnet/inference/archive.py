@@ -6,6 +6,7 @@ a pickle, and never the base's weights, only their hash. Of an adapter that is a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zipfile
@@ -20,13 +21,13 @@ from samnet.core.files import atomic_path
 from samnet.core.hashing import file_sha256
 from samnet.core.records import to_json
 from samnet.dataset.description import IGNORE, DatasetDescription
+from samnet.inference.load import FINAL_WEIGHTS
 from samnet.inference.predictor import PLAN_FILE, find_fold_folders
 from samnet.models.base import BASE_FILE, Base, base_sha256, find_model_base, load_base, needs_base
 from samnet.planning.plan import Plan
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE, DESCRIPTION_FILE = "manifest.json", "dataset.json"
-WEIGHTS_FILE = "checkpoint_final.safetensors"
 FOLD_FOLDER = re.compile(r"fold_(?:0|[1-9][0-9]{0,3}|all)")
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the same model makes the same file
 _PLAIN_FILE = 0o100644 << 16
@@ -76,7 +77,7 @@ def export_model(folder: Path, output: Path, folds: Sequence[str] | None = None)
     for fold, plan in zip(fold_folders, plans, strict=True):
         name = fold.name if FOLD_FOLDER.fullmatch(fold.name) else "fold_all"
         contents[f"{name}/{PLAN_FILE}"] = _as_bytes(to_json(_portable(plan)))
-        contents[f"{name}/{WEIGHTS_FILE}"] = fold / WEIGHTS_FILE
+        contents[f"{name}/{FINAL_WEIGHTS}"] = fold / FINAL_WEIGHTS
         if base is not None:
             contents[f"{name}/{BASE_FILE}"] = _as_bytes(to_json(base))
     manifest = Manifest(
@@ -149,8 +150,6 @@ def _as_bytes(content: Any) -> bytes:
 
 
 def _measure(content: bytes | Path) -> Member:
-    import hashlib
-
     if isinstance(content, Path):
         return Member(content.stat().st_size, file_sha256(content))
     return Member(len(content), hashlib.sha256(content).hexdigest())

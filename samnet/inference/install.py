@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import stat
+import struct
 import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -32,10 +32,10 @@ from samnet.inference.archive import (
     FOLD_FOLDER,
     MANIFEST_FILE,
     SCHEMA_VERSION,
-    WEIGHTS_FILE,
     Manifest,
     Member,
 )
+from samnet.inference.load import FINAL_WEIGHTS
 from samnet.inference.predictor import PLAN_FILE
 from samnet.models.base import BASE_FILE, load_base
 from samnet.planning.plan import Plan
@@ -46,8 +46,9 @@ MAX_WEIGHTS_BYTES = 8 * 2**30  # a fully trained ViT-H is 2.6 GB
 MAX_TOTAL_BYTES = 40 * 2**30
 MAX_EXPANSION = 100  # unpacked bytes for each byte of the archive
 _CHUNK = 2**20
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError, ValueError)
+_FOLDER_NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
+# Besides BadZipFile, zipfile lets all of these through where a few bytes of an archive are changed.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 def install_model(file: Path, *, name: str | None = None, force: bool = False) -> tuple[Path, Manifest]:
@@ -72,17 +73,19 @@ def install_model(file: Path, *, name: str | None = None, force: bool = False) -
                 if entry.filename in manifest.files:
                     _unpack(archive, entry, manifest.files[entry.filename], temporary / entry.filename, file)
             _check_content(temporary, manifest, file)
-            _move_away(target)
+            replaced = _move_away(target)
+        if replaced is not None:
+            shutil.rmtree(replaced)
     return target, manifest
 
 
 @contextmanager
 def _open(file: Path) -> Iterator[zipfile.ZipFile]:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
     try:
         with zipfile.ZipFile(file) as archive:
             yield archive
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
     except _DAMAGED as error:
         raise UserError(f"{file}: no archive of a model, or damaged ({error}); get it again") from None
 
@@ -118,7 +121,7 @@ def _check_entries(archive: zipfile.ZipFile, manifest: Manifest, file: Path) -> 
     names = [entry.filename for entry in entries]
     if sorted(names) != sorted(manifest.files):
         raise _refuse(file, f"does not hold each of the files in {MANIFEST_FILE} once")
-    expected = {f"{fold}/{name}" for fold in manifest.folds for name in (PLAN_FILE, WEIGHTS_FILE)} | {DESCRIPTION_FILE}
+    expected = {f"{fold}/{name}" for fold in manifest.folds for name in (PLAN_FILE, FINAL_WEIGHTS)} | {DESCRIPTION_FILE}
     if not manifest.folds or not expected <= set(names):
         raise _refuse(file, f"lacks {min(expected - set(names), default='every fold')}")
     total = sum(entry.file_size for entry in entries)
@@ -130,7 +133,7 @@ def _check_entry(entry: zipfile.ZipInfo, file: Path) -> None:
     """Refuse a name, a kind or a size that no file of ours has."""
     *folders, name = entry.filename.split("/")
     at_top = not folders and name in (MANIFEST_FILE, DESCRIPTION_FILE)
-    in_fold = len(folders) == 1 and FOLD_FOLDER.fullmatch(folders[0]) and name in (PLAN_FILE, WEIGHTS_FILE, BASE_FILE)
+    in_fold = len(folders) == 1 and FOLD_FOLDER.fullmatch(folders[0]) and name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE)
     if not (at_top or in_fold) or entry.orig_filename != entry.filename:
         raise _refuse(file, f"holds {entry.orig_filename!r}, which is no file of a model")
     kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -140,7 +143,7 @@ def _check_entry(entry: zipfile.ZipInfo, file: Path) -> None:
         raise _refuse(file, f"{entry.filename!r} is encrypted")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _refuse(file, f"{entry.filename!r} is compressed in an unusual way")
-    limit = MAX_WEIGHTS_BYTES if name == WEIGHTS_FILE else MAX_TEXT_BYTES
+    limit = MAX_WEIGHTS_BYTES if name == FINAL_WEIGHTS else MAX_TEXT_BYTES
     if entry.file_size > limit:
         raise _refuse(file, f"{entry.filename!r} has {entry.file_size} bytes, expected at most {limit}")
 
@@ -154,7 +157,7 @@ def _target(manifest: Manifest, name: str | None, file: Path) -> Path:
         if not _FOLDER_NAME.fullmatch(part):
             source = f"--name {name}" if name is not None else f"{file}: {MANIFEST_FILE}"
             raise UserError(
-                f"{source}: {part!r} cannot name a folder; give --name NAME or DATASET/NAME of letters, digits and _.+-"
+                f"{source}: {part!r} cannot name a folder; give --name NAME or DATASET/NAME, of letters, digits, _ . + -"
             )
     dataset_number(dataset)
     return Path(dataset, configuration)
@@ -203,18 +206,19 @@ def _check_content(folder: Path, manifest: Manifest, file: Path) -> None:
         if (load_base(folder / fold / BASE_FILE) if has_base else None) != manifest.base:
             raise _refuse(file, f"{BASE_FILE} of {fold} is not what {MANIFEST_FILE} says")
         try:
-            with safe_open(folder / fold / WEIGHTS_FILE, "pt") as weights:
+            with safe_open(folder / fold / FINAL_WEIGHTS, "pt") as weights:
                 weights.keys()
         except SafetensorError as error:
-            raise _refuse(file, f"{fold}/{WEIGHTS_FILE} cannot be read as safetensors ({error})") from None
+            raise _refuse(file, f"{fold}/{FINAL_WEIGHTS} cannot be read as safetensors ({error})") from None
 
 
-def _move_away(target: Path) -> None:
-    """Make room for the new model; the old one is deleted only when the new one is complete."""
-    if target.exists():
-        old = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-replaced-{target.name}")
-        os.replace(target, old)
-        shutil.rmtree(old)
+def _move_away(target: Path) -> Path | None:
+    """Give a model that is replaced another name; it is deleted when the new one has its place."""
+    if not target.exists():
+        return None
+    old = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-replaced-{target.name}")
+    os.replace(target, old)
+    return old
 
 
 def _require_space(folder: Path, needed: int) -> None:
@@ -222,6 +226,3 @@ def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise SamnetError(f"{folder}: {free / 2**30:.1f} GiB are free, the model needs {needed / 2**30:.1f} GiB")
-
-
-__all__: list[Any] = ["install_model"]

@@ -78,14 +78,17 @@ class InputStem(nn.Module):
 
     def __init__(self, num_channels: int, sam_statistics: bool) -> None:
         super().__init__()
-        self.mix: nn.Module = nn.Identity()
-        if num_channels != 3:
-            self.mix = mix = nn.Conv2d(num_channels, 3, 1)
-            mix.bias = nn.Parameter(torch.zeros(3))
-            nn.init.constant_(mix.weight, 1 / num_channels)
+        self.mix = nn.Identity() if num_channels == 3 else _mean_of_channels(num_channels)
         mean, std = (PIXEL_MEAN, PIXEL_STD) if sam_statistics else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         return (self.mix(images) - self.mean) / self.std
+
+
+def _mean_of_channels(num_channels: int) -> nn.Module:
+    mix = nn.Conv2d(num_channels, 3, 1)
+    nn.init.constant_(mix.weight, 1 / num_channels)
+    mix.bias = nn.Parameter(torch.zeros(3))
+    return mix

@@ -27,11 +27,11 @@ class IntensityWindow:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The values of one configuration; axes are canonical: 0 = Z (feet to head), 1 = Y (back to front), 2 = X (left to right).
+    """The values of one configuration; axes are canonical: 0 = Z (to the head), 1 = Y (to the front), 2 = X (to the right).
 
-    slicing_axis: the axis the slices lie across; views: all axes a network sees slices of, their probabilities averaged.
+    slicing_axis: the axis the slices lie across; views: all axes a network sees slices of, probabilities averaged.
     in_plane_spacing: mm of a pixel before enlarging. zoom: pixels of the network's input for each such pixel.
-    input_size: edge of the network's square input in pixels. tile_overlap: share of overlap where a slice needs several.
+    input_size: edge of the network's square input in pixels. tile_overlap: their overlap where a slice needs several.
     channel_layout: `neighbours`, `repeat`, `pair_mean`, `as_is` or `stem`: how the channels fill SAM's three.
     intensity: one window for each channel. pixel_statistics: `sam` or `none`.
     mirror_axes: axes along which an image may be mirrored, in training and (mirror_at_prediction) prediction.
@@ -86,7 +86,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encoder_tuning": ("full", "lora", "frozen"),
     "lora_targets": ("q", "k", "v", "projection", "mlp"),
     "lora_blocks": ("all", "last_half", "last_quarter"),
-    "head": ("mask_decoder", "mask_decoder_lora", "vit", "cnn", "cnn_slim", "linear", "upsampling"),
+    "head": (
+        "mask_decoder",
+        "mask_decoder_lora",
+        "vit",
+        "cnn",
+        "cnn_slim",
+        "linear",
+        "upsampling",
+        "upsampling_quarter",
+    ),
     "pixel_statistics": ("sam", "none"),
     "precision": ("float32", "bfloat16"),
     "augmentation": ("planned", "none"),

@@ -9,15 +9,26 @@ from typing import Any
 from samnet.core.records import to_json
 from samnet.planning.plan import Decision, Plan
 
+FIRST = "lora"
+
 
 def explain(plan: Plan) -> str:
-    """Every decision with its value, reason and rule: the data set's first, then each configuration's own."""
+    """Every decision with its value, reason and rule: the data set's, those of `lora`, and where the others differ."""
     sections = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_table(plan.decisions)]
-    for name, configuration in sorted(plan.configurations.items()):
-        inherited = f", inherits from {configuration.inherit}" if configuration.inherit else ""
-        sections += ["", f"configuration {name}{inherited}: {configuration.description}", ""]
-        sections += _table(configuration.decisions)
+    names = sorted(plan.configurations, key=lambda name: (name != FIRST, name))
+    known: dict[str, Decision] = {}
+    for name in names:
+        decisions = plan.configuration_decisions(name) if known else plan.configurations[name].decisions
+        shown = {key: decision for key, decision in decisions.items() if not _is_known(decision, known.get(key))}
+        sections += ["", f"configuration {name}: {plan.configurations[name].description}"]
+        sections += [f"  as {names[0]}{', but for' if shown else ''}"] if known else []
+        sections += ["", *_table(shown)] if shown else []
+        known = known or plan.configuration_decisions(name)
     return "\n".join(sections)
+
+
+def _is_known(decision: Decision, known: Decision | None) -> bool:
+    return known is not None and to_json(decision.value) == to_json(known.value)
 
 
 def _table(decisions: dict[str, Decision]) -> list[str]:

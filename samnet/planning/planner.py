@@ -120,8 +120,8 @@ def update_plan(known: Plan, fingerprint: Fingerprint, machine: Machine, setting
     listing = ", ".join(changes[:5]) + (", ..." if len(changes) > 5 else "")
     if any(not _has_value(known, key, decision) for key, decision in _on_command_line(settings).items()):
         raise UserError(
-            f"the plan of {known.dataset_name} was changed by hand ({listing}). Make the new settings in samnetPlans.json "
-            "too, or replace it with --overwrite"
+            f"the plan of {known.dataset_name} was changed by hand ({listing}). Write the new settings into "
+            "samnetPlans.json too, or replace it with --overwrite"
         )
     log.info("the plan of %s was changed by hand (%s) and stays; --overwrite replaces it", known.dataset_name, listing)
     if known.data_key != fingerprint.data_key:

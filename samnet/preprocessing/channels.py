@@ -11,7 +11,7 @@ def num_input_channels(layout: str, num_channels: int) -> int:
 
 
 def slice_indices(layout: str, index: int, num_slices: int) -> list[int]:
-    """The slices an image of slice `index` is composed of; at the ends the outermost one stands in for its neighbour."""
+    """The slices that an image of slice `index` is made of; at the ends the outermost stands in for its neighbour."""
     if layout != "neighbours":
         return [index]
     return [max(index - 1, 0), index, min(index + 1, num_slices - 1)]

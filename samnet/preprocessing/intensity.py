@@ -13,7 +13,7 @@ _MAX_VOXELS = 2_000_000
 
 
 def without_nan(array: np.ndarray) -> np.ndarray:
-    """The array itself, or where values are NaN or infinite a copy with 0 in their place: one would spread to a slice."""
+    """The array itself, or a copy with 0 in the place of NaN and infinity: a single one would spread over its slice."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return array
     return np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)

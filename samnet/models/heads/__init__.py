@@ -8,7 +8,7 @@ from samnet.models.heads.cnn import CnnHead, SlimCnnHead
 from samnet.models.heads.head import Head
 from samnet.models.heads.linear import LinearHead
 from samnet.models.heads.mask_decoder import MaskDecoderHead
-from samnet.models.heads.upsampling import UpsamplingHead
+from samnet.models.heads.upsampling import QuarterUpsamplingHead, UpsamplingHead
 from samnet.models.heads.vit import VitHead
 
 # name -> builder(num_outputs, grid), grid: rows (and columns) of the embedding.
@@ -20,4 +20,5 @@ HEADS: dict[str, Callable[[int, int], Head]] = {
     "cnn_slim": SlimCnnHead,
     "linear": LinearHead,
     "upsampling": UpsamplingHead,
+    "upsampling_quarter": QuarterUpsamplingHead,
 }

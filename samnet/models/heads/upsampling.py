@@ -8,6 +8,8 @@ as the U-Net does with its encoder's (Ronneberger et al. 2015, arXiv 1505.04597)
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,14 @@ from samnet.models.heads.head import Head
 from samnet.planning.backbones import EMBEDDING_CHANNELS
 
 _DETAIL_WIDTHS = (16, 32, 64)
+_Detail = TypeVar("_Detail")
 
 
 class UpsamplingHead(Head):
     """`(B, 256, G, G)` and the image `(B, 3, 16 G, 16 G)` to `(B, num_outputs, 8 G, 8 G)`."""
 
     stride = 2
+    levels = 3
 
     def __init__(self, num_outputs: int, grid: int) -> None:
         super().__init__()
@@ -34,7 +38,7 @@ class UpsamplingHead(Head):
         self.project = nn.Conv2d(EMBEDDING_CHANNELS, 128, 1)
         self.fuse = nn.ModuleList()
         width = 128
-        for detail in reversed(_DETAIL_WIDTHS):
+        for detail in self._coarsest_first(_DETAIL_WIDTHS):
             self.fuse.append(
                 nn.Sequential(normalised_convolution(width + detail, detail), normalised_convolution(detail, detail))
             )
@@ -48,7 +52,20 @@ class UpsamplingHead(Head):
             features = layer(features)
             details.append(features)
         features = self.project(embedding)
-        for layer, detail in zip(self.fuse, reversed(details), strict=True):
+        for layer, detail in zip(self.fuse, self._coarsest_first(details), strict=True):
             features = functional.interpolate(features, size=detail.shape[-2:], mode="bilinear")
             features = layer(torch.cat([features, detail], dim=1))
         return self.classify(features)
+
+    def _coarsest_first(self, details: Sequence[_Detail]) -> list[_Detail]:
+        return list(reversed(details))[: self.levels]
+
+
+class QuarterUpsamplingHead(UpsamplingHead):
+    """The same up to a quarter of the input's resolution, `(B, num_outputs, 4 G, 4 G)`: half the time of a step.
+
+    Enough where slices are enlarged so much that nothing finer is in them.
+    """
+
+    stride = 4
+    levels = 2

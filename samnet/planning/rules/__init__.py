@@ -1,1 +1,1 @@
-"""One function for each decision. A rule looks at the facts and at the decisions before it, and gives value and reason."""
+"""One function for each decision. A rule looks at the facts and the decisions before it, and gives value and reason."""

@@ -11,7 +11,7 @@ _CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
 
 
 def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
-    """CT: the data set's own foreground percentiles in HU; colours: their full range; all else: percentiles per image."""
+    """CT: the data set's foreground percentiles in HU; colours: their full range; all else: percentiles per image."""
     windows, reasons = [], []
     for index, name in enumerate(facts.fingerprint.channel_names):
         window, reason = _channel_window(facts, index, name)

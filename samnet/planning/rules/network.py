@@ -11,6 +11,7 @@ TOKENS_PER_STRUCTURE = 2
 FULL_WINDOW_SIZES = (224, 448, 672, 896)
 HEAD_STRIDE = 4
 MIN_OUTPUT_PIXELS = 3.0
+ENLARGED = 3.0
 
 
 def backbone(facts: Facts) -> tuple[str, str]:
@@ -108,13 +109,21 @@ def zoom(facts: Facts) -> tuple[float, str]:
 
 
 def head(facts: Facts) -> tuple[str, str]:
-    """SAM's mask decoder for LoRA, a convolutional head otherwise; full resolution where structures are thin."""
+    """SAM's mask decoder for LoRA, a convolutional head otherwise; finer resolution where structures are thin."""
     name, thickness = facts.thinnest()
-    pixels = thickness * facts.values["zoom"] / HEAD_STRIDE
+    zoom = facts.values["zoom"]
+    pixels = thickness * zoom / HEAD_STRIDE
+    thin = f"{name!r} is {pixels:.1f} pixels thick at a quarter of the input's resolution"
+    random = facts.values["encoder_tuning"] == "full" and facts.values["initial_weights"] == "random"
+    if zoom >= ENLARGED and random:
+        return (
+            "upsampling_quarter",
+            f"learns fastest from scratch; slices are enlarged {zoom:.1f} times: nothing finer is in them",
+        )
     if pixels < MIN_OUTPUT_PIXELS:
-        return "upsampling", f"{name!r} is {pixels:.1f} pixels thin at a quarter of the input's resolution"
-    if facts.values["encoder_tuning"] == "full" and facts.values["initial_weights"] == "random":
+        return "upsampling", thin
+    if random:
         return "upsampling", "nothing of the decoder is pre-trained either, and this head learns fastest from scratch"
     if facts.values["encoder_tuning"] == "frozen":
-        return "cnn", f"a frozen encoder needs a head that learns much; {name!r} is {pixels:.1f} output pixels thin"
-    return "mask_decoder", f"SAM's own, pre-trained; the thinnest class {name!r} is {pixels:.1f} output pixels thin"
+        return "cnn_slim", f"a frozen encoder needs a head that learns much; {thin}"
+    return "mask_decoder", f"SAM's own, pre-trained; {thin}"

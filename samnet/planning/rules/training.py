@@ -56,11 +56,9 @@ def gradient_checkpointing(facts: Facts) -> tuple[bool, str]:
 def steps(facts: Facts) -> tuple[int, str]:
     """`PASSES` times through the labelled slices, within limits."""
     slices, batch = facts.labelled_slices, facts.values["batch_size"]
-    value = min(max(PASSES * slices // batch, STEPS_RANGE[0]), STEPS_RANGE[1])
-    return (
-        value,
-        f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {STEPS_RANGE[0]} to {STEPS_RANGE[1]}",
-    )
+    lowest, highest = STEPS_RANGE
+    value = min(max(PASSES * slices // batch, lowest), highest)
+    return value, f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {lowest} to {highest}"
 
 
 def steps_per_epoch(facts: Facts) -> tuple[int, str]:
