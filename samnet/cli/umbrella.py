@@ -18,6 +18,11 @@ COMMANDS = {
     "train": "train a configuration",
     "predict": "segment images",
     "evaluate": "compare predictions with references",
+    "download_checkpoint": "get SAM's weights",
+    "export_model": "pack a trained model into one file",
+    "install_model": "install a packed model",
+    "import_samed": "make a model from a file of SAMed",
+    "export_samed": "write a model as a file for SAMed",
     "demo": "everything once, on made data",
 }
 

@@ -157,7 +157,7 @@ def _target(manifest: Manifest, name: str | None, file: Path) -> Path:
         if not _FOLDER_NAME.fullmatch(part):
             source = f"--name {name}" if name is not None else f"{file}: {MANIFEST_FILE}"
             raise UserError(
-                f"{source}: {part!r} cannot name a folder; give --name NAME or DATASET/NAME, of letters, digits, _ . + -"
+                f"{source}: {part!r} cannot name a folder; give --name NAME or DATASET/NAME (letters, digits, _.+-)"
             )
     dataset_number(dataset)
     return Path(dataset, configuration)

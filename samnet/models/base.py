@@ -80,22 +80,15 @@ def find_base_file(configuration: Configuration) -> Path | None:
     return file
 
 
-def record_base(configuration: Configuration, folder: Path) -> Path | None:
-    """The file a training starts from, its hash noted in the run's folder; with a note there, it has to be the same.
-
-    Raises:
-        UserError: the file is not on this machine, or the run began with another one.
-    """
-    if (folder / BASE_FILE).is_file():
-        return _find_recorded(load_base(folder / BASE_FILE), configuration, folder)
-    file = find_base_file(configuration)
+def record_base(configuration: Configuration, folder: Path, file: Path | None) -> None:
+    """Note in a run's folder which file it starts from: None for random weights, which leave no note."""
     if file is None:
-        return None
+        (folder / BASE_FILE).unlink(missing_ok=True)
+        return
     base = Base(configuration.backbone, file.name, base_sha256(file))
     if configuration.initial_weights == "pretrained" and find_released(base.sha256) != base.backbone:
         log.warning("%s is not SAM's released file: its sha256 is %s", file, base.sha256)
     save_base(base, folder)
-    return file
 
 
 def find_model_base(configuration: Configuration, folder: Path) -> Path | None:

@@ -1,15 +1,10 @@
-"""SAM's released weights: where they lie, and how they come into an encoder of another input size.
-
-The files and their hashes are those of the segment-anything repository (Apache-2.0).
-"""
+"""How weights with SAM's names come from a file into an encoder of another input size, and into a head."""
 
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,51 +14,8 @@ from torch.nn import functional
 
 from samnet.core.errors import UserError
 from samnet.models.heads.head import Head
-from samnet.planning.backbones import Backbone
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A released file: its name, address and hash."""
-
-    file_name: str
-    sha256: str
-
-    @property
-    def url(self) -> str:
-        return f"https://dl.fbaipublicfiles.com/segment_anything/{self.file_name}"
-
-
-CHECKPOINTS = {
-    "vit_b": Checkpoint("sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
-    "vit_l": Checkpoint("sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
-    "vit_h": Checkpoint("sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
-}
-
-
-def checkpoints_folder() -> Path:
-    """`samnet_checkpoints`, else a folder in the user's cache."""
-    return Path(os.environ.get("samnet_checkpoints") or Path.home() / ".cache" / "samnet" / "checkpoints")
-
-
-def find_checkpoint(backbone: Backbone) -> Path:
-    """The file with a backbone's released weights, as it is downloaded or converted to safetensors.
-
-    Raises:
-        UserError: it is not there; the message says which file, from where, and to which folder.
-    """
-    checkpoint = CHECKPOINTS[backbone.name]
-    file = checkpoints_folder() / checkpoint.file_name
-    for candidate in (file, file.with_suffix(".safetensors")):
-        if candidate.is_file():
-            return candidate
-    raise UserError(
-        f"the weights of {backbone.name} are not on this machine. Download {checkpoint.url} "
-        f"(sha256 {checkpoint.sha256}) to {file.parent}, or set samnet_checkpoints to the folder that holds "
-        f"{file.name}; or train with --backbone small"
-    )
 
 
 def load_checkpoint(file: Path) -> dict[str, Tensor]:

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from samnet.models.registry import PIXEL_MEAN, PIXEL_STD
 from samnet.models.sam_modules import ImageEncoderViT
 from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
-
-# SAM's pixel statistics (0 to 255) as in its released model; images here go from 0 to 1.
-PIXEL_MEAN = tuple(value / 255 for value in (123.675, 116.28, 103.53))
-PIXEL_STD = tuple(value / 255 for value in (58.395, 57.12, 57.375))
 
 
 class ImageEncoder(ImageEncoderViT):

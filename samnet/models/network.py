@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path
-from samnet.models.checkpoints import find_checkpoint, load_checkpoint, load_sam_weights
+from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.heads import HEADS
 from samnet.models.heads.head import Head
 from samnet.models.lora import add_decoder_lora, add_lora, lora_layers, unmerge_lora
+from samnet.models.registry import find_checkpoint
 from samnet.planning.backbones import BACKBONES, PATCH
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
@@ -103,12 +104,13 @@ def build_network(
 def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
     """Freeze what is not trained, and put LoRA where the configuration wants it."""
     rank, targets = configuration.lora_rank, configuration.lora_targets
+    scale = configuration.lora_alpha / rank
     if configuration.encoder_tuning == "lora":
-        add_lora(encoder, rank=rank, targets=targets, blocks=configuration.lora_blocks)
+        add_lora(encoder, rank=rank, targets=targets, blocks=configuration.lora_blocks, scale=scale)
     elif configuration.encoder_tuning == "frozen":
         encoder.requires_grad_(False)
     if configuration.head == "mask_decoder_lora":
-        add_decoder_lora(head.mask_decoder.transformer, rank=rank, targets=targets)
+        add_decoder_lora(head.mask_decoder.transformer, rank=rank, targets=targets, scale=scale)
 
 
 def save_weights(weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from samnet.core.errors import UserError
+from samnet.models.lora import LoraLinear, lora_layers
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.backbones import BACKBONES, Backbone
 
@@ -89,7 +90,7 @@ def to_samed(network: SegmentationNetwork, where: str) -> dict[str, Tensor]:
     """
     state = network.state_dict()
     layout = _lora_names(network)
-    other_parts = any(getattr(block.attn.qkv, "parts", _Q_AND_V) != _Q_AND_V for block in network.encoder.blocks)
+    other_parts = any(layer.num_parts == 3 and layer.parts != _Q_AND_V for layer in lora_layers(network))
     has_decoder_lora = "sa_a_000" in layout
     shared = [
         name
@@ -115,7 +116,7 @@ def to_samed(network: SegmentationNetwork, where: str) -> dict[str, Tensor]:
 def _lora_names(network: SegmentationNetwork) -> dict[str, str]:
     """SAMed's key -> samnet's name of every low-rank matrix that a SAMed of this network's kind has."""
     names = {}
-    for block in range(len(network.encoder.blocks)):
+    for block in range(len(list(network.encoder.get_submodule("blocks").children()))):
         for part in range(2):
             stem = f"encoder.blocks.{block}.attn.qkv"
             names[f"w_a_{2 * block + part:03d}"] = f"{stem}.down.{part}"
@@ -137,8 +138,9 @@ def _lora_names(network: SegmentationNetwork) -> dict[str, str]:
 
 def _scale(network: SegmentationNetwork, name: str) -> float:
     """SAMed has no scale: what samnet multiplies an update by goes into its B."""
-    module, _, _ = name.rpartition(".up.")
-    return network.get_submodule(module).scale if module else 1.0
+    stem, _, _ = name.rpartition(".up.")
+    layer = network.get_submodule(stem) if stem else None
+    return layer.scale if isinstance(layer, LoraLinear) else 1.0
 
 
 def _kind(network: SegmentationNetwork) -> str:

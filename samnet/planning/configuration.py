@@ -17,7 +17,8 @@ class IntensityWindow:
     """How one channel becomes numbers from 0 to 1.
 
     scheme: `fixed`: clip to [lower, upper] in the image's own units; `percentiles`: lower and upper are percentiles of
-        the image's own non-zero voxels, taken anew for every case.
+        the image's own non-zero voxels, taken anew for every case; `slice_range`: from the lowest to the highest value
+        of each slice (lower and upper, 0 and 100, change nothing).
     """
 
     scheme: str
@@ -39,7 +40,12 @@ class Configuration:
     lora_blocks: `all`, `last_half` or `last_quarter` of the encoder's blocks.
     steps: optimiser steps; steps_per_epoch: between two validations; patience: epochs without a better one before the
         training stops early, 0 for never.
-    learning_rate: its peak; warmup_steps: linear rise to it; decay_power: of the polynomial fall to 0 afterwards.
+    optimizer: `adamw` or `adam`. learning_rate: its peak; warmup_steps: linear rise to it. schedule: afterwards
+        `polynomial`: `(1 - decay_share p)^decay_power` with p the share of the steps after the warm-up that is gone;
+        or `plateau`: a tenth whenever the training loss has not fallen for ten epochs.
+    loss: `samed`: cross-entropy and Dice over all classes with squared denominators; `autosam`: cross-entropy and soft
+        Dice over the foreground of the whole batch; both weighted by cross_entropy_weight and dice_weight.
+    lora_alpha: the updates are scaled by lora_alpha / lora_rank.
     gradient_clip: largest norm of all gradients together, 0 for no limit.
     foreground_share: share of training slices chosen so that they show a class, every class equally often.
     """
@@ -54,6 +60,7 @@ class Configuration:
     initial_weights: str
     encoder_tuning: str
     lora_rank: int
+    lora_alpha: float
     lora_targets: tuple[str, ...]
     lora_blocks: str
     input_size: int
@@ -70,6 +77,10 @@ class Configuration:
     warmup_steps: int
     weight_decay: float
     decay_power: float
+    decay_share: float
+    optimizer: str
+    schedule: str
+    loss: str
     gradient_clip: float
     cross_entropy_weight: float
     dice_weight: float
@@ -79,6 +90,7 @@ class Configuration:
     mirror_at_prediction: bool
 
 
+SCHEMES = ("fixed", "percentiles", "slice_range")
 CHOICES: dict[str, tuple[str, ...]] = {
     "channel_layout": ("neighbours", "repeat", "pair_mean", "as_is", "stem"),
     "backbone": tuple(BACKBONES),
@@ -98,7 +110,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     "pixel_statistics": ("sam", "none"),
     "precision": ("float32", "bfloat16"),
-    "augmentation": ("planned", "none"),
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("polynomial", "plateau"),
+    "loss": ("samed", "autosam"),
+    "augmentation": ("planned", "samed", "none"),
 }
 # (lowest, highest) allowed; None: open.
 _RANGES: dict[str, tuple[float, float | None]] = {
@@ -115,13 +130,16 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "warmup_steps": (0, None),
     "weight_decay": (0, None),
     "decay_power": (0, None),
+    "decay_share": (0, 1),
+    "lora_alpha": (0, None),
     "gradient_clip": (0, None),
     "cross_entropy_weight": (0, None),
     "dice_weight": (0, None),
     "foreground_share": (0, 1),
     "tile_overlap": (0, 0.9),
 }
-KEYS = tuple(get_type_hints(Configuration))
+_TYPES = get_type_hints(Configuration)
+KEYS = tuple(_TYPES)
 
 
 def check_value(key: str, value: Any, where: str) -> Any:
@@ -134,7 +152,7 @@ def check_value(key: str, value: Any, where: str) -> Any:
         similar = difflib.get_close_matches(key, KEYS, 1)
         hint = f"did you mean {similar[0]!r}?" if similar else f"known are {', '.join(KEYS)}"
         raise UserError(f"{where}: unknown key {key!r}; {hint}")
-    value = convert(get_type_hints(Configuration)[key], value, f"{where}: {key}")
+    value = convert(_TYPES[key], value, f"{where}: {key}")
     if key in CHOICES:
         wrong = [entry for entry in (value if isinstance(value, tuple) else (value,)) if entry not in CHOICES[key]]
         if wrong:
@@ -185,8 +203,8 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
 
 
 def _check_window(window: IntensityWindow, where: str) -> None:
-    if window.scheme not in ("fixed", "percentiles"):
-        raise UserError(f"{where}: intensity has the scheme {window.scheme!r}; possible are fixed, percentiles")
+    if window.scheme not in SCHEMES:
+        raise UserError(f"{where}: intensity has the scheme {window.scheme!r}; possible are {', '.join(SCHEMES)}")
     limits = (0.0, 100.0) if window.scheme == "percentiles" else (-sys.float_info.max, sys.float_info.max)
     if not limits[0] <= window.lower < window.upper <= limits[1]:
         span = " from 0 to 100" if window.scheme == "percentiles" else ""

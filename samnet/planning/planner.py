@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -11,7 +12,7 @@ from samnet import __version__
 from samnet.core.errors import UserError
 from samnet.core.files import read_json
 from samnet.core.machine import Machine
-from samnet.core.records import to_json
+from samnet.core.records import from_json, to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import (
@@ -26,7 +27,7 @@ from samnet.planning.plan import (
     decisions_key,
 )
 from samnet.planning.rules import intensity, network, slicing, training
-from samnet.planning.rules.facts import Facts, Rule
+from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ CONFIGURATION_RULES: dict[str, Rule] = {
     "initial_weights": network.initial_weights,
     "encoder_tuning": network.encoder_tuning,
     "lora_rank": network.lora_rank,
+    "lora_alpha": network.lora_alpha,
     "lora_targets": network.lora_targets,
     "lora_blocks": network.lora_blocks,
     "input_size": network.input_size,
@@ -61,6 +63,10 @@ CONFIGURATION_RULES: dict[str, Rule] = {
     "warmup_steps": training.warmup_steps,
     "weight_decay": training.weight_decay,
     "decay_power": training.decay_power,
+    "decay_share": training.decay_share,
+    "optimizer": training.optimizer,
+    "schedule": training.schedule,
+    "loss": training.loss,
     "gradient_clip": training.gradient_clip,
     "cross_entropy_weight": training.cross_entropy_weight,
     "dice_weight": training.dice_weight,
@@ -240,27 +246,46 @@ def _plan_configuration(
     given: dict[str, Decision],
 ) -> PlannedConfiguration:
     """What a named configuration decides beyond, or other than, the data set's decisions."""
-    fixed, description = _read_named(name)
-    given = fixed | given
     known = {key: decision.value for key, decision in dataset_decisions.items()}
-    decisions = _decide(CONFIGURATION_RULES, fingerprint, machine, given, known)
+    named = _read_named(name, Facts(fingerprint, machine, known))
+    given = named.decisions | given
+    decisions = _decide(CONFIGURATION_RULES, fingerprint, machine, given, known, named.recipe)
     overridden = {
         key: decision
         for key, decision in given.items()
         if key in DATASET_RULES and not _same_value(dataset_decisions[key], decision)
     }
-    return PlannedConfiguration(decisions | overridden, None, description)
+    return PlannedConfiguration(decisions | overridden, None, named.description)
 
 
-def _read_named(name: str) -> tuple[dict[str, Decision], str]:
-    """The decisions that make a named configuration what it is, and its description."""
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    """A named configuration: the decisions that make it what it is, its recipe and its description."""
+
+    decisions: dict[str, Decision]
+    recipe: Recipe
+    description: str
+
+
+_CONDITIONS: dict[str, Callable[[Facts], bool]] = {
+    "one_channel": lambda facts: len(facts.fingerprint.channel_names) == 1,
+    "ct": lambda facts: len(facts.fingerprint.channel_names) == 1 and facts.is_ct(0),
+}
+
+
+def _read_named(name: str, facts: Facts) -> _Named:
+    """Read `plans/NAME.json`: `values` that always hold, `values_for` some data, and the `recipe`."""
     with resources.as_file(resources.files("samnet") / "plans" / f"{name}.json") as file:
         named = read_json(file)
+    values = dict(named["values"])
+    for condition, more in named.get("values_for", {}).items():
+        if _CONDITIONS[condition](facts):
+            values |= more
     fixed = {
         key: Decision(check_value(key, value, f"{name}.json"), named["because"], f"configuration {name}")
-        for key, value in named["values"].items()
+        for key, value in values.items()
     }
-    return fixed, named["description"]
+    return _Named(fixed, from_json(Recipe, named.get("recipe", {}), f"{name}.json: recipe"), named["description"])
 
 
 def _all_decisions(
@@ -278,6 +303,7 @@ def _decide(
     machine: Machine,
     given: dict[str, Decision],
     known: dict[str, Any] | None = None,
+    recipe: Recipe = NO_RECIPE,
 ) -> dict[str, Decision]:
     values = (known or {}) | {key: decision.value for key, decision in given.items()}
     decisions = {}
@@ -286,7 +312,7 @@ def _decide(
             decisions[key] = given[key]
         else:
             name = f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}"
-            value, because = rule(Facts(fingerprint, machine, values))
+            value, because = rule(Facts(fingerprint, machine, values, recipe))
             decisions[key] = Decision(value if key in SPLIT_KEYS else check_value(key, value, name), because, name)
         values[key] = decisions[key].value
     return decisions

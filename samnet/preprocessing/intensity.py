@@ -29,11 +29,16 @@ def channel_quantiles(channel: np.ndarray) -> np.ndarray:
 
 
 def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> np.ndarray:
-    """Lower and upper intensity of each channel, `(C, 2)`, for a case with `quantiles` `(C, 201)`."""
+    """Lower and upper intensity of each channel, `(C, 2)`, for a case with `quantiles` `(C, 201)`.
+
+    NaN where every slice has bounds of its own (`slice_range`).
+    """
     bounds = []
     for window, table in zip(windows, quantiles, strict=True):
         if window.scheme == "fixed":
             bounds.append((window.lower, window.upper))
+        elif window.scheme == "slice_range":
+            bounds.append((np.nan, np.nan))
         else:
             low, high = np.interp((window.lower, window.upper), QUANTILE_POINTS, table)
             bounds.append((low, high if high > low else low + 1.0))
@@ -42,6 +47,9 @@ def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> 
 
 def apply_window(array: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Clip and scale `(..., C, H, W)` by `bounds` `(C, 2)` to float32 from 0 to 1."""
-    lower = bounds[:, 0, None, None].astype(np.float32)
-    width = (bounds[:, 1] - bounds[:, 0])[:, None, None].astype(np.float32)
-    return np.clip((array.astype(np.float32) - lower) / width, 0.0, 1.0)
+    values = array.astype(np.float32)
+    lower, upper = (bounds[:, side, None, None].astype(np.float32) for side in (0, 1))
+    if np.isnan(bounds).any():
+        lowest, highest = (reduce(values, axis=(-2, -1), keepdims=True) for reduce in (np.min, np.max))
+        lower, upper = np.where(np.isnan(lower), lowest, lower), np.where(np.isnan(upper), highest, upper)
+    return np.clip((values - lower) / np.maximum(upper - lower, np.finfo(np.float32).tiny), 0.0, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_ROTATION = math.radians(25)
+SAMED_ROTATION = math.radians(20)
 MAX_SCALE = 1.3
 MAX_SHEAR = 0.1
 SHIFT = 0.08
@@ -55,9 +56,54 @@ def draw_matrix(generator: np.random.Generator, scale: tuple[float, float], mirr
     return plain_matrix(scale) @ change
 
 
+def draw_samed_matrix(
+    generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]
+) -> np.ndarray:
+    """SAMed's changes (arXiv 2304.13785): in half of all samples a quarter turn and a flip, in a quarter a rotation.
+
+    mirrored: the directions, rows and columns, along which a flip may be drawn.
+    """
+    change = np.eye(2)
+    if generator.random() < 0.5:
+        turned = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), int(generator.integers(4)))
+        axis = int(generator.integers(2))
+        change = turned @ np.diag([-1.0 if mirrored[axis] and axis == row else 1.0 for row in (0, 1)])
+    elif generator.random() < 0.5:
+        angle = generator.uniform(-SAMED_ROTATION, SAMED_ROTATION)
+        change = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return plain_matrix(scale) @ change
+
+
 def plain_matrix(scale: tuple[float, float]) -> np.ndarray:
     """The planned scale alone."""
     return np.diag([1 / scale[0], 1 / scale[1]])
+
+
+def _draw_plain_matrix(
+    generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]
+) -> np.ndarray:
+    return plain_matrix(scale)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a configuration's `augmentation` stands for.
+
+    draw_matrix: see `draw_matrix`. shift: largest, as a share of the input. intensities: whether they are changed.
+    reverses_neighbours: whether the order of neighbouring slices may be turned round, which mirrors across the slices.
+    """
+
+    draw_matrix: Callable[[np.random.Generator, tuple[float, float], tuple[bool, bool]], np.ndarray]
+    shift: float = 0.0
+    intensities: bool = False
+    reverses_neighbours: bool = False
+
+
+PROFILES = {
+    "planned": Profile(draw_matrix, shift=SHIFT, intensities=True, reverses_neighbours=True),
+    "samed": Profile(draw_samed_matrix),
+    "none": Profile(_draw_plain_matrix),
+}
 
 
 def sampling_grid(placement: Placement, input_size: int, stride: int, size: tuple[int, int]) -> Tensor:

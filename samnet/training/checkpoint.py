@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,7 +11,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from samnet.core.errors import UserError
+from samnet.core.records import from_json
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
+from samnet.training.schedule import Plateau
 
 FINAL, BEST, LAST = "checkpoint_final.safetensors", "checkpoint_best.safetensors", "checkpoint_last.safetensors"
 
@@ -22,6 +24,7 @@ class Progress:
 
     step: optimiser steps done. seconds: trained so far, over all sittings. best_dice: of the validations, with the
     epoch it came from (-1: none yet). epoch: finished ones. loss_sum, loss_count: of the unfinished epoch.
+    plateau: of the `plateau` schedule.
     """
 
     step: int = 0
@@ -31,6 +34,7 @@ class Progress:
     best_epoch: int = -1
     loss_sum: float = 0.0
     loss_count: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
 
 
 def save_training(
@@ -73,7 +77,7 @@ def read_progress(file: Path) -> Progress:
         metadata = handle.metadata() or {}
     if "progress" not in metadata:
         raise UserError(f"{file}: is no checkpoint of a running training")
-    return Progress(**json.loads(metadata["progress"]))
+    return from_json(Progress, json.loads(metadata["progress"]), str(file))
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

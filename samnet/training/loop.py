@@ -32,6 +32,7 @@ from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 300.0
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 # SIGUSR1, which clusters send before their time limit, is unknown to Windows.
 _STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
@@ -66,7 +67,7 @@ class Trainer:
         self.network, self.task, self.folder, self.device = network.to(device), task, folder, device
         configuration = task.configuration
         trained = [weight for weight in network.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = OPTIMIZERS[configuration.optimizer](
             trained, lr=configuration.learning_rate, betas=(0.9, 0.999), weight_decay=configuration.weight_decay
         )
         self.progress = Progress()
@@ -153,21 +154,15 @@ class Trainer:
 
     def _step(self, images: Tensor, target: Tensor) -> float:
         configuration, progress = self.task.configuration, self.progress
-        rate = learning_rate(
-            configuration.learning_rate,
-            progress.step,
-            configuration.warmup_steps,
-            self._share_done(),
-            configuration.decay_power,
-        )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self._learning_rate()
         half = configuration.precision == "bfloat16" and self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             logits = self.network(images.to(self.device, non_blocking=True))
         loss = segmentation_loss(
             logits.float(),
             target.to(self.device, non_blocking=True),
+            form=configuration.loss,
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
             ignore=self.task.ignore_label,
@@ -185,6 +180,14 @@ class Trainer:
                 f"{configuration.learning_rate / 3:.1g} --restart"
             )
         return value
+
+    def _learning_rate(self) -> float:
+        configuration, plateau = self.task.configuration, self.progress.plateau
+        if configuration.schedule == "plateau":
+            share, peak = 0.0, configuration.learning_rate * plateau.factor
+        else:
+            share, peak = configuration.decay_share * self._share_done(), configuration.learning_rate
+        return learning_rate(peak, self.progress.step, configuration.warmup_steps, share, configuration.decay_power)
 
     def _share_done(self) -> float:
         configuration = self.task.configuration
@@ -222,11 +225,13 @@ class Trainer:
             after_case=self._stop_if_asked,
         )
         progress.epoch += 1
+        loss = progress.loss_sum / max(1, progress.loss_count)
+        progress.plateau.finish_epoch(loss)
         mean = float(np.nanmean(dice)) if not np.isnan(dice).all() else math.nan
         row: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,
-            "loss": progress.loss_sum / max(1, progress.loss_count),
+            "loss": loss,
             "mean_dice": _finite(mean),
             "dice": {name: _finite(float(value)) for name, value in zip(task.class_names, dice, strict=True)},
             "validated_on": "held-out cases" if task.held_out else "training cases",

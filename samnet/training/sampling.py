@@ -14,15 +14,7 @@ from samnet.planning.configuration import Configuration
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.augmentation import (
-    SHIFT,
-    Placement,
-    change_intensities,
-    draw_matrix,
-    place_image,
-    place_labels,
-    plain_matrix,
-)
+from samnet.training.augmentation import PROFILES, Placement, change_intensities, place_image, place_labels
 
 
 class SliceSamples(Dataset):
@@ -42,7 +34,10 @@ class SliceSamples(Dataset):
     ) -> None:
         self.cases = sorted(cases, key=lambda case: case.identifier)
         self.configuration, self.stride, self.seed = configuration, stride, seed
+        self.profile = PROFILES[configuration.augmentation]
         self.bounds = [window_bounds(configuration.intensity, case.quantiles) for case in self.cases]
+        self.stacks = [(index, axis) for index in range(len(self.cases)) for axis in configuration.views]
+        self.last_slices = np.cumsum([self.cases[index].num_slices(axis) for index, axis in self.stacks])
         self.places_by_class = _places_by_class(self.cases, configuration.views, ignore_label)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -50,16 +45,16 @@ class SliceSamples(Dataset):
         case_index, axis, index, wanted = self._draw_slice(generator)
         case, configuration = self.cases[case_index], self.configuration
         indices = slice_indices(configuration.channel_layout, index, case.num_slices(axis))
-        augment = configuration.augmentation != "none"
-        if augment and axis in configuration.mirror_axes and generator.random() < 0.5:
+        may_reverse = self.profile.reverses_neighbours and axis in configuration.mirror_axes
+        if may_reverse and generator.random() < 0.5:
             indices = indices[::-1]
         slices = apply_window(case.image_slices(axis, indices), self.bounds[case_index])
         image = torch.from_numpy(np.ascontiguousarray(compose_channels(slices, configuration.channel_layout)))
         labels = case.label_slice(axis, index)
-        placement = self._draw_placement(generator, case, axis, labels, wanted, augment)
+        placement = self._draw_placement(generator, case, axis, labels, wanted)
         placed = place_image(image, placement, configuration.input_size)
         target = place_labels(labels, placement, configuration.input_size, self.stride)
-        if augment:
+        if self.profile.intensities:
             placed = torch.from_numpy(change_intensities(placed.numpy(), generator))
         return placed, target
 
@@ -70,9 +65,10 @@ class SliceSamples(Dataset):
             places = self.places_by_class[wanted]
             case_index, axis, indices = places[generator.integers(len(places))]
             return case_index, axis, int(indices[generator.integers(len(indices))]), wanted
-        case_index = int(generator.integers(len(self.cases)))
-        axis = int(self.configuration.views[generator.integers(len(self.configuration.views))])
-        return case_index, axis, int(generator.integers(self.cases[case_index].num_slices(axis))), None
+        chosen = int(generator.integers(self.last_slices[-1]))
+        stack = int(np.searchsorted(self.last_slices, chosen, side="right"))
+        case_index, axis = self.stacks[stack]
+        return case_index, axis, chosen - int(self.last_slices[stack - 1] if stack else 0), None
 
     def _draw_placement(
         self,
@@ -81,7 +77,6 @@ class SliceSamples(Dataset):
         axis: int,
         labels: np.ndarray,
         wanted: int | None,
-        augment: bool,
     ) -> Placement:
         configuration = self.configuration
         size = (labels.shape[0], labels.shape[1])
@@ -98,18 +93,16 @@ class SliceSamples(Dataset):
             half = configuration.input_size / frame.scale[position] / 2
             slack = size[position] / 2 - half
             if slack <= 0:  # the slice fits: it stays near the middle
-                reach = SHIFT * 2 * half if augment else 0.0
+                reach = self.profile.shift * 2 * half
                 centre.append(size[position] / 2 + generator.uniform(-1, 1) * reach)
             elif anchor is None:
                 centre.append(generator.uniform(half, size[position] - half))
             else:
                 around = anchor[position] + generator.uniform(-0.7, 0.7) * half
                 centre.append(float(np.clip(around, half, size[position] - half)))
-        if not augment:
-            return Placement((centre[0], centre[1]), plain_matrix(frame.scale))
         in_plane = [other for other in range(3) if other != axis]
         mirrored = (in_plane[0] in configuration.mirror_axes, in_plane[1] in configuration.mirror_axes)
-        return Placement((centre[0], centre[1]), draw_matrix(generator, frame.scale, mirrored))
+        return Placement((centre[0], centre[1]), self.profile.draw_matrix(generator, frame.scale, mirrored))
 
 
 def _random_pixel(generator: np.random.Generator, mask: np.ndarray) -> tuple[float, float]:

@@ -13,15 +13,32 @@ from samnet.dataset.images import is_picture
 from samnet.fingerprint.records import Fingerprint
 
 AXIS_NAMES = ("Z", "Y", "X")
+CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a named configuration says of the length of its training, in place of the planned one.
+
+    passes: through all slices, as a paper gives its epochs. stops_at: the share of the learning rate's schedule at which
+    the training ends.
+    """
+
+    passes: int | None = None
+    stops_at: float = 1.0
+
+
+NO_RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """fingerprint and machine, and the values decided so far by key."""
+    """fingerprint and machine, the values decided so far by key, and the recipe of the configuration."""
 
     fingerprint: Fingerprint
     machine: Machine
     values: dict[str, Any]
+    recipe: Recipe = NO_RECIPE
 
     @property
     def is_picture(self) -> bool:
@@ -42,6 +59,21 @@ class Facts:
     @property
     def labelled_slices(self) -> int:
         return sum(self.fingerprint.labelled_slices(axis) for axis in self.values["views"])
+
+    @property
+    def all_slices(self) -> int:
+        """Slices of all cases, labelled or not."""
+        return sum(case.shape[axis] for case in self.fingerprint.cases.values() for axis in self.values["views"])
+
+    def is_ct(self, channel: int) -> bool:
+        """Whether a channel is computed tomography, by its name or by values that look like Hounsfield units."""
+        name = self.fingerprint.channel_names[channel]
+        return name.strip().lower() in CT_NAMES or _looks_like_hounsfield(*self.intensity_range(channel))
+
+    def intensity_range(self, channel: int) -> tuple[float, float]:
+        """The lowest and highest intensity of a channel over all cases."""
+        channels = [case.channels[channel] for case in self.fingerprint.cases.values()]
+        return min(entry.minimum for entry in channels), max(entry.maximum for entry in channels)
 
     def slice_extents(self) -> np.ndarray:
         """The longer edge of each case's slices, in pixels of the planned in-plane spacing, over all views."""
@@ -67,6 +99,11 @@ class Facts:
             return "no labelled class", 32.0
         name = min(sizes, key=lambda key: sizes[key])
         return name, sizes[name] / self.values["in_plane_spacing"]
+
+
+def _looks_like_hounsfield(minimum: float, maximum: float) -> bool:
+    """Whether a range of intensities is that of computed tomography: air far below zero, tissue and bone above."""
+    return -5000 <= minimum <= -500 and maximum >= 200
 
 
 Rule = Callable[[Facts], tuple[Any, str]]

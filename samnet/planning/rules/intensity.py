@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from samnet.fingerprint.records import PERCENTILES
 from samnet.planning.configuration import IntensityWindow
-from samnet.planning.rules.facts import Facts
+from samnet.planning.rules.facts import CT_NAMES, Facts
 
 LOW, HIGH = PERCENTILES[0], PERCENTILES[-1]
-_CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
 
 
 def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
@@ -21,19 +20,17 @@ def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
 
 
 def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindow, str]:
-    channels = [case.channels[index] for case in facts.fingerprint.cases.values()]
-    maximum = max(channel.maximum for channel in channels)
-    minimum = min(channel.minimum for channel in channels)
+    minimum, maximum = facts.intensity_range(index)
     is_colour = facts.is_picture and len(facts.fingerprint.channel_names) == 3
     if is_colour:
+        channels = [case.channels[index] for case in facts.fingerprint.cases.values()]
         is_share = maximum <= 1 and not all(channel.whole_numbers for channel in channels)
         upper = 1.0 if is_share else 255.0 if maximum <= 255 else 65535.0
         return IntensityWindow("fixed", 0.0, upper), f"colour, 0 to {upper:.0f}"
-    named_ct = name.strip().lower() in _CT_NAMES
-    looks_like_ct = minimum <= -500 and maximum >= 200 and minimum >= -5000
     low, high = (float(f"{facts.fingerprint.foreground[index][place]:.6g}") for place in (0, -1))
-    if (named_ct or looks_like_ct) and high > low:
-        why = "named CT" if named_ct else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
+    if facts.is_ct(index) and high > low:
+        named = name.strip().lower() in CT_NAMES
+        why = "named CT" if named else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
         window = IntensityWindow("fixed", low, high)
         return window, f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:g} and {high:g} HU"
     return (

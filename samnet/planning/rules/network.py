@@ -54,6 +54,10 @@ def lora_rank(facts: Facts) -> tuple[int, str]:
     )
 
 
+def lora_alpha(facts: Facts) -> tuple[float, str]:
+    return float(facts.values["lora_rank"]), "equal to the rank: the updates are added as they are, as in SAMed"
+
+
 def lora_targets(facts: Facts) -> tuple[tuple[str, ...], str]:
     return ("q", "v"), "SAMed's choice (arXiv 2304.13785)"
 

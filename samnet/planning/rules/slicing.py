@@ -10,6 +10,9 @@ from samnet.planning.rules.facts import AXIS_NAMES, Facts
 
 ANISOTROPIC = 1.5
 NEIGHBOURS_WITHIN = 3.0
+_SIDES = (("left", "right"), ("l", "r"), ("lt", "rt"), ("lh", "rh"))
+# A number belongs to the word before it: the vertebra L1 is no left one. KidneyL and LKidney are two words each.
+_WORD = re.compile(r"[A-Z]?[a-z]+\d*|[A-Z]+(?![a-z])\d*|[^\W_A-Za-z]+")
 
 
 def slicing_axis(facts: Facts) -> tuple[int, str]:
@@ -98,12 +101,15 @@ def mirror_axes(facts: Facts) -> tuple[tuple[int, ...], str]:
 
 
 def find_left_right_pair(names: tuple[str, ...]) -> tuple[str, str] | None:
-    """Two class names that differ only in left/right (or l/r as a word of its own)."""
-    lowered = {name.lower(): name for name in names}
-    for low, name in lowered.items():
-        for left, right in (("left", "right"), (r"l", r"r"), ("lt", "rt"), ("lh", "rh")):
-            pattern = left if len(left) > 2 else rf"(?<![a-z0-9]){left}(?![a-z0-9])"
-            other = re.sub(pattern, right, low)
-            if other != low and other in lowered:
-                return name, lowered[other]
+    """Two class names that differ only in left/right, or in a short form of it that is a word of its own."""
+    spelled = {tuple(word.lower() for word in _WORD.findall(name)): name for name in names}
+    for words, name in spelled.items():
+        for left, right in _SIDES:
+            other = tuple(_other_side(word, left, right) for word in words)
+            if other != words and other in spelled:
+                return name, spelled[other]
     return None
+
+
+def _other_side(word: str, left: str, right: str) -> str:
+    return word.replace(left, right) if len(left) > 2 or word == left else word

@@ -54,7 +54,11 @@ def gradient_checkpointing(facts: Facts) -> tuple[bool, str]:
 
 
 def steps(facts: Facts) -> tuple[int, str]:
-    """`PASSES` times through the labelled slices, within limits."""
+    """`PASSES` times through the labelled slices, within limits; or as often through all slices as a paper did."""
+    if facts.recipe.passes is not None:
+        an_epoch = -(-facts.all_slices // facts.values["batch_size"])
+        value = max(1, facts.recipe.passes * an_epoch)
+        return value, f"{facts.recipe.passes} epochs of {an_epoch} steps through {facts.all_slices} slices"
     slices, batch = facts.labelled_slices, facts.values["batch_size"]
     lowest, highest = STEPS_RANGE
     value = min(max(PASSES * slices // batch, lowest), highest)
@@ -88,7 +92,28 @@ def weight_decay(facts: Facts) -> tuple[float, str]:
 
 
 def decay_power(facts: Facts) -> tuple[float, str]:
-    return 0.9, "polynomial decay as SAMed and nnU-Net, here down to 0 at the end"
+    return 0.9, "as SAMed and nnU-Net"
+
+
+def decay_share(facts: Facts) -> tuple[float, str]:
+    """1, or what the steps after the warm-up are of a longer schedule that is not trained to its end."""
+    if facts.recipe.stops_at == 1.0:
+        return 1.0, "the rate falls to 0 at the last step"
+    steps, warmup = facts.values["steps"], facts.values["warmup_steps"]
+    value = facts.recipe.stops_at * (steps - warmup) / steps
+    return value, f"stopped after {steps} of the {steps / facts.recipe.stops_at:.0f} steps of its schedule"
+
+
+def optimizer(facts: Facts) -> tuple[str, str]:
+    return "adamw", "as SAMed (arXiv 2304.13785)"
+
+
+def schedule(facts: Facts) -> tuple[str, str]:
+    return "polynomial", "as SAMed and nnU-Net"
+
+
+def loss(facts: Facts) -> tuple[str, str]:
+    return "samed", "cross-entropy and Dice over all classes, background included (arXiv 2304.13785)"
 
 
 def gradient_clip(facts: Facts) -> tuple[float, str]:

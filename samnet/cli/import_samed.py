@@ -1,0 +1,72 @@
+"""`samnet_import_samed`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from samnet.cli.command import Command, positive_float, positive_int
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .pth that SAMed, SAMed_s or SAMed_h has written")
+    parser.add_argument(
+        "--dataset-json",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a dataset.json with the channel, and the classes in the order SAMed was trained with",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the model")
+    parser.add_argument(
+        "--input-size", type=positive_int, default=512, metavar="N", help="SAMed's --img_size: 512 (default), or 224"
+    )
+    parser.add_argument(
+        "--slice-width",
+        type=positive_float,
+        default=400.0,
+        metavar="MM",
+        help="width of the slices SAMed was trained on; the network sees everything at this scale (400)",
+    )
+    parser.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        default=(-125.0, 275.0),
+        metavar=("LOW", "HIGH"),
+        help="intensities that become 0 and 1 (-125 275, in HU)",
+    )
+    parser.add_argument("--base", type=Path, metavar="FILE", help="the weights it was trained on (default: SAM's own)")
+    parser.add_argument("--dataset-name", default="Dataset000_SAMed", metavar="NAME", help="(Dataset000_SAMed)")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.core.paths import dataset_number
+    from samnet.dataset.description import DatasetDescription
+    from samnet.inference.samed import SamedOptions, import_samed
+
+    dataset_number(options.dataset_name)
+    plan = import_samed(
+        options.file,
+        DatasetDescription.load(options.dataset_json),
+        options.output,
+        SamedOptions(
+            dataset_name=options.dataset_name,
+            input_size=options.input_size,
+            slice_width=options.slice_width,
+            window=(options.window[0], options.window[1]),
+            base_file=options.base,
+        ),
+    )
+    name = next(iter(plan.configurations))
+    print(f"{options.output}: {name}, {plan.configuration(name).backbone}, {plan.num_classes} classes")
+    print(f"predict with: samnet_predict -m {options.output} -i IN -o OUT")
+
+
+COMMAND = Command(
+    "samnet_import_samed",
+    "Turn a file of SAMed's own code into a samnet model that predicts.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

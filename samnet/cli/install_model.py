@@ -1,0 +1,44 @@
+"""`samnet_install_model`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from samnet.cli.command import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=Path, metavar="FILE", help="a zip file made by samnet_export_model")
+    parser.add_argument("--name", metavar="NAME", help="install as configuration NAME, or as DATASET/NAME")
+    parser.add_argument("--force", action="store_true", help="replace a model of this name")
+    parser.epilog = (
+        "The model goes to $samnet_results/DATASET/CONFIG. Archives hold no code; names, sizes and hashes are checked "
+        "before anything is installed."
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.inference.install import install_model
+    from samnet.models.base import advice, locate
+
+    folder, manifest = install_model(options.archive, name=options.name, force=options.force)
+    print(f"installed: {folder} ({', '.join(manifest.folds)})")
+    print(f"predict with: samnet_predict -m {folder} -i IN -o OUT")
+    if manifest.base is None:
+        return
+    file, others = locate(manifest.base)
+    print(
+        f"it needs {manifest.base}: {f'{file} is that file' if file else 'which is not here. ' + advice(manifest.base)}"
+    )
+    for other in others:
+        print(f"({other} has another content)")
+
+
+COMMAND = Command(
+    "samnet_install_model",
+    "Install a model that samnet_export_model has packed.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from samnet.core.errors import UserError
+from samnet.core.machine import Machine, choose_device, detect_machine, parse_memory
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs of 8 and 24 GiB, and no MPS, whatever this machine has."""
+    have(monkeypatch, gpus=[8, 24])
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, gpus=[])
+
+
+def have(monkeypatch: pytest.MonkeyPatch, gpus: list[int], mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=gpus[index] * 2**30)
+    )
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("device", "machine"),
+    [(None, Machine("cuda", 8)), ("cuda", Machine("cuda", 8)), ("cuda:1", Machine("cuda", 24))],
+)
+def test_a_gpu_is_known_by_its_kind_and_memory(device: str | None, machine: Machine) -> None:
+    assert detect_machine(device) == machine
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_the_device_keeps_its_number() -> None:
+    assert choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(UserError, match="--device cuda:2: not on this machine .*cuda:0 to 1"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(("mps", "device"), [(False, "cpu"), (True, "mps")])
+def test_without_a_gpu(mps: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, gpus=[], mps=mps)
+    assert choose_device(None) == device
+    machine = detect_machine()
+    assert machine.device == device
+    assert machine.memory > 0.5
+    assert detect_machine(memory=4) == Machine(device, 4)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_device_that_is_not_here_is_refused_unless_its_memory_is_given() -> None:
+    with pytest.raises(UserError, match=r"--device cuda: not on this machine \(available: cpu\)"):
+        choose_device("cuda")
+    with pytest.raises(UserError, match="not on this machine.*--memory 16G"):
+        detect_machine("cuda")
+    assert detect_machine("cuda", 16) == Machine("cuda", 16)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "", "CPU"])
+@pytest.mark.parametrize("memory", [None, 8])
+def test_an_unknown_device_is_refused(device: str, memory: float | None) -> None:
+    with pytest.raises(UserError, match="choose cuda, mps or cpu"):
+        detect_machine(device, memory)
+    with pytest.raises(UserError, match="choose cuda, mps or cpu"):
+        choose_device(device)
+
+
+@pytest.mark.parametrize(("text", "size"), [("8", 8), ("16G", 16), ("16GB", 16), ("11.5 GiB", 11.5), ("80g", 80)])
+def test_sizes_of_memory(text: str, size: float) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "8M", "-8G", "much", "8G8", "1e3"])
+def test_what_is_no_size_of_memory(text: str) -> None:
+    with pytest.raises(UserError, match="write the size in GiB, for example 8G"):
+        parse_memory(text)
+
+
+def test_a_machine_says_what_it_is() -> None:
+    assert str(Machine("cuda", 15.9)) == "cuda with 16 GiB"
+
+
+def test_planning_for_a_given_machine_needs_no_torch() -> None:
+    program = (
+        "import sys; from samnet.core.machine import detect_machine; detect_machine('cuda', 8); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from samnet.core.errors import UserError
+from samnet.core.records import convert, from_json, to_json
+
+
+@dataclass(frozen=True)
+class Point:
+    name: str
+    position: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    points: tuple[Point, ...]
+    corners: dict[str, int]
+    closed: bool = True
+    note: str | None = None
+    extra: Any = None
+    tags: dict[str, Point] = field(default_factory=dict)
+
+
+SHAPE = Shape((Point("a", (0.0, 1.5)), Point("b", (2.0, 3.0))), {"a": 1}, note="x", tags={"t": Point("c", (1.0, 1.0))})
+
+
+@pytest.mark.parametrize("shape", [SHAPE, Shape((), {}), Shape((), {}, extra={"any": [1, None]})])
+def test_a_record_survives_json(shape: Shape) -> None:
+    assert from_json(Shape, json.loads(json.dumps(to_json(shape))), "file") == shape
+
+
+def test_defaults_may_be_left_out_and_whole_numbers_stand_for_floats() -> None:
+    loaded = from_json(Shape, {"points": [{"name": "a", "position": [1, 2]}], "corners": {}}, "file")
+    assert loaded == Shape((Point("a", (1.0, 2.0)),), {})
+    assert isinstance(loaded.points[0].position[0], float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pints": []}, "file: unknown key 'pints'; known are closed, corners, extra, note, points, tags"),
+        ({"points": None}, "file: points: expected a list, found None (NoneType)"),
+        ({"points": [{"name": "a"}]}, "file: points[0]: the key 'position' is missing"),
+        ({"points": [{"name": 1, "position": [1, 2]}]}, "file: points[0]: name: expected text, found 1 (int)"),
+        ({"points": [{"name": "a", "position": [1]}]}, "file: points[0]: position: expected 2 values, found 1"),
+        (
+            {"points": [{"name": "a", "position": [1, "b"]}]},
+            "file: points[0]: position[1]: expected a number, found 'b' (str)",
+        ),
+        ({"points": ["a"]}, "file: points[0]: expected an object, found 'a' (str)"),
+        ({"corners": {"a": 1.5}}, "file: corners.a: expected a whole number, found 1.5 (float)"),
+        ({"corners": {"a": True}}, "file: corners.a: expected a whole number, found True (bool)"),
+        ({"corners": []}, "file: corners: expected an object, found [] (list)"),
+        ({"closed": 1}, "file: closed: expected true or false, found 1 (int)"),
+        ({"note": 3}, "file: note: expected text, found 3 (int)"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> None:
+    content = {"points": [], "corners": {}} | change
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        from_json(Shape, content, "file")
+
+
+def test_a_missing_key_and_a_file_that_is_no_object_are_named() -> None:
+    with pytest.raises(UserError, match="file: the key 'corners' is missing"):
+        from_json(Shape, {"points": []}, "file")
+    with pytest.raises(UserError, match=re.escape("file: expected an object, found [1] (list)")):
+        from_json(Shape, [1], "file")
+
+
+def test_a_long_value_is_shown_in_part() -> None:
+    with pytest.raises(UserError) as caught:
+        convert(int, "x" * 1000, "file")
+    assert len(str(caught.value)) < 120

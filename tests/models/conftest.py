@@ -1,0 +1,64 @@
+"""A tiny SAM with weights in the layout of the official files, and networks made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_sam import TINY, VALUES, randomise, sam_encoder
+from torch import Tensor
+
+from samnet.models.heads.mask_decoder import build_mask_decoder
+from samnet.models.network import SegmentationNetwork, build_network
+from samnet.models.registry import CHECKPOINTS, Checkpoint
+from samnet.models.sam_modules import PromptEncoder
+from samnet.planning.backbones import BACKBONES
+from samnet.planning.configuration import Configuration
+
+
+@pytest.fixture(autouse=True)
+def _tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setitem(BACKBONES, "tiny", TINY)
+    monkeypatch.setitem(CHECKPOINTS, "tiny", Checkpoint("sam_tiny.pth", "0" * 64))
+
+
+@pytest.fixture
+def sam_weights() -> dict[str, Tensor]:
+    """All weights of a tiny SAM at 1024, under the names of the official files."""
+    parts = {
+        "image_encoder": sam_encoder(TINY, 1024),
+        "prompt_encoder": PromptEncoder(
+            embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16
+        ),
+        "mask_decoder": build_mask_decoder(4),
+    }
+    return {
+        f"{name}.{key}": value for name, part in parts.items() for key, value in randomise(part).state_dict().items()
+    }
+
+
+@pytest.fixture
+def sam_file(tmp_path: Path, sam_weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`sam_weights` as an official `.pth`, where samnet looks for it."""
+    monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
+    file = tmp_path / "sam_tiny.pth"
+    torch.save(sam_weights, file)
+    return file
+
+
+Build = Callable[..., SegmentationNetwork]
+
+
+@pytest.fixture
+def build() -> Build:
+    """Build the network of a configuration with some values changed, for three outputs, from one channel."""
+
+    def build_changed(load_pretrained: bool = True, num_channels: int = 1, **changes: Any) -> SegmentationNetwork:
+        configuration = Configuration(**(VALUES | changes))
+        return build_network(configuration, num_channels, 3, load_pretrained=load_pretrained)
+
+    return build_changed
