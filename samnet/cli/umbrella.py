@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a configuration",
     "predict": "segment images",
     "evaluate": "compare predictions with references",
+    "zero_shot": "plain SAM with boxes from the reference, as a baseline",
     "download_checkpoint": "get SAM's weights",
     "export_model": "pack a trained model into one file",
     "install_model": "install a packed model",

@@ -30,6 +30,7 @@ from samnet.planning.rules import intensity, network, slicing, training
 from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
 
 log = logging.getLogger(__name__)
+DEFINITION = "configuration"  # the rule of a value that makes a named configuration what it is
 
 DATASET_RULES: dict[str, Rule] = {
     "patient_key": training.patient_key,
@@ -80,7 +81,8 @@ CONFIGURATION_RULES: dict[str, Rule] = {
 def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, Any] | None = None) -> Plan:
     """Plan a data set for a machine, every named configuration included.
 
-    settings: values set by hand (`--set`); later rules take them into account.
+    settings: values set by hand (`--set`); later rules take them into account. A named configuration keeps the values
+        that make it what it is: `samed` remains SAMed.
 
     Raises:
         UserError: a setting has an unknown key or a value that cannot be.
@@ -100,7 +102,8 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, An
         machine=machine,
         decisions=decisions,
         configurations={
-            name: _plan_configuration(name, fingerprint, machine, decisions, given) for name in configuration_names()
+            name: _plan_configuration(name, fingerprint, machine, decisions, given, {})
+            for name in configuration_names()
         },
     )
     _check_configurations(plan)
@@ -207,7 +210,9 @@ def _settings_of(plan: Plan) -> dict[str, Any]:
 
 
 def _has_value(plan: Plan, key: str, decision: Decision) -> bool:
-    return all(_same_value(plan.configuration_decisions(name)[key], decision) for name in plan.configurations)
+    """Whether a plan has the value of a setting, wherever a configuration has not one of its own by definition."""
+    found = [plan.configuration_decisions(name)[key] for name in plan.configurations]
+    return all(_same_value(entry, decision) or entry.rule.startswith(DEFINITION) for entry in found)
 
 
 def _with_facts_of(known: Plan, fresh: Plan) -> Plan:
@@ -244,11 +249,15 @@ def _plan_configuration(
     machine: Machine,
     dataset_decisions: dict[str, Decision],
     given: dict[str, Decision],
+    overriding: dict[str, Decision],
 ) -> PlannedConfiguration:
-    """What a named configuration decides beyond, or other than, the data set's decisions."""
+    """What a named configuration decides beyond, or other than, the data set's decisions.
+
+    given: values that hold where the configuration has none of its own. overriding: those that hold in any case.
+    """
     known = {key: decision.value for key, decision in dataset_decisions.items()}
     named = _read_named(name, Facts(fingerprint, machine, known))
-    given = named.decisions | given
+    given = given | named.decisions | overriding
     decisions = _decide(CONFIGURATION_RULES, fingerprint, machine, given, known, named.recipe)
     overridden = {
         key: decision
@@ -282,18 +291,18 @@ def _read_named(name: str, facts: Facts) -> _Named:
         if _CONDITIONS[condition](facts):
             values |= more
     fixed = {
-        key: Decision(check_value(key, value, f"{name}.json"), named["because"], f"configuration {name}")
+        key: Decision(check_value(key, value, f"{name}.json"), named["because"], f"{DEFINITION} {name}")
         for key, value in values.items()
     }
     return _Named(fixed, from_json(Recipe, named.get("recipe", {}), f"{name}.json: recipe"), named["description"])
 
 
 def _all_decisions(
-    name: str, fingerprint: Fingerprint, machine: Machine, given: dict[str, Decision]
+    name: str, fingerprint: Fingerprint, machine: Machine, overriding: dict[str, Decision]
 ) -> dict[str, Decision]:
-    """Everything that applies to a named configuration, decided anew with some decisions given."""
-    decisions = _decide(DATASET_RULES, fingerprint, machine, given)
-    decisions |= _plan_configuration(name, fingerprint, machine, decisions, given).decisions
+    """Everything that applies to a named configuration, decided anew with some decisions that hold in any case."""
+    decisions = _decide(DATASET_RULES, fingerprint, machine, overriding)
+    decisions |= _plan_configuration(name, fingerprint, machine, decisions, {}, overriding).decisions
     return {key: decision for key, decision in decisions.items() if key not in SPLIT_KEYS}
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from samnet.training.schedule import learning_rate
@@ -23,7 +25,7 @@ def test_it_rises_to_the_peak_and_falls_to_nothing_without_a_jump() -> None:
     rates = [learning_rate(1.0, step, warmup, (step - warmup) / (steps - warmup), 0.9) for step in range(steps + 1)]
     assert rates[warmup - 1] == rates[warmup] == 1.0
     assert rates[steps] == 0.0
-    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) <= 0.1 + 1e-9
+    assert max(abs(a - b) for a, b in itertools.pairwise(rates)) <= 0.1 + 1e-9
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
 
 

@@ -100,7 +100,7 @@ def decay_share(facts: Facts) -> tuple[float, str]:
     if facts.recipe.stops_at == 1.0:
         return 1.0, "the rate falls to 0 at the last step"
     steps, warmup = facts.values["steps"], facts.values["warmup_steps"]
-    value = facts.recipe.stops_at * (steps - warmup) / steps
+    value = facts.recipe.stops_at * max(0, steps - warmup) / steps
     return value, f"stopped after {steps} of the {steps / facts.recipe.stops_at:.0f} steps of its schedule"
 
 

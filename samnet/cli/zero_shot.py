@@ -1,0 +1,58 @@
+"""`samnet_zero_shot`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from samnet.cli.command import Command, add_part_options, non_negative_int
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="a planned data set")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps")
+    parser.add_argument("-i", "--input", type=Path, metavar="IN", help="images (default: the data set's imagesTs)")
+    parser.add_argument("-r", "--references", type=Path, metavar="REF", help="label maps (default: its labelsTs)")
+    parser.add_argument("--backbone", default="vit_b", help="vit_b, vit_l or vit_h (vit_b)")
+    parser.add_argument("--margin", type=non_negative_int, default=0, metavar="N", help="pixels around each box (0)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    add_part_options(parser)
+    parser.epilog = (
+        "The boxes are drawn around every object of the reference, so this is a baseline to compare with, "
+        "not a prediction. Score it with samnet_evaluate."
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.core.errors import UserError
+    from samnet.core.jobs import select_part
+    from samnet.core.machine import choose_device
+    from samnet.core.paths import find_dataset_name, raw_folder
+    from samnet.dataset.cases import find_prediction_cases
+    from samnet.inference.zero_shot import ZeroShot, zero_shot_cases
+    from samnet.models.prompted import BoxPromptedSam
+    from samnet.models.registry import find_checkpoint
+    from samnet.planning.backbones import BACKBONES
+    from samnet.planning.plan import Plan, plan_path
+
+    if options.backbone not in BACKBONES or not BACKBONES[options.backbone].has_weights:
+        raise UserError(f"--backbone {options.backbone}: has no weights of SAM; choose vit_b, vit_l or vit_h")
+    name = find_dataset_name(options.dataset)
+    plan = Plan.load(plan_path(name))
+    backbone = BACKBONES[options.backbone]
+    size = backbone.pretrained_size or 1024
+    network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(choose_device(options.device))
+    model = ZeroShot(network, plan.configuration("lora"), plan.num_classes, size, options.margin)
+    source = options.input or raw_folder() / name / "imagesTs"
+    references = options.references or raw_folder() / name / "labelsTs"
+    cases = find_prediction_cases(source, plan.description)
+    zero_shot_cases(model, select_part(cases, options.num_parts, options.part_id), references, options.output)
+
+
+COMMAND = Command(
+    "samnet_zero_shot",
+    "Segment with plain SAM and boxes around the objects of the reference: the baseline before any adaptation.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from samnet.core.errors import UserError
+from samnet.core.hashing import is_sha256
+from samnet.models.registry import (
+    CHECKPOINTS,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    Checkpoint,
+    checkpoints_folder,
+    find_checkpoint,
+    find_released,
+)
+from samnet.planning.backbones import BACKBONES
+
+
+def test_every_backbone_with_weights_has_an_entry() -> None:
+    released = {name for name, backbone in BACKBONES.items() if backbone.has_weights}
+    assert set(CHECKPOINTS) >= released >= {"vit_b", "vit_l", "vit_h"}
+
+
+@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
+def test_an_entry_says_all_of_a_file(name: str) -> None:
+    checkpoint = CHECKPOINTS[name]
+    assert is_sha256(checkpoint.sha256)
+    assert checkpoint.file_name.startswith(f"sam_{name}_")
+    # The first digits of its hash are part of the name of each of SAM's files.
+    assert checkpoint.sha256.startswith(checkpoint.file_name.removesuffix(".pth").rpartition("_")[2])
+    assert checkpoint.url == f"https://dl.fbaipublicfiles.com/segment_anything/{checkpoint.file_name}"
+    assert checkpoint.licence == "Apache-2.0"
+    assert (checkpoint.pixel_mean, checkpoint.pixel_std) == (PIXEL_MEAN, PIXEL_STD)
+    assert find_released(checkpoint.sha256) == name
+
+
+def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
+    assert checkpoints_folder() == tmp_path
+    monkeypatch.delenv("samnet_checkpoints")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert checkpoints_folder() == tmp_path / ".cache" / "samnet" / "checkpoints"
+
+
+def test_finding_a_file_as_released_or_as_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
+    backbone, checkpoint = BACKBONES["vit_b"], CHECKPOINTS["vit_b"]
+    with pytest.raises(UserError) as caught:
+        find_checkpoint(backbone)
+    for part in ("samnet_download_checkpoint vit_b", checkpoint.url, checkpoint.sha256, str(tmp_path)):
+        assert part in str(caught.value)
+    converted = tmp_path / "sam_vit_b_01ec64.safetensors"
+    converted.touch()
+    assert find_checkpoint(backbone) == converted
+    released = tmp_path / checkpoint.file_name
+    released.touch()
+    assert find_checkpoint(backbone) == released
+
+
+def test_an_unknown_hash_is_of_nothing_released() -> None:
+    assert find_released("0" * 63 + "1") is None
+    assert Checkpoint("a.pth", "0" * 64, folder_url="http://here/").url == "http://here/a.pth"
