@@ -126,15 +126,16 @@ def update_plan(known: Plan, fingerprint: Fingerprint, machine: Machine, setting
         if known.machine != machine:
             log.info("planned for %s before, now for %s", known.machine, machine)
         return make_plan(fingerprint, machine, earlier | settings)
-    listing = ", ".join(changes[:5]) + (", ..." if len(changes) > 5 else "")
+    listing = f" ({', '.join(changes[:5])}{', ...' if len(changes) > 5 else ''})"
+    if known.data_key != fingerprint.data_key:
+        log.warning("the raw files of %s have changed since its plan was made", known.dataset_name)
+        listing = ""  # what a person changed, and what the other data would, cannot be told apart
     if any(not _has_value(known, key, decision) for key, decision in _on_command_line(settings).items()):
         raise UserError(
-            f"the plan of {known.dataset_name} was changed by hand ({listing}). Write the new settings into "
+            f"the plan of {known.dataset_name} was changed by hand{listing}. Write the new settings into "
             "samnetPlans.json too, or replace it with --overwrite"
         )
-    log.info("the plan of %s was changed by hand (%s) and stays; --overwrite replaces it", known.dataset_name, listing)
-    if known.data_key != fingerprint.data_key:
-        log.warning("the raw files of %s have changed since that plan was made", known.dataset_name)
+    log.info("the plan of %s was changed by hand%s and stays; --overwrite replaces it", known.dataset_name, listing)
     kept = _with_facts_of(known, make_plan(fingerprint, known.machine))
     try:
         _check_configurations(kept)
@@ -170,7 +171,8 @@ def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, 
 def find_hand_made(known: Plan, fingerprint: Fingerprint) -> list[str]:
     """What a person put into a plan that planning would not: `decision`, `configuration.decision` or a configuration.
 
-    Empty for a plan that is as samnet wrote it, whatever data, machine and version of samnet it was written for.
+    Empty for a plan that is as samnet wrote it, whatever data, machine and version of samnet it was written for. Where
+    data or version are others now, the list holds what they change, too.
     """
     if known.planned_key == decisions_key(known):
         return []

@@ -45,7 +45,7 @@ def lora(content: dict) -> dict:
     return content["configurations"]["lora"]["decisions"]
 
 
-@pytest.mark.parametrize("machine", [Machine("cpu", 7.6), Machine("cuda", 80)], ids=str)
+@pytest.mark.parametrize("machine", [Machine("cpu", 7.6), Machine("cuda", 80.0)], ids=str)
 @pytest.mark.parametrize("channels", [("CT",), ("T1", "T2"), ("R", "G", "B"), tuple("abcdefg")], ids=len)
 def test_a_plan_survives_its_file(make_fingerprint: Make, tmp_path: Path, machine: Machine, channels: tuple) -> None:
     plan = make_plan(make_fingerprint(channels=channels, diameters={"a": 5.0, "b": None}), machine)
@@ -194,14 +194,15 @@ def test_values_set_for_a_run_are_checked(plan: Plan) -> None:
         plan.with_values("lora", {"steps": 0}, "for this run")
 
 
-def test_the_explanation_holds_every_value_once(plan: Plan) -> None:
+def test_the_explanation_holds_every_value_and_of_further_configurations_what_differs(plan: Plan) -> None:
     text = explain(plan)
     assert text.startswith("Dataset500_Made, planned for cuda with 16 GiB")
+    sections = re.split(r"^configuration ", text, flags=re.MULTILINE)
+    assert sections[1].startswith("lora")
     for key, decision in (plan.decisions | plan.configuration_decisions("lora")).items():
-        assert len(re.findall(rf"^  {key} = ", text.split("configuration", 2)[0] + text, re.MULTILINE)) >= 1
-        assert decision.rule in text
-    scratch = re.split(r"^configuration ", text, flags=re.MULTILINE)[-1]
-    assert scratch.startswith("scratch")
+        assert len(re.findall(rf"^  {key} = ", sections[0] + sections[1], re.MULTILINE)) == 1
+        assert f"[{decision.rule}]" in text
+    scratch = next(section for section in sections if section.startswith("scratch"))
     assert "as lora, but for" in scratch
     assert "initial_weights = random" in scratch
     assert "lora_rank = " not in scratch

@@ -151,8 +151,8 @@ class TestUpdate:
         assert updated.configuration("lora") == edited.configuration("lora")
         assert updated.class_names == ("organ", "new")
         assert updated.data_key == "other"
-        assert "lora.zoom" in caplog.text
         assert "raw files of Dataset500_Made have changed" in caplog.text
+        assert "was changed by hand and stays" in caplog.text
 
     def test_changed_data_that_the_kept_plan_cannot_fit_are_refused(self, make_fingerprint: Make) -> None:
         edited = with_value(make_plan(make_fingerprint(), GPU), "zoom", 3.0, "lora")

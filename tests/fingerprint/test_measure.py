@@ -1,0 +1,161 @@
+"""What is measured of one case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from samnet.core.errors import UserError
+from samnet.dataset.cases import Case
+from samnet.dataset.description import DatasetDescription
+from samnet.fingerprint.measure import measure_case
+from samnet.fingerprint.records import CaseFingerprint
+
+DESCRIPTION = DatasetDescription(("MRI",), {"background": 0, "a": 1, "b": 2, "never": 3}, 4, ".nii.gz")
+
+
+def measure(
+    folder: Path,
+    image: np.ndarray,
+    labels: np.ndarray,
+    affine: np.ndarray | None = None,
+    description: DatasetDescription = DESCRIPTION,
+) -> CaseFingerprint:
+    """Write a case of arrays `(Z, Y, X)`, or of channels `(C, Z, Y, X)`, and measure it."""
+    affine = np.eye(4) if affine is None else affine
+    channels = image if image.ndim == 4 else image[None]
+    files = tuple(folder / f"case_{number:04d}.nii.gz" for number in range(len(channels)))
+    for file, channel in zip(files, channels, strict=True):
+        nibabel.save(nibabel.Nifti1Image(channel.transpose(), affine), file)
+    nibabel.save(nibabel.Nifti1Image(labels.transpose().astype(np.uint8), affine), folder / "case.nii.gz")
+    return measure_case(Case("case", files, folder / "case.nii.gz"), description)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 200, (20, 40, 30)).astype(np.int16)
+
+
+def test_shape_spacing_and_crop(tmp_path: Path, image: np.ndarray) -> None:
+    image[:3], image[:, :, 25:] = 0, 0
+    labels = np.zeros(image.shape)
+    labels[1, 5, 5] = 1
+    measured = measure(tmp_path, image, labels, np.diag([0.5, 0.75, 3.0, 1]))
+    assert measured.shape == (20, 40, 30)
+    assert measured.spacing == (3.0, 0.75, 0.5)
+    assert measured.cropped_shape == (19, 40, 25)
+
+
+def test_axes_are_those_of_the_patient_whatever_the_file_has(tmp_path: Path, image: np.ndarray) -> None:
+    labels = np.zeros(image.shape)
+    labels[2:6, 10:30, 10:12] = 1
+    plain = measure(tmp_path, image, labels, np.diag([0.5, 0.75, 3.0, 1]))
+    turned = np.array([[0, 0, -0.5, 9], [0.75, 0, 0, 2], [0, -3.0, 0, 5], [0, 0, 0, 1]], dtype=float)
+    z_y_x = image[::-1, :, ::-1].transpose(2, 0, 1)  # the file's axes run to the front, the feet and the left
+    measured = measure(tmp_path, z_y_x, labels[::-1, :, ::-1].transpose(2, 0, 1), turned)
+    assert measured == plain
+
+
+def test_intensities(tmp_path: Path, image: np.ndarray) -> None:
+    image[0] = 0
+    labels = np.zeros(image.shape)
+    labels[5:10] = 1
+    labels[10:12] = 4
+    channel = measure(tmp_path, image, labels).channels[0]
+    assert (channel.minimum, channel.maximum, channel.whole_numbers) == (0, 199, True)
+    assert channel.nonzero == pytest.approx(np.percentile(image[1:], (0.5, 5, 50, 95, 99.5)))
+    assert channel.foreground == pytest.approx(np.percentile(image[5:10], (0.5, 5, 50, 95, 99.5)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_voxel_that_is_no_number_is_taken_for_0(tmp_path: Path, image: np.ndarray, value: float) -> None:
+    broken, repaired = image.astype(np.float32) + 0.5, image.astype(np.float32) + 0.5
+    broken[5, 5, 5], repaired[5, 5, 5] = value, 0
+    labels = np.zeros(image.shape)
+    labels[5:10] = 1
+    assert measure(tmp_path, broken, labels) == measure(tmp_path, repaired, labels)
+    assert measure(tmp_path, broken, labels).channels[0].whole_numbers is False
+
+
+def test_whole_numbers_stored_as_floats_are_whole_numbers(tmp_path: Path, image: np.ndarray) -> None:
+    assert measure(tmp_path, image.astype(np.float32), np.zeros(image.shape)).channels[0].whole_numbers is True
+
+
+def test_sizes_are_those_of_discs_and_bars(tmp_path: Path, image: np.ndarray) -> None:
+    rows, columns = np.ogrid[:40, :30]
+    labels = np.zeros(image.shape)
+    labels[4:9, (rows - 20) ** 2 + (columns - 15) ** 2 <= 8**2] = 1
+    labels[12:15, 10, 3:23] = 2
+    classes = measure(tmp_path, image, labels, np.diag([2.0, 2.0, 5.0, 1])).classes
+    disc, bar = classes["a"].across[0], classes["b"].across[0]
+    assert (disc.slices, bar.slices) == (5, 3)
+    assert disc.diameters == pytest.approx([32] * 5, abs=1)
+    assert disc.thicknesses == pytest.approx([34] * 5, abs=2)
+    assert bar.diameters == pytest.approx([2 * np.sqrt(20 * 4 / np.pi)] * 3, abs=0.01)
+    assert bar.thicknesses == pytest.approx([2.0] * 3)
+
+
+def test_a_single_voxel_is_as_thick_as_a_pixel(tmp_path: Path, image: np.ndarray) -> None:
+    labels = np.zeros(image.shape)
+    labels[0, 0, 0] = labels[19, 39, 29] = 1
+    measured = measure(tmp_path, image, labels).classes["a"]
+    assert (measured.voxels, measured.components) == (2, 2)
+    for across in measured.across:
+        assert across.slices == 2
+        assert across.thicknesses == (1.0, 1.0)
+
+
+def test_the_typical_component_is_neither_the_speck_nor_all_together(tmp_path: Path, image: np.ndarray) -> None:
+    labels = np.zeros(image.shape)
+    labels[5, 2:12, 2:12] = 1
+    labels[5, 20:30, 2:12] = 1
+    labels[5, 35, ::4] = 1
+    assert measure(tmp_path, image, labels).classes["a"].across[0].diameters == pytest.approx([11.28], abs=0.01)
+
+
+def test_many_slices_are_sampled_evenly(tmp_path: Path) -> None:
+    image = np.ones((100, 5, 5), dtype=np.uint8)
+    shape = measure(tmp_path, image, image).classes["a"].across[0]
+    assert (shape.slices, len(shape.diameters)) == (100, 32)
+
+
+def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(tmp_path: Path, image: np.ndarray) -> None:
+    labels = np.zeros(image.shape)
+    labels[3:6, 10:20, 7] = 1
+    labels[0] = 4
+    measured = measure(tmp_path, image, labels)
+    assert measured.labelled_slices == (3, 10, 1)
+    assert set(measured.classes) == {"a", "b", "never"}
+
+
+def test_nothing_labelled_is_measured_too(tmp_path: Path, image: np.ndarray) -> None:
+    measured = measure(tmp_path, np.zeros_like(image), np.zeros(image.shape))
+    assert measured.cropped_shape == measured.shape
+    assert measured.labelled_slices == (0, 0, 0)
+    assert measured.channels[0].foreground is None
+    assert measured.channels[0].nonzero == (0.0,) * 5
+    assert all(entry.voxels == 0 and entry.across[0].diameters == () for entry in measured.classes.values())
+
+
+def test_a_2d_file_is_one_slice(tmp_path: Path) -> None:
+    picture = np.ones((1, 40, 30), dtype=np.uint8)
+    measured = measure(tmp_path, picture, picture, np.diag([0.7, 0.7, 1.0, 1]))
+    assert measured.shape == (1, 40, 30)
+    assert measured.labelled_slices == (1, 40, 30)
+
+
+@pytest.mark.parametrize(
+    ("channels", "label_shape", "message"),
+    [
+        (2, (20, 40, 30), "case_0000.nii.gz: the case has 2 channel.s., dataset.json names 1: MRI"),
+        (1, (20, 40, 29), r"case.nii.gz: shape \(20, 40, 29\) differs from \(20, 40, 30\) of its image"),
+    ],
+)
+def test_what_does_not_belong_together_is_named(
+    tmp_path: Path, image: np.ndarray, channels: int, label_shape: tuple, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        measure(tmp_path, np.stack([image] * channels), np.zeros(label_shape))

@@ -1,0 +1,106 @@
+"""Real and made data sets plan without an option that names their nature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from samnet.core.machine import Machine
+from samnet.dataset.cases import RawDataset
+from samnet.fingerprint.extract import extract_fingerprint
+from samnet.planning.configuration import Configuration, IntensityWindow
+from samnet.planning.plan import Plan
+from samnet.planning.planner import make_plan
+
+CPU = Machine("cpu", 8)
+GPU = Machine("cuda", 16)
+
+
+@pytest.fixture
+def plan_few_cases(real_data: Path, folders: dict[str, Path]) -> Callable[[str, int, Machine], Plan]:
+    """Plan some evenly chosen cases of a real data set."""
+
+    def plan(name: str, count: int, machine: Machine) -> Plan:
+        source, target = real_data / name, folders["raw"] / name
+        for part in ("imagesTr", "labelsTr"):
+            (target / part).mkdir(parents=True)
+        (target / "dataset.json").symlink_to(source / "dataset.json")
+        labels = sorted((source / "labelsTr").iterdir())
+        for label in labels[:: len(labels) // count][:count]:
+            stem = label.name[: label.name.index(".")]
+            (target / "labelsTr" / label.name).symlink_to(label)
+            for image in (source / "imagesTr").glob(f"{stem}_????.*"):
+                (target / "imagesTr" / image.name).symlink_to(image)
+        dataset = RawDataset.load(name)
+        assert len(dataset.cases) == count
+        return make_plan(extract_fingerprint(dataset, 0), machine)
+
+    return plan
+
+
+def shown_edge(configuration: Configuration, extent_mm: float) -> float:
+    """The edge in input pixels of a slice of so many mm."""
+    return extent_mm / configuration.in_plane_spacing * configuration.zoom
+
+
+def test_hippocampus(plan_few_cases: Callable) -> None:
+    values = plan_few_cases("Dataset004_Hippocampus", 4, CPU).configuration("lora")
+    assert (values.in_plane_spacing, values.channel_layout, values.input_size) == (1.0, "neighbours", 224)
+    assert values.intensity[0].scheme == "percentiles"
+    assert 3.5 < values.zoom < 5.5
+    assert values.mirror_axes == (0, 1, 2)
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
+def test_sarcoma_in_ct(plan_few_cases: Callable, machine: Machine) -> None:
+    plan = plan_few_cases("Dataset010_SarcomaCT", 3, machine)
+    values = plan.configuration("lora")
+    assert (values.slicing_axis, values.views) == (0, (0,))
+    assert values.in_plane_spacing == pytest.approx(0.977, abs=0.01)
+    assert values.channel_layout == "repeat"
+    (window,) = values.intensity
+    assert window.scheme == "fixed"
+    assert -250 < window.lower < 50 < window.upper < 400
+    assert 0.85 * values.input_size < shown_edge(values, 160 * 0.977) <= 1.15 * values.input_size
+    assert plan.decisions["folds"].value == 3
+
+
+def test_ventricles_in_grey_pictures(plan_few_cases: Callable) -> None:
+    plan = plan_few_cases("Dataset020_CardiacLV", 12, CPU)
+    values = plan.configuration("lora")
+    assert (values.views, values.in_plane_spacing, values.channel_layout) == ((0,), 1.0, "repeat")
+    assert values.intensity == (IntensityWindow("percentiles", 0.5, 99.5),)
+    assert plan.patient_key is not None
+
+
+def test_nuclei_in_colour(plan_few_cases: Callable) -> None:
+    plan = plan_few_cases("Dataset030_Nuclei", 6, GPU)
+    values = plan.configuration("lora")
+    assert (values.views, values.in_plane_spacing, values.channel_layout) == ((0,), 1.0, "as_is")
+    assert values.intensity == (IntensityWindow("fixed", 0.0, 255.0),) * 3
+    assert values.input_size >= 448
+    assert plan.patient_key is None
+
+
+def test_a_single_case(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
+    make_dataset(folders["raw"], num_cases=1)
+    plan = make_plan(extract_fingerprint(RawDataset.load(501), 0), CPU)
+    assert plan.decisions["folds"].value == 1
+    assert "nothing can be held out" in plan.decisions["folds"].because
+
+
+@pytest.mark.parametrize("spacing", [0.3, 1.0, 2.5])
+def test_2d_nifti(make_dataset: Callable[..., Path], folders: dict[str, Path], spacing: float) -> None:
+    """Its header has a spacing of 1 mm across the slice, which says nothing."""
+    folder = make_dataset(folders["raw"], num_cases=2)
+    for file in [*(folder / "imagesTr").iterdir(), *(folder / "labelsTr").iterdir()]:
+        array = np.asarray(nibabel.load(file).dataobj)[:, :, 4]
+        nibabel.save(nibabel.Nifti1Image(array, np.diag([spacing, spacing, 1.0, 1.0])), file)
+    values = make_plan(extract_fingerprint(RawDataset.load(501), 0), CPU).configuration("lora")
+    assert (values.slicing_axis, values.views, values.channel_layout) == (0, (0,), "repeat")
+    assert values.in_plane_spacing == pytest.approx(spacing)
+    assert values.zoom == pytest.approx(224 / 24, abs=0.01)

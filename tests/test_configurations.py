@@ -1,0 +1,114 @@
+"""For every named configuration: it builds from its plan, learns, saves, loads, predicts the same, exports, installs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from samnet.cli import export_model, install_model, plan_and_preprocess
+from samnet.inference.predictor import Predictor
+from samnet.models import registry
+from samnet.models.encoder import build_encoder
+from samnet.models.heads.mask_decoder import build_mask_decoder
+from samnet.models.lora import merge_lora
+from samnet.models.network import build_network
+from samnet.models.sam_modules import PromptEncoder
+from samnet.planning.backbones import BACKBONES, Backbone
+from samnet.planning.plan import Plan, plan_path
+from samnet.planning.planner import configuration_names
+from samnet.training.loop import OPTIMIZERS
+from samnet.training.loss import segmentation_loss
+from samnet.training.run import TrainingOptions, train
+
+DATASET = "Dataset008_Liver"
+SIZE = 224
+SHORT = {"input_size": SIZE, "steps": 2, "steps_per_epoch": 2, "batch_size": 2, "warmup_steps": 0}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory, make_dataset: Any) -> Iterator[Plan]:
+    """A made CT data set, planned, and tiny files of weights in the place of SAM's."""
+
+    folder = tmp_path_factory.mktemp("configurations")
+    with pytest.MonkeyPatch.context() as patch:
+        for station in ("raw", "preprocessed", "results", "checkpoints"):
+            patch.setenv(f"samnet_{station}", str(folder / station))
+        for name, heads in (("small", 2), ("vit_b", 2), ("vit_h", 4)):
+            tiny = Backbone(name, 24 * heads, 2, heads, (1,), None if name == "small" else 1024)
+            patch.setitem(BACKBONES, name, tiny)
+            if tiny.has_weights:
+                _write_weights(folder / "checkpoints" / registry.CHECKPOINTS[name].file_name, tiny)
+        make_dataset(folder / "raw", number=8, name="Liver", num_cases=5, channels=("CT",))
+        assert plan_and_preprocess.main(["-d", "8", "-np", "0", "--device", "cpu"]) == 0
+        yield Plan.load(plan_path(DATASET))
+
+
+def _write_weights(file: Path, backbone: Backbone) -> None:
+    torch.manual_seed(1)
+    parts = {
+        "image_encoder": build_encoder(backbone, 1024),
+        "prompt_encoder": PromptEncoder(256, (64, 64), (1024, 1024), 16),
+        "mask_decoder": build_mask_decoder(4),
+    }
+    file.parent.mkdir(exist_ok=True)
+    torch.save(
+        {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}, file
+    )
+
+
+def test_all_systems_of_the_papers_are_there() -> None:
+    systems = {"samed", "samed_s", "samed_h", "autosam", "autosam_cnn", "autosam_linear"}
+    assert systems | {"lora", "frozen", "full", "scratch"} == set(configuration_names())
+
+
+@pytest.mark.parametrize("name", configuration_names())
+def test_one_step_lowers_the_loss_and_merging_changes_nothing(planned: Plan, name: str) -> None:
+    configuration = planned.with_values(name, {"input_size": SIZE}, "test").configuration(name)
+    torch.manual_seed(0)
+    network = build_network(configuration, 1, planned.num_classes + 1)
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = OPTIMIZERS[configuration.optimizer](trained, lr=1e-5)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    target = (images[:, 0, :: network.stride, :: network.stride] > 0.5).long()
+
+    def loss() -> torch.Tensor:
+        return segmentation_loss(
+            network(images),
+            target,
+            form=configuration.loss,
+            cross_entropy_weight=configuration.cross_entropy_weight,
+            dice_weight=configuration.dice_weight,
+        )
+
+    before = loss()
+    before.backward()
+    optimizer.step()
+    with torch.no_grad():
+        assert loss() < before
+        unmerged = network.eval()(images)
+        merge_lora(network)
+        torch.testing.assert_close(network(images), unmerged, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", configuration_names())
+def test_trained_saved_loaded_exported_and_installed_it_predicts_the_same(
+    planned: Plan, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train(DATASET, name, "0", TrainingOptions(settings=SHORT, device="cpu", workers=0))
+    image, spacing = np.random.default_rng(0).normal(100, 50, (3, 24, 20)), (2.0, 1.0, 1.0)
+    predictor = Predictor.from_folder(folder, device="cpu")
+    expected = predictor.predict(image, spacing)
+    assert dataclasses.asdict(predictor.configuration)["input_size"] == SIZE
+
+    archive = tmp_path / "model.zip"
+    assert export_model.main(["-m", str(folder.parent), "-o", str(archive)]) == 0
+    monkeypatch.setenv("samnet_results", str(tmp_path / "elsewhere"))
+    assert install_model.main([str(archive)]) == 0
+    (installed,) = (tmp_path / "elsewhere").glob("*/*/fold_0")
+    again: Any = Predictor.from_folder(installed, device="cpu").predict(image, spacing)
+    assert np.array_equal(again, expected)
