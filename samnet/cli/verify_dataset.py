@@ -14,11 +14,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from samnet.core.errors import DatasetFaults, UserError
     from samnet.dataset.integrity import verify_dataset
 
+    reports = []
     for dataset in load_datasets(options):
-        verify_dataset(dataset, chosen_processes(options))
-        print(f"{dataset.name}: {len(dataset.cases)} cases, no faults")
+        try:
+            verify_dataset(dataset, chosen_processes(options))
+        except DatasetFaults as error:
+            reports.append(str(error))
+        else:
+            print(f"{dataset.name}: {len(dataset.cases)} cases, no faults")
+    if reports:
+        raise UserError("\n".join(reports))
 
 
 COMMAND = Command(

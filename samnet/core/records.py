@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
+from collections.abc import Hashable
 from typing import Any, TypeVar
 
 from samnet.core.errors import UserError
@@ -45,9 +47,14 @@ def from_json(record: type[Record], content: Any, where: str) -> Record:
     ]
     if missing:
         raise UserError(f"{where}: the key {missing[0]!r} is missing")
-    hints = typing.get_type_hints(record)
+    hints = _type_hints(typing.cast(Hashable, record))
     values = {name: convert(hints[name], value, f"{where}: {name}") for name, value in content.items()}
     return record(**values)
+
+
+@functools.lru_cache(maxsize=64)
+def _type_hints(record: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(record)  # it evaluates the annotations, and some files hold thousands of records
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from samnet.core.errors import UserError
-from samnet.core.geometry import Reorientation, bounding_box, nonzero_box
+from samnet.core.geometry import Reorientation, nonzero_box
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
@@ -42,13 +42,14 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)  # as preprocessing takes them
     grid = reorientation.canonical_grid
     foreground = (labels > 0) & (labels != description.ignore_label)
+    boxes = dict(enumerate(ndimage.find_objects(labels), 1))
     return CaseFingerprint(
         shape=grid.shape,
         spacing=grid.spacing,
         cropped_shape=nonzero_box(array, labels).shape,
         channels=tuple(_channel_statistics(channel, foreground) for channel in array),
         classes={
-            name: _class_statistics(labels == value, grid.spacing)
+            name: _class_statistics(labels, value, boxes.get(value), grid.spacing)
             for name, value in description.labels.items()
             if value != 0
         },
@@ -83,14 +84,16 @@ def _percentiles(values: np.ndarray) -> tuple[float, ...] | None:
     return tuple(float(value) for value in np.percentile(values, PERCENTILES))
 
 
-def _class_statistics(mask: np.ndarray, spacing: tuple[float, float, float]) -> ClassStatistics:
-    """mask `(Z, Y, X)`, spacing in mm."""
-    voxels = int(mask.sum())
-    if voxels == 0:
+def _class_statistics(
+    labels: np.ndarray, value: int, box: tuple[slice, ...] | None, spacing: tuple[float, float, float]
+) -> ClassStatistics:
+    """labels `(Z, Y, X)`, box around the voxels of `value` or None where there are none, spacing in mm."""
+    if box is None:
         return ClassStatistics(0, 0, (ClassShape(0, (), ()),) * 3)
-    cropped = np.ascontiguousarray(mask[bounding_box(mask).slices])
-    components = int(cc3d.connected_components(cropped, return_N=True)[1])
-    return ClassStatistics(voxels, components, tuple(_shape_across(cropped, spacing, axis) for axis in range(3)))
+    mask = np.ascontiguousarray(labels[box] == value)
+    components = int(cc3d.connected_components(mask, return_N=True)[1])
+    shapes = tuple(_shape_across(mask, spacing, axis) for axis in range(3))
+    return ClassStatistics(int(mask.sum()), components, shapes)
 
 
 def _shape_across(mask: np.ndarray, spacing: tuple[float, float, float], axis: int) -> ClassShape:

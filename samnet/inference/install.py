@@ -6,6 +6,7 @@ the hash is taken; and only a complete, readable model gets its place among the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -47,8 +48,9 @@ MAX_TOTAL_BYTES = 40 * 2**30
 MAX_EXPANSION = 100  # unpacked bytes for each byte of the archive
 _CHUNK = 2**20
 _FOLDER_NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
-# Besides BadZipFile, zipfile lets all of these through where a few bytes of an archive are changed.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
+# Besides BadZipFile, zipfile lets such errors through where a few bytes of an archive are changed.
+_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError)
+_DAMAGED = (*_ZIP, RuntimeError, ValueError, ArithmeticError, LookupError)
 
 
 def install_model(file: Path, *, name: str | None = None, force: bool = False) -> tuple[Path, Manifest]:
@@ -87,7 +89,15 @@ def _open(file: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(file) as archive:
             yield archive
     except _DAMAGED as error:
-        raise UserError(f"{file}: no archive of a model, or damaged ({error}); get it again") from None
+        raise _damaged(file, error) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _damaged(file, error) from None  # the directory points to before the beginning
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file}: no archive of a model, or damaged ({error}); get it again")
 
 
 def _refuse(file: Path, reason: str) -> UserError:

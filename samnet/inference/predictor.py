@@ -104,7 +104,7 @@ class Predictor:
         array = np.asarray(array)
         if array.ndim == 3:
             array = array[None]
-        if array.ndim != 4 or len(spacing) != 3 or not min(spacing) > 0:
+        if array.ndim != 4 or len(spacing) != 3 or not all(length > 0 for length in spacing):
             raise UserError(f"predict needs (C, Z, Y, X) and three spacings, found {array.shape} and {list(spacing)}")
         z, y, x = (float(value) for value in spacing)
         return self.predict_on_grid(array, Grid(array.shape[1:], spacing_affine((z, y, x))))

@@ -32,8 +32,10 @@ def load_checkpoint(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"holds code ({code[1]}), which samnet never runs" if code else "is damaged, or no file of weights"
-        raise UserError(f"{file}: {what}; get the weights alone, as safetensors or a saved state_dict") from None
+        what = f"holds more than weights ({code[1]})" if code else "is damaged, or no file of weights"
+        raise UserError(
+            f"{file}: {what}; samnet runs no code from a file. Get the weights alone, as safetensors or a state_dict"
+        ) from None
     except Exception as error:
         raise UserError(f"{file}: cannot be read as weights ({type(error).__name__}: {error})") from None
     for key in ("model", "state_dict"):

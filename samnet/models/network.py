@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path
+from samnet.models.base import find_base_file, needs_base
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.heads import HEADS
 from samnet.models.heads.head import Head
 from samnet.models.lora import add_decoder_lora, add_lora, lora_layers, unmerge_lora
-from samnet.models.registry import find_checkpoint
 from samnet.planning.backbones import BACKBONES, PATCH
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
@@ -72,20 +72,27 @@ class SegmentationNetwork(nn.Module):
 
 
 def build_network(
-    configuration: Configuration, num_channels: int, num_outputs: int, *, load_pretrained: bool = True
+    configuration: Configuration,
+    num_channels: int,
+    num_outputs: int,
+    *,
+    load_pretrained: bool = True,
+    base_file: Path | None = None,
 ) -> SegmentationNetwork:
     """Assemble the network of a configuration.
 
     num_channels: of the data set. num_outputs: classes with the background.
     load_pretrained: False where a complete adapter is loaded right after.
+    base_file: the weights to start from, where they are not those that the configuration finds.
 
     Raises:
         UserError: pre-trained weights are asked for and not on this machine.
     """
     backbone = BACKBONES[configuration.backbone]
-    pretrained = configuration.initial_weights == "pretrained"
-    complete = configuration.encoder_tuning == "full" and configuration.head != "mask_decoder_lora"
-    file = find_checkpoint(backbone) if pretrained and (load_pretrained or not complete) else None
+    pretrained = configuration.initial_weights != "random"
+    file = None
+    if pretrained and (load_pretrained or needs_base(configuration)):
+        file = base_file or find_base_file(configuration)
     stem = InputStem(
         num_input_channels(configuration.channel_layout, num_channels), configuration.pixel_statistics == "sam"
     )

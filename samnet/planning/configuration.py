@@ -28,7 +28,7 @@ class IntensityWindow:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The values of one configuration; axes are canonical: 0 = Z (to the head), 1 = Y (to the front), 2 = X (to the right).
+    """The values of one configuration; axes are canonical: 0 = Z (to the head), 1 = Y (to the front), 2 = X (right).
 
     slicing_axis: the axis the slices lie across; views: all axes a network sees slices of, probabilities averaged.
     in_plane_spacing: mm of a pixel before enlarging. zoom: pixels of the network's input for each such pixel.

@@ -263,7 +263,7 @@ class Trainer:
             yield
         finally:
             for number, handler in handlers.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
 
     def _note_signal(self, number: int, frame: object) -> None:
         if number == self.stop_signal == signal.SIGINT:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -118,7 +120,7 @@ def test_tiles_cover_everything(size: int, overlap: float) -> None:
         assert starts[0] == 0
         assert starts[-1] == max(0, length - size)
         assert all(start % 16 == 0 for start in starts)
-        steps = [second - first for first, second in zip(starts, starts[1:], strict=False)]
+        steps = [second - first for first, second in itertools.pairwise(starts)]
         assert all(0 < step <= max(16, size * (1 - overlap) + 16) and step <= size for step in steps)
 
 

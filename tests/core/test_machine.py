@@ -43,7 +43,7 @@ def test_a_gpu_is_known_by_its_kind_and_memory(device: str | None, machine: Mach
 @pytest.mark.usefixtures("two_gpus")
 def test_the_device_keeps_its_number() -> None:
     assert choose_device("cuda:1") == "cuda:1"
-    with pytest.raises(UserError, match="--device cuda:2: not on this machine .*cuda:0 to 1"):
+    with pytest.raises(UserError, match=r"--device cuda:2: not on this machine .*cuda:0 to 1"):
         choose_device("cuda:2")
 
 
@@ -61,7 +61,7 @@ def test_without_a_gpu(mps: bool, device: str, monkeypatch: pytest.MonkeyPatch) 
 def test_a_device_that_is_not_here_is_refused_unless_its_memory_is_given() -> None:
     with pytest.raises(UserError, match=r"--device cuda: not on this machine \(available: cpu\)"):
         choose_device("cuda")
-    with pytest.raises(UserError, match="not on this machine.*--memory 16G"):
+    with pytest.raises(UserError, match=r"not on this machine.*--memory 16G"):
         detect_machine("cuda")
     assert detect_machine("cuda", 16) == Machine("cuda", 16)
 

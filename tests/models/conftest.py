@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_sam import TINY, VALUES, randomise, sam_encoder
+from tiny_sam import TINY, VALUES, Build, randomise, sam_encoder
 from torch import Tensor
 
 from samnet.models.heads.mask_decoder import build_mask_decoder
@@ -50,15 +49,14 @@ def sam_file(tmp_path: Path, sam_weights: dict[str, Tensor], monkeypatch: pytest
     return file
 
 
-Build = Callable[..., SegmentationNetwork]
-
-
 @pytest.fixture
 def build() -> Build:
     """Build the network of a configuration with some values changed, for three outputs, from one channel."""
 
-    def build_changed(load_pretrained: bool = True, num_channels: int = 1, **changes: Any) -> SegmentationNetwork:
+    def build_changed(
+        load_pretrained: bool = True, num_channels: int = 1, base_file: Path | None = None, **changes: Any
+    ) -> SegmentationNetwork:
         configuration = Configuration(**(VALUES | changes))
-        return build_network(configuration, num_channels, 3, load_pretrained=load_pretrained)
+        return build_network(configuration, num_channels, 3, load_pretrained=load_pretrained, base_file=base_file)
 
     return build_changed

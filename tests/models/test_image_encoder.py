@@ -12,14 +12,14 @@ from samnet.planning.backbones import BACKBONES, Backbone
 NARROW = Backbone("narrow", 32, 3, 2, (2,), None)
 
 
-@pytest.mark.parametrize("size", [224, 448, 512])
+@pytest.mark.parametrize("size", [224, 448, 512, 1024])
 def test_it_computes_what_sam_computes(size: int) -> None:
     encoder, original = build_encoder(NARROW, size), randomise(sam_encoder(NARROW, size))
     encoder.load_state_dict(original.state_dict())
-    images = torch.randn(2, 3, size, size)
+    images = torch.randn(2 if size < 512 else 1, 3, size, size)
     with torch.inference_mode():
         embedding = encoder(images)
-        assert embedding.shape == (2, 256, size // 16, size // 16)
+        assert embedding.shape == (len(images), 256, size // 16, size // 16)
         assert torch.allclose(embedding, original(images), atol=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_relative_positions_are_resized_linearly() -> None:
     table = torch.randn(127, 5)
     resized = resize_position_table("blocks.2.attn.rel_pos_h", table, torch.Size((27, 5)))
     expected = [(1 - share) * table[low] + share * table[high] for low, high, share in linear_positions(27, 127)]
-    assert torch.allclose(resized, torch.stack(expected), atol=1e-5)
+    assert torch.allclose(resized, torch.stack(expected), atol=1e-4)
     half = resize_position_table("blocks.2.attn.rel_pos_h", table.half(), torch.Size((27, 5)))
     assert torch.allclose(half, resized, atol=1e-2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from samnet.models.sam_modules import ImageEncoderViT
 from samnet.planning.backbones import Backbone
 from samnet.planning.configuration import IntensityWindow
 
+Build = Callable[..., SegmentationNetwork]
 TINY = Backbone("tiny", 48, 2, 2, (1,), 1024)
 
 
@@ -71,6 +73,10 @@ VALUES: dict[str, Any] = {
     "warmup_steps": 0,
     "weight_decay": 0.1,
     "decay_power": 0.9,
+    "decay_share": 1.0,
+    "optimizer": "adamw",
+    "schedule": "polynomial",
+    "loss": "samed",
     "gradient_clip": 0.0,
     "cross_entropy_weight": 0.2,
     "dice_weight": 0.8,
@@ -82,10 +88,11 @@ VALUES: dict[str, Any] = {
 
 
 def train_a_little(network: SegmentationNetwork, num_channels: int = 3) -> None:
-    """One step of AdamW that changes every trained weight, those of LoRA that start at zero included."""
+    """Two steps of AdamW: LoRA's A gets its first gradient when B is no longer zero."""
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.1)
+    size = network.encoder.img_size
     for _ in range(2):
         optimizer.zero_grad()
-        network(torch.rand(1, num_channels, 224, 224)).square().mean().backward()
+        network(torch.rand(1, num_channels, size, size)).square().mean().backward()
         optimizer.step()

@@ -15,6 +15,8 @@ from samnet.fingerprint.extract import extract_fingerprint
 from samnet.planning.configuration import Configuration, IntensityWindow
 from samnet.planning.plan import Plan
 from samnet.planning.planner import make_plan
+from samnet.preprocessing.prepare import prepare_all_configurations, prepared_folder
+from samnet.preprocessing.storage import load_case
 
 CPU = Machine("cpu", 8)
 GPU = Machine("cuda", 16)
@@ -104,3 +106,15 @@ def test_2d_nifti(make_dataset: Callable[..., Path], folders: dict[str, Path], s
     assert (values.slicing_axis, values.views, values.channel_layout) == (0, (0,), "repeat")
     assert values.in_plane_spacing == pytest.approx(spacing)
     assert values.zoom == pytest.approx(224 / 24, abs=0.01)
+
+
+def test_nothing_but_background(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
+    folder = make_dataset(folders["raw"], num_cases=2, labels={"background": 0, "ball": 1, "never": 2})
+    for file in (folder / "labelsTr").iterdir():
+        image = nibabel.load(file)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), file)
+    dataset = RawDataset.load(501)
+    plan = make_plan(extract_fingerprint(dataset, 0), CPU)
+    assert plan.configuration("lora").input_size == 224
+    prepare_all_configurations(dataset, plan, 0)
+    assert load_case(prepared_folder(dataset.name), "case_00").record.class_slices == {"0": {}}

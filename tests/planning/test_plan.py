@@ -110,7 +110,10 @@ BAD_EDITS = {
     "empty list": (lambda c: lora(c).update(lora_targets=[]), "lora_targets is empty"),
     "axis twice": (lambda c: c["decisions"].update(views=[0, 0]), r"views is \[0, 0\]; it lists some of the axes"),
     "no such axis": (lambda c: c["decisions"].update(mirror_axes=[3]), r"mirror_axes is \[3\]"),
-    "views without the slicing axis": (lambda c: c["decisions"].update(views=[1]), r"views \[1\] lack the slicing_axis 0"),
+    "views without the slicing axis": (
+        lambda c: c["decisions"].update(views=[1]),
+        r"views \[1\] lack the slicing_axis 0",
+    ),
     "missing key": (lambda c: lora(c).pop("zoom"), "configuration lora: the key 'zoom' is missing"),
     "missing key of the data set": (lambda c: c["decisions"].pop("views"), "the key 'views' is missing"),
     "too many windows": (
@@ -147,7 +150,10 @@ BAD_EDITS = {
         lambda c: c["configurations"].update(mine={"inherit": "lore"}),
         "no configuration 'lore', from which 'mine' is to inherit; it has .*lora",
     ),
-    "configuration of another kind": (lambda c: c["configurations"].update(a=3), "configurations.a: expected an object"),
+    "configuration of another kind": (
+        lambda c: c["configurations"].update(a=3),
+        "configurations.a: expected an object",
+    ),
     "decisions of another kind": (lambda c: c.update(decisions=[]), "decisions: expected an object"),
     "patients": (
         lambda c: c["decisions"]["patient_key"].update(value="p"),
@@ -173,7 +179,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_an_unknown_configuration_is_answered_with_the_known_ones(plan: Plan) -> None:
-    with pytest.raises(UserError, match="no configuration 'lorra'; it has .*lora"):
+    with pytest.raises(UserError, match=r"no configuration 'lorra'; it has .*lora"):
         plan.configuration("lorra")
 
 

@@ -156,7 +156,7 @@ class TestUpdate:
 
     def test_changed_data_that_the_kept_plan_cannot_fit_are_refused(self, make_fingerprint: Make) -> None:
         edited = with_value(make_plan(make_fingerprint(), GPU), "zoom", 3.0, "lora")
-        with pytest.raises(UserError, match="intensity has 1 windows for 2 channels.*--overwrite"):
+        with pytest.raises(UserError, match=r"intensity has 1 windows for 2 channels.*--overwrite"):
             update_plan(edited, make_fingerprint(channels=("T1", "T2")), GPU, {})
 
     def test_settings_the_changed_plan_has_already_are_no_conflict(self, make_fingerprint: Make) -> None:
@@ -269,7 +269,7 @@ class TestSplits:
 
     def test_cases_that_are_gone_are_refused_with_the_remedy(self, plan: Plan) -> None:
         write_splits(plan, list("abcdefg"))
-        with pytest.raises(UserError, match="cases that the data set does not have: g. Correct it, or delete it"):
+        with pytest.raises(UserError, match=r"cases that the data set does not have: g\. Correct it, or delete it"):
             write_splits(plan, list("abcdef"))
 
     def test_patients_stay_on_one_side(self, make_fingerprint: Make) -> None:

@@ -5,6 +5,7 @@ It is imported as `training.tiny`: pytest puts the folder of `conftest.py` on th
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from samnet import __version__
 from samnet.core.geometry import Grid, spacing_affine
+from samnet.core.machine import Machine
+from samnet.models.network import SegmentationNetwork, build_network, save_weights
 from samnet.planning import configuration as configuration_module
 from samnet.planning.backbones import BACKBONES, Backbone
-from samnet.planning.configuration import Configuration, IntensityWindow
+from samnet.planning.configuration import KEYS, Configuration, IntensityWindow
+from samnet.planning.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
 from samnet.preprocessing.storage import StoredCase, load_case, store_case
 
@@ -121,6 +126,39 @@ class FakeNetwork(nn.Module):
         return self.function(images)
 
 
+def make_plan(configuration: Configuration, **changes: Any) -> Plan:
+    """The plan a trained model carries: of one configuration, for one channel and the classes of `configuration`."""
+    decisions = {key: Decision(getattr(configuration, key), "for a test", "by hand") for key in KEYS}
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "samnet_version": __version__,
+        "dataset_name": "Dataset501_Tiny",
+        "data_key": "key",
+        "channel_names": ("MRI",),
+        "labels": {"background": 0, "one": 1, "two": 2},
+        "ignore_label": None,
+        "file_ending": ".nii.gz",
+        "patient_key": None,
+        "machine": Machine("cpu", 8.0),
+        "decisions": {},
+        "configurations": {"lora": PlannedConfiguration(decisions)},
+    }
+    return Plan(**(values | changes))
+
+
+def make_model(fold: Path, seed: int = 0, plan: Plan | None = None, **changes: Any) -> SegmentationNetwork:
+    """Write the folder of a finished fold with random weights, and return its network."""
+    plan = plan or make_plan(make_configuration(**changes))
+    plan.save(fold / "plan.json")
+    torch.manual_seed(seed)
+    network = build_network(plan.configuration("lora"), len(plan.channel_names), plan.num_classes + 1)
+    for weight in network.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.3)  # the updates of LoRA begin at 0
+    save_weights(network.adapter(), fold / "checkpoint_final.safetensors")
+    return network.eval()
+
+
 def thresholds(levels: list[float], stride: int, sharpness: float = 20.0) -> FakeNetwork:
     """Class k is most likely where the image, averaged over `stride` pixels, is nearest to `levels[k]`."""
 
@@ -129,6 +167,16 @@ def thresholds(levels: list[float], stride: int, sharpness: float = 20.0) -> Fak
         return -sharpness * (values - torch.tensor(levels)[:, None, None]).abs()
 
     return FakeNetwork(stride, logits)
+
+
+def write_dataset(folder: Path, **options: Any) -> Path:
+    """The fixture `make_dataset` of `tests/conftest.py`, for fixtures of a module: the name `conftest` is ambiguous."""
+    specification = importlib.util.spec_from_file_location("made_data", Path(__file__).parents[1] / "conftest.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.write_made_dataset(folder, **options)
 
 
 def prepare_dataset(root: Path, number: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:

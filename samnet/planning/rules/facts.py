@@ -20,8 +20,8 @@ CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
 class Recipe:
     """What a named configuration says of the length of its training, in place of the planned one.
 
-    passes: through all slices, as a paper gives its epochs. stops_at: the share of the learning rate's schedule at which
-    the training ends.
+    passes: through all slices, as a paper gives its epochs. stops_at: the share of the learning rate's schedule at
+    which the training ends.
     """
 
     passes: int | None = None

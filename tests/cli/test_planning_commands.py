@@ -1,0 +1,297 @@
+"""The steps before training, as commands: what they write, keep, refuse and answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from samnet.cli import extract_fingerprint, plan, plan_and_preprocess, preprocess, verify_dataset
+from samnet.cli.settings import key_and_value
+from samnet.preprocessing.storage import load_case
+
+MakeDataset = Callable[..., Path]
+NAME = "Dataset501_Tiny"
+
+
+@pytest.fixture
+def dataset(make_dataset: MakeDataset, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The raw folder of two cases, on a machine without a GPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return make_dataset(folders["raw"], num_cases=2)
+
+
+@pytest.fixture
+def output(folders: dict[str, Path]) -> Path:
+    """Where the steps write what they make of the data set."""
+    return folders["preprocessed"] / NAME
+
+
+def run(module: Any, *options: str, dataset: str = "501") -> int:
+    return module.main(["-d", dataset, "-np", "0", *options])
+
+
+def planned(output: Path) -> dict:
+    return json.loads((output / "samnetPlans.json").read_text())
+
+
+def value(output: Path, key: str, configuration: str = "lora") -> Any:
+    content = planned(output)
+    return (content["decisions"] | content["configurations"][configuration]["decisions"])[key]["value"]
+
+
+def edit(output: Path, change: Callable[[dict], Any]) -> None:
+    content = planned(output)
+    change(content)
+    (output / "samnetPlans.json").write_text(json.dumps(content))
+
+
+def break_case(dataset: Path, number: int = 1) -> None:
+    (dataset / "imagesTr" / f"case_{number:02d}_0000.nii.gz").write_bytes(b"no image")
+
+
+class TestVerify:
+    def test_says_that_all_is_well(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(verify_dataset) == 0
+        assert capsys.readouterr().out == f"{NAME}: 2 cases, no faults\n"
+
+    def test_reports_the_faults_of_every_data_set(
+        self, dataset: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = make_dataset(dataset.parent, number=502, num_cases=1)
+        make_dataset(dataset.parent, number=503, num_cases=1)
+        break_case(dataset)
+        (other / "labelsTr" / "case_00.nii.gz").unlink()
+        assert verify_dataset.main(["-d", "501", "502", "503", "-np", "0"]) == 2
+        printed = capsys.readouterr()
+        assert f"{NAME}: 1 fault\n" in printed.err
+        assert "case_01_0000.nii.gz: cannot be read" in printed.err
+        assert "Dataset502_Tiny: 1 fault\n" in printed.err
+        assert printed.out == "Dataset503_Tiny: 1 cases, no faults\n"
+
+
+class TestExtractFingerprint:
+    def test_says_where_it_is(self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(extract_fingerprint) == 0
+        assert capsys.readouterr().out == f"{output / 'dataset_fingerprint.json'}\n"
+        assert (output / "dataset_fingerprint.json").is_file()
+
+    def test_bad_cases_are_a_failure_that_names_them(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        break_case(dataset)
+        assert run(extract_fingerprint) == 1
+        assert "failed for 1 of 2 cases" in capsys.readouterr().err
+
+    def test_one_of_another_version_is_replaced(self, dataset: Path, output: Path) -> None:
+        output.mkdir(parents=True)
+        (output / "dataset_fingerprint.json").write_text('{"schema_version": 0}')
+        assert run(extract_fingerprint) == 0
+        assert run(plan) == 0
+
+
+class TestPlan:
+    def test_says_where_it_is_or_explains(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan) == 0
+        assert capsys.readouterr().out == f"{output / 'samnetPlans.json'}\n"
+        assert run(plan, "--explain") == 0
+        printed = capsys.readouterr().out
+        assert "zoom = " in printed
+        assert "because " in printed
+
+    def test_run_again_it_writes_nothing(self, dataset: Path, output: Path) -> None:
+        settings = ("--set", "zoom=3")
+        assert run(plan, *settings) == 0
+        dates = {file.name: file.stat().st_mtime_ns for file in output.iterdir()}
+        assert set(dates) == {"dataset_fingerprint.json", "samnetPlans.json", "splits_final.json"}
+        assert run(plan, *settings) == 0
+        assert run(plan) == 0
+        assert {file.name: file.stat().st_mtime_ns for file in output.iterdir()} == dates
+
+    def test_settings_are_worked_in(self, dataset: Path, output: Path) -> None:
+        assert run(plan, "--set", "views=[0, 2]", "--set", "zoom=3", "--set", "lora_targets=[q, k]") == 0
+        assert value(output, "views") == [0, 2]
+        assert value(output, "zoom") == 3.0
+        assert value(output, "lora_targets") == ["q", "k"]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--set", "zooom=3"], "unknown key 'zooom'; did you mean 'zoom'?"),
+            (["--set", "zoom=wide"], "zoom: expected a number, found 'wide'"),
+            (["--set", "views=0,1"], "views: expected a list, found '0,1'"),
+            (["--set", "zoom=NaN"], "zoom is nan"),
+            (["--set", "folds=3"], "edit splits_final.json"),
+            (["--device", "tpu"], "choose cuda, mps or cpu"),
+            (["--device", "cuda"], "not on this machine (available: cpu); to plan for another machine give its memory"),
+            (["--memory", "much"], "write the size in GiB"),
+        ],
+        ids=lambda entry: " ".join(entry) if isinstance(entry, list) else "",
+    )
+    def test_what_cannot_be_is_refused(
+        self, dataset: Path, output: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan, *options) == 2
+        assert message in capsys.readouterr().err
+        assert not (output / "samnetPlans.json").exists()
+
+    def test_a_login_node_plans_for_the_cluster_and_leaves_it_at_that(self, dataset: Path, output: Path) -> None:
+        assert run(plan, "--device", "cuda", "--memory", "16G") == 0
+        assert planned(output)["machine"] == {"device": "cuda", "memory": 16.0}
+        assert value(output, "backbone") == "vit_b"
+        assert run(plan) == 0
+        assert value(output, "backbone") == "vit_b"
+        assert run(plan, "--device", "cpu") == 0
+        assert value(output, "backbone") == "small"
+
+    def test_what_was_changed_by_hand_stays(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan) == 0
+        edit(output, lambda content: content["configurations"]["lora"]["decisions"]["zoom"].update(value=3))
+        edit(output, lambda content: content["decisions"].update(in_plane_spacing=2))
+        before = (output / "samnetPlans.json").read_text()
+        assert run(plan) == 0
+        assert (output / "samnetPlans.json").read_text() == before
+        assert run(plan, "--set", "patience=3") == 2
+        assert "changed by hand (in_plane_spacing, " in capsys.readouterr().err
+        assert (output / "samnetPlans.json").read_text() == before
+        assert run(plan, "--set", "patience=3", "--overwrite") == 0
+        assert (value(output, "patience"), value(output, "in_plane_spacing")) == (3, 1.0)
+
+    def test_a_broken_plan_is_not_replaced_unasked(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan) == 0
+        edit(output, lambda content: content["configurations"]["lora"]["decisions"].update(zooom=3))
+        broken = (output / "samnetPlans.json").read_text()
+        assert run(plan) == 2
+        message = capsys.readouterr().err
+        assert "samnetPlans.json: configuration lora: unknown key 'zooom'" in message
+        assert "--overwrite" in message
+        assert (output / "samnetPlans.json").read_text() == broken
+        assert run(plan, "--overwrite") == 0
+
+    def test_splits_stay_when_the_plan_is_overwritten(self, dataset: Path, output: Path) -> None:
+        assert run(plan) == 0
+        mine = '[{"train": ["case_01"], "val": ["case_00"]}]'
+        (output / "splits_final.json").write_text(mine)
+        assert run(plan, "--overwrite") == 0
+        assert (output / "splits_final.json").read_text() == mine
+
+    def test_changed_raw_data_are_planned_anew(
+        self, dataset: Path, output: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan) == 0
+        key = planned(output)["data_key"]
+        make_dataset(dataset.parent, num_cases=4, spacing=(2.0, 0.5, 0.5))
+        assert run(plan) == 0
+        assert planned(output)["data_key"] != key
+        assert value(output, "in_plane_spacing") == 0.5
+        assert len(json.loads((output / "dataset_fingerprint.json").read_text())["cases"]) == 4
+
+    def test_an_unknown_data_set_is_answered_with_the_known_ones(
+        self, dataset: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan, dataset="77") == 2
+        assert f"no data set '77' in {dataset.parent} (known: {NAME})" in capsys.readouterr().err
+
+
+class TestPreprocess:
+    def test_needs_a_plan(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(preprocess) == 2
+        assert f"{NAME} is not planned yet" in capsys.readouterr().err
+
+    def test_prepares_what_the_plan_needs(self, dataset: Path, output: Path) -> None:
+        assert run(plan) == 0
+        views = {"inherit": "lora", "decisions": {"views": [0, 2]}}
+        edit(output, lambda content: content["configurations"].update(two_views=views))
+        assert run(preprocess) == 0
+        assert set(load_case(output / "slices", "case_00").record.class_slices) == {"0", "2"}
+
+    def test_parts_of_a_job_array(self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(plan) == 0
+        assert run(preprocess, "--num-parts", "2", "--part-id", "1") == 0
+        assert [file.name for file in (output / "slices").glob("*.json")] == ["case_01.json"]
+        assert run(preprocess, "--num-parts", "2", "--part-id", "0") == 0
+        assert len(list((output / "slices").glob("*.json"))) == 2
+        assert run(preprocess, "--num-parts", "2", "--part-id", "2") == 2
+        assert "the id goes from 0 to 1" in capsys.readouterr().err
+
+    def test_a_bad_case_is_named_and_the_others_are_done(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(plan) == 0
+        break_case(dataset, 0)
+        assert run(preprocess) == 1
+        message = capsys.readouterr().err
+        assert "preprocessing failed for 1 of 2 cases; the others are done" in message
+        assert "case_00_0000.nii.gz: cannot be read" in message
+        assert (output / "slices" / "case_01.json").is_file()
+
+
+class TestEverything:
+    def test_one_command_does_all_and_again_nothing(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ("--set", "patience=3")
+        assert run(plan_and_preprocess, *options) == 0
+        assert f"{NAME}: planned and prepared" in capsys.readouterr().out
+        dates = {file: file.stat().st_mtime_ns for file in output.rglob("*.*")}
+        assert {"samnetPlans.json", "splits_final.json", "case_01.json"} <= {file.name for file in dates}
+        assert run(plan_and_preprocess, *options) == 0
+        assert {file: file.stat().st_mtime_ns for file in output.rglob("*.*")} == dates
+
+    def test_several_data_sets(self, dataset: Path, folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+        make_dataset(dataset.parent, number=502, num_cases=1, file_ending=".png", name="Pictures")
+        assert plan_and_preprocess.main(["-d", "501", "Dataset502_Pictures", "-np", "0"]) == 0
+        assert (folders["preprocessed"] / "Dataset502_Pictures" / "slices" / "case_00.json").is_file()
+
+    def test_faults_stop_it_before_anything_is_written(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        os.truncate(dataset / "labelsTr" / "case_00.nii.gz", 20)
+        assert run(plan_and_preprocess) == 2
+        assert f"{NAME}: 1 fault" in capsys.readouterr().err
+        assert not output.exists()
+
+    def test_the_check_can_be_skipped(self, dataset: Path, output: Path) -> None:
+        description = json.loads((dataset / "dataset.json").read_text())
+        (dataset / "dataset.json").write_text(json.dumps(description | {"numTraining": 99}))
+        assert run(plan_and_preprocess) == 2
+        assert run(plan_and_preprocess, "--no-verify") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("zoom=3", ("zoom", 3)),
+        ("learning_rate=1e-3", ("learning_rate", 0.001)),
+        ("views=[0]", ("views", [0])),
+        ("mirror_axes=[]", ("mirror_axes", [])),
+        ("head=cnn", ("head", "cnn")),
+        ('head="cnn"', ("head", "cnn")),
+        ("lora_targets=[q,v]", ("lora_targets", ["q", "v"])),
+        ('lora_targets=["q", "v"]', ("lora_targets", ["q", "v"])),
+        ("gradient_checkpointing=true", ("gradient_checkpointing", True)),
+        ("gradient_checkpointing=True", ("gradient_checkpointing", True)),
+        ("mirror_at_prediction=False", ("mirror_at_prediction", False)),
+        ("a=b=c", ("a", "b=c")),
+        ("head=", ("head", "")),
+    ],
+)
+def test_settings(text: str, expected: tuple[str, Any]) -> None:
+    assert key_and_value(text) == expected
+
+
+@pytest.mark.parametrize("text", ["zoom", "=3", ""])
+def test_what_is_no_setting(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not KEY=VALUE"):
+        key_and_value(text)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from training.tiny import make_configuration, make_model, make_plan, tiny_backbone, write_dataset
+
+from samnet.cli.predict import main
+from samnet.core.files import TEMPORARY_PREFIX
+
+__all__ = ["tiny_backbone"]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trained model where samnet looks for it, beside a data set of six images; the working directory is empty."""
+    for station in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"samnet_{station}", str(tmp_path / station))
+    write_dataset(tmp_path / "raw", shape=(4, 20, 24), spacing=(3.0, 1.0, 1.0))
+    folder = tmp_path / "results" / "Dataset501_Tiny" / "lora"
+    make_model(folder / "fold_0")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return folder
+
+
+@pytest.fixture
+def images(model: Path, tmp_path: Path) -> Path:
+    return tmp_path / "raw" / "Dataset501_Tiny" / "imagesTr"
+
+
+def predict(source: Path, *options: str, output: str = "out") -> int:
+    return main(["-i", str(source), "-o", output, "--device", "cpu", *options])
+
+
+def written(output: str = "out") -> list[str]:
+    return sorted(file.name for file in Path(output).iterdir())
+
+
+CASES = [f"case_{number:02d}.nii.gz" for number in range(6)]
+
+
+def test_a_folder_with_the_only_model(images: Path) -> None:
+    assert predict(images) == 0
+    assert written() == CASES
+    for name in CASES:
+        image = nibabel.load(images / name.replace(".nii", "_0000.nii"))
+        labels = nibabel.load(Path("out") / name)
+        assert labels.shape == image.shape
+        assert np.array_equal(labels.affine, image.affine)
+        assert set(np.unique(labels.dataobj)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", ["case_03_0000.nii.gz", "patient 7.nii.gz", "scan.v2.nii.gz"])
+def test_a_single_file_with_or_without_a_channel_number(images: Path, name: str) -> None:
+    source = shutil.copy(images / "case_03_0000.nii.gz", name)
+    assert predict(Path(source)) == 0
+    assert written() == [name.replace("_0000", "")]
+
+
+def test_unrelated_files_are_passed_over(images: Path) -> None:
+    source = Path("in")
+    source.mkdir()
+    shutil.copy(images / "case_00_0000.nii.gz", source)
+    shutil.copy(images / "case_01_0000.nii.gz", source / "without_number.nii.gz")
+    for name in ("notes.txt", "dataset.json", "picture.png", "._case_00_0000.nii.gz", ".DS_Store"):
+        (source / name).write_text("unrelated")
+    (source / "folder").mkdir()
+    assert predict(source) == 0
+    assert written() == ["case_00.nii.gz", "without_number.nii.gz"]
+
+
+def test_a_model_by_its_folder_needs_no_environment(model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = Path(shutil.copytree(model, "shared_model"))
+    copied_images = Path(shutil.copytree(images, "images"))
+    shutil.rmtree(model.parents[1])
+    for name in list(os.environ):
+        if name.lower().startswith(("samnet", "nnunet")):
+            monkeypatch.delenv(name)
+    assert predict(copied_images, "-m", str(copied)) == 0
+    assert predict(copied_images, "-m", str(copied / "fold_0"), output="again") == 0
+    assert written() == written("again") == CASES
+    assert not Path("samnet_data").exists()
+
+
+def test_several_models_and_folds_are_chosen_by_flags(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_model(model.with_name("full") / "fold_all", 1)
+    make_model(model / "fold_1", 2)
+    assert predict(images) == 2
+    printed = capsys.readouterr().err
+    assert "-d Dataset501_Tiny -c lora" in printed
+    assert "-d Dataset501_Tiny -c full" in printed
+    choices = [["-c", "lora", "-f", "0"], ["-d", "501", "-c", "lora"], ["-c", "full"], ["-m", str(model), "-f", "1"]]
+    for number, flags in enumerate(choices):
+        assert predict(images, *flags, output=f"out{number}") == 0
+    maps = [nibabel.load(Path(f"out{number}", CASES[0])).get_fdata() for number in range(4)]
+    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(maps, 2))
+
+
+def test_parts_are_disjoint_and_together_everything(images: Path) -> None:
+    for part in range(4):
+        assert predict(images, "--num-parts", "4", "--part-id", str(part), output=f"part{part}") == 0
+    parts = [written(f"part{part}") for part in range(4)]
+    assert sorted(itertools.chain(*parts)) == CASES
+    assert [len(part) for part in parts] == [2, 2, 1, 1]
+    assert predict(images, "--num-parts", "4", "--part-id", "4") == 2
+
+
+def test_a_bad_case_is_named_and_the_exit_code_says_so(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "case_02_0000.nii.gz").write_bytes(b"no image")
+    assert predict(images) == 1
+    printed = capsys.readouterr().err
+    assert "prediction failed for 1 of 6 cases" in printed
+    assert "case_02_0000.nii.gz: cannot be read" in printed
+    assert "Traceback" not in printed
+    assert written() == [name for name in CASES if name != "case_02.nii.gz"]
+
+
+def test_a_second_channel_is_an_error_before_anything_is_predicted(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(images / "case_00_0000.nii.gz", images / "case_00_0001.nii.gz")
+    assert predict(images) == 2
+    assert "has the channel number 0001, but the model's channels go from 0000 to 0000 (MRI)" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_missing_channel_is_named(tmp_path: Path, images: Path, number: int, capsys: pytest.CaptureFixture) -> None:
+    plan = make_plan(
+        make_configuration(channel_layout="pair_mean", intensity=2 * make_configuration().intensity),
+        channel_names=("T1", "T2"),
+    )
+    make_model(tmp_path / "two", plan=plan)
+    for name in CASES[number:]:
+        shutil.copy(images / name.replace(".nii", "_0000.nii"), images / name.replace(".nii", "_0001.nii"))
+    assert predict(images, "-m", str(tmp_path / "two")) == 1
+    assert f"case_{number - 1:02d}_0001.nii.gz: no such file" in capsys.readouterr().err
+    assert written() == CASES[number:]
+
+
+def test_mirroring_and_checkpoint(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_model(model / "fold_0", mirror_axes=(1, 2), mirror_at_prediction=True)
+    assert predict(images) == 0
+    assert predict(images, "--no-mirror", output="plain") == 0
+    maps = [nibabel.load(Path(folder) / CASES[0]).get_fdata() for folder in ("out", "plain")]
+    assert not np.array_equal(*maps)
+    assert predict(images, "--checkpoint", "best") == 2
+    assert "Predict without --checkpoint best" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-m", "absent"], "absent: no such model folder"),
+        (["-f", "3"], "has no fold_3 (there: fold_0)"),
+        (["-d", "77"], "no data set '77'"),
+        (["-c", "full"], "no trained model for -c full"),
+        (["--device", "tpu"], "--device tpu"),
+        (["-i", "nowhere"], "nowhere: no such folder"),
+        (["-i", "."], "no image ending in _0000.nii.gz"),
+        (["-o", "result.nii.gz"], "has to be a folder"),
+    ],
+)
+def test_what_cannot_be_predicted_is_a_users_error(
+    images: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(images, *options) == 2
+    assert message in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+PROGRAM = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import pytest
+from training.tiny import add_tiny_backbone
+add_tiny_backbone(pytest.MonkeyPatch())
+from samnet.inference.predictor import Predictor
+plain = Predictor.predict_on_grid
+Predictor.predict_on_grid = lambda *values: (time.sleep(0.5), plain(*values))[1]
+from samnet.cli.predict import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_killed_and_continued_it_completes(images: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parents[1]))]
+    process = subprocess.Popen([*command, "-i", str(images), "-o", "out", "--device", "cpu"], stderr=subprocess.DEVNULL)
+    while not Path("out", CASES[0]).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = {name: Path("out", name).stat().st_mtime_ns for name in CASES if Path("out", name).exists()}
+    assert 1 <= len(done) < 6
+    Path("out", f"{TEMPORARY_PREFIX}01234567-{CASES[5]}").write_bytes(b"cut short")
+    assert predict(images, "--continue") == 0
+    assert written() == CASES
+    assert all(nibabel.load(Path("out", name)).get_fdata().shape == (24, 20, 4) for name in CASES)
+    assert all(Path("out", name).stat().st_mtime_ns == date for name, date in done.items())

@@ -1,3 +1,0 @@
-from training.tiny import tiny_backbone
-
-__all__ = ["tiny_backbone"]

@@ -1,0 +1,179 @@
+"""SAMed's files: their layout, and that a network with their weights computes what SAMed does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from samed_files import samed_logits, write_samed
+from tiny_sam import TINY, sam_encoder
+from torch import Tensor
+
+from samnet.core.errors import UserError
+from samnet.models.network import SegmentationNetwork
+from samnet.models.samed import from_samed, inspect_samed, save_samed, to_samed
+
+SIZE = 224
+HEADS = {False: "mask_decoder", True: "mask_decoder_lora"}
+Build = Callable[..., SegmentationNetwork]
+
+
+@pytest.fixture(params=[False, True], ids=["samed", "samed_s"])
+def decoder_lora(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def content(decoder_lora: bool) -> dict[str, Tensor]:
+    return write_samed(TINY, 2, SIZE, decoder_lora=decoder_lora)
+
+
+@pytest.fixture
+def make(build: Build, decoder_lora: bool, sam_file: Path) -> Callable[..., SegmentationNetwork]:
+    def made(**changes: Any) -> SegmentationNetwork:
+        given = {"head": HEADS[decoder_lora], "pixel_statistics": "none"} | changes
+        return build(**given).eval()
+
+    return made
+
+
+@pytest.fixture
+def empty(build: Build, decoder_lora: bool) -> Callable[..., SegmentationNetwork]:
+    """Networks of names and shapes alone."""
+
+    def made(**changes: Any) -> SegmentationNetwork:
+        given = {"head": HEADS[decoder_lora], "initial_weights": "random"} | changes
+        with torch.device("meta"):
+            network = build(**given)
+        network.trainable_only = True
+        return network
+
+    return made
+
+
+def load(network: SegmentationNetwork, content: dict[str, Tensor]) -> SegmentationNetwork:
+    network.load_adapter(from_samed(network, content, "epoch_159.pth"), "here")
+    return network
+
+
+def test_what_a_file_is(content: dict[str, Tensor], decoder_lora: bool) -> None:
+    found = inspect_samed(content, "epoch_159.pth")
+    assert (found.backbone, found.rank, found.num_classes, found.decoder_lora) == (TINY, 4, 2, decoder_lora)
+
+
+def test_the_logits_are_those_of_samed(make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]) -> None:
+    network = load(make(), content)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    expected = samed_logits(images, content, sam_weights, sam_encoder(TINY, SIZE), TINY)
+    with torch.no_grad():
+        found = network(images)
+    assert found.shape == (2, 3, SIZE // 4, SIZE // 4)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_a_network_without_the_files_weights_computes_something_else(
+    make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]
+) -> None:
+    """What the test above would not notice if every part of the file mattered little."""
+    images = torch.rand(1, 3, SIZE, SIZE)
+    expected = samed_logits(images, content, sam_weights, sam_encoder(TINY, SIZE), TINY)
+    for prefix in ("w_b_", "prompt_encoder.no_mask", "mask_decoder.output_upscaling", "cti_b", "fati_v"):
+        if not any(key.startswith(prefix) for key in content):
+            continue
+        changed = {key: value * 0 if key.startswith(prefix) else value for key, value in content.items()}
+        with torch.no_grad():
+            found = load(make(), changed)(images)
+        assert float((found - expected).abs().max()) > 1e-3, prefix
+
+
+def test_there_and_back(make: Build, content: dict[str, Tensor]) -> None:
+    written = to_samed(load(make(), content), "here")
+    assert set(written) == set(content)
+    unused = ("iou_prediction_head", "point_embeddings", "not_a_point_embed", "mask_downscaling")
+    for key, value in content.items():
+        if not any(part in key for part in unused):
+            assert torch.equal(written[key], value), key
+
+
+def test_a_scale_goes_into_b(make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]) -> None:
+    network = load(make(lora_alpha=8.0), content)
+    images = torch.rand(1, 3, SIZE, SIZE)
+    written = to_samed(network, "here")
+    assert torch.equal(written["w_b_001"], 2 * content["w_b_001"])
+    assert torch.equal(written["w_a_001"], content["w_a_001"])
+    expected = samed_logits(images, written, sam_weights, sam_encoder(TINY, SIZE), TINY)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_what_is_written_can_be_read_without_running_code(
+    make: Build, content: dict[str, Tensor], tmp_path: Path
+) -> None:
+    file = tmp_path / "samed.pth"
+    save_samed(to_samed(load(make(), content), "here"), file)
+    read = torch.load(file, weights_only=True)
+    assert set(read) == set(content)
+    assert file.stat().st_size < 1.1 * sum(value.nbytes for value in content.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head": "cnn"}, "head"),
+        ({"encoder_tuning": "frozen"}, "down"),
+        ({"lora_blocks": "last_half"}, "encoder.blocks.0"),
+        ({"lora_targets": ("q", "k", "v")}, r"qkv.down.2|lora_targets"),
+        ({"lora_targets": ("q", "k")}, "_proj|lora_targets"),
+        ({"channel_layout": "stem", "num_channels": 4}, "stem.mix"),
+    ],
+)
+def test_what_samed_has_no_form_for(empty: Build, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        to_samed(empty(**change), "results/lora/fold_0")
+    assert "results/lora/fold_0: SAMed's files hold LoRA on q and v" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"w_b_003": None}, "f.pth: w_b_003 is missing"),
+        ({"mask_decoder.iou_token.weight": None}, "f.pth: mask_decoder.iou_token.weight is missing"),
+        ({"w_a_000": torch.zeros(5, 48)}, r"f.pth: w_a_000 has shape \(5, 48\), expected \(4, 48\)"),
+        ({"optimizer": torch.zeros(1)}, "f.pth: optimizer is unknown in a file of SAMed"),
+        ({"mask_decoder.extra": torch.zeros(1)}, "f.pth: mask_decoder.extra is unknown"),
+    ],
+)
+def test_a_file_that_differs_is_refused(
+    empty: Build, content: dict[str, Tensor], change: dict[str, Tensor | None], message: str
+) -> None:
+    changed = {key: value for key, value in (content | change).items() if value is not None}
+    with pytest.raises(UserError, match=message):
+        from_samed(empty(), changed, "f.pth")
+
+
+def test_a_file_of_one_kind_is_not_taken_for_the_other(empty: Build) -> None:
+    plain, small = (write_samed(TINY, 2, SIZE, decoder_lora=kind) for kind in (False, True))
+    with pytest.raises(UserError, match=r"mask_decoder\.transformer.* is unknown in a file of SAMed_s"):
+        from_samed(empty(head="mask_decoder_lora"), plain, "f.pth")
+    with pytest.raises(UserError, match=r"is unknown in a file of SAMed$"):
+        from_samed(empty(head="mask_decoder"), small, "f.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "no file of SAMed"),
+        ({"w_a_000": torch.zeros(4, 48)}, "no file of SAMed"),
+        (
+            {"w_a_000": torch.zeros(4, 50), "mask_decoder.mask_tokens.weight": torch.zeros(3, 256)},
+            r"adapts 0 blocks of 50 channels; known encoders are .*vit_b \(12 x 768\)",
+        ),
+    ],
+)
+def test_other_files_are_not_taken_for_samed(content: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        inspect_samed(content, "f.pth")

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_sam import Build, train_a_little
+from torch import Tensor
+
+from samnet.core.errors import SamnetError, UserError
+from samnet.models.encoder import InputStem, build_encoder
+from samnet.models.heads import HEADS
+from samnet.models.heads.mask_decoder import MaskDecoderHead
+from samnet.models.lora import add_decoder_lora, add_lora, merge_lora, unmerge_lora
+from samnet.models.network import SegmentationNetwork, count_parameters, load_weights, save_weights
+from samnet.planning.backbones import BACKBONES
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "samed": {},
+    "samed_s": {"head": "mask_decoder_lora"},
+    "autosam": {"encoder_tuning": "frozen", "head": "vit"},
+    "autosam_cnn": {"encoder_tuning": "frozen", "head": "cnn"},
+    "autosam_linear": {"encoder_tuning": "frozen", "head": "linear"},
+    "frozen": {"encoder_tuning": "frozen", "head": "cnn_slim"},
+    "full": {"encoder_tuning": "full"},
+    "scratch": {"encoder_tuning": "full", "initial_weights": "random"},
+    "scratch, upsampling": {"encoder_tuning": "full", "initial_weights": "random", "head": "upsampling"},
+    "every LoRA": {"lora_targets": ("q", "k", "v", "projection", "mlp"), "lora_blocks": "last_half"},
+    "two channels": {"encoder_tuning": "frozen", "head": "linear", "channel_layout": "stem", "num_channels": 2},
+}
+SIZE = 64
+IN_ENCODER = {"lora": (".down.", ".up."), "full": ("",), "frozen": ()}
+
+
+@pytest.fixture
+def build(build: Build) -> Build:
+    """At a size that is quick to compute."""
+    return partial(build, input_size=SIZE)
+
+
+def predict(network: SegmentationNetwork, images: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return network.eval()(images)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_saved_adapter_brings_the_same_predictions(system: str, build: Build, sam_file: Path, tmp_path: Path) -> None:
+    changes = SYSTEMS[system]
+    trained, channels = build(**changes), changes.get("num_channels", 3)
+    images = torch.rand(1, channels, SIZE, SIZE)
+    untrained = predict(trained, images)
+    train_a_little(trained, channels)
+    expected = predict(trained, images)
+    assert expected.shape == (1, 3, SIZE // trained.stride, SIZE // trained.stride)
+    assert not torch.allclose(expected, untrained, atol=1e-4)
+
+    file = tmp_path / "adapter.safetensors"
+    save_weights(trained.adapter(), file)
+    torch.manual_seed(1)
+    again = build(load_pretrained=False, **changes)
+    again.load_adapter(load_weights(file), str(file))
+    assert torch.equal(predict(again, images), expected)
+    merge_lora(again)
+    assert torch.allclose(predict(again, images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_only_what_should_train_changes_and_the_adapter_holds_it(system: str, build: Build, sam_file: Path) -> None:
+    network = build(**SYSTEMS[system])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    train_a_little(network, SYSTEMS[system].get("num_channels", 3))
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    trained = {name for name, weight in network.named_parameters() if weight.requires_grad}
+    assert {name for name in trained - changed if not name.endswith("k_proj.bias")} == set()
+    assert changed <= trained
+    marks = IN_ENCODER[SYSTEMS[system].get("encoder_tuning", "lora")]
+    assert {name for name in trained if name.startswith("encoder.")} == {
+        name for name in before if name.startswith("encoder.") and any(mark in name for mark in marks)
+    }
+    buffers = {name for name, _ in network.named_buffers()} & set(before)
+    if "scratch" in system:
+        assert set(network.adapter()) == set(before)
+    else:
+        assert set(network.adapter()) == trained | buffers
+
+
+def test_weight_decay_leaves_alone_what_nothing_depends_on(build: Build, sam_file: Path) -> None:
+    network = build()
+    head = network.head.state_dict()
+    unused = ("iou_prediction_head", "point_embeddings", "not_a_point_embed", "mask_downscaling")
+    before = {name: value.clone() for name, value in head.items() if any(part in name for part in unused)}
+    assert len(before) == 6 + 4 + 1 + 10
+    train_a_little(network)
+    after = network.head.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not [name for name in network.adapter() if any(part in name for part in unused)]
+
+
+def test_an_adapter_that_does_not_fit_is_named(build: Build, sam_file: Path) -> None:
+    network = build()
+    adapter = network.adapter()
+    one = "encoder.blocks.0.attn.qkv.down.0"
+    other_rank = build(lora_rank=2).adapter()
+    cases = {
+        f"{one} is missing": {name: value for name, value in adapter.items() if name != one},
+        "stranger is unknown": adapter | {"stranger": torch.zeros(1)},
+        r"down\.0 has shape \(2, 48\), expected \(4, 48\)": other_rank,
+        "head.* is missing": build(head="linear").adapter(),
+    }
+    for message, weights in cases.items():
+        with pytest.raises(UserError, match=rf"adapter\.file: does not fit the plan beside it; .*{message}"):
+            network.load_adapter(weights, "adapter.file")
+
+
+def test_an_adapter_replaces_one_that_is_merged(build: Build, sam_file: Path) -> None:
+    network, other = build(), build()
+    images = torch.rand(1, 3, SIZE, SIZE)
+    for one in (network, other):
+        train_a_little(one)
+    expected = predict(other, images)
+    merge_lora(network)
+    network.load_adapter(other.adapter(), "other")
+    assert torch.allclose(predict(network, images), expected, atol=1e-5)
+
+
+def test_merged_weights_are_no_adapter(build: Build) -> None:
+    network = build(initial_weights="random")
+    merge_lora(network)
+    with pytest.raises(SamnetError, match="merged"):
+        network.adapter()
+    unmerge_lora(network)
+    network.adapter()
+
+
+def test_lora_alpha_scales_the_updates(build: Build, sam_file: Path) -> None:
+    network = build(lora_alpha=2.0, head="mask_decoder_lora")
+    assert network.encoder.blocks[0].attn.qkv.scale == 0.5
+    assert network.head.mask_decoder.transformer.final_attn_token_to_image.v_proj.scale == 0.5
+
+
+def test_gradient_checkpointing_is_as_planned(build: Build, sam_file: Path) -> None:
+    for planned in (True, False):
+        assert build(gradient_checkpointing=planned).encoder.gradient_checkpointing is planned
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_images_of_a_batch_do_not_change_each_other(name: str, build: Build, sam_file: Path) -> None:
+    network = build(head=name)
+    images = torch.rand(3, 3, SIZE, SIZE)
+    together = predict(network, images)
+    assert torch.allclose(together[1:2], predict(network, images[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def empty_network(head: str, backbone: str = "vit_b") -> SegmentationNetwork:
+    """A network for 8 classes as SAMed has it, without memory for its weights."""
+    with torch.device("meta"):
+        encoder, decoder = build_encoder(BACKBONES[backbone], 512), MaskDecoderHead(9, 32)
+        add_lora(encoder, rank=4, targets=("q", "v"), blocks="all")
+        if head == "mask_decoder_lora":
+            add_decoder_lora(decoder.mask_decoder.transformer, rank=4, targets=("q", "v"))
+        return SegmentationNetwork(InputStem(3, sam_statistics=False), encoder, decoder, trainable_only=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "backbone", "mebibytes"),
+    [("mask_decoder", "vit_b", 19), ("mask_decoder_lora", "vit_b", 6.5), ("mask_decoder", "vit_h", 20.8)],
+)
+def test_adapters_are_as_small_as_published(head: str, backbone: str, mebibytes: float, tmp_path: Path) -> None:
+    adapter = empty_network(head, backbone).adapter()
+    file = tmp_path / "adapter.safetensors"
+    save_weights({name: torch.zeros(value.shape) for name, value in adapter.items()}, file)
+    assert file.stat().st_size <= mebibytes * 2**20
+
+
+def test_samed_trains_lora_decoder_and_the_vector_for_no_mask() -> None:
+    network = empty_network("mask_decoder")
+    unused = count_parameters(network.head.mask_decoder.iou_prediction_head)[0]
+    assert count_parameters(network)[1] == 147_456 + 4_759_945 - unused + 256

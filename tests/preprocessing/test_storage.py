@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samnet.core.errors import SamnetError, UserError
+from samnet.core.geometry import Grid, spacing_affine
+from samnet.preprocessing.case import PreparedVolume, prepare_volume
+from samnet.preprocessing.storage import StoredCase, load_case, store_case, stored_views
+
+SHAPE = (5, 7, 9)
+
+
+def make_volume(num_channels: int = 1, dtype: type = np.int16) -> tuple[PreparedVolume, np.ndarray]:
+    generator = np.random.default_rng(0)
+    image = generator.integers(1, 255, (num_channels, *SHAPE)).astype(dtype)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:3, 2:4, 5] = 1
+    labels[4, 6, 8] = 12
+    return prepare_volume(image, Grid(SHAPE, spacing_affine((3.0, 1.1, 0.7)))), labels
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Callable[..., StoredCase]:
+    def save(volume: PreparedVolume, labels: np.ndarray, views: tuple[int, ...] = (0, 1, 2)) -> StoredCase:
+        store_case(tmp_path, "case", "key", volume, labels, views)
+        return load_case(tmp_path, "case")
+
+    return save
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_those_of_the_volume(
+    store: Callable[..., StoredCase], num_channels: int, dtype: type, axis: int
+) -> None:
+    volume, labels = make_volume(num_channels, dtype)
+    case = store(volume, labels)
+    rows, columns = (other for other in range(3) if other != axis)
+    assert case.num_slices(axis) == SHAPE[axis]
+    assert case.in_plane_spacing(axis) == (volume.spacing[rows], volume.spacing[columns])
+    for index in range(SHAPE[axis]):
+        image = case.image_slices(axis, [index])
+        assert image.shape == (1, num_channels, SHAPE[rows], SHAPE[columns])
+        assert image.dtype == dtype
+        assert np.array_equal(image[0], volume.array.take(index, axis=axis + 1))
+        assert np.array_equal(case.label_slice(axis, index), labels.take(index, axis=axis))
+    several = case.image_slices(axis, [2, 0, 2])
+    assert np.array_equal(several, np.stack([volume.array.take(index, axis=axis + 1) for index in (2, 0, 2)]))
+
+
+@pytest.mark.parametrize("views", [(0,), (1,), (2,), (1, 2), (0, 1, 2)], ids=str)
+def test_the_whole_case_comes_back_from_any_view(store: Callable[..., StoredCase], views: tuple[int, ...]) -> None:
+    volume, labels = make_volume(2)
+    case = store(volume, labels, views)
+    restored = case.volume()
+    assert np.array_equal(restored.array, volume.array)
+    assert np.array_equal(restored.quantiles, volume.quantiles)
+    assert (restored.spacing, restored.box) == (volume.spacing, volume.box)
+    assert restored.native.shape == volume.native.shape
+    assert np.array_equal(restored.native.affine, volume.native.affine)
+    assert np.array_equal(case.labels(), labels)
+
+
+def test_the_record_says_which_slices_show_a_class(store: Callable[..., StoredCase]) -> None:
+    slices = store(*make_volume()).record.class_slices
+    assert slices["0"] == {"1": (1, 2), "12": (4,)}
+    assert slices["1"] == {"1": (2, 3), "12": (6,)}
+    assert slices["2"] == {"1": (5,), "12": (8,)}
+
+
+def test_a_case_without_labels_has_no_such_slices(store: Callable[..., StoredCase]) -> None:
+    volume, labels = make_volume()
+    case = store(volume, np.zeros_like(labels), (0,))
+    assert case.record.class_slices == {"0": {}}
+    assert not case.labels().any()
+
+
+def test_a_single_slice_is_stored_across_its_axis(store: Callable[..., StoredCase]) -> None:
+    picture = np.arange(1, 64, dtype=np.uint8).reshape(1, 1, 7, 9)
+    volume = prepare_volume(picture, Grid((1, 7, 9), np.eye(4)))
+    case = store(volume, np.ones((1, 7, 9), np.uint8), (0,))
+    assert np.array_equal(case.image_slices(0, [0, 0, 0])[1], picture[0])
+
+
+def test_a_case_travels_to_other_processes_without_its_open_files(store: Callable[..., StoredCase]) -> None:
+    case = store(*make_volume())
+    case.label_slice(0, 0)
+    travelled = pickle.loads(pickle.dumps(case))
+    assert travelled.record == case.record
+    assert np.array_equal(travelled.label_slice(0, 1), case.label_slice(0, 1))
+
+
+def test_it_exists_from_the_moment_its_record_does(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
+    store(*make_volume())
+    assert stored_views(tmp_path, "case", "key") == (0, 1, 2)
+    assert stored_views(tmp_path, "case", "of other raw files") == ()
+    (tmp_path / "case.json").rename(tmp_path / "away.json")
+    assert stored_views(tmp_path, "case", "key") == ()
+    with pytest.raises(UserError, match=r"'case' is not prepared .*run samnet_preprocess"):
+        load_case(tmp_path, "case")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"identifier": "case"}'])
+def test_a_damaged_record_is_no_case(tmp_path: Path, store: Callable[..., StoredCase], text: str) -> None:
+    store(*make_volume())
+    (tmp_path / "case.json").write_text(text)
+    assert stored_views(tmp_path, "case", "key") == ()
+    with pytest.raises(UserError, match=r"case\.json"):
+        load_case(tmp_path, "case")
+
+
+def test_a_missing_array_is_noticed(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
+    case = store(*make_volume())
+    (tmp_path / "case_view1_image.b2nd").unlink()
+    assert stored_views(tmp_path, "case", "key") == ()
+    with pytest.raises(SamnetError, match="is missing; run samnet_preprocess again"):
+        case.image_slices(1, [0])
+
+
+def test_the_record_is_plain_json(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
+    store(*make_volume())
+    content = json.loads((tmp_path / "case.json").read_text())
+    assert content["shape"] == list(SHAPE)
+    assert len(content["quantiles"][0]) == 201
