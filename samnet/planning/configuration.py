@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -37,7 +38,7 @@ class Configuration:
     intensity: one window for each channel. pixel_statistics: `sam` or `none`.
     mirror_axes: axes along which an image may be mirrored, in training and (mirror_at_prediction) prediction.
     initial_weights: `pretrained` or `random`. encoder_tuning: `full`, `lora` or `frozen`.
-    lora_blocks: `all`, `last_half` or `last_quarter` of the encoder's blocks.
+    lora_blocks: `all`, `last_half` or `last_quarter` of the encoder's blocks, or numbers from 0 with commas.
     steps: optimiser steps; steps_per_epoch: between two validations; patience: epochs without a better one before the
         training stops early, 0 for never.
     optimizer: `adamw` or `adam`. learning_rate: its peak; warmup_steps: linear rise to it. schedule: afterwards
@@ -97,7 +98,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "initial_weights": ("pretrained", "random"),
     "encoder_tuning": ("full", "lora", "frozen"),
     "lora_targets": ("q", "k", "v", "projection", "mlp"),
-    "lora_blocks": ("all", "last_half", "last_quarter"),
     "head": (
         "mask_decoder",
         "mask_decoder_lora",
@@ -115,6 +115,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("samed", "autosam"),
     "augmentation": ("planned", "samed", "none"),
 }
+BLOCK_GROUPS = ("all", "last_half", "last_quarter")
 # (lowest, highest) allowed; None: open.
 _RANGES: dict[str, tuple[float, float | None]] = {
     "slicing_axis": (0, 2),
@@ -164,6 +165,10 @@ def check_value(key: str, value: Any, where: str) -> Any:
             raise UserError(f"{where}: {key} is {value}; it has to be {limits}")
     if key == "input_size" and value % PATCH:
         raise UserError(f"{where}: input_size is {value}; it has to be a multiple of {PATCH}, best of 224")
+    if key == "lora_blocks" and value not in BLOCK_GROUPS and not re.fullmatch(r"\d+(,\d+)*", value):
+        raise UserError(
+            f"{where}: lora_blocks is {value!r}; write {', '.join(BLOCK_GROUPS)}, or numbers from 0 such as 2,5,8,11"
+        )
     if key == "lora_targets" and not value:
         raise UserError(f"{where}: lora_targets is empty; it lists some of {', '.join(CHOICES[key])}")
     if key in ("views", "mirror_axes") and (len(set(value)) < len(value) or not set(value) <= {0, 1, 2}):
