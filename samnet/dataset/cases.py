@@ -108,7 +108,7 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
     do not start from 0000, such as the frames of a film.
 
     Raises:
-        UserError: nothing to predict is there, or the names are not those of cases; the message says what they should be.
+        UserError: nothing to predict is there, or the names are not those of cases; the message says what is expected.
     """
     source = Path(source)
     if source.is_file():

@@ -160,7 +160,7 @@ def _values(found: SamedFile, options: SamedOptions) -> dict[str, Any]:
         "initial_weights": str(options.base_file.absolute()) if options.base_file else "pretrained",
         "encoder_tuning": "lora",
         "lora_rank": found.rank,
-        "lora_alpha": float(found.rank),
+        "lora_scale": 1.0,
         "lora_targets": ["q", "v"],
         "lora_blocks": "all",
         "head": "mask_decoder_lora" if found.decoder_lora else "mask_decoder",

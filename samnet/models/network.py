@@ -111,7 +111,7 @@ def build_network(
 def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
     """Freeze what is not trained, and put LoRA where the configuration wants it."""
     rank, targets = configuration.lora_rank, configuration.lora_targets
-    scale = configuration.lora_alpha / rank
+    scale = configuration.lora_scale
     if configuration.encoder_tuning == "lora":
         add_lora(encoder, rank=rank, targets=targets, blocks=configuration.lora_blocks, scale=scale)
     elif configuration.encoder_tuning == "frozen":

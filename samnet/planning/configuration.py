@@ -46,7 +46,7 @@ class Configuration:
         or `plateau`: a tenth whenever the training loss has not fallen for ten epochs.
     loss: `samed`: cross-entropy and Dice over all classes with squared denominators; `autosam`: cross-entropy and soft
         Dice over the foreground of the whole batch; both weighted by cross_entropy_weight and dice_weight.
-    lora_alpha: the updates are scaled by lora_alpha / lora_rank.
+    lora_scale: factor of the low-rank updates, alpha / rank in the words of the LoRA paper (arXiv 2106.09685).
     gradient_clip: largest norm of all gradients together, 0 for no limit.
     foreground_share: share of training slices chosen so that they show a class, every class equally often.
     """
@@ -61,7 +61,7 @@ class Configuration:
     initial_weights: str
     encoder_tuning: str
     lora_rank: int
-    lora_alpha: float
+    lora_scale: float
     lora_targets: tuple[str, ...]
     lora_blocks: str
     input_size: int
@@ -132,7 +132,7 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "weight_decay": (0, None),
     "decay_power": (0, None),
     "decay_share": (0, 1),
-    "lora_alpha": (0, None),
+    "lora_scale": (0, None),
     "gradient_clip": (0, None),
     "cross_entropy_weight": (0, None),
     "dice_weight": (0, None),

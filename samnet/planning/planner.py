@@ -48,7 +48,7 @@ CONFIGURATION_RULES: dict[str, Rule] = {
     "initial_weights": network.initial_weights,
     "encoder_tuning": network.encoder_tuning,
     "lora_rank": network.lora_rank,
-    "lora_alpha": network.lora_alpha,
+    "lora_scale": network.lora_scale,
     "lora_targets": network.lora_targets,
     "lora_blocks": network.lora_blocks,
     "input_size": network.input_size,

@@ -73,7 +73,7 @@ def test_what_the_model_says_of_itself(sam: dict[str, Tensor], tmp_path: Path, d
     assert list(plan.configurations) == [name]
     configuration = plan.configuration(name)
     assert (plan.labels, plan.channel_names, plan.dataset_name) == (ORGANS.labels, ("CT",), "Dataset000_SAMed")
-    assert (configuration.lora_rank, configuration.lora_alpha, configuration.lora_targets) == (4, 4.0, ("q", "v"))
+    assert (configuration.lora_rank, configuration.lora_scale, configuration.lora_targets) == (4, 1.0, ("q", "v"))
     assert (configuration.in_plane_spacing, configuration.zoom, configuration.views) == (1.0, 1.0, (0,))
     assert (configuration.pixel_statistics, configuration.channel_layout) == ("none", "repeat")
     assert not configuration.mirror_at_prediction

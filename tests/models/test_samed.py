@@ -100,7 +100,7 @@ def test_there_and_back(make: Build, content: dict[str, Tensor]) -> None:
 
 
 def test_a_scale_goes_into_b(make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]) -> None:
-    network = load(make(lora_alpha=8.0), content)
+    network = load(make(lora_scale=2.0), content)
     images = torch.rand(1, 3, SIZE, SIZE)
     written = to_samed(network, "here")
     assert torch.equal(written["w_b_001"], 2 * content["w_b_001"])

@@ -134,8 +134,8 @@ def test_merged_weights_are_no_adapter(build: Build) -> None:
     network.adapter()
 
 
-def test_lora_alpha_scales_the_updates(build: Build, sam_file: Path) -> None:
-    network = build(lora_alpha=2.0, head="mask_decoder_lora")
+def test_lora_scale_scales_the_updates(build: Build, sam_file: Path) -> None:
+    network = build(lora_scale=0.5, head="mask_decoder_lora")
     assert network.encoder.blocks[0].attn.qkv.scale == 0.5
     assert network.head.mask_decoder.transformer.final_attn_token_to_image.v_proj.scale == 0.5
 

@@ -56,7 +56,7 @@ VALUES: dict[str, Any] = {
     "initial_weights": "pretrained",
     "encoder_tuning": "lora",
     "lora_rank": 4,
-    "lora_alpha": 4.0,
+    "lora_scale": 1.0,
     "lora_targets": ("q", "v"),
     "lora_blocks": "all",
     "input_size": 224,

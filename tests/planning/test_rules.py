@@ -152,7 +152,8 @@ class TestIntensity:
         assert self.windows(made) == (IntensityWindow("fixed", 0.431, 0.4334),)
 
     @pytest.mark.parametrize(
-        ("values", "whole_numbers", "upper"), [((0, 255), True, 255), ((0, 60000), True, 65535), ((0, 1), False, 1)]
+        ("values", "whole_numbers", "upper"),
+        [((0, 255), True, 255), ((0, 60000), True, 65535), ((0, 4000), True, 4095), ((0, 1), False, 1)],
     )
     def test_colours_keep_their_range(
         self, make_fingerprint: Make, values: tuple[float, float], whole_numbers: bool, upper: float

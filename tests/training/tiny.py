@@ -49,7 +49,7 @@ VALUES: dict[str, Any] = {
     "initial_weights": "random",
     "encoder_tuning": "full",
     "lora_rank": 4,
-    "lora_alpha": 4.0,
+    "lora_scale": 1.0,
     "lora_targets": ("q", "v"),
     "lora_blocks": "all",
     "pixel_statistics": "sam",

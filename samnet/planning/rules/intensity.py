@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from samnet.fingerprint.records import PERCENTILES
 from samnet.planning.configuration import IntensityWindow
 from samnet.planning.rules.facts import CT_NAMES, Facts
@@ -25,7 +27,8 @@ def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindo
     if is_colour:
         channels = [case.channels[index] for case in facts.fingerprint.cases.values()]
         is_share = maximum <= 1 and not all(channel.whole_numbers for channel in channels)
-        upper = 1.0 if is_share else 255.0 if maximum <= 255 else 65535.0
+        # Cameras of 10 to 14 bits fill only part of a 16-bit file.
+        upper = 1.0 if is_share else max(255.0, 2.0 ** math.ceil(math.log2(maximum + 1)) - 1)
         return IntensityWindow("fixed", 0.0, upper), f"colour, 0 to {upper:.0f}"
     low, high = (float(f"{facts.fingerprint.foreground[index][place]:.6g}") for place in (0, -1))
     if facts.is_ct(index) and high > low:

@@ -54,8 +54,8 @@ def lora_rank(facts: Facts) -> tuple[int, str]:
     )
 
 
-def lora_alpha(facts: Facts) -> tuple[float, str]:
-    return float(facts.values["lora_rank"]), "equal to the rank: the updates are added as they are, as in SAMed"
+def lora_scale(facts: Facts) -> tuple[float, str]:
+    return 1.0, "the updates are added as they are, as in SAMed, whatever their rank"
 
 
 def lora_targets(facts: Facts) -> tuple[tuple[str, ...], str]:
