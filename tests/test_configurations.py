@@ -1,4 +1,4 @@
-"""For every named configuration: it builds from its plan, learns, saves, loads, predicts the same, exports, installs."""
+"""Every named configuration builds from its plan, learns, saves, loads, predicts the same, exports and installs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from samnet.cli import export_model, install_model, plan_and_preprocess
 from samnet.inference.predictor import Predictor
 from samnet.models import registry
@@ -19,8 +20,8 @@ from samnet.models.lora import merge_lora
 from samnet.models.network import build_network
 from samnet.models.sam_modules import PromptEncoder
 from samnet.planning.backbones import BACKBONES, Backbone
+from samnet.planning.named import configuration_names
 from samnet.planning.plan import Plan, plan_path
-from samnet.planning.planner import configuration_names
 from samnet.training.loop import OPTIMIZERS
 from samnet.training.loss import segmentation_loss
 from samnet.training.run import TrainingOptions, train

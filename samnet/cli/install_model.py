@@ -28,9 +28,8 @@ def _run(options: argparse.Namespace) -> None:
     if manifest.base is None:
         return
     file, others = locate(manifest.base)
-    print(
-        f"it needs {manifest.base}: {f'{file} is that file' if file else 'which is not here. ' + advice(manifest.base)}"
-    )
+    state = f"{file} is that file" if file else f"it is not here. {advice(manifest.base)}"
+    print(f"it needs {manifest.base}: {state}")
     for other in others:
         print(f"({other} has another content)")
 

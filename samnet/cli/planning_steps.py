@@ -46,8 +46,9 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     """
     from samnet.fingerprint.extract import extract_fingerprint
     from samnet.planning.plan import plan_path
-    from samnet.planning.planner import make_plan, update_plan
+    from samnet.planning.planner import make_plan
     from samnet.planning.splits import write_splits
+    from samnet.planning.update import update_plan
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
     settings: dict[str, Any] = dict(options.settings)

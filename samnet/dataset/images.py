@@ -77,7 +77,7 @@ def read_labels(file: Path) -> Image:
     image = _read_file(Path(file))
     if image.array.shape[0] != 1:
         raise UserError(
-            f"{file}: a label map has one channel, this file has {image.array.shape[0]} (a colour or palette picture?); "
+            f"{file}: a label map has one channel, this file {image.array.shape[0]} (a colour or palette picture?); "
             "save the label values themselves, as whole numbers"
         )
     array = image.array

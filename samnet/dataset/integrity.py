@@ -96,7 +96,7 @@ def find_case_faults(case: Case, description: DatasetDescription) -> list[str]:
     elif image is not None and not labels.grid.is_close_to(image.grid, GRID_TOLERANCE_VOXELS):
         faults.append(
             f"{case.label_file}: lies {labels.grid.distance_in_voxels(image.grid):.1f} voxels beside its image "
-            f"(label affine {labels.grid.affine.round(3).tolist()}, image affine {image.grid.affine.round(3).tolist()}); "
+            f"(affine {labels.grid.affine.round(3).tolist()}, the image's {image.grid.affine.round(3).tolist()}); "
             "if the voxels do correspond, copy the image's header to the label map"
         )
     return faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samnet.core.errors import UserError
+from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.paths import find_dataset_name, results_folder
 from samnet.inference.predictor import PLAN_FILE
 
@@ -37,5 +38,6 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
 
 
 def list_models() -> list[Path]:
-    """The configuration folders below the results folder that hold at least one run."""
-    return sorted({plan.parent.parent for plan in results_folder().glob(f"*/*/fold_*/{PLAN_FILE}")})
+    """The configuration folders below the results folder that hold at least one run; none that is half installed."""
+    found = {plan.parent.parent for plan in results_folder().glob(f"*/*/fold_*/{PLAN_FILE}")}
+    return sorted(model for model in found if not model.name.startswith(TEMPORARY_PREFIX))

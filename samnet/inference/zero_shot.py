@@ -31,7 +31,7 @@ from samnet.preprocessing.intensity import apply_window, window_bounds
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """configuration: for intensities and slicing. num_classes: foreground classes. margin: around boxes, slice pixels."""
+    """configuration: for intensities and slicing. num_classes: foreground. margin: around boxes, in slice pixels."""
 
     network: BoxPromptedSam
     configuration: Configuration

@@ -26,8 +26,8 @@ from samnet.inference.predictor import PLAN_FILE, Predictor
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import Plan, plan_path
-from samnet.planning.planner import replan
 from samnet.planning.splits import splits_path
+from samnet.planning.update import replan
 from samnet.preprocessing.prepare import prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.training.loop import Trainer, TrainingTask

@@ -21,23 +21,29 @@ from samnet.training.checkpoint import BEST, FINAL, LAST, read_progress
 
 RUN_FILE = "run.json"
 VALIDATION = "validation"
-# What the weights of a network, or the images it has seen so far, depend on.
-FIXED_AT_START = (
-    "slicing_axis",
-    "views",
-    "in_plane_spacing",
-    "channel_layout",
-    "intensity",
-    "backbone",
-    "initial_weights",
-    "encoder_tuning",
-    "lora_rank",
-    "lora_targets",
-    "lora_blocks",
-    "input_size",
-    "zoom",
-    "head",
-    "pixel_statistics",
+# What another sitting may change. On everything else the weights of the network rest, or what it has seen so far.
+MAY_CHANGE = (
+    "mirror_axes",
+    "batch_size",
+    "precision",
+    "gradient_checkpointing",
+    "steps",
+    "steps_per_epoch",
+    "patience",
+    "learning_rate",
+    "warmup_steps",
+    "weight_decay",
+    "decay_power",
+    "decay_share",
+    "schedule",
+    "loss",
+    "gradient_clip",
+    "cross_entropy_weight",
+    "dice_weight",
+    "foreground_share",
+    "augmentation",
+    "tile_overlap",
+    "mirror_at_prediction",
 )
 
 
@@ -79,9 +85,9 @@ def _check_continuation(folder: Path, asked: dict[str, Any], record: dict[str, A
     for key in ("training_cases", "seed", "data_key"):
         if asked.get(key) != record[key]:
             raise UserError(f"--continue: {folder} began with another {key}; --restart begins anew")
-    for key in FIXED_AT_START:
-        before, after = asked["configuration"].get(key), record["configuration"][key]
-        if before != after:
+    for key, after in record["configuration"].items():
+        before = asked["configuration"].get(key)
+        if before != after and key not in MAY_CHANGE:
             raise UserError(f"--continue: {folder} began with {key} {before!r}, not {after!r}; --restart begins anew")
 
 

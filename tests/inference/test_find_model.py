@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from samnet.core.errors import UserError
+from samnet.core.files import TEMPORARY_PREFIX
 from samnet.inference.find_model import find_model, list_models
 
 
@@ -35,6 +36,11 @@ def test_the_only_finished_model_needs_no_name(results: Path) -> None:
     finished = add_model(results, "Dataset001_One/full")
     assert find_model(None, None, None) == finished
     assert find_model(None, "1", "lora").name == "lora"
+
+
+def test_a_half_installed_model_is_none(results: Path) -> None:
+    add_model(results, f"Dataset001_One/{TEMPORARY_PREFIX}01234567-lora")
+    assert list_models() == []
 
 
 def test_several_models_are_listed_with_the_flags_to_type(results: Path) -> None:
