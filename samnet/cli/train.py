@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from samnet.cli.command import Command, duration, non_negative_int, positive_float, positive_int
 from samnet.cli.settings import add_set_option
@@ -22,6 +23,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument("--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only")
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="FOLDER",
+        help="begin with the weights of this trained model, as far as they fit; what does not is listed",
+    )
     parser.add_argument(
         "--workers", type=non_negative_int, metavar="N", help="processes that prepare samples; 0 for none"
     )
@@ -65,6 +73,7 @@ def _run(options: argparse.Namespace) -> None:
             seed=options.seed,
             device=options.device,
             num_cases=options.num_cases,
+            start_from=options.start_from,
             workers=options.workers,
             resume=options.resume,
             restart=options.restart,

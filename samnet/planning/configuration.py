@@ -37,7 +37,8 @@ class Configuration:
     channel_layout: `neighbours`, `repeat`, `pair_mean`, `as_is` or `stem`: how the channels fill SAM's three.
     intensity: one window for each channel. pixel_statistics: `sam` or `none`.
     mirror_axes: axes along which an image may be mirrored, in training and (mirror_at_prediction) prediction.
-    initial_weights: `pretrained` or `random`. encoder_tuning: `full`, `lora` or `frozen`.
+    initial_weights: `pretrained` (SAM's released ones), `random`, or a .pth or .safetensors file of the same shape: its
+        path, or its name in the checkpoints folder. encoder_tuning: `full`, `lora` or `frozen`.
     lora_blocks: `all`, `last_half` or `last_quarter` of the encoder's blocks, or numbers from 0 with commas.
     steps: optimiser steps; steps_per_epoch: between two validations; patience: epochs without a better one before the
         training stops early, 0 for never.
@@ -95,7 +96,6 @@ SCHEMES = ("fixed", "percentiles", "slice_range")
 CHOICES: dict[str, tuple[str, ...]] = {
     "channel_layout": ("neighbours", "repeat", "pair_mean", "as_is", "stem"),
     "backbone": tuple(BACKBONES),
-    "initial_weights": ("pretrained", "random"),
     "encoder_tuning": ("full", "lora", "frozen"),
     "lora_targets": ("q", "k", "v", "projection", "mlp"),
     "head": (
@@ -115,6 +115,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("samed", "autosam"),
     "augmentation": ("planned", "samed", "none"),
 }
+INITIAL_WEIGHTS = ("pretrained", "random")
+WEIGHT_ENDINGS = (".pth", ".pt", ".safetensors")
 BLOCK_GROUPS = ("all", "last_half", "last_quarter")
 # (lowest, highest) allowed; None: open.
 _RANGES: dict[str, tuple[float, float | None]] = {
@@ -165,6 +167,11 @@ def check_value(key: str, value: Any, where: str) -> Any:
             raise UserError(f"{where}: {key} is {value}; it has to be {limits}")
     if key == "input_size" and value % PATCH:
         raise UserError(f"{where}: input_size is {value}; it has to be a multiple of {PATCH}, best of 224")
+    if key == "initial_weights" and value not in INITIAL_WEIGHTS and not value.endswith(WEIGHT_ENDINGS):
+        raise UserError(
+            f"{where}: initial_weights is {value!r}; possible are {', '.join(INITIAL_WEIGHTS)}, or a file ending in "
+            f"{' or '.join(WEIGHT_ENDINGS)}"
+        )
     if key == "lora_blocks" and value not in BLOCK_GROUPS and not re.fullmatch(r"\d+(,\d+)*", value):
         raise UserError(
             f"{where}: lora_blocks is {value!r}; write {', '.join(BLOCK_GROUPS)}, or numbers from 0 such as 2,5,8,11"

@@ -23,6 +23,7 @@ from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import PLAN_FILE, Predictor
+from samnet.models.base import find_base_file, record_base
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import Plan, plan_path
@@ -32,6 +33,7 @@ from samnet.preprocessing.prepare import prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.training.loop import Trainer, TrainingTask
 from samnet.training.run_folder import VALIDATION, is_finished, read_asked, run_folder, start_folder
+from samnet.training.start import Source, choose_source, start_from
 
 log = logging.getLogger(__name__)
 MAX_TRAINING_VALIDATION = 4
@@ -42,7 +44,8 @@ class TrainingOptions:
     """What the user asks for beyond the plan.
 
     settings: values of the plan to change for this run. epochs: instead of steps. max_seconds: of training time.
-    seed: None for 0. num_cases: train on so many cases of the fold only.
+    seed: None for 0. num_cases: train on so many cases of the fold only. start_from: the folder of a trained model
+        whose weights to begin with, as far as they fit.
     resume: go on with a run; what is not given here is as it began. restart: delete it and start anew.
     """
 
@@ -52,6 +55,7 @@ class TrainingOptions:
     seed: int | None = None
     device: str | None = None
     num_cases: int | None = None
+    start_from: Path | None = None
     workers: int | None = None
     resume: bool = False
     restart: bool = False
@@ -82,7 +86,8 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
     options = _complete_options(folder, options)
     plan = _plan_of_run(dataset_name, configuration, folder, options)
     training, validation, held_out = choose_cases(_read_splits(dataset_name), fold, options)
-    record = _run_record(plan, fold, training, options)
+    source = choose_source(options.start_from, read_asked(folder) if options.resume else {})
+    record = _run_record(plan, fold, training, options, source)
     if not options.restart and is_finished(folder, record, resume=options.resume):
         log.info("%s is finished; --restart would train it anew", folder)
     else:
@@ -100,10 +105,14 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
         )
         device = torch.device(choose_device(options.device))
         torch.manual_seed(task.seed)
-        network = build_network(values, len(plan.channel_names), plan.num_classes + 1)
+        base_file = find_base_file(values)
+        network = build_network(values, len(plan.channel_names), plan.num_classes + 1, base_file=base_file)
+        if source is not None:
+            log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
         start_folder(folder, plan, record, device, restart=options.restart)
+        record_base(values, folder, base_file)
         Trainer(network, task, folder, device).run()
     _validate_fold(dataset_name, folder, validation if held_out else [], options)
     return folder
@@ -198,13 +207,16 @@ def _plan_of_run(dataset_name: str, configuration: str, folder: Path, options: T
     return plan.only(configuration)
 
 
-def _run_record(plan: Plan, fold: str, training: Sequence[str], options: TrainingOptions) -> dict[str, Any]:
+def _run_record(
+    plan: Plan, fold: str, training: Sequence[str], options: TrainingOptions, source: Source | None
+) -> dict[str, Any]:
     return {
         "fold": fold,
         "training_cases": list(training),
         "seed": options.seed or 0,
         "max_seconds": options.max_seconds,
         "data_key": plan.data_key,
+        "start_from": None if source is None else to_json(source),
         "configuration": to_json(plan.configuration(next(iter(plan.configurations)))),
     }
 

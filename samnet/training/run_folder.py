@@ -82,7 +82,7 @@ def is_finished(folder: Path, record: dict[str, Any], *, resume: bool) -> bool:
 
 def _check_continuation(folder: Path, asked: dict[str, Any], record: dict[str, Any]) -> None:
     """What a half-trained network rests on stays as it is."""
-    for key in ("training_cases", "seed", "data_key"):
+    for key in ("training_cases", "seed", "data_key", "start_from"):
         if asked.get(key) != record[key]:
             raise UserError(f"--continue: {folder} began with another {key}; --restart begins anew")
     for key, after in record["configuration"].items():

@@ -15,6 +15,7 @@ from torch import Tensor
 from samnet.core.errors import UserError
 from samnet.models.network import SegmentationNetwork
 from samnet.models.samed import from_samed, inspect_samed, save_samed, to_samed
+from samnet.planning.backbones import BACKBONES
 
 SIZE = 224
 HEADS = {False: "mask_decoder", True: "mask_decoder_lora"}
@@ -62,6 +63,15 @@ def load(network: SegmentationNetwork, content: dict[str, Tensor]) -> Segmentati
 def test_what_a_file_is(content: dict[str, Tensor], decoder_lora: bool) -> None:
     found = inspect_samed(content, "epoch_159.pth")
     assert (found.backbone, found.rank, found.num_classes, found.decoder_lora) == (TINY, 4, 2, decoder_lora)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "small", "mebibytes"), [("vit_b", False, 18.8), ("vit_b", True, 6.3), ("vit_h", False, 20.8)]
+)
+def test_the_made_files_are_as_large_as_the_released_ones(backbone: str, small: bool, mebibytes: float) -> None:
+    """The layout written down here is the papers': at 8 classes the sizes agree."""
+    content = write_samed(BACKBONES[backbone], 8, 512, decoder_lora=small)
+    assert sum(value.nbytes for value in content.values()) / 2**20 == pytest.approx(mebibytes, abs=0.15)
 
 
 def test_the_logits_are_those_of_samed(make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]) -> None:
