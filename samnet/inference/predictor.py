@@ -13,9 +13,10 @@ import torch
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.core.machine import choose_device
+from samnet.inference.load import load_network
 from samnet.inference.volume import predict_volume
 from samnet.models.lora import merge_lora
-from samnet.models.network import SegmentationNetwork, build_network, load_weights
+from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
 from samnet.planning.plan import Plan
 from samnet.preprocessing.case import prepare_volume
@@ -73,17 +74,8 @@ class Predictor:
             _check_same_model(fold_folders[0], (plans[0], configurations[0]), fold, (plan, configuration))
         target = torch.device(choose_device(device))
         networks = []
-        for fold, plan, configuration in zip(fold_folders, plans, configurations, strict=True):
-            network = build_network(configuration, len(plan.channel_names), plan.num_classes + 1, load_pretrained=False)
-            file = fold / f"checkpoint_{checkpoint}.safetensors"
-            weights = load_weights(file)
-            if checkpoint == "last":
-                weights = {
-                    name.removeprefix("network."): value
-                    for name, value in weights.items()
-                    if name.startswith("network.")
-                }
-            network.load_adapter(weights, str(file))
+        for fold, plan in zip(fold_folders, plans, strict=True):
+            network = load_network(fold, plan, checkpoint)
             merge_lora(network)
             networks.append(network.to(target).eval())
         log.info("model: %s, fold(s) %s, on %s", folder, ", ".join(fold.name for fold in fold_folders), target)

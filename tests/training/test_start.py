@@ -172,3 +172,30 @@ def test_a_training_notes_its_base(
         with pytest.raises(Stopped):
             train("Dataset002_Two", "lora", "0", TrainingOptions(settings=given, device="cpu", workers=0))
         assert load_base(folder / BASE_FILE).file_name == name
+
+
+def test_a_run_that_goes_on_keeps_to_its_base(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_folders(root, tmp_path / "results", monkeypatch)
+    one_process(monkeypatch)
+    add_tiny_sam(tmp_path / "checkpoints", monkeypatch)
+    given = {"backbone": "tiny_sam", "initial_weights": "pretrained", "encoder_tuning": "lora", "head": "linear"}
+
+    def go(**options: Any) -> Path:
+        return train("Dataset002_Two", "lora", "0", TrainingOptions(device="cpu", workers=0, **options))
+
+    folder = go(settings=given | {"input_size": 32, "steps": 2})
+    before = (folder / BASE_FILE).read_text()
+    go(settings={"steps": 3}, resume=True)
+    weights = torch.load(tmp_path / "checkpoints" / "sam_tiny.pth", weights_only=True)
+    torch.save({key: value * 2 for key, value in weights.items()}, tmp_path / "checkpoints" / "sam_tiny.pth")
+    with pytest.raises(UserError, match=r"was trained on sam_tiny\.pth .* has another content"):
+        go(settings={"steps": 4}, resume=True)
+    assert (folder / BASE_FILE).read_text() == before
+
+
+def test_a_run_that_goes_on_needs_its_source_no_more(source: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(source, tmp_path / "copied")
+    folder = train_two(copied)
+    shutil.rmtree(copied)
+    train_two(None, resume=True, settings={"steps": 4})
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
