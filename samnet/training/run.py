@@ -23,7 +23,7 @@ from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import PLAN_FILE, Predictor
-from samnet.models.base import find_base_file, record_base
+from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import Plan, plan_path
@@ -31,6 +31,7 @@ from samnet.planning.splits import splits_path
 from samnet.planning.update import replan
 from samnet.preprocessing.prepare import prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
+from samnet.training.checkpoint import LAST
 from samnet.training.loop import Trainer, TrainingTask
 from samnet.training.run_folder import VALIDATION, is_finished, read_asked, run_folder, start_folder
 from samnet.training.start import Source, choose_source, start_from
@@ -105,14 +106,18 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
         )
         device = torch.device(choose_device(options.device))
         torch.manual_seed(task.seed)
-        base_file = find_base_file(values)
-        network = build_network(values, len(plan.channel_names), plan.num_classes + 1, base_file=base_file)
-        if source is not None:
+        begun = (folder / LAST).is_file() and not options.restart
+        base_file = find_model_base(values, folder) if begun else find_base_file(values)
+        network = build_network(
+            values, len(plan.channel_names), plan.num_classes + 1, load_pretrained=not begun, base_file=base_file
+        )
+        if source is not None and not begun:
             log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
         start_folder(folder, plan, record, device, restart=options.restart)
-        record_base(values, folder, base_file)
+        if not begun:
+            record_base(values, folder, base_file)
         Trainer(network, task, folder, device).run()
     _validate_fold(dataset_name, folder, validation if held_out else [], options)
     return folder
