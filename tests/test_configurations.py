@@ -28,7 +28,7 @@ from samnet.training.run import TrainingOptions, train
 
 DATASET = "Dataset008_Liver"
 SIZE = 224
-SHORT = {"input_size": SIZE, "steps": 2, "steps_per_epoch": 2, "batch_size": 2, "warmup_steps": 0}
+SHORT = {"input_size": SIZE, "zoom": 9.0, "steps": 2, "steps_per_epoch": 2, "batch_size": 2, "warmup_steps": 0}
 
 
 @pytest.fixture(scope="module")

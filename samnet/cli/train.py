@@ -33,6 +33,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=non_negative_int, metavar="N", help="processes that prepare samples; 0 for none"
     )
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache-size",
+        metavar="SIZE",
+        help="GiB for the embeddings of a frozen encoder, such as 20G: the more fit, the more views of each slice "
+        "(default: 20G, or half of the free disk)",
+    )
+    cache.add_argument(
+        "--no-cache", action="store_true", help="run a frozen encoder at every step, on a new view of each slice"
+    )
     ending = parser.add_mutually_exclusive_group()
     ending.add_argument(
         "--continue",
@@ -50,10 +60,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
+    from samnet.core.machine import parse_memory
     from samnet.training.run import TrainingOptions, train_folds
 
     if options.epochs is not None and options.steps is not None:
         raise UserError("--epochs and --steps both say how long to train; give one")
+    cache_size = 0.0 if options.no_cache else options.cache_size and parse_memory(options.cache_size)
     settings = dict(options.settings)
     flags = {
         "steps": options.steps,
@@ -75,6 +87,7 @@ def _run(options: argparse.Namespace) -> None:
             num_cases=options.num_cases,
             start_from=options.start_from,
             workers=options.workers,
+            cache_size=cache_size,
             resume=options.resume,
             restart=options.restart,
         ),

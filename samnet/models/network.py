@@ -39,6 +39,14 @@ class SegmentationNetwork(nn.Module):
         images = self.stem(images)
         return self.head(self.encoder(images), images)
 
+    def embed(self, images: Tensor) -> Tensor:
+        """What the encoder makes of images `(B, C, S, S)`: `(B, 256, S / 16, S / 16)`."""
+        return self.encoder(self.stem(images))
+
+    def decode(self, embedding: Tensor, images: Tensor | None = None) -> Tensor:
+        """The logits of images whose embedding is known; the images are needed where `head.uses_image`."""
+        return self.head(embedding, None if images is None else self.stem(images))
+
     def adapter(self) -> dict[str, Tensor]:
         """What makes this network differ from its pre-trained start; everything where it started at random.
 

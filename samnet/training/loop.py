@@ -24,10 +24,13 @@ from samnet.models.network import SegmentationNetwork, load_weights, save_weight
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import BEST, FINAL, LAST, Progress, load_training, save_training
+from samnet.training.embedded_samples import EmbeddedInputs, EmbeddedSamples, collate, embed_samples, predict_logits
+from samnet.training.embeddings import EmbeddingCache
 from samnet.training.history import History
 from samnet.training.loss import segmentation_loss
 from samnet.training.sampling import SliceSamples
 from samnet.training.schedule import learning_rate
+from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class TrainingTask:
 
     held_out: whether the validation cases are kept from the training; without, there is no early stop.
     max_seconds: of training over all sittings; the learning rate then falls with the time. None: by steps alone.
+    embeddings: of a frozen encoder, to be computed once and kept; None to compute them at each step.
     """
 
     configuration: Configuration
@@ -58,6 +62,7 @@ class TrainingTask:
     seed: int
     max_seconds: float | None
     workers: int
+    embeddings: EmbeddingCache | None = None
 
 
 class Trainer:
@@ -123,16 +128,9 @@ class Trainer:
         self._save()
         self._stop_if_asked()
 
-    def _batches(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def _batches(self) -> Generator[tuple[Tensor | EmbeddedInputs, Tensor], None, None]:
         """Batches from where the training stands; the time spent waiting for them is counted."""
-        configuration, task = self.task.configuration, self.task
-        samples = SliceSamples(
-            task.training_cases,
-            configuration,
-            stride=self.network.stride,
-            seed=task.seed,
-            ignore_label=task.ignore_label,
-        )
+        configuration, task, samples = self.task.configuration, self.task, self._samples()
         size = configuration.batch_size
         loader = DataLoader(
             samples,
@@ -141,6 +139,7 @@ class Trainer:
             num_workers=task.workers,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
+            collate_fn=collate if isinstance(samples, EmbeddedSamples) else None,
             prefetch_factor=4 if task.workers else None,
         )
         iterator = iter(loader)
@@ -152,13 +151,28 @@ class Trainer:
                 return
             yield batch[0], batch[1]
 
-    def _step(self, images: Tensor, target: Tensor) -> float:
+    def _samples(self) -> SliceSamples:
+        task, configuration = self.task, self.task.configuration
+        options: dict[str, Any] = {"stride": self.network.stride, "seed": task.seed, "ignore_label": task.ignore_label}
+        if task.embeddings is None:
+            return SliceSamples(task.training_cases, configuration, **options)
+        encoder = SliceEncoder(
+            self.network,
+            self.device,
+            workers=task.workers,
+            worker_setup=_ignore_signals,
+            after_batch=self._stop_if_asked,
+        )
+        seconds = None if task.max_seconds is None else (task.max_seconds - self.progress.seconds) / 2
+        return embed_samples(task.embeddings, encoder, task.training_cases, configuration, seconds=seconds, **options)
+
+    def _step(self, inputs: Tensor | EmbeddedInputs, target: Tensor) -> float:
         configuration, progress = self.task.configuration, self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         half = configuration.precision == "bfloat16" and self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            logits = self.network(images.to(self.device, non_blocking=True))
+            logits = predict_logits(self.network, inputs, self.device)
         loss = segmentation_loss(
             logits.float(),
             target.to(self.device, non_blocking=True),

@@ -14,8 +14,8 @@ import torch
 from samnet.core.errors import UserError
 from samnet.core.jobs import default_processes
 from samnet.core.machine import choose_device
-from samnet.core.paths import find_dataset_name
-from samnet.core.records import to_json
+from samnet.core.paths import find_dataset_name, preprocessed_folder
+from samnet.core.records import from_json, to_json
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import read_splits
 from samnet.evaluation.evaluator import evaluate_folder
@@ -32,8 +32,19 @@ from samnet.planning.update import replan
 from samnet.preprocessing.prepare import prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.training.checkpoint import LAST
+from samnet.training.embedding_choice import CacheChoice, choose_cache
+from samnet.training.embeddings import EmbeddingCache
 from samnet.training.loop import Trainer, TrainingTask
-from samnet.training.run_folder import VALIDATION, is_finished, read_asked, run_folder, start_folder
+from samnet.training.run_folder import (
+    RUN_FILE,
+    VALIDATION,
+    is_finished,
+    last_sitting,
+    read_asked,
+    run_folder,
+    start_folder,
+)
+from samnet.training.slice_views import SliceViews
 from samnet.training.start import Source, choose_source, start_from
 
 log = logging.getLogger(__name__)
@@ -47,6 +58,7 @@ class TrainingOptions:
     settings: values of the plan to change for this run. epochs: instead of steps. max_seconds: of training time.
     seed: None for 0. num_cases: train on so many cases of the fold only. start_from: the folder of a trained model
         whose weights to begin with, as far as they fit.
+    cache_size: GiB for the embeddings of a frozen encoder; 0 to keep none, None for as much as is sensible.
     resume: go on with a run; what is not given here is as it began. restart: delete it and start anew.
     """
 
@@ -58,6 +70,7 @@ class TrainingOptions:
     num_cases: int | None = None
     start_from: Path | None = None
     workers: int | None = None
+    cache_size: float | None = None
     resume: bool = False
     restart: bool = False
 
@@ -115,10 +128,12 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
             log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
-        start_folder(folder, plan, record, device, restart=options.restart)
+        embeddings = _choose_embeddings(dataset_name, folder, task, network, options)
+        choice = to_json(embeddings.choice) if embeddings else None
+        start_folder(folder, plan, record, device, restart=options.restart, embeddings=choice)
         if not begun:
             record_base(values, folder, base_file)
-        Trainer(network, task, folder, device).run()
+        Trainer(network, replace(task, embeddings=embeddings), folder, device).run()
     _validate_fold(dataset_name, folder, validation if held_out else [], options)
     return folder
 
@@ -185,6 +200,7 @@ def _complete_options(folder: Path, options: TrainingOptions) -> TrainingOptions
         options,
         seed=asked["seed"] if options.seed is None else options.seed,
         max_seconds=asked["max_seconds"] if options.max_seconds is None else options.max_seconds,
+        cache_size=asked.get("cache_size") if options.cache_size is None else options.cache_size,
         num_cases=len(asked["training_cases"]) if options.num_cases is None else options.num_cases,
     )
 
@@ -220,10 +236,38 @@ def _run_record(
         "training_cases": list(training),
         "seed": options.seed or 0,
         "max_seconds": options.max_seconds,
+        "cache_size": options.cache_size,
         "data_key": plan.data_key,
         "start_from": None if source is None else to_json(source),
         "configuration": to_json(plan.configuration(next(iter(plan.configurations)))),
     }
+
+
+def _choose_embeddings(
+    dataset_name: str, folder: Path, task: TrainingTask, network: SegmentationNetwork, options: TrainingOptions
+) -> EmbeddingCache | None:
+    """What the training keeps of a frozen encoder's work; what it kept before, as its samples depend on that."""
+    root = preprocessed_folder() / dataset_name / "embeddings"
+    earlier = {} if options.restart else last_sitting(folder)
+    if "embeddings" in earlier and read_asked(folder).get("cache_size") == options.cache_size:
+        known = earlier["embeddings"]
+        choice = from_json(CacheChoice, known, f"{folder / RUN_FILE}: embeddings") if known else None
+    else:
+        views = SliceViews(
+            task.training_cases,
+            task.configuration,
+            stride=network.stride,
+            seed=task.seed,
+            ignore_label=task.ignore_label,
+        )
+        choice = choose_cache(views, network, root, options.cache_size)
+    if choice is None:
+        return None
+    cases = task.training_cases
+    if options.num_cases is None:  # all folds share the bound
+        names = {case for split in _read_splits(dataset_name) for case in split["train"] + split["val"]}
+        cases = _load_cases(dataset_name, sorted(names), task.configuration.views)
+    return EmbeddingCache(root, choice, cases)
 
 
 def _load_cases(dataset_name: str, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:

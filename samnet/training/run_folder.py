@@ -58,6 +58,13 @@ def read_asked(folder: Path) -> dict[str, Any]:
     return read_json(file)["asked"] if file.is_file() else {}
 
 
+def last_sitting(folder: Path) -> dict[str, Any]:
+    """What is recorded of the last sitting of an unfinished or prolonged run; empty where none has saved its state."""
+    if not (folder / LAST).is_file() or not (folder / RUN_FILE).is_file():
+        return {}
+    return next(iter(read_json(folder / RUN_FILE).get("sittings", [])[-1:]), {})
+
+
 def is_finished(folder: Path, record: dict[str, Any], *, resume: bool) -> bool:
     """Whether nothing is left to train of the run that is asked for. resume: whether the folder's may be another.
 
@@ -100,7 +107,15 @@ def _has_more_to_do(folder: Path, record: dict[str, Any]) -> bool:
     return in_time and progress.step < record["configuration"]["steps"]
 
 
-def start_folder(folder: Path, plan: Plan, record: dict[str, Any], device: torch.device, *, restart: bool) -> None:
+def start_folder(
+    folder: Path,
+    plan: Plan,
+    record: dict[str, Any],
+    device: torch.device,
+    *,
+    restart: bool,
+    embeddings: dict[str, Any] | None = None,
+) -> None:
     """Make the run's folder, or open it for another sitting; what a longer training makes untrue is deleted."""
     shutil.rmtree(folder / VALIDATION, ignore_errors=True)
     (folder / FINAL).unlink(missing_ok=True)
@@ -122,6 +137,7 @@ def start_folder(folder: Path, plan: Plan, record: dict[str, Any], device: torch
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
+            "embeddings": embeddings,
         }
     )
     plan.save(folder / PLAN_FILE)

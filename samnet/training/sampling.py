@@ -33,7 +33,7 @@ class SliceSamples(Dataset):
         ignore_label: int | None = None,
     ) -> None:
         self.cases = sorted(cases, key=lambda case: case.identifier)
-        self.configuration, self.stride, self.seed = configuration, stride, seed
+        self.configuration, self.stride, self.seed, self.ignore_label = configuration, stride, seed, ignore_label
         self.profile = PROFILES[configuration.augmentation]
         self.bounds = [window_bounds(configuration.intensity, case.quantiles) for case in self.cases]
         self.stacks = [(index, axis) for index in range(len(self.cases)) for axis in configuration.views]
@@ -42,21 +42,34 @@ class SliceSamples(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         generator = np.random.default_rng([self.seed, number])
-        case_index, axis, index, wanted = self._draw_slice(generator)
-        case, configuration = self.cases[case_index], self.configuration
-        indices = slice_indices(configuration.channel_layout, index, case.num_slices(axis))
-        may_reverse = self.profile.reverses_neighbours and axis in configuration.mirror_axes
-        if may_reverse and generator.random() < 0.5:
-            indices = indices[::-1]
-        slices = apply_window(case.image_slices(axis, indices), self.bounds[case_index])
-        image = torch.from_numpy(np.ascontiguousarray(compose_channels(slices, configuration.channel_layout)))
+        return self._draw_sample(generator, *self._draw_slice(generator))
+
+    def _draw_sample(
+        self, generator: np.random.Generator, case_index: int, axis: int, index: int, wanted: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Image and target of a slice, shown in a way that is drawn."""
+        case, size = self.cases[case_index], self.configuration.input_size
+        image = self._slice_image(case_index, axis, index, is_reversed=self._draw_reversal(generator, axis))
         labels = case.label_slice(axis, index)
         placement = self._draw_placement(generator, case, axis, labels, wanted)
-        placed = place_image(image, placement, configuration.input_size)
-        target = place_labels(labels, placement, configuration.input_size, self.stride)
+        placed = place_image(image, placement, size)
+        target = place_labels(labels, placement, size, self.stride)
         if self.profile.intensities:
             placed = torch.from_numpy(change_intensities(placed.numpy(), generator))
         return placed, target
+
+    def _slice_image(self, case_index: int, axis: int, index: int, *, is_reversed: bool) -> Tensor:
+        """A slice `(C, H, W)` with its neighbours, where the layout has them, in the order given; 0 to 1."""
+        case, layout = self.cases[case_index], self.configuration.channel_layout
+        indices = slice_indices(layout, index, case.num_slices(axis))
+        slices = apply_window(
+            case.image_slices(axis, indices[::-1] if is_reversed else indices), self.bounds[case_index]
+        )
+        return torch.from_numpy(np.ascontiguousarray(compose_channels(slices, layout)))
+
+    def _draw_reversal(self, generator: np.random.Generator, axis: int) -> bool:
+        may_reverse = self.profile.reverses_neighbours and axis in self.configuration.mirror_axes
+        return may_reverse and bool(generator.random() < 0.5)
 
     def _draw_slice(self, generator: np.random.Generator) -> tuple[int, int, int, int | None]:
         """Case, axis, slice, and the class the slice was chosen for."""

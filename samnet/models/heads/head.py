@@ -12,8 +12,10 @@ class Head(nn.Module):
     SAM's names (`prompt_encoder`, `mask_decoder`) take over its released weights. What the output does not depend on
     is frozen, so that neither optimiser nor adapter deals with it.
 
-    stride: input pixels for each output pixel. starts_anew: parts of the name that never take over SAM's weights.
+    stride: input pixels for each output pixel. uses_image: whether the output depends on the image beside its
+    embedding. starts_anew: parts of the name that never take over SAM's weights.
     """
 
     stride: int
+    uses_image: bool = False
     starts_anew: tuple[str, ...] = ()

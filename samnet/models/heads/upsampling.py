@@ -27,6 +27,7 @@ class UpsamplingHead(Head):
     """`(B, 256, G, G)` and the image `(B, 3, 16 G, 16 G)` to `(B, num_outputs, 8 G, 8 G)`."""
 
     stride = 2
+    uses_image = True
     levels = 3
 
     def __init__(self, num_outputs: int, grid: int) -> None:
