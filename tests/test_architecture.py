@@ -26,6 +26,7 @@ STATIONS = (
     "inference",
     "evaluation",
     "training",
+    "pretraining",
     "demo",
     "cli",
 )

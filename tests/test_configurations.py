@@ -40,7 +40,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory, make_dataset: Any) -> Iter
         for station in ("raw", "preprocessed", "results", "checkpoints"):
             patch.setenv(f"samnet_{station}", str(folder / station))
         for name, heads in (("small", 2), ("vit_b", 2), ("vit_h", 4)):
-            tiny = Backbone(name, 24 * heads, 2, heads, (1,), None if name == "small" else 1024)
+            tiny = Backbone(name, 24 * heads, 2, heads, (1,), 1024)
             patch.setitem(BACKBONES, name, tiny)
             if tiny.has_weights:
                 _write_weights(folder / "checkpoints" / registry.CHECKPOINTS[name].file_name, tiny)

@@ -24,6 +24,7 @@ COMMANDS = {
     "install_model": "install a packed model",
     "import_samed": "make a model from a file of SAMed",
     "export_samed": "write a model as a file for SAMed",
+    "pretrain": "pre-train the small backbone on made images",
     "demo": "everything once, on made data",
 }
 

@@ -13,7 +13,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps")
     parser.add_argument("-i", "--input", type=Path, metavar="IN", help="images (default: the data set's imagesTs)")
     parser.add_argument("-r", "--references", type=Path, metavar="REF", help="label maps (default: its labelsTs)")
-    parser.add_argument("--backbone", default="vit_b", help="vit_b, vit_l or vit_h (vit_b)")
+    parser.add_argument("--backbone", default="vit_b", help="small, vit_b, vit_l or vit_h (vit_b)")
     parser.add_argument("--margin", type=non_negative_int, default=0, metavar="N", help="pixels around each box (0)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     add_part_options(parser)
@@ -35,12 +35,12 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.planning.backbones import BACKBONES
     from samnet.planning.plan import Plan, plan_path
 
-    if options.backbone not in BACKBONES or not BACKBONES[options.backbone].has_weights:
-        raise UserError(f"--backbone {options.backbone}: has no weights of SAM; choose vit_b, vit_l or vit_h")
+    if options.backbone not in BACKBONES:
+        raise UserError(f"--backbone {options.backbone}: choose from {', '.join(BACKBONES)}")
     name = find_dataset_name(options.dataset)
     plan = Plan.load(plan_path(name))
     backbone = BACKBONES[options.backbone]
-    size = backbone.pretrained_size or 1024
+    size = backbone.pretrained_size
     network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(choose_device(options.device))
     model = ZeroShot(network, plan.configuration("lora"), plan.num_classes, size, options.margin)
     source = options.input or raw_folder() / name / "imagesTs"

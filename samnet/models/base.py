@@ -14,9 +14,17 @@ from pathlib import Path
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
-from samnet.core.hashing import is_sha256, remembered_sha256
+from samnet.core.hashing import file_sha256, is_sha256, remembered_sha256
 from samnet.core.records import from_json, to_json
-from samnet.models.registry import CHECKPOINTS, checkpoints_folder, find_checkpoint, find_released, how_to_get
+from samnet.models.registry import (
+    CHECKPOINTS,
+    PACKAGED,
+    PACKAGED_FOLDER,
+    checkpoints_folder,
+    find_checkpoint,
+    find_released,
+    how_to_get,
+)
 from samnet.planning.backbones import BACKBONES
 from samnet.planning.configuration import Configuration
 
@@ -37,7 +45,7 @@ class Base:
 
     def __str__(self) -> str:
         released = find_released(self.sha256)
-        origin = f"SAM's released {released}" if released else "not one of SAM's released files"
+        origin = f"the released {released}" if released else "none of the released files"
         return f"{self.file_name} ({origin}, sha256 {self.sha256})"
 
 
@@ -48,7 +56,8 @@ def base_sha256(file: Path) -> str:
         UserError: the file cannot be read.
     """
     try:
-        return remembered_sha256(file)
+        # Nothing is written into the installed package, whose files are small.
+        return file_sha256(file) if file.parent == PACKAGED_FOLDER else remembered_sha256(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
 
@@ -87,7 +96,7 @@ def record_base(configuration: Configuration, folder: Path, file: Path | None) -
         return
     base = Base(configuration.backbone, file.name, base_sha256(file))
     if configuration.initial_weights == "pretrained" and find_released(base.sha256) != base.backbone:
-        log.warning("%s is not SAM's released file: its sha256 is %s", file, base.sha256)
+        log.warning("%s is not the released file: its sha256 is %s", file, base.sha256)
     save_base(base, folder)
 
 
@@ -142,6 +151,8 @@ def _candidates(base: Base, preferred: Path | None) -> Iterator[Path]:
         names.append(CHECKPOINTS[base.backbone].file_name)
     places = [preferred] if preferred else []
     places += [checkpoints_folder() / name for name in names]
+    if base.backbone in PACKAGED:
+        places.append(PACKAGED[base.backbone].path)
     return (place for place in dict.fromkeys(places) if place.is_file())
 
 

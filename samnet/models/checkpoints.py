@@ -16,6 +16,8 @@ from samnet.core.errors import UserError
 from samnet.models.heads.head import Head
 
 log = logging.getLogger(__name__)
+_SAM_PARTS = ("prompt_encoder.", "mask_decoder.")
+_PARTS_OF_HEADS = (*_SAM_PARTS, "upsampling.")  # the last is in samnet's own weights, not in SAM's
 
 
 def load_checkpoint(file: Path) -> dict[str, Tensor]:
@@ -82,10 +84,10 @@ def _load_head(head: Head, weights: dict[str, Tensor], where: str) -> None:
     wanted = {
         key: value
         for key, value in head.state_dict().items()
-        if key.startswith(("prompt_encoder.", "mask_decoder.")) and not any(part in key for part in head.starts_anew)
+        if key.startswith(_PARTS_OF_HEADS) and not any(part in key for part in head.starts_anew)
     }
     fitting = {key: weights[key] for key in wanted if key in weights and weights[key].shape == wanted[key].shape}
-    absent = sorted(set(wanted) - set(fitting))
+    absent = [key for key in sorted(set(wanted) - set(fitting)) if key.startswith(_SAM_PARTS)]
     if absent:
         log.warning("%s: lacks %d weights of the decoder, which start anew, such as %s", where, len(absent), absent[0])
     head.load_state_dict(fitting, strict=False)

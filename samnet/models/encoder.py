@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.registry import PIXEL_MEAN, PIXEL_STD
 from samnet.models.sam_modules import ImageEncoderViT
 from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
@@ -18,10 +20,15 @@ class ImageEncoder(ImageEncoderViT):
     """SAM's image encoder, which can do without the memory for its blocks' inner results.
 
     gradient_checkpointing: compute them again in the backward pass: the same gradients for less memory and more time.
+    stem: see `Backbone`.
     """
 
-    def __init__(self, *, gradient_checkpointing: bool = False, **dimensions: Any) -> None:
-        super().__init__(**dimensions)
+    def __init__(
+        self, *, gradient_checkpointing: bool = False, stem: tuple[int, ...] = (), embed_dim: int, **dimensions: Any
+    ) -> None:
+        super().__init__(embed_dim=embed_dim, **dimensions)
+        if stem:
+            self.patch_embed = ConvolutionalStem(stem, embed_dim)
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,9 +42,24 @@ class ImageEncoder(ImageEncoderViT):
         return self.neck(tokens.permute(0, 3, 1, 2))
 
 
+class ConvolutionalStem(nn.Sequential):
+    """From the image `(B, 3, S, S)` to tokens `(B, S / 16, S / 16, width)` in several steps instead of one.
+
+    A vision transformer learns faster and more steadily behind a few convolutions (Xiao et al. 2021, arXiv 2106.14881).
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        layers = [normalised_convolution(before, after, 2) for before, after in itertools.pairwise((3, *channels))]
+        super().__init__(*layers, nn.Conv2d(channels[-1], width, 3, stride=2, padding=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).permute(0, 2, 3, 1)
+
+
 def build_encoder(backbone: Backbone, input_size: int, *, gradient_checkpointing: bool = False) -> ImageEncoder:
     """SAM's image encoder: `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`, randomly initialised."""
     encoder = ImageEncoder(
+        stem=backbone.stem,
         gradient_checkpointing=gradient_checkpointing,
         img_size=input_size,
         patch_size=PATCH,

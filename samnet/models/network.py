@@ -15,7 +15,7 @@ from samnet.core.files import atomic_path
 from samnet.models.base import find_base_file, needs_base
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
-from samnet.models.heads import HEADS
+from samnet.models.heads import build_head
 from samnet.models.heads.head import Head
 from samnet.models.lora import add_decoder_lora, add_lora, lora_layers, unmerge_lora
 from samnet.planning.backbones import BACKBONES, PATCH
@@ -109,7 +109,7 @@ def build_network(
         encoder = build_encoder(
             backbone, configuration.input_size, gradient_checkpointing=configuration.gradient_checkpointing
         )
-    head = HEADS[configuration.head](num_outputs, configuration.input_size // PATCH)
+    head = build_head(configuration.head, num_outputs, configuration.input_size // PATCH, backbone)
     if file:
         load_sam_weights(encoder, head, load_checkpoint(file), str(file))
     _adapt(encoder, head, configuration)

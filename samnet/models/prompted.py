@@ -20,12 +20,12 @@ STRIDE = 4
 _NUM_MASKS = 4
 
 
-class _PromptedDecoder(Head):
+class PromptedDecoder(Head):
     """SAM's prompt encoder and mask decoder under their own names, so that its weights are found."""
 
     stride = STRIDE
 
-    def __init__(self, grid: int) -> None:
+    def __init__(self, grid: int, decoder_mlp: int) -> None:
         super().__init__()
         size = grid * PATCH
         self.prompt_encoder = PromptEncoder(
@@ -34,7 +34,7 @@ class _PromptedDecoder(Head):
             input_image_size=(size, size),
             mask_in_chans=16,
         )
-        self.mask_decoder = build_mask_decoder(_NUM_MASKS)
+        self.mask_decoder = build_mask_decoder(_NUM_MASKS, decoder_mlp)
 
 
 class BoxPromptedSam(nn.Module):
@@ -48,7 +48,7 @@ class BoxPromptedSam(nn.Module):
         self.grid = input_size // PATCH
         self.stem = InputStem(3, sam_statistics=True)
         self.encoder = build_encoder(backbone, input_size)
-        self.decoder = _PromptedDecoder(self.grid)
+        self.decoder = PromptedDecoder(self.grid, backbone.decoder_mlp)
         load_sam_weights(self.encoder, self.decoder, load_checkpoint(weights), str(weights))
         self.eval()
 

@@ -51,17 +51,38 @@ CHECKPOINTS = {
 }
 
 
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights that come with samnet, see docs/small_backbone.md: a file in `samnet/weights`."""
+
+    file_name: str
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        return PACKAGED_FOLDER / self.file_name
+
+
+PACKAGED_FOLDER = Path(__file__).resolve().parents[1] / "weights"
+# The name says the version: a model that was trained on one is of no use with another.
+PACKAGED = {"small": PackagedWeights("small_v1.safetensors", "0" * 64)}
+
+
 def checkpoints_folder() -> Path:
     """`samnet_checkpoints`, else a folder in the user's cache."""
     return Path(os.environ.get("samnet_checkpoints") or Path.home() / ".cache" / "samnet" / "checkpoints")
 
 
 def find_checkpoint(backbone: Backbone) -> Path:
-    """The file with a backbone's released weights, as it is downloaded or converted to safetensors.
+    """The file with a backbone's released weights: one of samnet's own, or as it is downloaded or converted.
 
     Raises:
         UserError: it is not there; the message says which file, from where, and to which folder.
     """
+    if backbone.name in PACKAGED and PACKAGED[backbone.name].path.is_file():
+        return PACKAGED[backbone.name].path
+    if backbone.name in PACKAGED:
+        raise UserError(f"{PACKAGED[backbone.name].path}: no such file. {how_to_get(backbone.name)}")
     checkpoint = CHECKPOINTS[backbone.name]
     file = checkpoints_folder() / checkpoint.file_name
     for candidate in (file, file.with_suffix(".safetensors")):
@@ -75,6 +96,8 @@ def find_checkpoint(backbone: Backbone) -> Path:
 
 def how_to_get(name: str) -> str:
     """What a user does to have the released weights of a backbone here, with a network or without."""
+    if name in PACKAGED:
+        return "It is part of samnet: install samnet again"
     checkpoint = CHECKPOINTS[name]
     return (
         f"Run samnet_download_checkpoint {name}; or, without a network, download {checkpoint.url} elsewhere "
@@ -85,4 +108,6 @@ def how_to_get(name: str) -> str:
 
 def find_released(sha256: str) -> str | None:
     """The backbone whose released file has this hash."""
-    return next((name for name, checkpoint in CHECKPOINTS.items() if checkpoint.sha256 == sha256), None)
+    hashes = {name: file.sha256 for name, file in CHECKPOINTS.items()}
+    hashes |= {name: file.sha256 for name, file in PACKAGED.items()}
+    return next((name for name, known in hashes.items() if known == sha256), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import safe_open
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from samnet.core.errors import UserError
 from samnet.core.records import from_json
-from samnet.models.network import SegmentationNetwork, load_weights, save_weights
+from samnet.models.network import load_weights, save_weights
 from samnet.training.schedule import Plateau
 
 FINAL, BEST, LAST = "checkpoint_final.safetensors", "checkpoint_best.safetensors", "checkpoint_last.safetensors"
@@ -37,9 +38,15 @@ class Progress:
     plateau: Plateau = field(default_factory=Plateau)
 
 
-def save_training(
-    file: Path, network: SegmentationNetwork, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
+class Resumable(Protocol):
+    """A network whose training can be gone on with: what it has learned goes out by names, and in again."""
+
+    def adapter(self) -> dict[str, Tensor]: ...
+
+    def load_adapter(self, weights: dict[str, Tensor], where: str) -> None: ...
+
+
+def save_training(file: Path, network: Resumable, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write network, optimiser and progress; an older file stays until the new one is complete."""
     tensors = {f"network.{name}": value for name, value in network.adapter().items()}
     for index, parameter in enumerate(_parameters(optimizer)):
@@ -48,7 +55,7 @@ def save_training(
     save_weights(tensors, file, {"progress": json.dumps(asdict(progress))})
 
 
-def load_training(file: Path, network: SegmentationNetwork, optimizer: torch.optim.Optimizer) -> Progress:
+def load_training(file: Path, network: Resumable, optimizer: torch.optim.Optimizer) -> Progress:
     """Restore what `save_training` wrote.
 
     Raises:

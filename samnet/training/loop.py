@@ -35,6 +35,7 @@ from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 300.0
+MAX_WARMUP_SHARE = 0.1
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 # SIGUSR1, which clusters send before their time limit, is unknown to Windows.
 _STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
@@ -201,7 +202,13 @@ class Trainer:
             share, peak = 0.0, configuration.learning_rate * plateau.factor
         else:
             share, peak = configuration.decay_share * self._share_done(), configuration.learning_rate
-        return learning_rate(peak, self.progress.step, configuration.warmup_steps, share, configuration.decay_power)
+        return learning_rate(peak, self._warmup_done(), share, configuration.decay_power)
+
+    def _warmup_done(self) -> float:
+        """By steps; where the time is limited in a tenth of it at most, as steps may be slow."""
+        warmup, progress, limit = self.task.configuration.warmup_steps, self.progress, self.task.max_seconds
+        by_steps = (progress.step + 1) / warmup if warmup else 1.0
+        return by_steps if limit is None else max(by_steps, progress.seconds / (MAX_WARMUP_SHARE * limit))
 
     def _share_done(self) -> float:
         configuration = self.task.configuration

@@ -9,15 +9,15 @@ PLATEAU_FACTOR = 0.1
 PLATEAU_THRESHOLD = 1e-4
 
 
-def learning_rate(peak: float, step: int, warmup_steps: int, progress: float, decay_power: float) -> float:
-    """Linear rise over the first steps, then `peak (1 - p)^power`, as in SAMed (arXiv 2304.13785).
+def learning_rate(peak: float, warmup_done: float, progress: float, decay_power: float) -> float:
+    """Linear rise during the warm-up, then `peak (1 - p)^power`, as in SAMed (arXiv 2304.13785).
 
-    step: from 0. progress: p, the share of what follows the warm-up that is gone; by steps, or by time where time is
-    what is limited.
+    warmup_done: share of the warm-up, 1 at its end. progress: p, the share of what follows it that is gone; by steps,
+    or by time where time is what is limited.
     """
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    return peak * max(0.0, 1.0 - progress) ** decay_power
+    if warmup_done < 1:
+        return peak * warmup_done
+    return peak * min(1.0, max(0.0, 1.0 - progress)) ** decay_power
 
 
 @dataclass

@@ -107,7 +107,7 @@ def test_other_weights_under_the_released_name_are_mentioned(
     (checkpoints / "sam_tiny.pth").write_bytes(OTHER)
     with caplog.at_level(logging.WARNING):
         record_base(configuration(), run, checkpoints / "sam_tiny.pth")
-    assert "is not SAM's released file" in caplog.text
+    assert "is not the released file" in caplog.text
     assert load_base(run / BASE_FILE).sha256 == digest(OTHER)
 
 
@@ -115,7 +115,7 @@ def test_a_model_on_the_released_weights_does_not_take_others(checkpoints: Path,
     save_base(Base("tiny", "sam_tiny.pth", digest(RELEASED)), run)
     with pytest.raises(UserError) as caught:
         find_model_base(configuration(), run)
-    assert "SAM's released tiny" in str(caught.value)
+    assert "the released tiny" in str(caught.value)
     assert "samnet_download_checkpoint tiny" in str(caught.value)
     (checkpoints / "sam_tiny.pth").write_bytes(OTHER)
     with pytest.raises(UserError) as caught:
@@ -130,7 +130,7 @@ def test_a_model_on_other_weights_does_not_take_the_released_ones(checkpoints: P
     given = configuration(initial_weights="/no/such/folder/medsam.pth")
     with pytest.raises(UserError) as caught:
         find_model_base(given, run)
-    for part in ("medsam.pth (not one of SAM's released files", "SAM's released tiny", f"put it into {checkpoints}"):
+    for part in ("medsam.pth (none of the released files", "the released tiny", f"put it into {checkpoints}"):
         assert part in str(caught.value)
     (checkpoints / "medsam.pth").write_bytes(OTHER)
     assert find_model_base(given, run) == checkpoints / "medsam.pth"

@@ -26,7 +26,7 @@ from samnet.planning.configuration import CHOICES
 
 TARGETS = CHOICES["lora_targets"]
 LAYERS = {"q": "attn.qkv", "k": "attn.qkv", "v": "attn.qkv", "projection": "attn.proj", "mlp": "mlp.lin"}
-DEEP = Backbone("deep", 32, 8, 2, (3, 7), None)
+DEEP = Backbone("deep", 32, 8, 2, (3, 7), 96)
 
 
 def adapted_encoder(targets: tuple[str, ...] = ("q", "v"), blocks: str = "all", scale: float = 1.0) -> nn.Module:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from samnet.core.errors import UserError
-from samnet.core.hashing import is_sha256
+from samnet.core.hashing import file_sha256, is_sha256
 from samnet.models.registry import (
     CHECKPOINTS,
+    PACKAGED,
     PIXEL_MEAN,
     PIXEL_STD,
     Checkpoint,
@@ -18,9 +19,22 @@ from samnet.models.registry import (
 from samnet.planning.backbones import BACKBONES
 
 
-def test_every_backbone_with_weights_has_an_entry() -> None:
-    released = {name for name, backbone in BACKBONES.items() if backbone.has_weights}
-    assert set(CHECKPOINTS) >= released >= {"vit_b", "vit_l", "vit_h"}
+def test_every_backbone_has_weights() -> None:
+    assert set(BACKBONES) == {*CHECKPOINTS, *PACKAGED} == {"small", "vit_b", "vit_l", "vit_h"}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_weights_are_there_small_and_as_noted(name: str) -> None:
+    file = find_checkpoint(BACKBONES[name])
+    assert file_sha256(file) == PACKAGED[name].sha256
+    assert file.stat().st_size <= 12_000_000
+    assert find_released(PACKAGED[name].sha256) == name
+
+
+def test_a_damaged_installation_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("samnet.models.registry.PACKAGED_FOLDER", tmp_path)
+    with pytest.raises(UserError, match=r"small_v1\.safetensors: no such file.*install samnet again"):
+        find_checkpoint(BACKBONES["small"])
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])

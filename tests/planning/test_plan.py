@@ -137,10 +137,6 @@ BAD_EDITS = {
         r"intensity\[0\]: the key 'upper' is missing",
     ),
     "layout for other channels": (lambda c: c["decisions"].update(channel_layout="pair_mean"), "needs 2 channel"),
-    "no such weights": (
-        lambda c: lora(c).update(backbone="small", initial_weights="pretrained"),
-        "backbone small has no pre-trained weights; use random",
-    ),
     "inherits in a circle": (
         lambda c: c["configurations"].update(a={"inherit": "b"}, b={"inherit": "a"}),
         "inherit in a circle: a -> b -> a",

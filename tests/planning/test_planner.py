@@ -56,7 +56,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "key", "value"),
         [
-            ({"backbone": "small"}, "encoder_tuning", "full"),
+            ({"backbone": "small"}, "encoder_tuning", "lora"),
             ({"backbone": "vit_b"}, "encoder_tuning", "lora"),
             ({"initial_weights": "random"}, "encoder_tuning", "full"),
             ({"input_size": 448}, "zoom", 2.24),

@@ -198,7 +198,7 @@ LEFT_RIGHT = [
 def test_left_and_right_are_found_and_never_mirrored(make_fingerprint: Make, pair: tuple[str, str]) -> None:
     assert find_left_right_pair(("liver", pair[1], "spleen", pair[0])) == pair
     made = make_fingerprint(diameters=dict.fromkeys(("liver", *pair), 40.0))
-    assert values(made)["mirror_axes"] == (0, 1)
+    assert values(made)["mirror_axes"] == ()
     assert pair[0] in decide(made)["mirror_axes"].because
 
 
@@ -217,9 +217,9 @@ def test_left_and_right_are_found_and_never_mirrored(make_fingerprint: Make, pai
     ],
     ids=str,
 )
-def test_names_without_a_counterpart_are_mirrored(make_fingerprint: Make, names: tuple[str, ...]) -> None:
+def test_bodies_are_mirrored_from_side_to_side_alone(make_fingerprint: Make, names: tuple[str, ...]) -> None:
     assert find_left_right_pair(names) is None
-    assert values(make_fingerprint(diameters=dict.fromkeys(names, 40.0)))["mirror_axes"] == (0, 1, 2)
+    assert values(make_fingerprint(diameters=dict.fromkeys(names, 40.0)))["mirror_axes"] == (2,)
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_the_ladder_of_machines(
     assert planned["lora_blocks"] == blocks
     assert planned["precision"] == precision
     assert planned["input_size"] == largest_input
-    is_adapted = backbone != "small"
-    assert planned["initial_weights"] == ("pretrained" if is_adapted else "random")
-    assert planned["encoder_tuning"] == ("lora" if is_adapted else "full")
+    assert planned["initial_weights"] == "pretrained"
+    assert planned["encoder_tuning"] == "lora"
+    assert planned["lora_rank"] == (16 if backbone == "small" else 4)
 
 
 def test_more_memory_never_plans_less(make_fingerprint: Make) -> None:
@@ -279,7 +279,7 @@ def test_slices_of_many_sizes_are_shown_at_the_scale_of_the_median_one(make_fing
     ("machine", "thickness", "head"),
     [(GPU, 40.0, "mask_decoder"), (GPU, 2.0, "upsampling"), (CPU, 40.0, "upsampling"), (CPU, 2.0, "upsampling")],
 )
-def test_thin_structures_and_random_weights_get_an_upsampling_head(
+def test_thin_structures_and_the_small_backbone_get_an_upsampling_head(
     make_fingerprint: Make, machine: Machine, thickness: float, head: str
 ) -> None:
     assert values(make_fingerprint(thickness=thickness), machine)["head"] == head

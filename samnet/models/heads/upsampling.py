@@ -8,8 +8,6 @@ as the U-Net does with its encoder's (Ronneberger et al. 2015, arXiv 1505.04597)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +18,6 @@ from samnet.models.heads.head import Head
 from samnet.planning.backbones import EMBEDDING_CHANNELS
 
 _DETAIL_WIDTHS = (16, 32, 64)
-_Detail = TypeVar("_Detail")
 
 
 class UpsamplingHead(Head):
@@ -32,34 +29,11 @@ class UpsamplingHead(Head):
 
     def __init__(self, num_outputs: int, grid: int) -> None:
         super().__init__()
-        widths = (3, *_DETAIL_WIDTHS)
-        self.details = nn.ModuleList(
-            [normalised_convolution(coarse, fine, stride=2) for coarse, fine in itertools.pairwise(widths)]
-        )
-        self.project = nn.Conv2d(EMBEDDING_CHANNELS, 128, 1)
-        self.fuse = nn.ModuleList()
-        width = 128
-        for detail in self._coarsest_first(_DETAIL_WIDTHS):
-            self.fuse.append(
-                nn.Sequential(normalised_convolution(width + detail, detail), normalised_convolution(detail, detail))
-            )
-            width = detail
-        self.classify = nn.Conv2d(width, num_outputs, 1)
+        self.upsampling = Upsampling(self.levels)
+        self.classify = nn.Conv2d(self.upsampling.widths[-1], num_outputs, 1)
 
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
-        details = []
-        features = image
-        for layer in self.details:
-            features = layer(features)
-            details.append(features)
-        features = self.project(embedding)
-        for layer, detail in zip(self.fuse, self._coarsest_first(details), strict=True):
-            features = functional.interpolate(features, size=detail.shape[-2:], mode="bilinear")
-            features = layer(torch.cat([features, detail], dim=1))
-        return self.classify(features)
-
-    def _coarsest_first(self, details: Sequence[_Detail]) -> list[_Detail]:
-        return list(reversed(details))[: self.levels]
+        return self.classify(self.upsampling(embedding, image)[-1])
 
 
 class QuarterUpsamplingHead(UpsamplingHead):
@@ -70,3 +44,41 @@ class QuarterUpsamplingHead(UpsamplingHead):
 
     stride = 4
     levels = 2
+
+
+class Upsampling(nn.Module):
+    """The features of a head: from `(B, 256, G, G)` and the image to one map for each level, `(B, C, 2^k G, 2^k G)`.
+
+    levels: 1 to 3. widths: channels of each level's map, 64, 32 and 16.
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        widths = (3, *_DETAIL_WIDTHS)
+        self.widths = tuple(reversed(_DETAIL_WIDTHS))[:levels]
+        self.details = nn.ModuleList(
+            [normalised_convolution(coarse, fine, stride=2) for coarse, fine in itertools.pairwise(widths)]
+        )
+        self.project = nn.Conv2d(EMBEDDING_CHANNELS, 128, 1)
+        self.fuse = nn.ModuleList()
+        width = 128
+        for detail in self.widths:
+            self.fuse.append(
+                nn.Sequential(normalised_convolution(width + detail, detail), normalised_convolution(detail, detail))
+            )
+            width = detail
+
+    def forward(self, embedding: Tensor, image: Tensor, levels: int | None = None) -> list[Tensor]:
+        """levels: how many to compute; all where it is not given."""
+        details = []
+        features = image
+        for layer in self.details:
+            features = layer(features)
+            details.append(features)
+        features = self.project(embedding)
+        maps = []
+        for layer, detail in zip(self.fuse[:levels], reversed(details), strict=False):
+            features = functional.interpolate(features, size=detail.shape[-2:], mode="bilinear")
+            features = layer(torch.cat([features, detail], dim=1))
+            maps.append(features)
+        return maps

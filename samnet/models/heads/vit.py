@@ -18,7 +18,7 @@ from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.sam_modules import PositionEmbeddingRandom
-from samnet.planning.backbones import EMBEDDING_CHANNELS
+from samnet.planning.backbones import EMBEDDING_CHANNELS, SAM_DECODER_MLP
 
 _MASKS = 2
 _MAPS_AT_ONCE = 16
@@ -33,13 +33,14 @@ class VitHead(Head):
     """
 
     stride = 4
+    holds_mask_decoder = True
     starts_anew = ("iou_token", "mask_tokens", "iou_prediction_head")
 
-    def __init__(self, num_outputs: int, grid: int) -> None:
+    def __init__(self, num_outputs: int, grid: int, decoder_mlp: int = SAM_DECODER_MLP) -> None:
         super().__init__()
         self.num_outputs, self.grid = num_outputs, grid
         self.prompt_encoder = nn.ModuleDict({"pe_layer": PositionEmbeddingRandom(EMBEDDING_CHANNELS // 2)})
-        self.mask_decoder = build_mask_decoder(_MASKS)
+        self.mask_decoder = build_mask_decoder(_MASKS, decoder_mlp)
         self.mask_decoder.iou_token = nn.Embedding(num_outputs, EMBEDDING_CHANNELS)
         self.mask_decoder.mask_tokens = nn.Embedding(num_outputs * _MASKS, EMBEDDING_CHANNELS)
         self.mask_decoder.iou_prediction_head.requires_grad_(False)

@@ -12,6 +12,8 @@ FULL_WINDOW_SIZES = (224, 448, 672, 896)
 HEAD_STRIDE = 4
 MIN_OUTPUT_PIXELS = 3.0
 ENLARGED = 3.0
+NARROW = 384
+LORA_TARGETS = ("q", "k", "v", "projection", "mlp")
 
 
 def backbone(facts: Facts) -> tuple[str, str]:
@@ -31,10 +33,7 @@ def backbone(facts: Facts) -> tuple[str, str]:
 
 
 def initial_weights(facts: Facts) -> tuple[str, str]:
-    name = facts.values["backbone"]
-    if BACKBONES[name].has_weights:
-        return "pretrained", f"{name} has released weights"
-    return "random", f"{name} has no pre-trained weights yet"
+    return "pretrained", f"{facts.values['backbone']} has released weights, and few labels teach little by themselves"
 
 
 def encoder_tuning(facts: Facts) -> tuple[str, str]:
@@ -48,6 +47,9 @@ def encoder_tuning(facts: Facts) -> tuple[str, str]:
 
 
 def lora_rank(facts: Facts) -> tuple[int, str]:
+    """4 for SAM's encoders; more for a narrow one, whose layers are smaller and further from the data."""
+    if _is_small(facts):
+        return 16, f"{facts.values['backbone']} is narrow, and was trained on made images only"
     return (
         4,
         f"results are nearly flat between ranks 1 and 64 (arXiv 2502.00418); {facts.labelled_slices} labelled slices",
@@ -59,7 +61,13 @@ def lora_scale(facts: Facts) -> tuple[float, str]:
 
 
 def lora_targets(facts: Facts) -> tuple[tuple[str, ...], str]:
+    if _is_small(facts):
+        return LORA_TARGETS, f"every layer of {facts.values['backbone']}'s blocks, which cost little"
     return ("q", "v"), "SAMed's choice (arXiv 2304.13785)"
+
+
+def _is_small(facts: Facts) -> bool:
+    return BACKBONES[facts.values["backbone"]].width < NARROW
 
 
 def lora_blocks(facts: Facts) -> tuple[str, str]:
@@ -114,21 +122,23 @@ def zoom(facts: Facts) -> tuple[float, str]:
 
 
 def head(facts: Facts) -> tuple[str, str]:
-    """SAM's mask decoder for LoRA, a convolutional head otherwise; finer resolution where structures are thin."""
+    """SAM's mask decoder for LoRA, a convolutional head otherwise; finer resolution where structures are thin.
+
+    A backbone that comes with trained features of the upsampling heads has one of these: docs/planning.md.
+    """
     name, thickness = facts.thinnest()
-    zoom = facts.values["zoom"]
+    zoom, backbone = facts.values["zoom"], facts.values["backbone"]
     pixels = thickness * zoom / HEAD_STRIDE
     thin = f"{name!r} is {pixels:.1f} pixels thick at a quarter of the input's resolution"
-    random = facts.values["encoder_tuning"] == "full" and facts.values["initial_weights"] == "random"
-    if zoom >= ENLARGED and random:
-        return (
-            "upsampling_quarter",
-            f"learns fastest from scratch; slices are enlarged {zoom:.1f} times: nothing finer is in them",
-        )
+    random = facts.values["initial_weights"] == "random"
+    upsampling = "it learns fastest from random weights" if random else f"{backbone} comes with its features"
+    if random or BACKBONES[backbone].trained_upsampling:
+        if zoom >= ENLARGED:
+            enlarged = f"slices are enlarged {zoom:.1f} times: nothing finer is in them"
+            return "upsampling_quarter", f"{upsampling}; {enlarged}"
+        return "upsampling", upsampling
     if pixels < MIN_OUTPUT_PIXELS:
         return "upsampling", thin
-    if random:
-        return "upsampling", "nothing of the decoder is pre-trained either, and this head learns fastest from scratch"
     if facts.values["encoder_tuning"] == "frozen":
         return "cnn_slim", f"a frozen encoder needs a head that learns much; {thin}"
     return "mask_decoder", f"SAM's own, pre-trained; {thin}"

@@ -1,0 +1,68 @@
+"""`samnet_pretrain`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from samnet.cli.command import Command, non_negative_int, positive_float, positive_int
+
+# Those of the weights that come with samnet.
+_COARSE_STEPS, _FINE_STEPS = 6000, 1400
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for weights and curve")
+    parser.add_argument(
+        "--coarse-steps",
+        type=non_negative_int,
+        default=_COARSE_STEPS,
+        metavar="N",
+        help=f"optimiser steps on images of 112 pixels, which come first ({_COARSE_STEPS})",
+    )
+    parser.add_argument(
+        "--fine-steps",
+        type=non_negative_int,
+        default=_FINE_STEPS,
+        metavar="N",
+        help=f"optimiser steps on images of 224 pixels ({_FINE_STEPS})",
+    )
+    parser.add_argument("--batch-size", type=positive_int, default=8, metavar="N", help="pairs of images in a step (8)")
+    parser.add_argument("--lr", type=positive_float, default=1e-3, metavar="RATE", help="peak learning rate (0.001)")
+    parser.add_argument("--seed", type=non_negative_int, default=0, metavar="N", help="seed of everything random (0)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--workers", type=non_negative_int, metavar="N", help="processes that draw images (default: by the machine)"
+    )
+    parser.epilog = (
+        "Needs no data: images and label maps are made up. A training that was interrupted goes on when the same "
+        "command is given again, and a finished one with more --fine-steps. Use the weights with "
+        "samnet_train ... --set initial_weights=OUT/small.safetensors."
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    import torch
+
+    from samnet.core.errors import UserError
+    from samnet.core.jobs import default_processes
+    from samnet.core.machine import choose_device
+    from samnet.pretraining.run import Recipe, pretrain
+
+    if options.coarse_steps + options.fine_steps == 0:
+        raise UserError("--coarse-steps and --fine-steps are both 0: there is nothing to train")
+    recipe = Recipe(
+        coarse_steps=options.coarse_steps,
+        fine_steps=options.fine_steps,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        learning_rate=options.lr,
+    )
+    workers = max(1, default_processes() - 1) if options.workers is None else options.workers
+    print(pretrain(options.output, recipe, torch.device(choose_device(options.device)), workers))
+
+
+COMMAND = Command(
+    "samnet_pretrain", "Pre-train the small backbone on made images, as samnet's own was.", _add_arguments, _run
+)
+main = COMMAND.main

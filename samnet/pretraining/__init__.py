@@ -1,0 +1,1 @@
+"""Teaching the small backbone to see, on made images alone."""

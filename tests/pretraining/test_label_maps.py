@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from samnet.pretraining.label_maps import (
+    MAX_CLASSES,
+    OUTSIDE,
+    Anatomy,
+    LabelMap,
+    Shape,
+    draw_anatomy,
+    draw_individual,
+    smooth_field,
+)
+
+SIZE = 64
+
+
+def draw(seed: int, individuals: int = 2) -> tuple[Anatomy, list[LabelMap]]:
+    generator = np.random.default_rng(seed)
+    anatomy = draw_anatomy(generator)
+    return anatomy, [draw_individual(anatomy, generator, SIZE) for _ in range(individuals)]
+
+
+def disc(radius: float, **changes: object) -> Shape:
+    values = {
+        "outline": "superellipse",
+        "centre": (0.0, 0.0),
+        "radii": (radius, radius),
+        "angle": 0.0,
+        "power": 2.0,
+        "thickness": 0.3,
+        "wobble": ((2, 0.0, 0.0),),
+        "label": 1,
+    }
+    return Shape(**(values | changes))  # type: ignore[arg-type]
+
+
+def alone(*shapes: Shape) -> LabelMap:
+    """An individual that does not vary."""
+    anatomy = Anatomy(np.zeros((1, 1), np.int8), shapes, 1 + max(shape.label for shape in shapes), variation=0.0)
+    for seed in range(50):  # not one whose view is limited
+        labels = draw_individual(anatomy, np.random.default_rng(seed), SIZE)
+        if (labels.classes != OUTSIDE).all():
+            return labels
+    raise AssertionError
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_classes_and_regions_are_within_their_bounds(seed: int) -> None:
+    anatomy, individuals = draw(seed)
+    assert anatomy.num_classes <= MAX_CLASSES
+    for labels in individuals:
+        assert labels.classes.shape == labels.regions.shape == (SIZE, SIZE)
+        assert labels.classes.min() >= OUTSIDE
+        assert labels.classes.max() < anatomy.num_classes
+        assert ((labels.classes == OUTSIDE) == (labels.regions == OUTSIDE)).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_region_is_of_one_class(seed: int) -> None:
+    _, individuals = draw(seed)
+    for labels in individuals:
+        for region in np.unique(labels.regions):
+            assert len(np.unique(labels.classes[labels.regions == region])) == 1
+
+
+def test_individuals_of_one_anatomy_are_alike_and_not_the_same() -> None:
+    same = {"one": [], "two": []}
+    for seed in range(30):
+        _, (first, second) = draw(seed)
+        _, (stranger,) = draw(seed + 1000, 1)
+        same["one"].append((first.classes == second.classes).mean())
+        same["two"].append((first.classes == stranger.classes).mean())
+        assert (first.classes != second.classes).any()
+    assert np.mean(same["one"]) > np.mean(same["two"]) + 0.2
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    first, second = draw(7)[1], draw(7)[1]
+    assert all((one.regions == two.regions).all() for one, two in zip(first, second, strict=True))
+
+
+def test_structures_of_very_different_sizes_occur() -> None:
+    shares = []
+    for seed in range(60):
+        _, individuals = draw(seed, 1)
+        _, counts = np.unique(individuals[0].regions, return_counts=True)
+        shares.extend(counts / SIZE**2)
+    assert min(shares) < 0.005
+    assert max(shares) > 0.5
+
+
+def test_a_disc_has_its_area() -> None:
+    labels = alone(disc(0.5))
+    assert (labels.classes == 1).mean() == pytest.approx(np.pi * 0.25 / 4, rel=0.03)
+
+
+def test_a_ring_is_hollow() -> None:
+    labels = alone(disc(0.6, outline="ring"))
+    assert labels.classes[SIZE // 2, SIZE // 2] == 0
+    assert (labels.classes == 1).any()
+
+
+def test_a_nested_shape_stays_in_its_host() -> None:
+    inner = disc(0.4, label=2, centre=(0.5, 0.0), inside=1)
+    labels = alone(disc(0.5), inner)
+    whole = alone(disc(0.5))
+    assert (labels.classes == 2).any()
+    assert ((labels.classes > 0) == (whole.classes > 0)).all()
+
+
+def test_later_shapes_cover_earlier_ones() -> None:
+    labels = alone(disc(0.5), disc(0.2, label=2))
+    assert labels.classes[SIZE // 2, SIZE // 2] == 2
+
+
+def test_a_smooth_field_has_unit_variance_and_is_smooth() -> None:
+    fields = np.stack([smooth_field(np.random.default_rng(seed), 6, 128) for seed in range(50)])
+    assert fields.std() == pytest.approx(1, abs=0.1)
+    assert np.abs(np.diff(fields, axis=1)).max() < 0.5
