@@ -12,6 +12,7 @@ from samnet.core.jobs import run_jobs
 from samnet.dataset.cases import Case, RawDataset, group_files
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, read_image, read_labels
+from samnet.dataset.labels import all_values
 
 
 def verify_dataset(dataset: RawDataset, processes: int) -> None:
@@ -119,7 +120,7 @@ def _image_faults(case: Case, array: np.ndarray, description: DatasetDescription
 
 
 def _label_value_faults(case: Case, labels: np.ndarray, description: DatasetDescription) -> list[str]:
-    allowed = set(description.labels.values()) | {description.ignore_label}
+    allowed = {*all_values(description.labels), description.ignore_label}
     values, counts = np.unique(labels, return_counts=True)
     undeclared = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value not in allowed}
     if not undeclared:
