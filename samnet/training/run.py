@@ -260,7 +260,6 @@ def _choose_embeddings(
             stride=network.stride,
             seed=task.seed,
             ignore_label=task.ignore_label,
-            regions=task.regions,
         )
         choice = choose_cache(views, network, root, options.cache_size)
     if choice is None:

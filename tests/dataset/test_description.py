@@ -140,7 +140,7 @@ def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
     [
         (
             3,
-            "\"regions_class_order\" is 3; write a list of 3 labels, the one to be written for each of 'whole', 'core',",
+            "\"regions_class_order\" is 3; write a list of 3 labels, the one to be written for each of 'whole',",
         ),
         ([1, 2], "is [1, 2]; write a list of 3 labels"),
         ([1, 2, "3"], "is [1, 2, '3']; write a list"),
