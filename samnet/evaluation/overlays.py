@@ -89,7 +89,8 @@ def _load_row(case: Case, predictions: Path, references: Path | None, classes: i
     if reference is None:
         label_maps = {"prediction": views.cut(prediction)}
     else:
-        title = f"prediction, {_describe_dice(prediction, reference, classes, num_labels + 1)}"
+        # Values above the labels can only be the ignore label, which is the highest by nnU-Net's contract.
+        title = f"prediction, {_describe_dice(prediction, reference, classes, ignore_label=num_labels + 1)}"
         label_maps = {title: views.cut(prediction), "reference": views.cut(reference)}
     window = None if _is_colour(case, image) else _intensity_window(image.array[0], views.foreground)
     channels = [views.cut(channel) for channel in (image.array if window is None else image.array[:1])]
