@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
-from samnet.dataset.case_integrity import image_faults
+from samnet.dataset.case_integrity import read_channel
 from samnet.dataset.cases import Case
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture, read_image
+from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,12 @@ def read_aligned_image(case: Case) -> Image:
         raise UserError(case.fault)
     images, faults = [], []
     for file in case.image_files:
-        try:
-            image = read_image([file])
-        except UserError as error:
-            faults.append(str(error))
-            continue
-        faults += map(str, image_faults(file, image, case.identifier))
-        images.append(image)
+        image, found = read_channel(file, case)
+        faults += found
+        if image is not None:
+            images.append(image)
     if faults:
-        raise UserError("; ".join(faults))
+        raise UserError("; ".join(map(str, faults)))
     first = images[0]
     others = [_on_grid(image, file, first, case) for image, file in zip(images[1:], case.image_files[1:], strict=True)]
     return Image(np.concatenate([first.array, *others]), first.grid, first.header) if others else first

@@ -67,18 +67,28 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
     )
 
 
-def image_faults(file: Path, image: Image, case: str) -> list[Fault]:
-    """What makes an image that was read unfit for training and prediction alike."""
+def read_channel(file: Path, case: Case) -> tuple[Image | None, list[Fault]]:
+    """Read one image file of a case; None where it cannot be read. The faults hold for training and prediction."""
+    if not file.is_file():
+        return None, [Fault("no image", str(file), "no such file", "add it, or remove the case", case.identifier)]
+    try:
+        image = read_image([file])
+    except UserError as error:
+        return None, [fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, case.identifier)]
+    return image, _image_faults(file, image, case)
+
+
+def _image_faults(file: Path, image: Image, case: Case) -> list[Fault]:
     faults = []
     if image.array.dtype.kind == "f":
         count = int((~np.isfinite(image.array)).sum())
         if count > 0:
             value = f"{count} voxels are NaN or infinite"
-            faults.append(Fault("not finite", str(file), value, "replace them, for example by 0", case))
+            faults.append(Fault("not finite", str(file), value, "replace them, for example by 0", case.identifier))
     if image.grid.shear > MAX_SHEAR_DEGREES:
         value = f"its axes are not perpendicular, by {image.grid.shear:.1f} degrees (a tilted gantry?)"
         remedy = "resample the image, and its label map, to perpendicular axes"
-        faults.append(Fault("not perpendicular", str(file), value, remedy, case))
+        faults.append(Fault("not perpendicular", str(file), value, remedy, case.identifier))
     return faults
 
 
@@ -114,15 +124,10 @@ def _read_channels(case: Case) -> tuple[dict[Path, Image], list[Fault]]:
     channels: dict[Path, Image] = {}
     faults: list[Fault] = []
     for file in case.image_files:
-        if not file.is_file():
-            faults.append(Fault("no image", str(file), "missing", "add it, or remove the case", case.identifier))
+        image, found = read_channel(file, case)
+        faults += found
+        if image is None:
             continue
-        try:
-            image = read_image([file])
-        except UserError as error:
-            faults.append(fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, case.identifier))
-            continue
-        faults += image_faults(file, image, case.identifier)
         if channels:
             first_file, first = next(iter(channels.items()))
             faults += grid_faults(case, file, image.grid, first.grid, first_file.name)

@@ -183,7 +183,7 @@ def a_case_in_capitals(file: Path) -> None:
 
 
 IMAGE_FAULTS: dict[str, Broken] = {
-    "the first channel is missing": Broken(T1, drop, "missing", "add it, or remove the case"),
+    "the first channel is missing": Broken(T1, drop, "no such file", "add it, or remove the case"),
     "the last channel is missing": Broken(
         T2, drop, "1 channel(s) in 1 file(s), dataset.json names 2: ['T1', 'T2']", "add what is missing", named=T1
     ),
