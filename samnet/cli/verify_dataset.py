@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samnet.cli.command import Command, add_processes_option
 from samnet.cli.planning_steps import add_dataset_option, chosen_processes
+
+if TYPE_CHECKING:
+    from samnet.dataset.faults import Report
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +31,12 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.files import write_json
     from samnet.core.records import to_json
     from samnet.dataset.integrity import inspect_dataset_by_name
-    from samnet.dataset.repair import map_masks
 
     reports = []
     for identifier in options.dataset:
         report = inspect_dataset_by_name(identifier, chosen_processes(options))
-        if options.fix and (done := map_masks(report)):
-            print("\n".join(done))
-            report = inspect_dataset_by_name(identifier, chosen_processes(options))
+        if options.fix:
+            report = _fix(identifier, report, chosen_processes(options))
         if not report.faults:
             print(report)
         reports.append(report)
@@ -42,6 +44,18 @@ def _run(options: argparse.Namespace) -> None:
         write_json(options.json, {"datasets": to_json(reports)})
     if faulty := [str(report) for report in reports if report.faults]:
         raise UserError("\n".join(faulty))
+
+
+def _fix(identifier: str, report: Report, processes: int) -> Report:
+    """Mend what can be, say so, and check again where anything was."""
+    from samnet.dataset.integrity import inspect_dataset_by_name
+    from samnet.dataset.repair import map_masks
+
+    is_changed = False
+    for sentence in map_masks(report):
+        print(sentence, flush=True)
+        is_changed = True
+    return inspect_dataset_by_name(identifier, processes) if is_changed else report
 
 
 COMMAND = Command(

@@ -45,6 +45,7 @@ def fault_of_message(kind: str, message: str, file: Path, remedy: str, case: str
 class Report:
     """All findings of one data set.
 
+    num_cases: 0 where `dataset.json` or the folder of images cannot be used.
     faults: what has to be mended before planning. remarks: what may be meant so.
     duplicates: groups of cases whose images have the same content.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from samnet.dataset.faults import Report
 from samnet.dataset.images import read_labels, write_labels
 
 
-def map_masks(report: Report) -> list[str]:
-    """Map 255 to 1 in every label map that the report names for it, and say what was done, one sentence a file.
+def map_masks(report: Report) -> Iterator[str]:
+    """Map 255 to 1 in every label map that the report names for it, and say what was done as it is: a sentence a file.
 
     The file as it was is kept in a folder beside its own, `labelsTr_before_fix`, from before it is replaced; killed
     and run again, the rest is mapped.
@@ -24,7 +25,7 @@ def map_masks(report: Report) -> list[str]:
     Raises:
         UserError: another file of the name is kept there already; nothing of this file is changed.
     """
-    return [_map_mask(Path(fault.file)) for fault in report.faults if fault.kind == MASK_KIND]
+    return (_map_mask(Path(fault.file)) for fault in report.faults if fault.kind == MASK_KIND)
 
 
 def _map_mask(file: Path) -> str:

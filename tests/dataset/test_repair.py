@@ -31,7 +31,7 @@ def dataset(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
 
 
 def fix() -> list[str]:
-    return map_masks(inspect_dataset(RawDataset.load(501), 0))
+    return list(map_masks(inspect_dataset(RawDataset.load(501), 0)))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -117,7 +117,7 @@ def test_a_file_that_changed_since_the_report_is_left_alone(dataset: Path) -> No
     report = inspect_dataset(RawDataset.load(501), 0)
     change(dataset / "labelsTr" / "case_00.nii.gz", put(9, np.uint8))
     with pytest.raises(UserError, match="holds more than 0 and 255; check the data set again"):
-        map_masks(report)
+        list(map_masks(report))
     assert not (dataset / "labelsTr_before_fix").exists()
 
 
