@@ -100,23 +100,24 @@ def grid_faults(case: Case, file: Path, grid: Grid, expected: Grid, of_what: str
         return [Fault("shape", str(file), value, remedy, case.identifier)]
     if grid.is_close_to(expected, GRID_TOLERANCE_VOXELS):
         return []
+    finest = min(expected.spacing)  # microscopes' are fractions of a thousandth
     differing = {
         name: (found, wanted)
-        for name, found, wanted in (
-            ("spacing", grid.spacing, expected.spacing),
-            ("direction", grid.direction, expected.direction),
-            ("origin", grid.origin, expected.origin),
+        for name, found, wanted, tolerance in (
+            ("spacing", grid.spacing, expected.spacing, 1e-5 * finest),
+            ("direction", grid.direction, expected.direction, 1e-5),
+            ("origin", grid.origin, expected.origin, 1e-3 * finest),
         )
-        if not np.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+        if not np.allclose(found, wanted, rtol=0, atol=tolerance)
     }
     listing = ", ".join(f"{name} {_show(found)} and not {_show(wanted)}" for name, (found, wanted) in differing.items())
     value = f"lies {grid.distance_in_voxels(expected):.1f} voxels beside {of_what} ({listing})"
     remedy = f"if the voxels do correspond, copy the header of {of_what}, else resample it to that grid"
-    return [Fault(next(iter(differing)), str(file), value, remedy, case.identifier)]
+    return [Fault(next(iter(differing), "place"), str(file), value, remedy, case.identifier)]
 
 
 def _show(numbers: tuple[float, ...] | np.ndarray) -> str:
-    return str(np.asarray(numbers).round(4).tolist())
+    return str(np.asarray(numbers).round(6).tolist())
 
 
 def _read_channels(case: Case) -> tuple[dict[Path, Image], list[Fault]]:

@@ -68,7 +68,7 @@ def find_oddities(folder: Path, fingerprint: Fingerprint, configuration: Configu
         remarks += [
             *_unlike_hounsfield(folder, fingerprint, channel),
             *_clipped_cases(folder, fingerprint, configuration, channel),
-            *_mixed_intensities(folder, fingerprint, channel),
+            *_mixed_intensities(folder, fingerprint, configuration, channel),
         ]
     return remarks
 
@@ -156,18 +156,27 @@ def _clipped_cases(
             yield Fault("intensities", str(folder / "imagesTr"), value, "check its scale and offset", name)
 
 
-def _mixed_intensities(folder: Path, fingerprint: Fingerprint, channel: int) -> Iterator[Fault]:
+def _mixed_intensities(
+    folder: Path, fingerprint: Fingerprint, configuration: Configuration, channel: int
+) -> Iterator[Fault]:
     """Cases on a scale of their own, such as 0 to 1 among 0 to 4000."""
-    ranges = {name: np.ptp(case.channels[channel].nonzero) for name, case in fingerprint.cases.items()}
+    ranges = {name: float(np.ptp(case.channels[channel].nonzero)) for name, case in fingerprint.cases.items()}
     typical = float(np.median(list(ranges.values())))
-    for name, width in ranges.items():
-        if typical > 0 and not typical / MIXED_INTENSITIES <= width <= typical * MIXED_INTENSITIES:
-            low, *_, high = fingerprint.cases[name].channels[channel].nonzero
-            value = (
-                f"case {name} has other intensities: {fingerprint.channel_names[channel]} from {low:g} to {high:g}, "
-                f"a range of {high - low:g}; {typical:g} is typical"
-            )
-            yield Fault("intensities", str(folder / "imagesTr"), value, "check its scale and offset", name)
+    odd = [
+        name
+        for name, width in ranges.items()
+        if typical > 0 and not typical / MIXED_INTENSITIES <= width <= typical * MIXED_INTENSITIES
+    ]
+    if odd:
+        low, *_, high = fingerprint.cases[odd[0]].channels[channel].nonzero
+        value = (
+            f"{_count(odd, fingerprint)} on another scale: {fingerprint.channel_names[channel]} goes from {low:g} to "
+            f"{high:g} in {odd[0]}, a range of {high - low:g}, while {typical:g} is typical"
+        )
+        remedy = "check how they were exported"
+        if configuration.intensity[channel].scheme != "fixed":
+            remedy += "; if that is right it does no harm, as every image is scaled by itself"
+        yield Fault("mixed intensities", str(folder / "imagesTr"), value, remedy)
 
 
 def _leaks(dataset: RawDataset, duplicates: Sequence[tuple[str, ...]]) -> Iterator[Fault]:

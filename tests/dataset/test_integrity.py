@@ -135,6 +135,14 @@ def test_there_is_no_report_of_an_unknown_data_set(dataset: Path) -> None:
         inspect_dataset_by_name(77, 0)
 
 
+def test_spacings_of_microscopes_are_told_apart(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(folders["raw"], num_cases=1, spacing=(2e-4, 2e-4, 2e-4))
+    change(dataset / "labelsTr" / "case_00.nii.gz", affine=lambda affine: affine * (1, 1.01, 1, 1))
+    (fault,) = inspected().faults
+    assert fault.kind == "spacing"
+    assert "spacing [0.0002, 0.000202, 0.0002] and not [0.0002, 0.0002, 0.0002]" in fault.value
+
+
 def test_a_grey_picture_is_no_colour_case(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
     dataset = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
     describe(dataset, channel_names={"0": "R", "1": "G", "2": "B"})

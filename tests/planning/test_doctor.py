@@ -118,13 +118,13 @@ def test_a_case_whose_labelled_voxels_the_window_clips(make_fingerprint: MakeFin
     assert "outside the planned window -100 to 200" in remarks["intensities"].value
 
 
-def test_a_case_on_a_scale_of_its_own(make_fingerprint: MakeFingerprint) -> None:
+def test_cases_on_a_scale_of_their_own(make_fingerprint: MakeFingerprint) -> None:
     remarks = oddities(with_case(make_fingerprint(), "d", with_range(0.0, 1.0)))
-    assert set(remarks) == {"intensities"}
-    assert (
-        "case d has other intensities: MRI from 0 to 1, a range of 1; 1000 is typical" in remarks["intensities"].value
+    assert set(remarks) == {"mixed intensities"}
+    assert remarks["mixed intensities"].value == (
+        "1 of 6 cases is on another scale: MRI goes from 0 to 1 in d, a range of 1, while 1000 is typical"
     )
-    assert remarks["intensities"].case == "d"
+    assert "it does no harm, as every image is scaled by itself" in remarks["mixed intensities"].remedy
 
 
 @pytest.fixture
