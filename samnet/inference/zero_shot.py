@@ -19,8 +19,9 @@ from tqdm import tqdm
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.framing import SliceFrame, frame_slice
 from samnet.core.jobs import Outcome
+from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
-from samnet.dataset.images import read_image, read_labels, write_labels
+from samnet.dataset.images import read_labels, write_labels
 from samnet.dataset.labels import Regions, label_sets_of, mask_of
 from samnet.inference.files import output_file
 from samnet.inference.outputs import outputs_for
@@ -141,7 +142,7 @@ def zero_shot_cases(model: ZeroShot, cases: Sequence[Case], references: Path, ou
 
 
 def _zero_shot_case(model: ZeroShot, case: Case, references: Path, output: Path) -> Path:
-    image, reference_file = read_image(case.image_files), output_file(case, references)
+    image, reference_file = read_aligned_image(case), output_file(case, references)
     reference = read_labels(reference_file)
     if reference.grid.shape != image.grid.shape:
         raise UserError(f"{reference_file}: shape {reference.grid.shape} differs from {image.grid.shape} of its image")
