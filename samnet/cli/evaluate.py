@@ -17,7 +17,7 @@ _SUMMARY = """\
 Score predictions against references: Dice, IoU, and on surfaces HD95, ASSD and NSD (normalised surface Dice) in mm,
 or in pixels for pictures, which have no spacing. A prediction has the name of its reference. Prints a table of means
 and standard deviations, and writes summary.json (which nnU-Net's tools read) and metrics.csv (one row a case and
-class). Voxels that the reference marks as ignored count in nothing."""
+class). A region counts as the union of its labels. Voxels that the reference marks as ignored count in nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

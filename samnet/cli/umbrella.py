@@ -12,6 +12,7 @@ from samnet import __version__
 COMMANDS = {
     "plan_and_preprocess": "check, measure, plan and prepare data sets",
     "verify_dataset": "check raw data sets",
+    "doctor": "what is odd about raw data sets",
     "extract_fingerprint": "measure raw data sets",
     "plan": "plan data sets, explain a plan",
     "preprocess": "prepare the training cases",

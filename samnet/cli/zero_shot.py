@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace) -> None:
     backbone = BACKBONES[options.backbone]
     size = backbone.pretrained_size
     network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(choose_device(options.device))
-    model = ZeroShot(network, plan.configuration("lora"), plan.num_classes, size, options.margin)
+    model = ZeroShot(network, plan.configuration("lora"), plan.num_classes, size, options.margin, plan.regions)
     source = options.input or raw_folder() / name / "imagesTs"
     references = options.references or raw_folder() / name / "labelsTs"
     cases = find_prediction_cases(source, plan.description)

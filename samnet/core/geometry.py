@@ -32,6 +32,23 @@ class Grid:
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(lengths[2]), float(lengths[1]), float(lengths[0])
 
+    @property
+    def direction(self) -> np.ndarray:
+        """The affine's 3 x 3 part with columns of length 1: where the axes x, y and z point."""
+        return self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """The place `(x, y, z)` of the first voxel in mm, in RAS+."""
+        x, y, z = self.affine[:3, 3]
+        return float(x), float(y), float(z)
+
+    @property
+    def shear(self) -> float:
+        """By how many degrees the axes miss being perpendicular to each other, at most."""
+        cosines = self.direction.T @ self.direction - np.eye(3)
+        return float(np.degrees(np.arcsin(min(1.0, np.abs(cosines).max()))))
+
     def is_close_to(self, other: Grid, tolerance: float = 1e-2) -> bool:
         """Whether both grids have one shape and their voxels lie within `tolerance` voxels of each other."""
         return self.shape == other.shape and self.distance_in_voxels(other) <= tolerance

@@ -69,8 +69,10 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
+        is_list = isinstance(value, (list, tuple))
         remaining = [argument for argument in arguments if argument is not type(None)]
-        return convert(remaining[0], value, where)
+        fitting = [argument for argument in remaining if (typing.get_origin(argument) is tuple) == is_list]
+        return convert((fitting or remaining)[0], value, where)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, typing.cast(type, hint)):
             return value

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from samnet.core.errors import UserError
+from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import ending_of, may_hold_channels, supported_endings
@@ -22,11 +21,13 @@ class Case:
     identifier: the file name without channel number and ending.
     image_files: in channel order (one file may hold several channels, as colour pictures do).
     label_file: the reference, or None at prediction.
+    fault: why the files cannot be a case of the model, by their names alone; None where they can.
     """
 
     identifier: str
     image_files: tuple[Path, ...]
     label_file: Path | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,27 +106,43 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
     """The cases to predict in a folder, or the one case that a single file belongs to.
 
     Where one file makes a case, files without a channel number are cases of their own, and so are files whose numbers
-    do not start from 0000, such as the frames of a film.
+    do not start from 0000, such as the frames of a film. Cases whose names do not fit the model carry their `fault`, so
+    that they do not stop the others.
 
     Raises:
-        UserError: nothing to predict is there, or the names are not those of cases; the message says what is expected.
+        UserError: nothing to predict is there, or not one case has names that fit; the message says what is expected.
     """
     source = Path(source)
     if source.is_file():
-        return [_case_of_file(source, description)]
-    numbered, unnumbered = group_files(source, description.file_ending)
-    cases = [case for name, files in numbered.items() for case in _cases_of_group(name, files, description)]
-    cases += [_case_of_unnumbered(file, description) for file in unnumbered]
+        cases = [_case_of_file(source, description)]
+    else:
+        numbered, unnumbered = group_files(source, description.file_ending)
+        cases = [case for name, files in numbered.items() for case in _cases_of_group(name, files, description)]
+        cases = _without_collisions(cases, [_case_of_unnumbered(file, description) for file in unnumbered])
     if not cases:
         raise UserError(
             f"{source}: no image ending in _0000{description.file_ending} (nor any {description.file_ending} file)"
         )
-    for identifier, count in Counter(case.identifier for case in cases).items():
-        if count > 1:
-            raise UserError(
-                f"{source}: {identifier!r} is there with and without a channel number; remove or rename one"
-            )
+    faults = [case.fault for case in cases if case.fault is not None]
+    if len(faults) == len(cases):
+        raise UserError(faults[0]) if len(faults) == 1 else DatasetFaults(str(source), faults)
     return sorted(cases, key=lambda case: case.identifier)
+
+
+def _without_collisions(numbered: list[Case], unnumbered: list[Case]) -> list[Case]:
+    """All cases; two that would be called the same are one that cannot be predicted."""
+    plain = {case.identifier: case for case in unnumbered}
+    cases = []
+    for case in numbered:
+        other = plain.pop(case.identifier, None)
+        if other is not None:
+            fault = (
+                f"{other.image_files[0]}: {case.identifier!r} is there with and without a channel number; "
+                "remove or rename one"
+            )
+            case = Case(case.identifier, (*case.image_files, *other.image_files), fault=fault)
+        cases.append(case)
+    return [*cases, *plain.values()]
 
 
 def _case_of_file(file: Path, description: DatasetDescription) -> Case:
@@ -146,10 +163,11 @@ def _cases_of_group(name: str, files: dict[int, Path], description: DatasetDescr
     if one_is_enough and 0 not in files:
         return [Case(f"{name}_{number:04d}", (file,)) for number, file in sorted(files.items())]
     if max(files) >= expected:
-        raise UserError(
+        fault = (
             f"{files[max(files)]}: has the channel number {max(files):04d}, but the model's channels go from 0000 to "
             f"{expected - 1:04d} ({', '.join(description.channel_names)}); remove it, or rename it if it is no channel"
         )
+        return [Case(name, tuple(files[number] for number in sorted(files)), fault=fault)]
     if one_is_enough and len(files) == 1:
         return [Case(name, (files[0],))]
     return [Case(name, _without_gaps(files, expected))]
@@ -160,10 +178,11 @@ def _case_of_unnumbered(file: Path, description: DatasetDescription) -> Case:
     stem = file.name[: len(file.name) - len(ending)]
     if not _one_file_is_enough(file, description):
         names = ", ".join(f"{stem}_{number:04d}{ending}" for number in range(len(description.channel_names)))
-        raise UserError(
+        fault = (
             f"{file}: has no channel number, but a case has the channels {', '.join(description.channel_names)}; "
             f"expected {names}"
         )
+        return Case(stem, (file,), fault=fault)
     return Case(stem, (file,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +12,17 @@ from typing import Any
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json
 from samnet.dataset.images import supported_endings
+from samnet.dataset.labels import Label, Labelled, Regions, all_values, foreground, has_regions, values_of
 
 IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
-class DatasetDescription:
+class DatasetDescription(Labelled):
     """The content of nnU-Net's `dataset.json` that samnet uses.
 
     channel_names: in channel order.
-    labels: name -> value, background first, without the ignore label.
-    ignore_label: the value whose voxels are not labelled, or None.
+    labels, ignore_label, regions_class_order: see `Labelled`.
     file_ending: of images and label files, with the leading dot.
     num_training: as declared, or None; the integrity check compares it with what is there.
     patient_key: a regular expression whose first group (or whole match) in a case's name is its patient. samnet's own
@@ -29,21 +30,12 @@ class DatasetDescription:
     """
 
     channel_names: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Label]
     ignore_label: int | None
     file_ending: str
     num_training: int | None = None
     patient_key: str | None = None
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The foreground classes in the order of their values."""
-        return tuple(name for name, value in self.labels.items() if value != 0)
-
-    @property
-    def num_classes(self) -> int:
-        """The foreground classes; the network has one output more, for the background."""
-        return len(self.class_names)
+    regions_class_order: tuple[int, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> DatasetDescription:
@@ -65,13 +57,14 @@ class DatasetDescription:
 
         channel_names = parse(_parse_channels, "channel_names", "modality")  # "modality": nnU-Net's older name
         labels = parse(_parse_labels, "labels")
+        class_order = parse(functools.partial(_parse_class_order, labels[0]), "regions_class_order") if labels else ()
         file_ending = parse(_parse_ending, "file_ending")
         num_training = parse(_parse_num_training, "numTraining")
         patient_key = parse(_parse_patient_key, "patient_key")
         if faults:
             raise UserError(faults[0]) if len(faults) == 1 else DatasetFaults(path.parent.name, faults)
         values, ignore_label = labels
-        return cls(channel_names, values, ignore_label, file_ending, num_training, patient_key)
+        return cls(channel_names, values, ignore_label, file_ending, num_training, patient_key, class_order)
 
 
 def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
@@ -83,30 +76,89 @@ def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
     return tuple(str(value[key]) for key in expected)
 
 
-def _parse_labels(value: Any, path: Path) -> tuple[dict[str, int], int | None]:
+def _parse_labels(value: Any, path: Path) -> tuple[dict[str, Label], int | None]:
     if not isinstance(value, dict) or not value:
         raise UserError(f'{path}: "labels" is {_show(value)}; write for example {{"background": 0, "liver": 1}}')
-    regions = [name for name, entry in value.items() if isinstance(entry, (list, tuple))]
-    if regions:
+    labels = {name: label for name, entry in value.items() if (label := _parse_label(entry)) is not None}
+    if len(labels) != len(value):
+        broken = sorted(set(value) - set(labels))
         raise UserError(
-            f"{path}: the labels {regions} are regions (lists of values), which this version of samnet cannot train. "
-            "Give every class one value."
+            f"{path}: the labels {broken} have no whole number; write name: value, as in nnU-Net v2, or a list of "
+            "values for a region"
         )
-    values = {name: entry for name, entry in value.items() if isinstance(entry, int) and not isinstance(entry, bool)}
-    if len(values) != len(value):
-        broken = sorted(set(value) - set(values))
-        raise UserError(f"{path}: the labels {broken} have no whole number; write name: value, as in nnU-Net v2")
-    ignore_label = values.pop(IGNORE, None)
-    ordered = dict(sorted(values.items(), key=lambda entry: entry[1]))
-    if list(ordered.values()) != list(range(len(ordered))):
-        raise UserError(
-            f'{path}: "labels" has the values {list(ordered.values())}; expected 0 (background), 1, 2, ... without gaps'
-        )
-    if len(ordered) < 2:
+    ignore_label = labels.pop(IGNORE, None)
+    if isinstance(ignore_label, tuple):
+        raise UserError(f"{path}: the ignore label is {list(ignore_label)}; it has to be a single value")
+    if has_regions(labels):
+        _check_regions(labels, path)
+        values = all_values(labels)
+    else:
+        values = sorted(value for label in labels.values() for value in values_of(label))
+    if values != list(range(len(values))):
+        raise UserError(f'{path}: "labels" has the values {values}; expected 0 (background), 1, 2, ... without gaps')
+    if len(values) < 2:
         raise UserError(f'{path}: "labels" has no foreground class')
-    if ignore_label is not None and ignore_label != len(ordered):
-        raise UserError(f"{path}: the ignore label is {ignore_label}; it has to be the highest value, {len(ordered)}")
-    return ordered, ignore_label
+    if ignore_label is not None and ignore_label != len(values):
+        raise UserError(f"{path}: the ignore label is {ignore_label}; it has to be the highest value, {len(values)}")
+    background = {name: label for name, label in labels.items() if label == 0}
+    return background | foreground(labels), ignore_label
+
+
+def _parse_label(entry: Any) -> Label | None:
+    """A value, or the values of a region; a list of a single value is that value. None for anything else."""
+    if _is_whole(entry):
+        return entry
+    if not isinstance(entry, list) or not entry or not all(map(_is_whole, entry)):
+        return None
+    values = tuple(dict.fromkeys(entry))
+    return values if len(values) > 1 else values[0]
+
+
+def _is_whole(entry: Any) -> bool:
+    return isinstance(entry, int) and not isinstance(entry, bool)
+
+
+def _check_regions(labels: dict[str, Label], path: Path) -> None:
+    with_background = [name for name, label in labels.items() if isinstance(label, tuple) and 0 in label]
+    if with_background:
+        raise UserError(f"{path}: the regions {with_background} contain 0, the background; remove it from their lists")
+    names: dict[frozenset[int], str] = {}
+    for name, label in labels.items():
+        other = names.setdefault(frozenset(values_of(label)), name)
+        if other != name:
+            shown = list(values_of(label))
+            raise UserError(f"{path}: {other!r} and {name!r} have the same labels {shown}; remove one of them")
+
+
+def _parse_class_order(labels: dict[str, Label], value: Any, path: Path) -> tuple[int, ...]:
+    """The label that is written for each region. Without regions it has no meaning, and is passed over as in nnU-Net.
+
+    The labels that are written have to tell the regions of a voxel, or a perfect prediction would not be right.
+    """
+    if not has_regions(labels):
+        return ()
+    named = foreground(labels)
+    names = ", ".join(map(repr, named))
+    if not isinstance(value, list) or len(value) != len(named) or not all(map(_is_whole, value)):
+        raise UserError(
+            f'{path}: "regions_class_order" is {_show(value)}; write a list of {len(named)} labels, the one to be '
+            f"written for each of {names}, in this order"
+        )
+    known = all_values(named)
+    unknown = [entry for entry in value if entry not in known]
+    if unknown:
+        raise UserError(f'{path}: "regions_class_order" has {unknown}, which no region has; choose from {known}')
+    regions = Regions(tuple(map(values_of, named.values())), tuple(value))
+    for label in known:
+        written = regions.label_written_for(label)
+        if regions.around(written) != regions.around(label):
+            around = [" and ".join(list(named)[number] for number in regions.around(one)) for one in (label, written)]
+            raise UserError(
+                f'{path}: "regions_class_order" {value}: label {label} is in {around[0]}, but would be written as '
+                f"{written}, which is in {around[1]}. Name outer regions before those within them, each with a label "
+                "that no inner one has; where regions overlap, name what they share as a region after them"
+            )
+    return regions.class_order
 
 
 def _parse_ending(value: Any, path: Path) -> str:

@@ -2,128 +2,154 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections import Counter
-
-import numpy as np
+from collections.abc import Iterator
+from pathlib import Path
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.jobs import run_jobs
-from samnet.dataset.cases import Case, RawDataset, group_files
-from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, read_image, read_labels
+from samnet.core.paths import find_dataset_name, raw_folder
+from samnet.dataset.case_integrity import BACKGROUND_KIND, CaseFindings, check_case
+from samnet.dataset.cases import RawDataset
+from samnet.dataset.faults import Fault, Report, fault_of_message, short_list
+from samnet.dataset.images import ending_of
+
+log = logging.getLogger(__name__)
 
 
 def verify_dataset(dataset: RawDataset, processes: int) -> None:
-    """Check every case.
+    """Check every case, and log what is odd.
 
     Raises:
         DatasetFaults: at least one fault was found; the report names all, each with file, value and remedy.
     """
-    faults = _folder_faults(dataset)
+    report = inspect_dataset(dataset, processes)
+    report.raise_if_faulty()
+    for line in short_list(report.remarks):
+        log.warning("%s", line)
+
+
+def inspect_dataset_by_name(identifier: str | int, processes: int) -> Report:
+    """As `inspect_dataset`, with the faults of `dataset.json` and of missing folders in the report as well.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    name = find_dataset_name(identifier)
+    try:
+        dataset = RawDataset.load(name)
+    except UserError as error:
+        file = raw_folder() / name / "dataset.json"
+        messages = error.faults if isinstance(error, DatasetFaults) else [str(error)]
+        remedy = "mend it; the cases are checked after that"
+        return Report(name, 0, tuple(fault_of_message("description", message, file, remedy) for message in messages))
+    return inspect_dataset(dataset, processes)
+
+
+def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
+    """Check every case, and what there is besides them."""
     arguments = {case.identifier: (case, dataset.description) for case in dataset.cases}
-    outcome = run_jobs(find_case_faults, arguments, processes, "verifying")
-    for identifier in sorted(arguments):
-        faults += outcome.results.get(identifier, [])
-        if identifier in outcome.failures:
-            faults.append(f"{identifier}: {outcome.failures[identifier]}")
-    if faults:
-        raise DatasetFaults(dataset.name, faults)
+    outcome = run_jobs(check_case, arguments, processes, "verifying")
+    findings: dict[str, CaseFindings] = {name: outcome.results[name] for name in arguments if name in outcome.results}
+    faults = [*_description_faults(dataset), *_stray_files(dataset), *_names_that_collide(dataset)]
+    faults += [
+        Fault("not checked", str(case.image_files[0]), reason, "check again, with -np 0", case.identifier)
+        for case in dataset.cases
+        if (reason := outcome.failures.get(case.identifier))
+    ]
+    faults += [fault for entry in findings.values() for fault in entry.faults]
+    remarks = [remark for entry in findings.values() for remark in entry.remarks]
+    duplicates = _groups({name: entry.image_digest for name, entry in findings.items()})
+    faults += [*_duplicate_images(dataset, duplicates), *_nothing_labelled(dataset, remarks)]
+    remarks += _duplicate_labels(dataset, findings, duplicates)
+    return Report(dataset.name, len(dataset.cases), tuple(faults), tuple(remarks), tuple(duplicates))
 
 
-def _folder_faults(dataset: RawDataset) -> list[str]:
+def _description_faults(dataset: RawDataset) -> list[Fault]:
     faults = []
+    file = str(dataset.folder / "dataset.json")
     declared = dataset.description.num_training
     if declared is not None and declared != len(dataset.cases):
-        faults.append(
-            f"{dataset.folder / 'dataset.json'}: numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases; "
-            "correct the number, or remove the key"
-        )
-    faults += _patient_key_faults(dataset)
-    known = {case.identifier for case in dataset.cases}
-    ending = dataset.description.file_ending
-    faults += [
-        f"{file}: an image without a channel number; call the first channel {file.name[: -len(ending)]}_0000{ending}"
-        for file in group_files(dataset.folder / "imagesTr", ending)[1]
-    ]
-    labels = dataset.folder / "labelsTr"
-    if labels.is_dir():
-        orphans = [
-            file
-            for file in sorted(labels.iterdir())
-            if file.name.endswith(ending) and not file.name.startswith(".") and file.name[: -len(ending)] not in known
-        ]
-        faults += [f"{file}: a label map without an image in imagesTr; add the image or remove it" for file in orphans]
-    folded = Counter(identifier.casefold() for identifier in known)
-    faults += [
-        f"{dataset.folder / 'imagesTr'}: case names that differ in upper and lower case only: {name}; rename one"
-        for name, count in folded.items()
-        if count > 1
-    ]
-    return faults
-
-
-def _patient_key_faults(dataset: RawDataset) -> list[str]:
+        value = f"numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases"
+        faults.append(Fault("numTraining", file, value, "correct the number, or remove the key"))
     key = dataset.description.patient_key
     unmatched = [case.identifier for case in dataset.cases if key is not None and not re.search(key, case.identifier)]
-    if not unmatched:
-        return []
-    file = dataset.folder / "dataset.json"
-    example = f'"patient_key" {key!r} finds nothing in {len(unmatched)} case names, such as {unmatched[0]}'
-    return [f"{file}: {example}; write an expression that finds the patient in every name"]
-
-
-def find_case_faults(case: Case, description: DatasetDescription) -> list[str]:
-    """The faults of one case, as sentences; empty when there are none."""
-    image, faults = None, []
-    try:
-        image = read_image(case.image_files)
-    except UserError as error:
-        faults.append(str(error))
-    else:
-        faults += _image_faults(case, image.array, description)
-    if case.label_file is None or not case.label_file.is_file():
-        return [*faults, f"{case.label_file}: missing; every case of imagesTr needs a label map in labelsTr"]
-    try:
-        labels = read_labels(case.label_file)
-    except UserError as error:
-        return [*faults, str(error)]
-    faults += _label_value_faults(case, labels.array, description)
-    if image is not None and labels.grid.shape != image.grid.shape:
-        faults.append(
-            f"{case.label_file}: shape {labels.grid.shape} (z, y, x) differs from {image.grid.shape} of its image"
-        )
-    elif image is not None and not labels.grid.is_close_to(image.grid, GRID_TOLERANCE_VOXELS):
-        faults.append(
-            f"{case.label_file}: lies {labels.grid.distance_in_voxels(image.grid):.1f} voxels beside its image "
-            f"(affine {labels.grid.affine.round(3).tolist()}, the image's {image.grid.affine.round(3).tolist()}); "
-            "if the voxels do correspond, copy the image's header to the label map"
-        )
+    if unmatched:
+        value = f'"patient_key" {key!r} finds nothing in {len(unmatched)} case names, such as {unmatched[0]}'
+        faults.append(Fault("patient_key", file, value, "write an expression that finds the patient in every name"))
     return faults
 
 
-def _image_faults(case: Case, array: np.ndarray, description: DatasetDescription) -> list[str]:
-    faults = []
-    expected = len(description.channel_names)
-    if array.shape[0] != expected:
-        faults.append(
-            f"{case.image_files[0]}: the case has {array.shape[0]} channel(s) in {len(case.image_files)} file(s), "
-            f"dataset.json names {expected}: {list(description.channel_names)}"
-        )
-    for index, channel in enumerate(array):
-        count = int((~np.isfinite(channel)).sum())
-        if count > 0:
-            file = case.image_files[min(index, len(case.image_files) - 1)]
-            faults.append(f"{file}: {count} voxels are NaN or infinite; replace them, for example by 0")
-    return faults
+def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
+    """Image files that belong to no case: misnamed, of another format, or left over."""
+    known = {os.path.abspath(file) for case in dataset.cases for file in case.image_files}
+    known |= {os.path.abspath(case.label_file) for case in dataset.cases if case.label_file is not None}
+    identifiers = {case.identifier for case in dataset.cases}
+    for folder in (dataset.folder / "imagesTr", dataset.folder / "labelsTr"):
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            ending = None if file.name.startswith(".") or file.is_dir() else ending_of(file)
+            if ending is not None and os.path.abspath(file) not in known:
+                yield _stray_file(file, ending, dataset.description.file_ending, identifiers)
 
 
-def _label_value_faults(case: Case, labels: np.ndarray, description: DatasetDescription) -> list[str]:
-    allowed = set(description.labels.values()) | {description.ignore_label}
-    values, counts = np.unique(labels, return_counts=True)
-    undeclared = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value not in allowed}
-    if not undeclared:
-        return []
-    shown = ", ".join(f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:8])
-    remedy = "map 255 to 1" if list(undeclared) == [255] else "correct the voxels, or declare the labels"
-    return [f"{case.label_file}: values that dataset.json does not declare: {shown}; {remedy}"]
+def _stray_file(file: Path, ending: str, expected: str, identifiers: set[str]) -> Fault:
+    stem = file.name.removesuffix(ending)
+    if file.parent.name == "labelsTr" and stem not in identifiers:
+        value, remedy = "a label map without an image in imagesTr", "add the image or remove it"
+        return Fault("no image of a label map", str(file), value, remedy)
+    if ending != expected:
+        value = f"ends in {ending} and is not used, as dataset.json names {expected} as file_ending"
+        return Fault("another file ending", str(file), value, "convert or remove it")
+    value, remedy = "an image without a channel number", f"call the first channel {stem}_0000{ending}"
+    return Fault("no channel number", str(file), value, remedy)
+
+
+def _names_that_collide(dataset: RawDataset) -> Iterator[Fault]:
+    """Two names that are one on many computers, where files of one case would replace those of the other."""
+    folded = Counter(case.identifier.casefold() for case in dataset.cases)
+    for name, count in folded.items():
+        if count > 1:
+            value = f"case names that differ in upper and lower case only: {name}"
+            yield Fault("names alike", str(dataset.folder / "imagesTr"), value, "rename one")
+
+
+def _nothing_labelled(dataset: RawDataset, remarks: list[Fault]) -> Iterator[Fault]:
+    """A case may well be healthy, a whole data set is not."""
+    if dataset.cases and sum(remark.kind == BACKGROUND_KIND for remark in remarks) == len(dataset.cases):
+        value = "not one of the label maps holds anything but background"
+        yield Fault("nothing labelled", str(dataset.folder / "labelsTr"), value, "export the label maps again")
+
+
+def _groups(digests: dict[str, str | None]) -> list[tuple[str, ...]]:
+    """The names that share a digest, in order, where there are several."""
+    groups: dict[str, list[str]] = {}
+    for name, digest in digests.items():
+        if digest is not None:
+            groups.setdefault(digest, []).append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]
+
+
+def _duplicate_images(dataset: RawDataset, duplicates: list[tuple[str, ...]]) -> Iterator[Fault]:
+    files = {case.identifier: case.image_files[0] for case in dataset.cases}
+    for first, *others in duplicates:
+        for name in others:
+            value = f"the same image as {files[first].name} of case {first}"
+            remedy = "keep one of the cases: a fold must not be tested on what it was trained on"
+            yield Fault("case twice", str(files[name]), value, remedy, name)
+
+
+def _duplicate_labels(
+    dataset: RawDataset, findings: dict[str, CaseFindings], duplicates: list[tuple[str, ...]]
+) -> Iterator[Fault]:
+    """Label maps that are alike to the voxel though their images are not."""
+    files = {case.identifier: case.label_file for case in dataset.cases}
+    known = {name for group in duplicates for name in group}
+    for first, *others in _groups({name: entry.label_digest for name, entry in findings.items()}):
+        for name in others:
+            if name not in known:
+                value = f"the same label map as that of case {first}, for another image"
+                remedy = "exchange it if it was saved under a wrong name"
+                yield Fault("label map twice", str(files[name]), value, remedy, name)

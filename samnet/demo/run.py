@@ -63,7 +63,8 @@ def run_demo(options: DemoOptions) -> float:
         references = dataset.folder / "labelsTs"
         summary = evaluate_folder(predictions, references, dataset.description, predictions, default_processes())
         picture = options.folder / "overlays.png"
-        draw_overlays(cases, predictions, references, dataset.description.class_names, picture, max_cases=4)
+        names, regions = dataset.description.class_names, dataset.description.regions
+        draw_overlays(cases, predictions, references, names, picture, max_cases=4, regions=regions)
     print(f"\nScores on the {len(cases)} test cases, which nothing was trained or planned on:\n")
     print(format_table(summary))
     print(

@@ -11,6 +11,7 @@ from samnet.core.errors import DatasetFaults, SamnetError, UserError
 from samnet.core.jobs import run_jobs
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, is_picture, read_labels
+from samnet.dataset.labels import all_values
 from samnet.evaluation.metrics import case_metrics
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 from samnet.evaluation.summary import CaseScores, LeftOut, Protocol, summarize, write_csv, write_summary
@@ -180,7 +181,7 @@ def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
     """
     prediction, reference = _read_both(pair)
     faults = _grid_faults(pair, prediction, reference)
-    highest = max([*description.labels.values(), description.ignore_label or 0])
+    highest = max(*all_values(description.labels), description.ignore_label or 0)
     for file, image in ((pair.prediction_file, prediction), (pair.reference_file, reference)):
         found = int(image.array.max())
         if found > highest:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from samnet.dataset.labels import Label, find_boxes, foreground, join_boxes, label_sets_of, mask_of, values_of
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, SYNAPSE_LEGACY, find_policy
 from samnet.evaluation.surface import hausdorff_95_in_voxels, surface_scores
 
@@ -14,20 +15,52 @@ _CHUNK_VOXELS = 1 << 18
 
 
 def dice_per_class(
-    prediction: np.ndarray, reference: np.ndarray, num_classes: int, ignore_label: int | None = None
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    classes: int | Sequence[Sequence[int]],
+    ignore_label: int | None = None,
 ) -> np.ndarray:
-    """Dice of the classes 1 to `num_classes`, shape `(num_classes,)`; NaN for a class in neither label map.
+    """Dice of every class or region, shape `(classes,)`; NaN for one that is in neither label map.
 
-    prediction, reference: whole numbers of one shape, any number of axes. Values above `num_classes` are of no class.
+    prediction, reference: whole numbers of one shape, any number of axes.
+    classes: how many there are, with the values 1, 2, and so on; or for each the values that belong to it.
     ignore_label: voxels of this value in the reference do not count.
 
     Raises:
         ValueError: the shapes differ.
     """
-    pairs = count_pairs(prediction, reference, num_classes, ignore_label)
-    sizes = (pairs.sum(axis=0) + pairs.sum(axis=1))[1 : num_classes + 1]
-    common = pairs.diagonal()[1 : num_classes + 1]
-    return np.divide(2.0 * common, sizes, out=np.full(num_classes, np.nan), where=sizes > 0)
+    label_sets = label_sets_of(classes)
+    overlaps = _Overlaps.count(prediction, reference, label_sets, ignore_label)
+    sizes = overlaps.n_pred + overlaps.n_ref
+    return np.divide(2.0 * overlaps.true_positives, sizes, out=np.full(len(label_sets), np.nan), where=sizes > 0)
+
+
+@dataclass(frozen=True)
+class _Overlaps:
+    """Voxels of each class or region, `(classes,)`, and of the whole that counts."""
+
+    true_positives: np.ndarray
+    n_pred: np.ndarray
+    n_ref: np.ndarray
+    num_voxels: int
+
+    @classmethod
+    def count(
+        cls,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        label_sets: Sequence[Sequence[int]],
+        ignore_label: int | None,
+    ) -> _Overlaps:
+        highest = max(value for values in label_sets for value in values)
+        pairs = count_pairs(prediction, reference, highest, ignore_label)
+        members = [np.array(values) for values in label_sets]
+        return cls(
+            true_positives=np.array([pairs[np.ix_(values, values)].sum() for values in members]),
+            n_pred=np.array([pairs[:, values].sum() for values in members]),
+            n_ref=np.array([pairs[values].sum() for values in members]),
+            num_voxels=int(pairs.sum()),
+        )
 
 
 def count_pairs(
@@ -67,7 +100,7 @@ def _bins(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Structure:
-    """One class of one case.
+    """One class or region of one case.
 
     prediction, reference: masks cropped to the box around both; None where one of them is empty.
     diagonal: of the whole image, in units of the spacing.
@@ -94,13 +127,13 @@ class _Structure:
 def case_metrics(
     prediction: np.ndarray,
     reference: np.ndarray,
-    labels: dict[str, int],
+    labels: dict[str, Label],
     spacing: Sequence[float],
     ignore_label: int | None = None,
     policy: str = STANDARD,
     nsd_tolerance_mm: float = DEFAULT_NSD_TOLERANCE_MM,
-) -> dict[int, dict[str, float]]:
-    """Score every foreground class of a case: label value -> name of the score -> value.
+) -> dict[Label, dict[str, float]]:
+    """Score every foreground class or region of a case: its value or values -> name of the score -> value.
 
     The names are nnU-Net's: Dice, IoU, TP, FP, FN, TN, n_pred, n_ref (voxels), and HD95 and ASSD (in units of the
     spacing) and NSD (normalised surface Dice). Voxels that the reference ignores count in none of them; surfaces are
@@ -113,7 +146,7 @@ def case_metrics(
     alone, HD95 in voxels; predicted but not in the reference 1 and 0, missed or in neither 0 and 0.
 
     prediction, reference: `(Z, Y, X)` on one grid.
-    labels: name -> value; 0 is the background and is not scored.
+    labels: name -> value, or values of a region; 0 is the background and is not scored.
     spacing: `(Z, Y, X)` in mm.
     nsd_tolerance_mm: distance up to which surfaces count as equal for the NSD.
 
@@ -124,37 +157,40 @@ def case_metrics(
     if prediction.ndim != 3 or len(spacing) != 3:
         raise ValueError(f"expected (Z, Y, X), got shape {prediction.shape} and spacing {tuple(spacing)}")
     find_policy(policy)
-    num_classes = max(labels.values())
-    pairs = count_pairs(prediction, reference, num_classes, ignore_label)
-    num_voxels = int(pairs.sum())
+    scored = list(foreground(labels).values())
+    label_sets = [values_of(label) for label in scored]
+    overlaps = _Overlaps.count(prediction, reference, label_sets, ignore_label)
     prediction, reference = _without_ignored(prediction, reference, ignore_label)
-    structures = _structures(pairs, *_drop_flat_axis(prediction, reference, spacing), tolerance=nsd_tolerance_mm)
+    structures = _structures(
+        overlaps, label_sets, *_drop_flat_axis(prediction, reference, spacing), tolerance=nsd_tolerance_mm
+    )
     return {
-        value: {**_SCORES[policy](structures[value]), **_counts(structures[value], num_voxels)}
-        for value in sorted(labels.values())
-        if value != 0
+        label: {**_SCORES[policy](structure), **_counts(structure, overlaps.num_voxels)}
+        for label, structure in zip(scored, structures, strict=True)
     }
 
 
 def _structures(
-    pairs: np.ndarray, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...], tolerance: float
-) -> dict[int, _Structure]:
-    num_classes = len(pairs) - 2
-    boxes = _union_boxes(prediction, reference, num_classes)
+    overlaps: _Overlaps,
+    label_sets: Sequence[Sequence[int]],
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing: tuple[float, ...],
+    tolerance: float,
+) -> Iterator[_Structure]:
+    boxes = _union_boxes(prediction, reference, label_sets)
     diagonal = float(np.linalg.norm(np.multiply(reference.shape, spacing)))
-    return {
-        value: _Structure(
-            true_positives=int(pairs[value, value]),
-            n_pred=int(pairs[:, value].sum()),
-            n_ref=int(pairs[value].sum()),
-            prediction=prediction[boxes[value]] == value if value in boxes else None,
-            reference=reference[boxes[value]] == value if value in boxes else None,
+    for index, (values, box) in enumerate(zip(label_sets, boxes, strict=True)):
+        yield _Structure(
+            true_positives=int(overlaps.true_positives[index]),
+            n_pred=int(overlaps.n_pred[index]),
+            n_ref=int(overlaps.n_ref[index]),
+            prediction=None if box is None else mask_of(prediction[box], values),
+            reference=None if box is None else mask_of(reference[box], values),
             spacing=spacing,
             diagonal=diagonal,
             tolerance=tolerance,
         )
-        for value in range(1, num_classes + 1)
-    }
 
 
 def _without_ignored(
@@ -177,16 +213,12 @@ def _drop_flat_axis(
     return np.squeeze(prediction, flat), np.squeeze(reference, flat), kept
 
 
-def _union_boxes(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> dict[int, tuple[slice, ...]]:
-    """The box around the voxels of a class in both label maps together, for classes that occur in both."""
-    from scipy.ndimage import find_objects
-
-    found = zip(find_objects(prediction, num_classes), find_objects(reference, num_classes), strict=True)
-    return {
-        value: tuple(slice(min(p.start, r.start), max(p.stop, r.stop)) for p, r in zip(*pair, strict=True))
-        for value, pair in enumerate(found, 1)
-        if None not in pair
-    }
+def _union_boxes(
+    prediction: np.ndarray, reference: np.ndarray, label_sets: Sequence[Sequence[int]]
+) -> list[tuple[slice, ...] | None]:
+    """The box around the voxels of each class or region in both label maps together; None where it is not in both."""
+    pairs = zip(find_boxes(prediction, label_sets), find_boxes(reference, label_sets), strict=True)
+    return [None if None in pair else join_boxes(pair) for pair in pairs]
 
 
 def _counts(structure: _Structure, num_voxels: int) -> dict[str, int]:

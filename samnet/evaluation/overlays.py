@@ -15,6 +15,7 @@ from samnet.core.files import atomic_path
 from samnet.core.geometry import Grid, Reorientation
 from samnet.dataset.cases import Case
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture, read_image, read_labels
+from samnet.dataset.labels import Regions, label_sets_of, mask_of
 from samnet.evaluation.metrics import dice_per_class
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def draw_overlays(
     class_names: Sequence[str],
     file: Path,
     max_cases: int = 6,
+    regions: Regions | None = None,
 ) -> None:
     """Draw the first `max_cases` cases, one a row: the image, the prediction on it, and the reference on it.
 
@@ -58,7 +60,8 @@ def draw_overlays(
     anisotropic volume, with the patient's right on the left of the picture.
 
     predictions, references: folders of label maps named after the cases, with the ending of their images.
-    class_names: of the foreground, in the order of their values 1, 2, ...
+    class_names: of the foreground, in the order of their values 1, 2, ...; or of the regions, in their order.
+    regions: what the label maps are made of, if not of classes. Later ones are drawn over earlier ones.
     file: ends in .png, .pdf, .svg or .jpg; written whole or not at all.
 
     Raises:
@@ -69,21 +72,25 @@ def draw_overlays(
         raise UserError(f"{file}: cannot draw a file of this ending; use {', '.join(ENDINGS)}")
     if not cases or max_cases < 1:
         raise UserError(f"{file}: nothing to draw, there are {len(cases)} cases of which {max_cases} were asked for")
-    rows = [_load_row(case, predictions, references, len(class_names)) for case in cases[:max_cases]]
-    figure = _draw(rows, class_names)
+    label_sets = label_sets_of(len(class_names) if regions is None else regions.label_sets)
+    rows = [_load_row(case, predictions, references, label_sets) for case in cases[:max_cases]]
+    figure = _draw(rows, dict(zip(class_names, label_sets, strict=True)))
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def _load_row(case: Case, predictions: Path, references: Path | None, num_classes: int) -> _Row:
+def _load_row(case: Case, predictions: Path, references: Path | None, classes: int | Sequence[Sequence[int]]) -> _Row:
+    """classes: how many, or the values of each class or region."""
     image = read_image(case.image_files)
     prediction = _read_label_map(predictions, case, image)
     reference = None if references is None else _read_label_map(references, case, image)
-    views = _Views(image.grid, prediction if reference is None else reference, _is_flat(case), num_classes)
+    num_labels = max(value for values in label_sets_of(classes) for value in values)
+    views = _Views(image.grid, prediction if reference is None else reference, _is_flat(case), num_labels)
     if reference is None:
         label_maps = {"prediction": views.cut(prediction)}
     else:
-        title = f"prediction, {_describe_dice(prediction, reference, num_classes)}"
+        # Values above the labels can only be the ignore label, which is the highest by nnU-Net's contract.
+        title = f"prediction, {_describe_dice(prediction, reference, classes, ignore_label=num_labels + 1)}"
         label_maps = {title: views.cut(prediction), "reference": views.cut(reference)}
     window = None if _is_colour(case, image) else _intensity_window(image.array[0], views.foreground)
     channels = [views.cut(channel) for channel in (image.array if window is None else image.array[:1])]
@@ -117,9 +124,10 @@ def _is_colour(case: Case, image: Image) -> bool:
     return image.array.shape[0] == 3 and (_is_flat(case) or len(case.image_files) == 1)
 
 
-def _describe_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> str:
-    # Values above the classes can only be the ignore label, which is the highest by nnU-Net's contract.
-    dice = dice_per_class(prediction, reference, num_classes, ignore_label=num_classes + 1)
+def _describe_dice(
+    prediction: np.ndarray, reference: np.ndarray, classes: int | Sequence[Sequence[int]], ignore_label: int
+) -> str:
+    dice = dice_per_class(prediction, reference, classes, ignore_label)
     present = dice[~np.isnan(dice)]
     return f"mean Dice {present.mean():.3f}" if present.size else "no class present"
 
@@ -178,12 +186,13 @@ def _scale(picture: np.ndarray, window: tuple[float, float] | None) -> np.ndarra
     return scaled[..., 0] if scaled.shape[-1] == 1 else scaled
 
 
-def _colour(value: int) -> tuple[float, float, float]:
+def _colour(number: int) -> tuple[float, float, float]:
     """The colour of a class: hues a golden section apart, so that any number of classes differ."""
-    return colorsys.hsv_to_rgb((0.33 + 0.618034 * (value - 1)) % 1.0, 0.9 if value % 2 else 0.7, 1.0)
+    return colorsys.hsv_to_rgb((0.33 + 0.618034 * (number - 1)) % 1.0, 0.9 if number % 2 else 0.7, 1.0)
 
 
-def _draw(rows: Sequence[_Row], class_names: Sequence[str]) -> Figure:
+def _draw(rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> Figure:
+    """label_sets: name of a class or region -> the values that belong to it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -194,42 +203,47 @@ def _draw(rows: Sequence[_Row], class_names: Sequence[str]) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), num_columns, squeeze=False, height_ratios=heights)
     for row, row_axes in zip(rows, axes, strict=True):
-        _draw_panel(row_axes[0], row, row.title, None, len(class_names))
+        _draw_panel(row_axes[0], row, row.title, None, ())
         for (title, labels), panel in zip(row.label_maps.items(), row_axes[1:], strict=True):
-            _draw_panel(panel, row, title, labels, len(class_names))
-    _add_legend(figure, rows, class_names)
+            _draw_panel(panel, row, title, labels, list(label_sets.values()))
+    _add_legend(figure, rows, label_sets)
     return figure
 
 
-def _draw_panel(panel: Axes, row: _Row, title: str, labels: np.ndarray | None, num_classes: int) -> None:
+def _draw_panel(
+    panel: Axes, row: _Row, title: str, labels: np.ndarray | None, label_sets: Sequence[Sequence[int]]
+) -> None:
     panel.imshow(row.image, cmap="gray", vmin=0, vmax=1, aspect=row.aspect, interpolation="nearest")
     panel.set_title(title, fontsize=9)
     panel.set_axis_off()
     if labels is None:
         return
     fill = np.zeros((*labels.shape, 4), dtype=np.float32)
-    for value in _values_in(labels, num_classes):
-        mask = labels == value
-        fill[mask] = (*_colour(value), _FILL_OPACITY)
+    for number in _values_in(labels, label_sets):
+        mask = mask_of(labels, label_sets[number - 1])
+        fill[mask] = (*_colour(number), _FILL_OPACITY)
         # A frame of background closes the contours of what touches the border, or fills the slice.
         framed = np.pad(mask, 1).astype(np.float32)
         columns, lines = np.arange(-1, labels.shape[1] + 1), np.arange(-1, labels.shape[0] + 1)
-        panel.contour(columns, lines, framed, levels=[0.5], colors=[_colour(value)], linewidths=0.8)
+        panel.contour(columns, lines, framed, levels=[0.5], colors=[_colour(number)], linewidths=0.8)
     panel.imshow(fill, aspect=row.aspect, interpolation="nearest")
     panel.set_xlim(-0.5, labels.shape[1] - 0.5)
     panel.set_ylim(labels.shape[0] - 0.5, -0.5)
 
 
-def _values_in(labels: np.ndarray, num_classes: int) -> list[int]:
-    return [int(value) for value in np.unique(labels) if 0 < value <= num_classes]
+def _values_in(labels: np.ndarray, classes: int | Sequence[Sequence[int]]) -> list[int]:
+    """The classes or regions that a label map shows, by their number from 1 on."""
+    present = np.unique(labels)
+    return [number for number, values in enumerate(label_sets_of(classes), 1) if np.isin(values, present).any()]
 
 
-def _add_legend(figure: Figure, rows: Sequence[_Row], class_names: Sequence[str]) -> None:
-    """Name the classes that can be seen."""
+def _add_legend(figure: Figure, rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> None:
+    """Name the classes or regions that can be seen."""
     from matplotlib.patches import Patch
 
+    names, values = list(label_sets), list(label_sets.values())
     label_maps = [labels for row in rows for labels in row.label_maps.values()]
-    shown = sorted({value for labels in label_maps for value in _values_in(labels, len(class_names))})
+    shown = sorted({number for labels in label_maps for number in _values_in(labels, values)})
     if shown:
-        patches = [Patch(color=_colour(value), label=class_names[value - 1]) for value in shown]
+        patches = [Patch(color=_colour(number), label=names[number - 1]) for number in shown]
         figure.legend(handles=patches, loc="outside lower center", ncol=min(len(patches), 6), fontsize=9, frameon=False)

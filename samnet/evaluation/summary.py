@@ -1,7 +1,8 @@
 """What the scores of many cases come to: `summary.json` in nnU-Net's form, a CSV, a table for the screen.
 
 A summary is a dictionary with nnU-Net's keys `foreground_mean`, `mean` and `metric_per_case`, whose classes are
-integers in memory and strings in the file, and keys of samnet's own, which nnU-Net's readers pass over:
+integers in memory, tuples of them for regions, and strings in the file, and keys of samnet's own, which nnU-Net's
+readers pass over:
 
 - `policy`, `nsd_tolerance`, `distance_unit`, `labels`: what the numbers mean;
 - `std`, `foreground_std`: sample standard deviations over cases, NaN for a single case;
@@ -24,6 +25,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json, write_text
+from samnet.dataset.labels import Label, foreground
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 
 COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
@@ -32,32 +34,32 @@ _KEYED_BY_CLASS = ("mean", "std", "presence")
 
 @dataclass(frozen=True)
 class CaseScores:
-    """The scores of one case: label value -> name of the score -> value."""
+    """The scores of one case: value of a class, or values of a region -> name of the score -> value."""
 
     identifier: str
     prediction_file: Path
     reference_file: Path
-    metrics: dict[int, dict[str, float]]
+    metrics: dict[Label, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How cases are scored.
 
-    labels: name -> value, with the background.
+    labels: name -> value, or values of a region, with the background.
     nsd_tolerance: in units of the spacing: mm, or pixels for pictures without a spacing.
     image_unit: of the images' spacing, `mm` or `pixels`.
     """
 
-    labels: dict[str, int]
+    labels: dict[str, Label]
     ignore_label: int | None = None
     policy: str = STANDARD
     nsd_tolerance: float = DEFAULT_NSD_TOLERANCE_MM
     image_unit: str = "mm"
 
     @property
-    def classes(self) -> list[int]:
-        return sorted(value for value in self.labels.values() if value != 0)
+    def classes(self) -> list[Label]:
+        return list(foreground(self.labels).values())
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -148,7 +150,15 @@ def _presence(metrics: Sequence[dict[str, float]]) -> dict[str, int]:
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
     """Write a summary as nnU-Net does: classes become strings, NaN the bare word `NaN`."""
-    write_json(path, summary)
+    content = summary | {key: _with_text_keys(summary[key]) for key in _KEYED_BY_CLASS}
+    content["metric_per_case"] = [
+        case | {"metrics": _with_text_keys(case["metrics"])} for case in summary["metric_per_case"]
+    ]
+    write_json(path, content)
+
+
+def _with_text_keys(content: dict[Label, Any]) -> dict[str, Any]:
+    return {str(label): value for label, value in content.items()}
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -166,6 +176,10 @@ def read_summary(path: Path) -> dict[str, Any]:
         for key in _KEYED_BY_CLASS:
             if key in content:
                 content[key] = _with_class_keys(content[key])
+        if "labels" in content:
+            content["labels"] = {
+                name: tuple(label) if isinstance(label, list) else label for name, label in content["labels"].items()
+            }
         for case in content["metric_per_case"]:
             case["metrics"] = _with_class_keys(case["metrics"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -173,11 +187,11 @@ def read_summary(path: Path) -> dict[str, Any]:
     return content
 
 
-def _with_class_keys(content: dict[str, Any]) -> dict[int | tuple[int, ...], Any]:
+def _with_class_keys(content: dict[str, Any]) -> dict[Label, Any]:
     return {_class_key(key): value for key, value in content.items()}
 
 
-def _class_key(key: str) -> int | tuple[int, ...]:
+def _class_key(key: str) -> Label:
     if not key.startswith("("):
         return int(key)
     return tuple(int(part) for part in key.strip("()").split(",") if part.strip())
@@ -201,7 +215,7 @@ def _column(name: str, unit: str) -> str:
     return f"{name}_{unit}" if name in ("HD95", "ASSD") else name
 
 
-def _class_names(summary: dict[str, Any]) -> dict[int, str]:
+def _class_names(summary: dict[str, Any]) -> dict[Label, str]:
     return {value: name for name, value in summary["labels"].items()}
 
 
@@ -209,11 +223,10 @@ def format_table(summary: dict[str, Any]) -> str:
     """Mean and standard deviation of every class and score, as plain text for the screen."""
     metrics = find_policy(summary["policy"]).metrics
     rows = [["class", "cases", *(_heading(name, summary) for name in metrics), "missed", "spurious"]]
-    for value, name in sorted(_class_names(summary).items()):
-        if value != 0:
-            presence = summary["presence"][value]
-            cells = [_cell(metric, summary["mean"][value], summary["std"][value]) for metric in metrics]
-            rows.append([name, str(presence["cases"]), *cells, str(presence["missed"]), str(presence["spurious"])])
+    names = _class_names(summary)
+    for label, presence in summary["presence"].items():
+        cells = [_cell(metric, summary["mean"][label], summary["std"][label]) for metric in metrics]
+        rows.append([names[label], str(presence["cases"]), *cells, str(presence["missed"]), str(presence["spurious"])])
     cells = [_cell(metric, summary["foreground_mean"], summary["foreground_std"]) for metric in metrics]
     totals = [str(sum(entry[key] for entry in summary["presence"].values())) for key in ("missed", "spurious")]
     rows.append(["foreground mean", str(len(summary["metric_per_case"])), *cells, *totals])

@@ -51,6 +51,7 @@ def extract_fingerprint(dataset: RawDataset, processes: int) -> Fingerprint:
         patient_key=dataset.description.patient_key,
         foreground=_pooled_foreground(cases, len(dataset.description.channel_names)),
         cases=cases,
+        regions_class_order=dataset.description.regions_class_order,
     )
     fingerprint.save(path)
     return fingerprint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cc3d
 import numpy as np
 from scipy import ndimage
@@ -11,6 +13,7 @@ from samnet.core.geometry import Reorientation, nonzero_box
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
+from samnet.dataset.labels import find_boxes, foreground, mask_of, values_of
 from samnet.fingerprint.records import PERCENTILES, CaseFingerprint, ChannelStatistics, ClassShape, ClassStatistics
 
 MAX_SHAPE_SLICES = 32
@@ -41,19 +44,19 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint
     if array.dtype.kind == "f":
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)  # as preprocessing takes them
     grid = reorientation.canonical_grid
-    foreground = (labels > 0) & (labels != description.ignore_label)
-    boxes = dict(enumerate(ndimage.find_objects(labels), 1))
+    labelled = (labels > 0) & (labels != description.ignore_label)
+    label_sets = {name: values_of(label) for name, label in foreground(description.labels).items()}
+    boxes = find_boxes(labels, list(label_sets.values()))
     return CaseFingerprint(
         shape=grid.shape,
         spacing=grid.spacing,
         cropped_shape=nonzero_box(array, labels).shape,
-        channels=tuple(_channel_statistics(channel, foreground) for channel in array),
+        channels=tuple(_channel_statistics(channel, labelled) for channel in array),
         classes={
-            name: _class_statistics(labels, value, boxes.get(value), grid.spacing)
-            for name, value in description.labels.items()
-            if value != 0
+            name: _class_statistics(labels, values, box, grid.spacing)
+            for (name, values), box in zip(label_sets.items(), boxes, strict=True)
         },
-        labelled_slices=_labelled_slices(foreground),
+        labelled_slices=_labelled_slices(labelled),
     )
 
 
@@ -85,12 +88,12 @@ def _percentiles(values: np.ndarray) -> tuple[float, ...] | None:
 
 
 def _class_statistics(
-    labels: np.ndarray, value: int, box: tuple[slice, ...] | None, spacing: tuple[float, float, float]
+    labels: np.ndarray, values: Sequence[int], box: tuple[slice, ...] | None, spacing: tuple[float, float, float]
 ) -> ClassStatistics:
-    """labels `(Z, Y, X)`, box around the voxels of `value` or None where there are none, spacing in mm."""
+    """labels `(Z, Y, X)`, box around the voxels of these values or None where there are none, spacing in mm."""
     if box is None:
         return ClassStatistics(0, 0, (ClassShape(0, (), ()),) * 3)
-    mask = np.ascontiguousarray(labels[box] == value)
+    mask = np.ascontiguousarray(mask_of(labels[box], values))
     components = int(cc3d.connected_components(mask, return_N=True)[1])
     shapes = tuple(_shape_across(mask, spacing, axis) for axis in range(3))
     return ClassStatistics(int(mask.sum()), components, shapes)

@@ -10,6 +10,7 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
 from samnet.core.records import from_json, to_json
+from samnet.dataset.labels import Label, Labelled
 
 SCHEMA_VERSION = 1
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
@@ -48,7 +49,7 @@ class ClassShape:
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """One class in one case: its voxels, its components in 3D, and its shape across the axes (Z, Y, X)."""
+    """One class or region in one case: its voxels, its components in 3D, and its shape across the axes (Z, Y, X)."""
 
     voxels: int
     components: int
@@ -57,7 +58,7 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """One case: canonical shape and spacing `(Z, Y, X)`, channels in order, classes by name.
+    """One case: canonical shape and spacing `(Z, Y, X)`, channels in order, classes or regions by name.
 
     cropped_shape: without the empty margins that preprocessing cuts off.
     labelled_slices: slices with any foreground, across each axis.
@@ -72,9 +73,10 @@ class CaseFingerprint:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(Labelled):
     """Everything the planner knows of a data set.
 
+    labels, ignore_label, regions_class_order: see `Labelled`.
     data_key: changes with the names, sizes and dates of the raw files.
     foreground: per channel the percentiles (`PERCENTILES`) of all labelled voxels, each case weighing the same.
     """
@@ -83,16 +85,13 @@ class Fingerprint:
     dataset_name: str
     data_key: str
     channel_names: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Label]
     ignore_label: int | None
     file_ending: str
     patient_key: str | None
     foreground: tuple[tuple[float, ...], ...]
     cases: dict[str, CaseFingerprint]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(name for name, value in self.labels.items() if value != 0)
+    regions_class_order: tuple[int, ...] = ()
 
     @property
     def median_spacing(self) -> tuple[float, float, float]:

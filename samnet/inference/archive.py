@@ -99,9 +99,11 @@ def describe(description: DatasetDescription) -> dict[str, Any]:
     labels = dict(description.labels)
     if description.ignore_label is not None:
         labels[IGNORE] = description.ignore_label
+    regions = {"regions_class_order": description.regions_class_order} if description.regions else {}
     return {
         "channel_names": {str(index): name for index, name in enumerate(description.channel_names)},
         "labels": labels,
+        **regions,
         "file_ending": description.file_ending,
     }
 

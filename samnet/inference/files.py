@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.jobs import Outcome
+from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
-from samnet.dataset.images import ending_of, read_image, write_labels
+from samnet.dataset.images import ending_of, write_labels
 from samnet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,7 @@ def predict_case(predictor: Predictor, case: Case, output: Path) -> Path:
     Raises:
         UserError: the image cannot be read or does not fit the model.
     """
-    image = read_image(case.image_files)
-    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
-        raise UserError(f"{case.image_files[0]}: has voxels that are NaN or infinite; replace them, for example by 0")
+    image = read_aligned_image(case)
     labels = predictor.predict_on_grid(image.array, image.grid)
     file = output_file(case, output)
     write_labels(labels, image, file)

@@ -207,7 +207,8 @@ def _check_content(folder: Path, manifest: Manifest, file: Path) -> None:
     for fold in manifest.folds:
         plan = Plan.load(folder / fold / PLAN_FILE)
         names = (plan.dataset_name, *plan.configurations)
-        if names != (manifest.dataset_name, manifest.configuration) or plan.labels != described.labels:
+        same_labels = (plan.labels, plan.regions) == (described.labels, described.regions)
+        if names != (manifest.dataset_name, manifest.configuration) or not same_labels:
             raise _refuse(file, f"the plan of {fold} is of {', '.join(names)}, not what {MANIFEST_FILE} says")
         initial = plan.configuration(manifest.configuration).initial_weights
         if initial != Path(initial).name or "\\" in initial:

@@ -23,7 +23,7 @@ def load_network(folder: Path, plan: Plan, checkpoint: str = "final") -> Segment
     configuration = plan.configuration(next(iter(plan.configurations)))
     base_file = find_model_base(configuration, folder)
     network = build_network(
-        configuration, len(plan.channel_names), plan.num_classes + 1, load_pretrained=False, base_file=base_file
+        configuration, len(plan.channel_names), plan.num_outputs, load_pretrained=False, base_file=base_file
     )
     file = folder / f"checkpoint_{checkpoint}.safetensors"
     network.load_adapter(load_trained(file), str(file))

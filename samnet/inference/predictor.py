@@ -23,7 +23,7 @@ from samnet.preprocessing.case import prepare_volume
 
 log = logging.getLogger(__name__)
 PLAN_FILE = "plan.json"
-_SAME_IN_PLAN = ("channel_names", "labels")
+_SAME_IN_PLAN = ("channel_names", "labels", "regions")
 _SAME_IN_CONFIGURATION = (
     "views",
     "in_plane_spacing",
@@ -116,7 +116,9 @@ class Predictor:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError("the image has voxels that are NaN or infinite; replace them, for example by 0")
         volume = prepare_volume(array, grid)
-        labels = predict_volume(self.networks, self.configuration, volume, mirror=self.mirror)
+        labels = predict_volume(
+            self.networks, self.configuration, volume, mirror=self.mirror, regions=self.plan.regions
+        )
         return volume.restore(labels)
 
 

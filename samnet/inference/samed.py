@@ -90,12 +90,20 @@ def export_samed(folder: Path, output: Path, fold: str | None = None) -> None:
     folds = find_fold_folders(folder, None if fold is None else [fold], "final")
     if len(folds) > 1:
         raise UserError(f"{folder} has {', '.join(entry.name for entry in folds)}; choose one with -f")
-    network = load_network(folds[0], Plan.load(folds[0] / PLAN_FILE))
+    plan = Plan.load(folds[0] / PLAN_FILE)
+    if plan.regions is not None:
+        raise UserError(f"{folds[0]}: was trained on regions; SAMed's code would take them for classes")
+    network = load_network(folds[0], plan)
     with atomic_path(output) as temporary:
         save_samed(to_samed(network, str(folds[0])), temporary)
 
 
 def _check_described(found: SamedFile, description: DatasetDescription, file: Path) -> None:
+    if description.regions is not None:
+        raise UserError(
+            f"dataset.json names regions ({', '.join(description.class_names)}); SAMed's networks tell apart classes, "
+            "one value each"
+        )
     if found.num_classes != description.num_classes:
         raise UserError(
             f"{file} has {found.num_classes} classes, dataset.json names {description.num_classes} "
@@ -120,7 +128,7 @@ def _empty_network(configuration: Configuration, plan: Plan) -> SegmentationNetw
     """The network without memory for its weights: names and shapes are what is wanted."""
     shape_only = dataclasses.replace(configuration, initial_weights="random")
     with torch.device("meta"):
-        network = build_network(shape_only, len(plan.channel_names), plan.num_classes + 1)
+        network = build_network(shape_only, len(plan.channel_names), plan.num_outputs)
     network.trainable_only = True
     return network
 

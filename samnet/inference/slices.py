@@ -1,4 +1,4 @@
-"""Class probabilities of slices: tiles, mirrors and several networks, averaged."""
+"""Probabilities of slices: tiles, mirrors and several networks, averaged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from samnet.core.framing import SliceFrame, frame_slice, tile_starts, tile_weights
+from samnet.dataset.labels import Regions
+from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
@@ -22,7 +24,7 @@ INPUTS_PER_BATCH = 8
 class SlicePredictor:
     """Predicts slices across one axis of a volume, at the resolution of the networks' outputs.
 
-    networks: of one configuration, in evaluation mode, on one device.
+    networks: of one configuration, in evaluation mode, on one device. regions: of the data set, None for classes.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class SlicePredictor:
         axis: int,
         *,
         mirror: bool,
+        regions: Regions | None = None,
     ) -> None:
-        self.networks, self.configuration = networks, configuration
+        self.networks, self.configuration, self.outputs = networks, configuration, outputs_for(regions)
         self.slices = np.moveaxis(volume.array, axis + 1, 0)
         self.bounds = window_bounds(configuration.intensity, volume.quantiles)
         rows, columns = (index for index in range(3) if index != axis)
@@ -82,7 +85,7 @@ class SlicePredictor:
         return self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(image)))
 
     def _mean_over_inputs(self, inputs: Tensor) -> Tensor:
-        """Softmax `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged over mirrors and networks."""
+        """Probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged over mirrors and networks."""
         batches = [self._batch_mean(batch.to(self.device)) for batch in inputs.split(INPUTS_PER_BATCH)]
         return torch.cat(batches)
 
@@ -90,18 +93,18 @@ class SlicePredictor:
         total: Tensor | None = None
         for flip in self.flips:
             mirrored = batch.flip(flip) if flip else batch
-            for probabilities in self._softmax(mirrored):
+            for probabilities in self._predictions(mirrored):
                 restored = probabilities.flip(flip) if flip else probabilities
                 total = restored if total is None else total + restored
         assert total is not None
         return total / (len(self.flips) * len(self.networks))
 
-    def _softmax(self, batch: Tensor) -> Iterator[Tensor]:
+    def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
         half = self.configuration.precision == "bfloat16" and self.device.type == "cuda"
         for network in self.networks:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 logits = network(batch)
-            yield logits.float().softmax(dim=1)
+            yield self.outputs.probabilities(logits.float())
 
 
 def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:

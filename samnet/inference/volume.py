@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from samnet.dataset.labels import Regions
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
@@ -23,16 +24,24 @@ MAX_SLICES = 64
 
 
 def predict_volume(
-    networks: Sequence[SegmentationNetwork], configuration: Configuration, volume: PreparedVolume, *, mirror: bool
+    networks: Sequence[SegmentationNetwork],
+    configuration: Configuration,
+    volume: PreparedVolume,
+    *,
+    mirror: bool,
+    regions: Regions | None = None,
 ) -> np.ndarray:
     """The label map `(Z, Y, X)` of a prepared volume, on its own voxels.
 
     Several views are averaged as probabilities. With one view slices are reduced to labels as they come; with several,
     their probabilities wait at the networks' output resolution in half precision, in a temporary file where they are
     many (of a view more than `VIEW_BYTES`).
+
+    regions: what the networks' outputs stand for, where that is not classes that exclude each other.
     """
     predictors = {
-        axis: SlicePredictor(networks, configuration, volume, axis, mirror=mirror) for axis in configuration.views
+        axis: SlicePredictor(networks, configuration, volume, axis, mirror=mirror, regions=regions)
+        for axis in configuration.views
     }
     shape = volume.array.shape[1:]
     if len(predictors) == 1:
@@ -49,11 +58,11 @@ def _predict_single_view(axis: int, predictor: SlicePredictor, shape: tuple[int,
         stop = min(start + chunk, across[0])
         maps = predictor.probabilities(start, stop)
         if labels is None:  # the number of classes is known from the first slice on
-            labels = np.empty(across, _label_type(len(maps)))
+            labels = np.empty(across, _label_type(predictor, len(maps)))
             chunk = _slices_per_slab(predictor, maps)
         for rows in _slabs(across[1], 4 * (stop - start) * across[2]):
             native = (predictor.frame.from_canvas(one, predictor.stride, rows) for one in maps)
-            labels[start:stop, rows] = _winners(native)
+            labels[start:stop, rows] = predictor.outputs.label_map(native)
         start = stop
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
@@ -87,7 +96,7 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
 
 
 def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
-    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and as one class at full size."""
+    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and as one output at full size."""
     frame = predictor.frame
     values = max(3 * math.prod(frame.canvas), math.prod(frame.size), maps.numel())
     return max(1, min(MAX_SLICES, SLAB_BYTES // (4 * values)))
@@ -101,20 +110,21 @@ def _slabs(count: int, bytes_each: int) -> list[slice]:
 def _reduce_views(
     predictors: dict[int, SlicePredictor], stored: dict[int, Tensor], shape: tuple[int, ...]
 ) -> np.ndarray:
-    num_outputs = len(next(iter(stored.values())))
-    labels: np.ndarray = np.empty(shape, _label_type(num_outputs))
+    any_predictor, num_outputs = next(iter(predictors.values())), len(next(iter(stored.values())))
+    labels: np.ndarray = np.empty(shape, _label_type(any_predictor, num_outputs))
     for window in _slabs(shape[0], 4 * shape[1] * shape[2]):
-        labels[window] = _winners(
+        sums = (
             reduce(
                 torch.add, (_slab_of_view(predictors[axis], maps[value], axis, window) for axis, maps in stored.items())
             )
             for value in range(num_outputs)
         )
+        labels[window] = any_predictor.outputs.label_map(sums, count=len(stored))
     return labels
 
 
 def _slab_of_view(predictor: SlicePredictor, maps: Tensor, axis: int, window: slice) -> Tensor:
-    """One class's probabilities `(Zs, Y, X)` of the Z range `window` from its maps `(N, h, w)` of a view."""
+    """One output's probabilities `(Zs, Y, X)` of the Z range `window` from its maps `(N, h, w)` of a view."""
     frame, stride = predictor.frame, predictor.stride
     if axis == 0:
         return frame.from_canvas(maps[window].to(predictor.device).float(), stride)
@@ -123,17 +133,5 @@ def _slab_of_view(predictor: SlicePredictor, maps: Tensor, axis: int, window: sl
     return values.permute(1, 0, 2) if axis == 1 else values.permute(1, 2, 0)
 
 
-def _winners(probabilities: Iterable[Tensor]) -> np.ndarray:
-    """The number of the largest at each place, the first of equal ones; they are looked at one after the other."""
-    best: Tensor | None = None
-    for value, candidate in enumerate(probabilities):
-        if best is None:
-            best, winners = candidate, torch.zeros(candidate.shape, dtype=torch.int32, device=candidate.device)
-        else:
-            winners.masked_fill_(candidate > best, value)
-            best = torch.maximum(best, candidate)
-    return winners.cpu().numpy()
-
-
-def _label_type(num_outputs: int) -> type:
-    return np.uint8 if num_outputs <= 256 else np.uint16
+def _label_type(predictor: SlicePredictor, num_outputs: int) -> type:
+    return np.uint8 if predictor.outputs.highest_label(num_outputs) < 256 else np.uint16

@@ -19,9 +19,12 @@ from tqdm import tqdm
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.framing import SliceFrame, frame_slice
 from samnet.core.jobs import Outcome
+from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
-from samnet.dataset.images import read_image, read_labels, write_labels
+from samnet.dataset.images import read_labels, write_labels
+from samnet.dataset.labels import Regions, label_sets_of, mask_of
 from samnet.inference.files import output_file
+from samnet.inference.outputs import outputs_for
 from samnet.models.prompted import STRIDE, BoxPromptedSam
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
@@ -31,20 +34,25 @@ from samnet.preprocessing.intensity import apply_window, window_bounds
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """configuration: for intensities and slicing. num_classes: foreground. margin: around boxes, in slice pixels."""
+    """configuration: for intensities and slicing. num_classes: foreground. margin: around boxes, in slice pixels.
+
+    regions: what the boxes are drawn around, in place of classes.
+    """
 
     network: BoxPromptedSam
     configuration: Configuration
     num_classes: int
     input_size: int
     margin: int = 0
+    regions: Regions | None = None
 
     def segment(self, volume: PreparedVolume, reference: np.ndarray) -> np.ndarray:
         """Labels `(Z, Y, X)` of a prepared volume from boxes around the objects of its reference of the same shape."""
         axis = self.configuration.slicing_axis
         bounds = window_bounds(self.configuration.intensity, volume.quantiles)
         images, planes = np.moveaxis(volume.array, axis + 1, 0), np.moveaxis(reference, axis, 0)
-        labels = np.zeros(planes.shape, np.uint8 if self.num_classes < 256 else np.uint16)
+        highest = outputs_for(self.regions).highest_label(self.num_classes + 1)
+        labels = np.zeros(planes.shape, np.uint8 if highest < 256 else np.uint16)
         frame = self._frame(volume, planes.shape[1:], axis)
         for index in np.flatnonzero(planes.any(axis=(1, 2))):
             image = _as_colours(apply_window(images[index], bounds))
@@ -59,24 +67,39 @@ class ZeroShot:
         return frame_slice((size[0], size[1]), spacing, 1.0, zoom, self.input_size)
 
     def _segment_slice(self, image: Tensor, plane: np.ndarray, frame: SliceFrame) -> np.ndarray:
-        boxes, values = find_boxes(plane, self.num_classes, self.margin)
+        classes = self.num_classes if self.regions is None else self.regions.label_sets
+        boxes, numbers = find_boxes(plane, classes, self.margin)
         if not boxes:
             return np.zeros(plane.shape)
         device = next(self.network.parameters()).device
         on_canvas = torch.tensor([_to_canvas(box, frame) for box in boxes], device=device)
         logits = self.network(frame.to_canvas(image).to(device), on_canvas)
         native = frame.from_canvas(logits, STRIDE).cpu()
-        strongest, winners = native.max(dim=0)
-        chosen = np.array(values)[winners.numpy()]
-        return np.where(strongest.numpy() > 0, chosen, 0)
+        if self.regions is None:
+            strongest, winners = native.max(dim=0)
+            return np.where(strongest.numpy() > 0, np.array(numbers)[winners.numpy()], 0)
+        return _draw_regions(native.numpy() > 0, np.array(numbers), self.regions)
 
 
-def find_boxes(plane: np.ndarray, num_classes: int, margin: int) -> tuple[list[tuple[float, ...]], list[int]]:
-    """Boxes (left, top, right, bottom, in pixels of a label slice `(H, W)`) around every object, and their classes."""
+def _draw_regions(masks: np.ndarray, numbers: np.ndarray, regions: Regions) -> np.ndarray:
+    """Labels `(H, W)` from the masks of objects `(N, H, W)`, each of the region of its number."""
+    labels = np.zeros(masks.shape[1:], np.int64)
+    for number, label in enumerate(regions.class_order, 1):
+        labels[masks[numbers == number].any(axis=0)] = label
+    return labels
+
+
+def find_boxes(
+    plane: np.ndarray, classes: int | Sequence[Sequence[int]], margin: int
+) -> tuple[list[tuple[float, ...]], list[int]]:
+    """Boxes (left, top, right, bottom, in pixels of a label slice `(H, W)`) around every object, and their classes.
+
+    classes: how many, or the values of each class or region; they are numbered from 1 on.
+    """
     boxes: list[tuple[float, ...]] = []
-    values: list[int] = []
-    for value in range(1, num_classes + 1):
-        labelled, _ = ndimage.label(plane == value, structure=np.ones((3, 3)))
+    numbers: list[int] = []
+    for number, values in enumerate(label_sets_of(classes), 1):
+        labelled, _ = ndimage.label(mask_of(plane, values), structure=np.ones((3, 3)))
         for rows, columns in ndimage.find_objects(labelled):
             boxes.append(
                 (
@@ -86,8 +109,8 @@ def find_boxes(plane: np.ndarray, num_classes: int, margin: int) -> tuple[list[t
                     float(min(plane.shape[0], rows.stop + margin)),
                 )
             )
-            values.append(value)
-    return boxes, values
+            numbers.append(number)
+    return boxes, numbers
 
 
 def _to_canvas(box: tuple[float, ...], frame: SliceFrame) -> list[float]:
@@ -119,7 +142,7 @@ def zero_shot_cases(model: ZeroShot, cases: Sequence[Case], references: Path, ou
 
 
 def _zero_shot_case(model: ZeroShot, case: Case, references: Path, output: Path) -> Path:
-    image, reference_file = read_image(case.image_files), output_file(case, references)
+    image, reference_file = read_aligned_image(case), output_file(case, references)
     reference = read_labels(reference_file)
     if reference.grid.shape != image.grid.shape:
         raise UserError(f"{reference_file}: shape {reference.grid.shape} differs from {image.grid.shape} of its image")

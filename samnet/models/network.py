@@ -24,8 +24,9 @@ from samnet.preprocessing.channels import num_input_channels
 
 
 class SegmentationNetwork(nn.Module):
-    """Images `(B, C, S, S)`, 0 to 1, to logits `(B, num_outputs, S / stride, S / stride)`, background first.
+    """Images `(B, C, S, S)`, 0 to 1, to logits `(B, num_outputs, S / stride, S / stride)`.
 
+    The outputs are the classes, background first, or the regions of a data set that has such.
     trainable_only: whether `adapter()` holds only what was trained, the rest being released weights.
     """
 
@@ -89,7 +90,7 @@ def build_network(
 ) -> SegmentationNetwork:
     """Assemble the network of a configuration.
 
-    num_channels: of the data set. num_outputs: classes with the background.
+    num_channels: of the data set. num_outputs: classes with the background, or regions.
     load_pretrained: False where a complete adapter is loaded right after.
     base_file: the weights to start from, where they are not those that the configuration finds.
 

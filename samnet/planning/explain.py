@@ -14,7 +14,7 @@ FIRST = "lora"
 
 def explain(plan: Plan) -> str:
     """Every decision with its value, reason and rule: the data set's, those of `lora`, and where the others differ."""
-    sections = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_table(plan.decisions)]
+    sections = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_regions(plan), *_table(plan.decisions)]
     names = sorted(plan.configurations, key=lambda name: (name != FIRST, name))
     known: dict[str, Decision] = {}
     for name in names:
@@ -25,6 +25,15 @@ def explain(plan: Plan) -> str:
         sections += ["", *_table(shown)] if shown else []
         known = known or plan.configuration_decisions(name)
     return "\n".join(sections)
+
+
+def _regions(plan: Plan) -> list[str]:
+    """What the network is trained to find, where that is not the labels one by one."""
+    if plan.regions is None:
+        return []
+    rows = zip(plan.class_names, plan.regions.label_sets, plan.regions.class_order, strict=True)
+    lines = [f"  {name} = {', '.join(map(str, values))}, written as {label}" for name, values, label in rows]
+    return ["regions, each an output of its own; later ones are written over earlier ones", "", *lines, ""]
 
 
 def _is_known(decision: Decision, known: Decision | None) -> bool:

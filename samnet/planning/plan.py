@@ -14,6 +14,7 @@ from samnet.core.machine import Machine
 from samnet.core.paths import preprocessed_folder
 from samnet.core.records import from_json, to_json
 from samnet.dataset.description import DatasetDescription
+from samnet.dataset.labels import Label, Labelled
 from samnet.planning.configuration import KEYS, Configuration, build_configuration, check_value
 
 SCHEMA_VERSION = 1
@@ -42,9 +43,10 @@ class PlannedConfiguration:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Labelled):
     """The content of `samnetPlans.json`.
 
+    labels, ignore_label, regions_class_order: see `Labelled`.
     decisions: what holds for the data set as a whole. machine: the one it was planned for.
     planned_key: the `decisions_key` of the decisions as samnet made them: another one now tells of a person's change.
     """
@@ -54,7 +56,7 @@ class Plan:
     dataset_name: str
     data_key: str
     channel_names: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Label]
     ignore_label: int | None
     file_ending: str
     patient_key: str | None
@@ -62,10 +64,7 @@ class Plan:
     decisions: dict[str, Decision]
     configurations: dict[str, PlannedConfiguration] = field(default_factory=dict)
     planned_key: str = ""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(name for name, value in self.labels.items() if value != 0)
+    regions_class_order: tuple[int, ...] = ()
 
     @property
     def description(self) -> DatasetDescription:
@@ -75,12 +74,8 @@ class Plan:
             labels=self.labels,
             ignore_label=self.ignore_label,
             file_ending=self.file_ending,
+            regions_class_order=self.regions_class_order,
         )
-
-    @property
-    def num_classes(self) -> int:
-        """Foreground classes, without the background."""
-        return len(self.labels) - 1
 
     def configuration_decisions(self, name: str) -> dict[str, Decision]:
         """All decisions that apply to a configuration, inherited ones included.

@@ -98,6 +98,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, An
             name: _plan_configuration(name, fingerprint, machine, decisions, given, {})
             for name in configuration_names()
         },
+        regions_class_order=fingerprint.regions_class_order,
     )
     check_configurations(plan)
     return dataclasses.replace(plan, planned_key=decisions_key(plan))

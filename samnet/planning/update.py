@@ -134,7 +134,7 @@ def _has_value(plan: Plan, key: str, decision: Decision) -> bool:
 
 def _with_facts_of(known: Plan, fresh: Plan) -> Plan:
     """A plan with what another one says of the data and their splits, and its own decisions on everything else."""
-    facts = ("data_key", "channel_names", "labels", "ignore_label", "file_ending", "patient_key")
+    facts = ("data_key", "channel_names", "labels", "ignore_label", "regions_class_order", "file_ending", "patient_key")
     splits = {key: fresh.decisions[key] for key in SPLIT_KEYS}
     return dataclasses.replace(
         known, decisions=known.decisions | splits, **{fact: getattr(fresh, fact) for fact in facts}

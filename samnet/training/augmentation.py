@@ -20,6 +20,8 @@ from batchgenerators.augmentations.resample_augmentations import augment_linear_
 from torch import Tensor
 from torch.nn import functional
 
+from samnet.dataset.labels import Regions, mask_of
+
 MAX_ROTATION = math.radians(25)
 SAMED_ROTATION = math.radians(20)
 MAX_SCALE = 1.3
@@ -155,6 +157,23 @@ def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stri
     background = (1 - classes.sum(0, keepdim=True)).clamp_min(0)
     winners = torch.cat([background, classes]).argmax(0)
     return torch.from_numpy(values.astype(np.int64))[winners]
+
+
+def place_regions(
+    labels: np.ndarray, placement: Placement, input_size: int, stride: int, regions: Regions, ignore_label: int | None
+) -> Tensor:
+    """The target `(R, S / stride, S / stride)` from a slice's labels `(H, W)`: 1 within a region, 0 elsewhere.
+
+    Each region is interpolated linearly as a whole, and is where it covers more than half of what is known: its border
+    does not depend on the labels within it. Where most is unknown, all have the value `ignore_label`.
+    """
+    grid = sampling_grid(placement, input_size, stride, (labels.shape[0], labels.shape[1]))
+    label_sets = [*regions.label_sets, *([] if ignore_label is None else [(ignore_label,)])]
+    shares = _sample(torch.from_numpy(np.stack([mask_of(labels, values) for values in label_sets])).float(), grid)
+    if ignore_label is None:
+        return (shares > 0.5).int()
+    unknown = shares[-1]
+    return (shares[:-1] > 0.5 * (1 - unknown)).int().masked_fill_(unknown > 0.5, ignore_label)
 
 
 def change_intensities(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

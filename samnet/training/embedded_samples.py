@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samnet.dataset.labels import Regions
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
@@ -49,10 +50,11 @@ class EmbeddedSamples(SliceViews):
         stride: int,
         seed: int,
         ignore_label: int | None = None,
+        regions: Regions | None = None,
         blocks: Sequence[StoredBlock] = (),
         uses_image: bool = False,
     ) -> None:
-        super().__init__(cases, configuration, stride=stride, seed=seed, ignore_label=ignore_label)
+        super().__init__(cases, configuration, stride=stride, seed=seed, ignore_label=ignore_label, regions=regions)
         self.files, self.uses_image = [entry.file for entry in blocks], uses_image
         self.embedded = _by_slice(self.cases, blocks)
         self.places_by_class = self._places_shown()
@@ -103,6 +105,7 @@ def embed_samples(
     stride: int,
     seed: int,
     ignore_label: int | None,
+    regions: Regions | None = None,
     seconds: float | None = None,
 ) -> EmbeddedSamples:
     """The samples of a training, after encoding what the cache lacks of them. seconds: all the time that may take."""
@@ -114,13 +117,14 @@ def embed_samples(
         stride=stride,
         seed=seed,
         ignore_label=ignore_label,
+        regions=regions,
         blocks=fill_cache(cache, views, encoder, deadline),
         uses_image=encoder.network.head.uses_image,
     )
 
 
 def collate(samples: Sequence[tuple[Tensor | None, Tensor | None, Tensor]]) -> tuple[EmbeddedInputs, Tensor]:
-    """A batch of `EmbeddedSamples`, and its targets `(B, h, w)`."""
+    """A batch of `EmbeddedSamples`, and its targets `(B, h, w)`, or `(B, R, h, w)` of regions."""
     embeddings = [embedding for embedding, _, _ in samples if embedding is not None]
     images = [image for _, image, _ in samples if image is not None]
     inputs = EmbeddedInputs(

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError
+from samnet.dataset.labels import Regions
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
@@ -52,6 +53,7 @@ class TrainingTask:
     held_out: whether the validation cases are kept from the training; without, there is no early stop.
     max_seconds: of training over all sittings; the learning rate then falls with the time. None: by steps alone.
     embeddings: of a frozen encoder, to be computed once and kept; None to compute them at each step.
+    regions: that the network has outputs for; None for classes and the background.
     """
 
     configuration: Configuration
@@ -64,6 +66,7 @@ class TrainingTask:
     max_seconds: float | None
     workers: int
     embeddings: EmbeddingCache | None = None
+    regions: Regions | None = None
 
 
 class Trainer:
@@ -154,7 +157,8 @@ class Trainer:
 
     def _samples(self) -> SliceSamples:
         task, configuration = self.task, self.task.configuration
-        options: dict[str, Any] = {"stride": self.network.stride, "seed": task.seed, "ignore_label": task.ignore_label}
+        options: dict[str, Any] = {"stride": self.network.stride, "seed": task.seed}
+        options |= {"ignore_label": task.ignore_label, "regions": task.regions}
         if task.embeddings is None:
             return SliceSamples(task.training_cases, configuration, **options)
         encoder = SliceEncoder(
@@ -244,6 +248,7 @@ class Trainer:
             len(task.class_names),
             task.ignore_label,
             after_case=self._stop_if_asked,
+            regions=task.regions,
         )
         progress.epoch += 1
         loss = progress.loss_sum / max(1, progress.loss_count)

@@ -20,49 +20,44 @@ def segmentation_loss(
 ) -> Tensor:
     """The weighted sum of cross-entropy and Dice loss, a scalar.
 
-    logits: `(B, K, H, W)`, background first. target: `(B, H, W)`, 0 .. K - 1, or `ignore` where nothing is known.
-    form: of the Dice loss, `samed` (`dice_loss`) or `autosam` (`foreground_dice_loss`).
+    logits: `(B, K, H, W)`, of classes, background first, or of regions.
+    target: of classes `(B, H, W)`, 0 .. K - 1; of regions `(B, K, H, W)`, 1 within each and 0 elsewhere. Then the
+        cross-entropy is the binary one, averaged over regions as over pixels, and sigmoids take the softmax's place.
+        `ignore` where nothing is known.
+    form: of the Dice loss, `samed` or `autosam`, see `_dice_loss`.
     """
+    has_regions = target.ndim == logits.ndim
     if ignore is None:
         known = torch.ones_like(target, dtype=torch.bool)
     else:
         known = target != ignore
         target = torch.where(known, target, 0)
-    per_pixel = functional.cross_entropy(logits, target, reduction="none")
+    if has_regions:
+        expected = target.to(logits.dtype)
+        per_pixel = functional.binary_cross_entropy_with_logits(logits, expected, reduction="none")
+        probabilities, mask = logits.sigmoid(), known
+    else:
+        expected = functional.one_hot(target, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+        per_pixel = functional.cross_entropy(logits, target, reduction="none")
+        probabilities, mask = logits.softmax(dim=1), known[:, None]
     cross_entropy = (per_pixel * known).sum() / known.sum().clamp_min(1)
-    dice = _DICE_FORMS[form](logits.softmax(dim=1), target, known)
-    return cross_entropy_weight * cross_entropy + dice_weight * dice
+    dice = _dice_loss(probabilities * mask, expected * mask, form)
+    if form == "autosam" and not has_regions:
+        dice = dice[1:]
+    return cross_entropy_weight * cross_entropy + dice_weight * dice.mean()
 
 
-def dice_loss(probabilities: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """1 - Dice, averaged over all K classes, background included.
+def _dice_loss(probabilities: Tensor, expected: Tensor, form: str) -> Tensor:
+    """1 - soft Dice of each of K outputs over the whole batch, `(K,)`, with s = 1e-5.
 
-    Over batch and pixels `(2 sum p t + s) / (sum p p + sum t t + s)`, s = 1e-5: the form of SAMed (arXiv 2304.13785),
-    with squared denominators. known: `(B, H, W)`, the pixels that count.
+    `samed`: `(2 sum p t + s) / (sum p p + sum t t + s)`, squared denominators (arXiv 2304.13785); it is averaged over
+    all classes. `autosam`: `(2 sum p t + s) / (sum p + sum t + s)` (arXiv 2306.13731), over all but the background.
+
+    probabilities, expected: `(B, K, H, W)`, both 0 where nothing is known.
     """
-    probabilities, one_hot = _masked(probabilities, target, known)
-    overlap = (probabilities * one_hot).sum(_ALL_BUT_CLASSES)
-    squares = (probabilities * probabilities + one_hot * one_hot).sum(_ALL_BUT_CLASSES)
-    return (1 - (2 * overlap + SMOOTH) / (squares + SMOOTH)).mean()
+    overlap = (probabilities * expected).sum(_ALL_BUT_OUTPUTS)
+    terms = probabilities + expected if form == "autosam" else probabilities * probabilities + expected * expected
+    return 1 - (2 * overlap + SMOOTH) / (terms.sum(_ALL_BUT_OUTPUTS) + SMOOTH)
 
 
-def foreground_dice_loss(probabilities: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """1 - soft Dice, averaged over the foreground classes, each over the whole batch: AutoSAM's (arXiv 2306.13731).
-
-    `(2 sum p t + s) / (sum p + sum t + s)`, s = 1e-5. known: `(B, H, W)`, the pixels that count.
-    """
-    probabilities, one_hot = _masked(probabilities, target, known)
-    overlap = (probabilities * one_hot).sum(_ALL_BUT_CLASSES)[1:]
-    sizes = (probabilities + one_hot).sum(_ALL_BUT_CLASSES)[1:]
-    return (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean()
-
-
-def _masked(probabilities: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and one-hot target `(B, K, H, W)`, both 0 where nothing is known."""
-    one_hot = functional.one_hot(target, probabilities.shape[1]).permute(0, 3, 1, 2).to(probabilities.dtype)
-    mask = known[:, None].to(probabilities.dtype)
-    return probabilities * mask, one_hot * mask
-
-
-_ALL_BUT_CLASSES = (0, 2, 3)
-_DICE_FORMS = {"samed": dice_loss, "autosam": foreground_dice_loss}
+_ALL_BUT_OUTPUTS = (0, 2, 3)

@@ -116,13 +116,14 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
             seed=record["seed"],
             max_seconds=options.max_seconds,
             workers=_choose_workers(options),
+            regions=plan.regions,
         )
         device = torch.device(choose_device(options.device))
         torch.manual_seed(task.seed)
         begun = (folder / LAST).is_file() and not options.restart
         base_file = find_model_base(values, folder) if begun else find_base_file(values)
         network = build_network(
-            values, len(plan.channel_names), plan.num_classes + 1, load_pretrained=not begun, base_file=base_file
+            values, len(plan.channel_names), plan.num_outputs, load_pretrained=not begun, base_file=base_file
         )
         if source is not None and not begun:
             log.info(start_from(network, source, base_file).report())

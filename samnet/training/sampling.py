@@ -10,17 +10,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from samnet.core.framing import frame_slice
+from samnet.dataset.labels import Regions
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.augmentation import PROFILES, Placement, change_intensities, place_image, place_labels
+from samnet.training.augmentation import (
+    PROFILES,
+    Placement,
+    change_intensities,
+    place_image,
+    place_labels,
+    place_regions,
+)
 
 
 class SliceSamples(Dataset):
-    """An endless map from a number to a training sample: image `(C, S, S)`, 0 to 1, and target `(S / stride,) * 2`.
+    """An endless map from a number to a training sample: image `(C, S, S)`, 0 to 1, and target.
 
-    cases: in any order. stride: input pixels for each pixel of the target. ignore_label: as in the plan.
+    The target holds the classes, `(S / stride, S / stride)`, or a mask of each region, `(R, S / stride, S / stride)`.
+    Slices are drawn by label, with regions too: each is seen at least as often as any of its labels.
+
+    cases: in any order. stride: input pixels for each pixel of the target. ignore_label, regions: as in the plan.
     """
 
     def __init__(
@@ -31,9 +42,11 @@ class SliceSamples(Dataset):
         stride: int,
         seed: int,
         ignore_label: int | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self.cases = sorted(cases, key=lambda case: case.identifier)
-        self.configuration, self.stride, self.seed, self.ignore_label = configuration, stride, seed, ignore_label
+        self.configuration, self.stride, self.seed = configuration, stride, seed
+        self.ignore_label, self.regions = ignore_label, regions
         self.profile = PROFILES[configuration.augmentation]
         self.bounds = [window_bounds(configuration.intensity, case.quantiles) for case in self.cases]
         self.stacks = [(index, axis) for index in range(len(self.cases)) for axis in configuration.views]
@@ -53,10 +66,16 @@ class SliceSamples(Dataset):
         labels = case.label_slice(axis, index)
         placement = self._draw_placement(generator, case, axis, labels, wanted)
         placed = place_image(image, placement, size)
-        target = place_labels(labels, placement, size, self.stride)
+        target = self._place_target(labels, placement)
         if self.profile.intensities:
             placed = torch.from_numpy(change_intensities(placed.numpy(), generator))
         return placed, target
+
+    def _place_target(self, labels: np.ndarray, placement: Placement) -> Tensor:
+        size = self.configuration.input_size
+        if self.regions is None:
+            return place_labels(labels, placement, size, self.stride)
+        return place_regions(labels, placement, size, self.stride, self.regions, self.ignore_label)
 
     def _slice_image(self, case_index: int, axis: int, index: int, *, is_reversed: bool) -> Tensor:
         """A slice `(C, H, W)` with its neighbours, where the layout has them, in the order given; 0 to 1."""

@@ -87,9 +87,8 @@ class SliceViews(SliceSamples):
         return torch.from_numpy(change_intensities(placed.numpy(), np.random.default_rng(view.intensity_seed)))
 
     def target(self, case_index: int, axis: int, view: SliceView) -> Tensor:
-        """Labels `(S / stride, S / stride)` of what the image shows."""
-        labels = self.cases[case_index].label_slice(axis, view.index)
-        return place_labels(labels, view.placement, self.configuration.input_size, self.stride)
+        """What the image shows, as the target of a sample."""
+        return self._place_target(self.cases[case_index].label_slice(axis, view.index), view.placement)
 
     def _frame(self, case_index: int, axis: int) -> SliceFrame:
         case, configuration = self.cases[case_index], self.configuration

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from samnet.dataset.labels import Regions
 from samnet.evaluation.metrics import dice_per_class
 from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
@@ -30,16 +31,18 @@ def validate(
     num_classes: int,
     ignore_label: int | None,
     after_case: Callable[[], None] = lambda: None,
+    regions: Regions | None = None,
 ) -> np.ndarray:
-    """Dice of each foreground class, averaged over cases, `(num_classes,)`; NaN for a class that no case shows.
+    """Dice of each foreground class or region, averaged over cases, `(num_classes,)`; NaN for one that no case shows.
 
     after_case: called between cases; what it raises ends the validation.
     """
     network.eval()
+    classes = num_classes if regions is None else regions.label_sets
     scores = []
     for case in cases:
-        prediction = predict_volume([network], configuration, case.volume(), mirror=False)
-        scores.append(dice_per_class(prediction, case.labels(), num_classes, ignore_label))
+        prediction = predict_volume([network], configuration, case.volume(), mirror=False, regions=regions)
+        scores.append(dice_per_class(prediction, case.labels(), classes, ignore_label))
         after_case()
     network.train()
     table = np.array(scores)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from dataset.broken_input import change, describe
 
-from samnet.cli import extract_fingerprint, plan, plan_and_preprocess, preprocess, verify_dataset
+from samnet.cli import doctor, extract_fingerprint, plan, plan_and_preprocess, preprocess, verify_dataset
 from samnet.cli.settings import key_and_value
 from samnet.preprocessing.storage import load_case
 
@@ -75,6 +77,58 @@ class TestVerify:
         assert "case_01_0000.nii.gz: cannot be read" in printed.err
         assert "Dataset502_Tiny: 1 fault\n" in printed.err
         assert printed.out == "Dataset503_Tiny: 1 cases, no faults\n"
+
+    def test_writes_the_report_as_json_too(
+        self, dataset: Path, make_dataset: MakeDataset, folders: dict[str, Path], tmp_path: Path
+    ) -> None:
+        make_dataset(dataset.parent, number=502, num_cases=1)
+        break_case(dataset)
+        file = tmp_path / "report.json"
+        assert verify_dataset.main(["-d", "501", "502", "-np", "0", "--json", str(file)]) == 2
+        broken, whole = json.loads(file.read_text())["datasets"]
+        (fault,) = broken["faults"]
+        assert fault["file"] == str(dataset / "imagesTr" / "case_01_0000.nii.gz")
+        assert (fault["kind"], fault["case"]) == ("unreadable image", "case_01")
+        assert fault["value"].startswith("cannot be read")
+        assert fault["remedy"].startswith("put a whole file")
+        assert (whole["dataset_name"], whole["num_cases"], whole["faults"]) == ("Dataset502_Tiny", 1, [])
+        assert list(folders["preprocessed"].iterdir()) == []
+
+    def test_a_broken_description_hides_no_other_data_set(
+        self, dataset: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make_dataset(dataset.parent, number=502, num_cases=1)
+        (dataset / "dataset.json").write_text("{")
+        assert verify_dataset.main(["-d", "501", "502", "-np", "0"]) == 2
+        printed = capsys.readouterr()
+        assert "dataset.json: not valid JSON" in printed.err
+        assert printed.out == "Dataset502_Tiny: 1 cases, no faults\n"
+
+    def test_maps_masks_and_says_so(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = dataset / "labelsTr" / "case_01.nii.gz"
+        change(file, lambda array: array * np.uint8(255))
+        assert run(verify_dataset) == 2
+        assert "which samnet_verify_dataset --fix does" in capsys.readouterr().err
+        assert run(verify_dataset, "--fix") == 0
+        printed = capsys.readouterr().out
+        assert f"{file}: mapped 255 to 1 in " in printed
+        assert printed.endswith(f"{NAME}: 2 cases, no faults\n")
+        assert (dataset / "labelsTr_before_fix" / "case_01.nii.gz").is_file()
+
+
+class TestDoctor:
+    def test_remarks_are_no_failure(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        describe(dataset, labels={"background": 0, "ball": 1, "cube": 2})
+        assert run(doctor, "--device", "cpu") == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{NAME}: 2 cases, no faults\n  to look at:\n  - ")
+        assert "class 'cube' occurs in none of the 2 cases" in printed
+
+    def test_faults_are(self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        break_case(dataset)
+        assert run(doctor, "--device", "cpu") == 2
+        assert f"{NAME}: 1 fault\n" in capsys.readouterr().err
+        assert not output.exists()
 
 
 class TestExtractFingerprint:

@@ -126,12 +126,20 @@ def test_a_bad_case_is_named_and_the_exit_code_says_so(images: Path, capsys: pyt
     assert written() == [name for name in CASES if name != "case_02.nii.gz"]
 
 
-def test_a_second_channel_is_an_error_before_anything_is_predicted(
+def test_a_second_channel_fails_its_case_only(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(images / "case_00_0000.nii.gz", images / "case_00_0001.nii.gz")
+    assert predict(images) == 1
+    assert "has the channel number 0001, but the model's channels go from 0000 to 0000 (MRI)" in capsys.readouterr().err
+    assert written() == CASES[1:]
+
+
+def test_where_every_case_has_a_channel_too_many_nothing_is_begun(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(images / "case_00_0000.nii.gz", images / "case_00_0001.nii.gz")
+    for file in list(images.iterdir()):
+        shutil.copy(file, images / file.name.replace("_0000", "_0001"))
     assert predict(images) == 2
-    assert "has the channel number 0001, but the model's channels go from 0000 to 0000 (MRI)" in capsys.readouterr().err
+    assert "6 faults" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

@@ -125,3 +125,18 @@ def test_the_nonzero_box_holds_every_channel_and_label() -> None:
     image[0, 1, 2, 2], image[1, 2, 3, 2], labels[2, 2, 4] = 5, -5, 1
     assert nonzero_box(image) == Box((1, 2, 2), (3, 4, 3))
     assert nonzero_box(image, labels) == Box((1, 2, 2), (3, 4, 5))
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.5, 15.0, 60.0])
+def test_shear_is_the_angle_that_axes_miss_being_perpendicular_by(degrees: float) -> None:
+    affine = native_affine((2, 0, 1), (1, -1, 1), 17.0)
+    assert Grid(SHAPE_ZYX, affine).shear == pytest.approx(0, abs=1e-5)
+    x, z = affine[:3, 0], affine[:3, 2]
+    affine[:3, 2] = z + np.tan(np.radians(degrees)) * np.linalg.norm(z) * x / np.linalg.norm(x)
+    assert Grid(SHAPE_ZYX, affine).shear == pytest.approx(degrees, abs=1e-5)
+
+
+def test_origin_and_direction_are_those_of_the_affine() -> None:
+    grid = Grid(SHAPE_ZYX, native_affine((1, 0, 2), (1, -1, 1)))
+    assert grid.origin == (-31.5, 8.25, 120.0)
+    assert np.allclose(grid.direction, [[0, -1, 0], [1, 0, 0], [0, 0, 1]])

@@ -78,3 +78,16 @@ def test_a_long_value_is_shown_in_part() -> None:
     with pytest.raises(UserError) as caught:
         convert(int, "x" * 1000, "file")
     assert len(str(caught.value)) < 120
+
+
+@dataclass(frozen=True)
+class Named:
+    values: dict[str, int | tuple[int, ...]]
+
+
+def test_of_several_types_the_one_that_fits_is_taken() -> None:
+    named = Named({"one": 1, "some": (2, 3)})
+    assert from_json(Named, json.loads(json.dumps(to_json(named))), "file") == named
+    for value, message in (("x", "values.b: expected a whole number"), ([1, "x"], r"values.b\[1\]: expected a whole")):
+        with pytest.raises(UserError, match=message):
+            from_json(Named, {"values": {"b": value}}, "file")

@@ -96,8 +96,33 @@ def test_numbered_and_plain_files_are_both_predicted(tmp_path: Path) -> None:
 
 def test_a_case_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, ["a_0000.nii.gz", "a.nii.gz"])
-    with pytest.raises(UserError, match="'a' is there with and without a channel number"):
+    with pytest.raises(UserError, match=r"a\.nii\.gz: 'a' is there with and without a channel number"):
         find_prediction_cases(tmp_path, description())
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "message"),
+    [
+        (["b_0000.nii.gz", "b_0001.nii.gz"], 1, "b_0001.nii.gz: has the channel number 0001"),
+        (["b_0000.nii.gz", "b.nii.gz"], 1, "b.nii.gz: 'b' is there with and without a channel number"),
+        (["b.nii.gz"], 2, "b.nii.gz: has no channel number"),
+    ],
+)
+def test_names_that_are_no_cases_stop_no_other_case(
+    tmp_path: Path, names: list[str], channels: int, message: str
+) -> None:
+    others = [f"{case}_{channel:04d}.nii.gz" for case in "ac" for channel in range(channels)]
+    touch(tmp_path, [*names, *others])
+    a, b, c = find_prediction_cases(tmp_path, description(channels))
+    assert (a.identifier, a.fault, b.identifier, c.identifier, c.fault) == ("a", None, "b", "c", None)
+    assert b.fault is not None
+    assert b.fault.startswith(str(tmp_path / message))
+
+
+def test_where_no_name_fits_all_are_in_the_error(tmp_path: Path) -> None:
+    touch(tmp_path, ["a.nii.gz", "b.nii.gz"])
+    with pytest.raises(UserError, match=r"2 faults\n  1\. .*a\.nii\.gz.*\n  2\. .*b\.nii\.gz: has no channel number"):
+        find_prediction_cases(tmp_path, description(2))
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".nrrd"])

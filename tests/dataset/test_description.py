@@ -8,6 +8,7 @@ import pytest
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.dataset.description import DatasetDescription
+from samnet.dataset.labels import Regions
 
 GOOD = {
     "channel_names": {"0": "CT"},
@@ -64,7 +65,27 @@ def test_what_need_not_be_there(tmp_path: Path) -> None:
         ("channel_names", {"CT": "0"}, r"has the keys ['CT']; expected ['0']"),
         ("labels", ..., r'"labels" is missing; write for example {"background": 0, "liver": 1}'),
         ("labels", [0, 1], '"labels" is [0, 1]; write'),
-        ("labels", {"background": 0, "whole": [1, 2], "core": 2}, "the labels ['whole'] are regions"),
+        (
+            "labels",
+            {"background": 0, "whole": [1, 2], "core": 2},
+            '"regions_class_order" is missing; write a list of 2',
+        ),
+        ("labels", {"background": 0, "whole": [1, 2.5]}, "the labels ['whole'] have no whole number"),
+        ("labels", {"background": 0, "whole": []}, "the labels ['whole'] have no whole number"),
+        ("labels", {"background": 0, "whole": [0, 1]}, "the regions ['whole'] contain 0, the background"),
+        ("labels", {"background": 0, "a": [1, 2], "b": [2, 1]}, "'a' and 'b' have the same labels [2, 1]"),
+        ("labels", {"background": 0, "whole": [1, 3]}, "[0, 1, 3]; expected 0 (background), 1, 2, ... without gaps"),
+        ("labels", {"whole": [1, 2]}, "[1, 2]; expected 0 (background)"),
+        (
+            "labels",
+            {"background": 0, "whole": [1, 2], "ignore": 2},
+            "ignore label is 2; it has to be the highest value, 3",
+        ),
+        (
+            "labels",
+            {"background": 0, "whole": [1, 2], "ignore": [3, 4]},
+            "ignore label is [3, 4]; it has to be a single",
+        ),
         ("labels", {"0": "background", "1": "liver"}, "the labels ['0', '1'] have no whole number"),
         ("labels", {"background": 0, "liver": True}, "the labels ['liver'] have no whole number"),
         ("labels", {"background": 0, "liver": 1.5}, "the labels ['liver'] have no whole number"),
@@ -87,6 +108,64 @@ def test_a_bad_value_is_named_with_the_file_and_the_remedy(tmp_path: Path, key: 
         load(tmp_path, **{key: value})
     assert str(caught.value).startswith(f"{tmp_path / 'dataset.json'}: ")
     assert reason in str(caught.value)
+
+
+NESTED = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3], "ignore": 4}
+
+
+def test_regions_are_read_in_their_own_order(tmp_path: Path) -> None:
+    description = load(tmp_path, labels=NESTED, regions_class_order=[1, 2, 3])
+    assert description.labels == {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "enhancing": 3}
+    assert description.class_names == ("whole", "core", "enhancing")
+    assert (description.ignore_label, description.num_classes, description.num_outputs) == (4, 3, 3)
+    assert description.regions == Regions(((1, 2, 3), (2, 3), (3,)), (1, 2, 3))
+    inner_label_first = load(
+        tmp_path,
+        labels={"masses": [3, 2], "background": 0, "tumour": 2, "cyst": 3, "rest": 1},
+        regions_class_order=[2, 2, 3, 1],
+    )
+    assert inner_label_first.class_names == ("masses", "tumour", "cyst", "rest")
+
+
+def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
+    description = load(tmp_path, labels={"background": [0], "tumour": [2], "liver": 1}, regions_class_order=None)
+    assert description.labels == {"background": 0, "liver": 1, "tumour": 2}
+    assert description.class_names == ("liver", "tumour")
+    assert (description.num_outputs, description.regions) == (3, None)
+    assert load(tmp_path, regions_class_order=[2, 1]).regions is None  # as nnU-Net, which reads it for regions only
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        (
+            3,
+            "\"regions_class_order\" is 3; write a list of 3 labels, the one to be written for each of 'whole',",
+        ),
+        ([1, 2], "is [1, 2]; write a list of 3 labels"),
+        ([1, 2, "3"], "is [1, 2, '3']; write a list"),
+        ([1, 2, True], "is [1, 2, True]; write a list"),
+        ([0, 2, 3], "has [0], which no region has; choose from [1, 2, 3]"),
+        ([1, 2, 4], "has [4], which no region has"),
+        ([3, 2, 1], "label 1 is in whole, but would be written as 3, which is in whole and core and enhancing"),
+        ([1, 3, 3], "label 2 is in whole and core, but would be written as 3"),
+    ],
+)
+def test_a_bad_order_of_regions_is_named(tmp_path: Path, order: Any, reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, labels=NESTED, regions_class_order=order)
+    assert str(caught.value).startswith(f"{tmp_path / 'dataset.json'}: ")
+    assert reason in str(caught.value)
+
+
+def test_regions_that_overlap_need_a_region_for_what_they_share(tmp_path: Path) -> None:
+    overlapping = {"background": 0, "a": [1, 3], "b": [2, 3]}
+    with pytest.raises(UserError, match="label 3 is in a and b, but would be written as 2, which is in b"):
+        load(tmp_path, labels=overlapping, regions_class_order=[1, 2])
+    assert load(tmp_path, labels=overlapping | {"both": 3}, regions_class_order=[1, 2, 3]).num_outputs == 3
+    inner_first = {"background": 0, "core": 2, "whole": [1, 2]}
+    with pytest.raises(UserError, match="label 2 is in core and whole, but would be written as 1"):
+        load(tmp_path, labels=inner_first, regions_class_order=[2, 1])
 
 
 def test_all_bad_values_are_reported_together(tmp_path: Path) -> None:

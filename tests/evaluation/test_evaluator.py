@@ -175,3 +175,18 @@ def test_real_references_against_themselves(real_data: Path, name: str, num_case
     for mean in summary["mean"].values():
         assert (mean["Dice"], mean["IoU"], mean["NSD"]) == (1.0, 1.0, 1.0)
         assert (mean["HD95"], mean["ASSD"]) == (0.0, 0.0)
+
+
+def test_regions_of_the_data_set(dataset: Path) -> None:
+    """They are scored as the plain data set does in which a region is one class."""
+    content = json.loads((dataset / "dataset.json").read_text())
+    plain = evaluate(dataset)
+    content |= {"labels": {"background": 0, "both": [1, 2], "right": 2}, "regions_class_order": [1, 2]}
+    (dataset / "dataset.json").write_text(json.dumps(content))
+    nested = evaluate(dataset)
+    assert list(nested["mean"]) == [(1, 2), 2]
+    assert nested["mean"][2] == plain["mean"][2]
+    assert list(json.loads((dataset / "out" / "summary.json").read_text())["mean"]) == ["(1, 2)", "2"]
+    together = nested["metric_per_case"][0]["metrics"][(1, 2)]
+    apart = [plain["metric_per_case"][0]["metrics"][value] for value in (1, 2)]
+    assert together["n_ref"] == sum(scores["n_ref"] for scores in apart)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -272,3 +273,44 @@ def test_shapes_that_cannot_be_scored() -> None:
         case_metrics(EMPTY, EMPTY[:2], LABELS, SPACING)
     with pytest.raises(ValueError, match=r"\(Z, Y, X\)"):
         case_metrics(EMPTY[0], EMPTY[0], LABELS, SPACING[1:])
+
+
+class TestRegions:
+    """A region is the union of its labels, whatever the label maps hold within it."""
+
+    NESTED: ClassVar = {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "inner": 3}
+    SETS = ((1, 2, 3), (2, 3), (3,))
+
+    @pytest.fixture
+    def maps(self) -> list[np.ndarray]:
+        generator = np.random.default_rng(0)
+        return [generator.integers(0, 5, (6, 9, 8)).astype(np.uint8) for _ in range(2)]
+
+    def test_scores_are_those_of_the_unions(self, maps: list[np.ndarray]) -> None:
+        prediction, reference = maps
+        scores = case_metrics(prediction, reference, self.NESTED, (2.0, 1.0, 1.0), ignore_label=4)
+        assert list(scores) == [(1, 2, 3), (2, 3), 3]
+        prediction = np.where(prediction == 4, 0, prediction)  # a label of no region
+        for values, label in zip(self.SETS, scores, strict=True):
+            unions = [np.isin(one, values).astype(np.uint8) for one in (prediction, reference)]
+            unions[1][reference == 4] = 2
+            expected = case_metrics(*unions, LABELS, (2.0, 1.0, 1.0), ignore_label=2)[1]
+            assert scores[label] == pytest.approx(expected)
+
+    def test_dice_is_that_of_the_unions(self, maps: list[np.ndarray]) -> None:
+        prediction, reference = maps
+        known = reference != 4
+        expected = []
+        for values in self.SETS:
+            masks = [np.isin(one, values) & known for one in maps]
+            expected.append(2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()))
+        np.testing.assert_allclose(dice_per_class(prediction, reference, self.SETS, ignore_label=4), expected)
+
+    def test_what_differs_within_a_region_does_not_count(self) -> None:
+        reference = np.zeros((2, 6, 6), dtype=np.uint8)
+        reference[:, 1:5, 1:5], reference[:, 2:4, 2:4] = 1, 2
+        prediction = np.where(reference == 2, 3, reference)
+        scores = case_metrics(prediction, reference, self.NESTED, (1.0, 1.0, 1.0))
+        assert [scores[label]["Dice"] for label in scores] == [1.0, 1.0, 0.0]
+        assert scores[(2, 3)]["HD95"] == 0
+        assert (scores[3]["n_pred"], scores[3]["n_ref"]) == (8, 0)

@@ -10,7 +10,9 @@ from skimage import io
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
+from samnet.dataset.labels import Regions
 from samnet.evaluation import overlays
+from samnet.evaluation.metrics import dice_per_class
 from samnet.evaluation.overlays import draw_overlays
 
 CLASSES = ("organ", "vessel")
@@ -190,3 +192,24 @@ def test_only_the_first_cases_are_read(case, tmp_path):
     file = tmp_path / "out" / "overlays.png"
     draw_overlays([case, missing], tmp_path / "predictions", None, CLASSES, file, max_cases=1)
     assert file.is_file()
+
+
+def test_regions_are_drawn_and_scored_as_unions(case, labels, tmp_path):
+    """The prediction has lost label 2, so all that is left of the outer region is right."""
+    regions = Regions(((1, 2), (2,)), (1, 2))
+    row = overlays._load_row(case, tmp_path / "predictions", tmp_path / "references", regions.label_sets)
+    expected = dice_per_class(np.where(labels == 2, 0, labels), labels, regions.label_sets)
+    assert expected[1] == 0 < expected[0] < 1
+    assert list(row.label_maps) == [f"prediction, mean Dice {expected.mean():.3f}", "reference"]
+    seen = [overlays._values_in(shown, regions.label_sets) for shown in row.label_maps.values()]
+    assert seen == [[1], [1, 2]]
+    figure = overlays._draw([row], dict(zip(CLASSES, regions.label_sets, strict=True)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASSES)
+    fill = figure.axes[2].images[1].get_array()
+    shown = row.label_maps["reference"]
+    for number in (1, 2):  # the inner region lies over the outer one
+        colours = np.unique(fill[shown == number][:, :3], axis=0)
+        np.testing.assert_allclose(colours, [overlays._colour(number)], atol=1e-6)
+    file = tmp_path / "out" / "overlays.png"
+    draw_overlays([case], tmp_path / "predictions", tmp_path / "references", CLASSES, file, regions=regions)
+    assert is_coloured(io.imread(file)).any()

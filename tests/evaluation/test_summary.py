@@ -189,3 +189,25 @@ def test_units_say_what_the_numbers_are() -> None:
     table = format_table(summarize([case("a", values, values)], legacy))
     assert "HD95 (voxels)" in table
     assert "NSD" not in table
+
+
+def test_regions_have_nnunets_keys_and_their_own_order(tmp_path: Path) -> None:
+    protocol = Protocol({"background": 0, "whole": (1, 2), "inner": 2, "rim": 1})
+    metrics = {(1, 2): scores(0.9), 2: scores(0.5), 1: absent()}
+    summary = summarize([CaseScores("a", Path("preds", "a"), Path("labelsTs", "a"), metrics)], protocol)
+    assert list(summary["mean"]) == [(1, 2), 2, 1]
+    assert summary["foreground_mean"]["Dice"] == pytest.approx(0.7)
+    write_summary(summary, tmp_path / "summary.json")
+    write_csv(summary, tmp_path / "metrics.csv")
+    content = json.loads((tmp_path / "summary.json").read_text())
+    assert list(content["mean"]) == list(content["metric_per_case"][0]["metrics"]) == ["(1, 2)", "2", "1"]
+    read = read_summary(tmp_path / "summary.json")
+    assert read["mean"][(1, 2)] == summary["mean"][(1, 2)]
+    assert read["labels"] == protocol.labels
+    assert [line.split()[0] for line in format_table(read).splitlines()[2:5]] == ["whole", "inner", "rim"]
+    rows = list(csv.reader((tmp_path / "metrics.csv").open()))
+    assert [row[:4] for row in rows[1:]] == [
+        ["a", "whole", "(1, 2)", "0.9"],
+        ["a", "inner", "2", "0.5"],
+        ["a", "rim", "1", ""],
+    ]

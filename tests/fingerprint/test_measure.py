@@ -159,3 +159,20 @@ def test_what_does_not_belong_together_is_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         measure(tmp_path, np.stack([image] * channels), np.zeros(label_shape))
+
+
+def test_a_region_is_measured_as_a_whole(tmp_path: Path, image: np.ndarray) -> None:
+    """Not by its parts: a thin rim has no output of its own, and asks for no finer network."""
+    labels = np.zeros(image.shape)
+    labels[4:10, 5:25, 5:25], labels[4:8, 6:24, 6:24] = 1, 2
+    labels[:, 30:35] = 3
+    nested = DatasetDescription(
+        ("MRI",), {"background": 0, "whole": (1, 2), "core": 2}, 3, ".nii.gz", regions_class_order=(1, 2)
+    )
+    measured = measure(tmp_path, image, labels, description=nested)
+    merged = measure(tmp_path, image, np.where(labels == 2, 1, labels))
+    parts = measure(tmp_path, image, labels)
+    assert list(measured.classes) == ["whole", "core"]
+    assert measured.classes["whole"] == merged.classes["a"] != parts.classes["a"]
+    assert measured.classes["core"] == parts.classes["b"]
+    assert measured.labelled_slices == (6, 20, 20)

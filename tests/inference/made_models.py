@@ -82,7 +82,7 @@ def make_model(folder: Path, plan: Plan, folds: tuple[str, ...] = ("fold_0",)) -
     configuration = plan.configuration(next(iter(plan.configurations)))
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
-        network = build_network(configuration, 1, plan.num_classes + 1)
+        network = build_network(configuration, 1, plan.num_outputs)
         weights = {name: value + 0.1 * torch.randn_like(value) for name, value in network.adapter().items()}
         plan.save(folder / fold / PLAN_FILE)
         save_weights(weights, folder / fold / FINAL_WEIGHTS)

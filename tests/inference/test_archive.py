@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 from inference.made_models import DATASET, LORA, add_tiny_sam, made_image, make_model, make_plan
 
 from samnet.core.errors import UserError
@@ -164,3 +166,18 @@ def test_the_description() -> None:
         "labels": {"background": 0, "a": 1, "ignore": 2},
         "file_ending": ".png",
     }
+
+
+def test_a_model_of_regions(checkpoints: Path, tmp_path: Path) -> None:
+    plan = replace(
+        make_plan("scratch"), labels={"background": 0, "whole": (1, 2), "core": 2}, regions_class_order=(1, 2)
+    )
+    model = make_model(tmp_path / "scratch", plan)
+    export_model(model, tmp_path / "model.zip")
+    folder, _ = install_model(tmp_path / "model.zip")
+    assert DatasetDescription.load(folder / "dataset.json").regions == plan.regions
+    predictors = [Predictor.from_folder(where, device="cpu") for where in (model, folder)]
+    assert predictors[1].networks[0](torch.zeros(1, 3, 32, 32)).shape[1] == 2
+    expected, found = (predictor.predict(made_image(), (1, 1, 1)) for predictor in predictors)
+    assert len(np.unique(expected)) > 1
+    assert np.array_equal(found, expected)

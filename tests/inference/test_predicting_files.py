@@ -6,6 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from skimage import io
 
 from samnet.core.errors import SamnetError, UserError
@@ -14,7 +15,8 @@ from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
 from samnet.inference.files import output_file, predict_cases
 
-AFFINE = np.array([[0.0, -0.6, 0.3, 11], [0.8, 0.1, 0.2, -5], [0.1, 0.2, 2.9, 7], [0, 0, 0, 1]])
+TURNED = Rotation.from_rotvec([0.3, -0.2, 1.4]).as_matrix()
+AFFINE = np.vstack([np.column_stack([TURNED * (0.8, 0.6, 2.9), (11, -5, 7)]), (0, 0, 0, 1)])
 
 
 class FakePredictor:
@@ -62,7 +64,7 @@ def test_a_bad_case_is_named_after_the_others_are_done(tmp_path: Path, failure: 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_image_without_numbers_is_named_with_a_remedy(tmp_path: Path, value: float) -> None:
     cases = [write_case(tmp_path / "in", "a", value), write_case(tmp_path / "in", "b")]
-    with pytest.raises(SamnetError, match=r"a_0000\.nii\.gz: has voxels that are NaN or infinite; replace them"):
+    with pytest.raises(SamnetError, match=r"a_0000\.nii\.gz: 1 voxels are NaN or infinite; replace them"):
         predict_cases(FakePredictor(), cases, tmp_path / "out")
     assert (tmp_path / "out" / "b.nii.gz").is_file()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,14 @@ def test_what_samed_cannot_hold(sam: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="SAMed's files hold"):
         samed.export_samed(model, tmp_path / "out.pth", "1")
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_samed_knows_no_regions(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    labels: dict[str, Any] = {"background": 0, "whole": (1, 2), "core": 2}
+    described = DatasetDescription(("CT",), labels, None, ".nii.gz", regions_class_order=(1, 2))
+    file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
+    with pytest.raises(UserError, match=r"names regions \(whole, core\)"):
+        samed.import_samed(file, described, tmp_path / "model", OPTIONS)
+    plan = dataclasses.replace(make_plan(**LORA), labels=labels, regions_class_order=(1, 2))
+    with pytest.raises(UserError, match="was trained on regions"):
+        samed.export_samed(make_model(tmp_path / "lora", plan), tmp_path / "out.pth")

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training.tiny import FakeNetwork, make_configuration, make_volume, thresholds
 
 from samnet.core.framing import tile_starts, tile_weights
+from samnet.dataset.labels import Regions
 from samnet.inference import volume as volume_module
 from samnet.inference.slices import SlicePredictor
 from samnet.inference.volume import predict_volume
@@ -29,9 +30,11 @@ def configure(axis: int = 0, views: tuple[int, ...] | None = None, **changes: An
     return make_configuration(slicing_axis=axis, views=views or (axis,), **changes)
 
 
-def naive_probabilities(network: Any, configuration: Any, volume: PreparedVolume, axis: int) -> Tensor:
-    """`(K, Z, Y, X)` of one view, all classes at native size."""
-    predictor = SlicePredictor([network], configuration, volume, axis, mirror=False)
+def naive_probabilities(
+    network: Any, configuration: Any, volume: PreparedVolume, axis: int, regions: Regions | None = None
+) -> Tensor:
+    """`(K, Z, Y, X)` of one view, all classes or regions at native size."""
+    predictor = SlicePredictor([network], configuration, volume, axis, mirror=False, regions=regions)
     maps = predictor.probabilities(0, volume.array.shape[axis + 1])
     return predictor.frame.from_canvas(maps, network.stride).moveaxis(1, axis + 1)
 
@@ -169,3 +172,86 @@ def test_all_classes_never_exist_at_native_size(
     with LargestTensor() as largest:
         predict_volume([network], configuration, volume, mirror=False)
     assert largest.bytes <= 3 * volume.array.nbytes == count * volume.array.nbytes / 20
+
+
+NESTED = Regions(((1, 2, 3), (2, 3), (3,)), (1, 3, 2))  # the innermost is written as 2
+
+
+def region_network(stride: int, levels: list[float], sharpness: float = 20.0) -> FakeNetwork:
+    """Region k is where the image, averaged over `stride` pixels, is brighter than `levels[k]`."""
+
+    def logits(images: Tensor) -> Tensor:
+        values = torch.nn.functional.avg_pool2d(images[:, :1], stride)
+        return sharpness * (values - torch.tensor(levels)[:, None, None])
+
+    return FakeNetwork(stride, logits)
+
+
+def drawn_in_order(probabilities: Tensor, class_order: tuple[int, ...]) -> np.ndarray:
+    labels = np.zeros(probabilities.shape[1:], np.uint8)
+    for label, probability in zip(class_order, probabilities, strict=True):
+        labels[probability.numpy() > 0.5] = label
+    return labels
+
+
+@pytest.mark.parametrize("slab_bytes", [1, 2**27])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_regions_are_written_over_each_other(monkeypatch: pytest.MonkeyPatch, axis: int, slab_bytes: int) -> None:
+    monkeypatch.setattr(volume_module, "SLAB_BYTES", slab_bytes)
+    volume, configuration, network = smooth_volume(), configure(axis), region_network(2, LEVELS)
+    labels = predict_volume([network], configuration, volume, mirror=False, regions=NESTED)
+    expected = drawn_in_order(naive_probabilities(network, configuration, volume, axis, NESTED), NESTED.class_order)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    assert np.array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("view_bytes", [0, 2**29], ids=["in a file", "in memory"])
+def test_regions_of_three_views_are_averaged_as_probabilities(monkeypatch: pytest.MonkeyPatch, view_bytes: int) -> None:
+    monkeypatch.setattr(volume_module, "VIEW_BYTES", view_bytes)
+    volume, configuration, network = smooth_volume(), configure(views=(0, 1, 2)), region_network(4, [0.4, 0.5, 0.56])
+    labels = predict_volume([network], configuration, volume, mirror=False, regions=NESTED)
+    views = [naive_probabilities(network, configuration, volume, axis, NESTED) for axis in (0, 1, 2)]
+    mean = torch.stack(views).mean(0)
+    clear = ((mean - 0.5).abs() > 2e-3).all(0).numpy()  # the maps wait in half precision
+    assert clear.mean() > 0.95
+    assert np.array_equal(labels[clear], drawn_in_order(mean, NESTED.class_order)[clear])
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+
+
+def test_regions_are_averaged_over_mirrors_and_networks_as_probabilities() -> None:
+    def constant(*probabilities: float) -> FakeNetwork:
+        logits = torch.tensor(probabilities).logit()[None, :, None, None]
+        return FakeNetwork(4, lambda images: logits.expand(len(images), -1, 8, 8))
+
+    networks = [constant(0.99, 0.6), constant(0.3, 0.3)]
+    regions = Regions(((1, 2), (2,)), (1, 2))
+    predictor = SlicePredictor(
+        networks, configure(mirror_axes=(1, 2)), smooth_volume(), 0, mirror=True, regions=regions
+    )
+    means = predictor.probabilities(0, 3).amax((1, 2, 3))
+    assert torch.allclose(means, torch.tensor([0.645, 0.45]))
+    labels = predict_volume(networks, configure(), smooth_volume(), mirror=False, regions=regions)
+    assert (labels == 1).all()
+
+
+def test_a_single_region_is_the_class_against_background() -> None:
+    """The network of classes says 0 for the background, where the region's has a logit alone."""
+    region, volume = region_network(2, [0.5]), smooth_volume()
+    classes = FakeNetwork(2, lambda images: torch.nn.functional.pad(region(images), (0, 0, 0, 0, 1, 0)))
+    as_region = predict_volume([region], configure(), volume, mirror=False, regions=Regions(((1, 2),), (1,)))
+    as_class = predict_volume([classes], configure(), volume, mirror=False)
+    assert 0.1 < as_class.mean() < 0.9
+    assert (as_region != as_class).mean() < 1e-3  # rounding where a half is met
+
+
+def test_all_regions_never_exist_at_native_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 60
+    monkeypatch.setattr(volume_module, "SLAB_BYTES", 2**18)
+    volume = smooth_volume((24, 64, 60))
+    regions = Regions(tuple((value, 300) for value in range(1, count + 1)), (*range(1, count), 300))
+    network = region_network(4, np.linspace(0, 1, count).tolist())
+    with LargestTensor() as largest:
+        labels = predict_volume([network], configure(zoom=0.5), volume, mirror=False, regions=regions)
+    assert labels.dtype == np.uint16
+    assert largest.bytes <= 3 * volume.array.nbytes

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from samnet.cli import plan_and_preprocess, zero_shot
-from samnet.inference.zero_shot import find_boxes
+from samnet.dataset.labels import Regions
+from samnet.inference.zero_shot import _draw_regions, find_boxes
 from samnet.models import registry
 from samnet.models.encoder import PIXEL_MEAN, PIXEL_STD, build_encoder
 from samnet.models.heads.mask_decoder import build_mask_decoder
@@ -88,3 +89,15 @@ def test_the_command_writes_masks_on_the_grids_of_the_images(
 def test_a_backbone_without_sams_weights_is_refused(folders: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
     assert zero_shot.main(["-d", "7", "-o", "out", "--backbone", "small"]) == 2
     assert "choose vit_b" in capsys.readouterr().err
+
+
+def test_regions_have_boxes_of_their_own_and_are_drawn_in_their_order() -> None:
+    plane = np.zeros((20, 30), np.uint8)
+    plane[2:12, 3:13], plane[4:8, 5:9], plane[15:17, 20:24] = 1, 2, 4
+    regions = Regions(((1, 2), (2,), (3,)), (1, 2, 3))
+    boxes, numbers = find_boxes(plane, regions.label_sets, 0)
+    assert numbers == [1, 2]
+    assert boxes == [(3, 2, 13, 12), (5, 4, 9, 8)]
+    masks = np.stack([plane > 0, plane == 2])
+    drawn = _draw_regions(masks, np.array(numbers), regions)
+    assert np.array_equal(drawn, np.where(plane == 4, 1, plane))

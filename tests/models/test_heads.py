@@ -26,7 +26,7 @@ def test_every_head_can_be_planned() -> None:
 
 @pytest.mark.parametrize("name", HEADS)
 def test_its_logits_have_the_resolution_it_says(name: str) -> None:
-    for num_outputs, grid in ((2, 4), (6, 6)):
+    for num_outputs, grid in ((1, 4), (2, 4), (6, 6)):
         head = HEADS[name](num_outputs, grid)
         edge = 16 * grid // head.stride
         assert head(*inputs(1, grid)).shape == (1, num_outputs, edge, edge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from samnet.core.errors import UserError
 from samnet.core.machine import Machine
+from samnet.dataset.labels import Regions
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.configuration import IntensityWindow
 from samnet.planning.explain import explain
@@ -208,3 +210,34 @@ def test_the_explanation_holds_every_value_and_of_further_configurations_what_di
     assert "as lora, but for" in scratch
     assert "initial_weights = random" in scratch
     assert "lora_rank = " not in scratch
+
+
+@pytest.fixture
+def nested(make_fingerprint: Make) -> Fingerprint:
+    """A region within another."""
+    labels = {"background": 0, "whole tumour": (1, 2), "core": 2}
+    fingerprint = make_fingerprint(diameters={"whole tumour": 30.0, "core": 6.0})
+    return dataclasses.replace(fingerprint, labels=labels, ignore_label=3, regions_class_order=(1, 2))
+
+
+def test_a_plan_of_regions_survives_its_file_and_says_what_is_written_for_them(
+    nested: Fingerprint, tmp_path: Path
+) -> None:
+    nested.save(tmp_path / "fingerprint.json")
+    plan = make_plan(Fingerprint.load(tmp_path / "fingerprint.json"), Machine("cuda", 16))
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+    content = json.loads((tmp_path / "plan.json").read_text())
+    assert content["labels"] == {"background": 0, "whole tumour": [1, 2], "core": 2}
+    assert content["regions_class_order"] == [1, 2]
+    assert plan.regions == plan.description.regions == Regions(((1, 2), (2,)), (1, 2))
+    assert (plan.num_classes, plan.num_outputs, plan.description.ignore_label) == (2, 2, 3)
+    text = explain(plan)
+    assert "  whole tumour = 1, 2, written as 1\n  core = 2, written as 2\n" in text
+    assert "because binary cross-entropy and Dice of each region" in text
+    assert "the smallest class 'core'" in text
+
+
+def test_a_plan_from_before_there_were_regions_is_read(plan: Plan, edit: Callable) -> None:
+    assert edit(lambda content: content.pop("regions_class_order")) == plan
+    assert "written as" not in explain(plan)

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from samnet.core.framing import SliceFrame, frame_slice
+from samnet.dataset.labels import Regions
 from samnet.training.augmentation import (
     ONE_HOT_LIMIT,
     Placement,
@@ -15,6 +16,7 @@ from samnet.training.augmentation import (
     draw_matrix,
     place_image,
     place_labels,
+    place_regions,
     plain_matrix,
 )
 
@@ -127,3 +129,42 @@ def test_noise_can_be_seen() -> None:
     spread = [change_intensities(grey.copy(), np.random.default_rng(seed)).std() for seed in range(100)]
     assert 0.015 < max(spread) < 0.05
     assert not math.isnan(sum(spread))
+
+
+TURNED = np.array([[0.8, 0.3], [-0.25, 0.7]])
+
+
+def nested_labels() -> np.ndarray:
+    """A thin rim of 1 around 2, with 3 in its middle, `(H, W)`."""
+    rows, columns = np.ogrid[:32, :32]
+    distance = np.hypot(rows - 15.5, columns - 15.5)
+    return np.select([distance < 3, distance < 7, distance < 8.5], [3, 2, 1], 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_region_is_placed_as_if_it_were_a_class_of_its_own(stride: int) -> None:
+    labels, placement = nested_labels(), Placement((15, 17), TURNED)
+    regions = Regions(((1, 2, 3), (2, 3), (3,)), (1, 2, 3))
+    target = place_regions(labels, placement, INPUT, stride, regions, None)
+    assert (target.dtype, target.shape) == (torch.int32, (3, INPUT // stride, INPUT // stride))
+    for number, values in enumerate(regions.label_sets):
+        alone = np.isin(labels, values).astype(np.uint8)
+        assert torch.equal(target[number].long(), place_labels(alone, placement, INPUT, stride))
+        assert target[number].any()
+    assert (target[0] >= target[1]).all()
+    assert (target[1] >= target[2]).all()
+
+
+def test_what_is_not_known_of_regions_is_marked_in_each() -> None:
+    labels = nested_labels()
+    labels[:, 18:] = 4
+    regions = Regions(((1, 2, 3), (2, 3)), (1, 2))
+    placement = Placement((15.3, 17.4), plain_matrix((1, 1)))  # no pixel lies half on one side
+    target = place_regions(labels, placement, INPUT, 2, regions, 4)
+    plain = place_labels(labels, placement, INPUT, 2)
+    assert torch.equal(target == 4, (plain == 4).expand(2, -1, -1))
+    assert set(target.unique().tolist()) == {0, 1, 4}
+    # Half of a pixel is unknown, and half of the rest within the region: what is known decides.
+    half = np.array([[4, 4, 1, 1]], dtype=np.uint8).repeat(4, axis=0)
+    middle = place_regions(half, Placement((2, 2), np.eye(2)), 2, 2, Regions(((1, 2),), (1,)), 4)
+    assert middle.tolist() == [[[1]]]

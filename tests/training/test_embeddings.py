@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from training.tiny import make_case, make_configuration, one_process, prepare_dataset, use_folders, write_dataset
 
 from samnet.cli.train import main
+from samnet.dataset.labels import Regions
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork, build_network
 from samnet.planning.configuration import IntensityWindow
@@ -497,3 +498,19 @@ def test_the_command_keeps_embeddings_as_asked_and_records_it(
     assert sum(encoded) == 4 * 6 * 5
     with pytest.raises(SystemExit, match="2"):
         main([*common, "--no-cache", "--cache-size", "1"])
+
+
+def test_regions_share_embeddings_with_plain_classes(tmp_path: Path, cases: list[StoredCase]) -> None:
+    """What a view shows does not depend on what is asked of it; only the target does."""
+    network = make_network()
+    regions = Regions(((1, 2), (2,)), (1, 2))
+    blocks = fill(tmp_path, cases, network)
+    plain, configuration = make_samples(cases, blocks), make_configuration(**FROZEN)
+    nested = EmbeddedSamples(cases, configuration, stride=4, seed=7, blocks=blocks, regions=regions)
+    samples = [(plain[number], nested[number]) for number in range(8)]
+    for (embedding, _, classes), (same, _, masks) in samples:
+        assert torch.equal(embedding, same)
+        assert torch.equal(masks, torch.stack([classes > 0, classes == 2]).int())
+    _, target = collate([sample for _, sample in samples])
+    assert target.shape == (8, 2, 8, 8)
+    assert target[:, 1].any()

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from training.tiny import make_case, make_configuration, thresholds
 
+from samnet.dataset.labels import Regions
 from samnet.inference.slices import SlicePredictor
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.augmentation import Placement, place_image
@@ -169,3 +170,16 @@ def test_a_large_slice_is_seen_where_the_wanted_class_is_or_everywhere(
         anywhere[number]
     lowest, highest = np.min(centres, axis=0), np.max(centres, axis=0)
     assert ((lowest >= 16) & (lowest < 22) & (highest <= 84) & (highest > 78)).all()
+
+
+def test_regions_change_the_target_and_nothing_else(cases: list[StoredCase]) -> None:
+    regions = Regions(((1, 2), (2,)), (1, 2))
+    plain, nested = make_samples(cases), SliceSamples(cases, make_configuration(), stride=2, seed=7, regions=regions)
+    shown = set()
+    for number in range(12):
+        (image, classes), (same_image, masks) = plain[number], nested[number]
+        assert torch.equal(image, same_image)
+        # The two structures do not touch: where one class wins, it has more than half.
+        assert torch.equal(masks, torch.stack([classes > 0, classes == 2]).int())
+        shown |= set(classes.unique().tolist())
+    assert shown == {0, 1, 2}

@@ -14,7 +14,7 @@ from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
 
 
 class MaskDecoderHead(Head):
-    """One mask token for each output, the background's first: `(B, 256, G, G)` to `(B, num_outputs, 4 G, 4 G)`.
+    """One mask token for each output: `(B, 256, G, G)` to `(B, num_outputs, 4 G, 4 G)`.
 
     The prompt encoder gives the positions of the embedding and the "no mask" vector that is added to it. Its other
     parts and the head that estimates IoU are there, as in SAM's and SAMed's files, and are not used.

@@ -113,6 +113,8 @@ def schedule(facts: Facts) -> tuple[str, str]:
 
 
 def loss(facts: Facts) -> tuple[str, str]:
+    if facts.fingerprint.regions is not None:
+        return "samed", "binary cross-entropy and Dice of each region, weighed as in SAMed (arXiv 2304.13785)"
     return "samed", "cross-entropy and Dice over all classes, background included (arXiv 2304.13785)"
 
 

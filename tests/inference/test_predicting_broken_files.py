@@ -1,0 +1,46 @@
+"""The faults of images that the check of a data set reports, met at prediction instead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dataset.broken_input import CHANNELS, IMAGE_FAULTS, SHAPE
+from inference.test_predicting_files import FakePredictor
+
+from samnet.core.errors import SamnetError
+from samnet.dataset.cases import find_prediction_cases
+from samnet.dataset.description import DatasetDescription
+from samnet.inference.files import predict_cases
+
+DESCRIPTION = DatasetDescription(CHANNELS, {"background": 0, "ball": 1}, None, ".nii.gz")
+
+
+def test_broken_cases_are_skipped_and_named_and_the_others_predicted(
+    tmp_path: Path, make_dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = make_dataset(tmp_path, num_cases=len(IMAGE_FAULTS) + 1, shape=SHAPE, channels=CHANNELS)
+    names = {}
+    for number, (kind, broken) in enumerate(IMAGE_FAULTS.items(), 1):  # case_00 stays whole
+        names[kind] = f"case_{number:02d}"
+        broken.spoil(dataset / broken.of_case(names[kind])[0])
+
+    cases = find_prediction_cases(dataset / "imagesTr", DESCRIPTION)
+    with pytest.raises(SamnetError) as caught:
+        predict_cases(FakePredictor(), cases, tmp_path / "out")
+    assert caught.value.exit_code == 1
+    skipped = {name for kind, name in names.items() if IMAGE_FAULTS[kind].is_skipped}
+    predicted = {"case_00", *names.values()} - skipped
+    assert len(skipped) >= 15
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"{name}.nii.gz" for name in predicted}
+
+    first, *lines = str(caught.value).splitlines()
+    assert f"failed for {len(skipped)} of {len(cases)} cases; the others are done" in first
+    told = {line.split(":")[0].strip(): line for line in lines}
+    assert set(told) == skipped
+    assert all(str(dataset / "imagesTr" / name) in line and "; " in line for name, line in told.items())
+    resampled = {names[kind] for kind in IMAGE_FAULTS if kind.startswith("channel of another")}
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert {message.split(":")[0].removeprefix("case ") for message in warnings} == resampled
