@@ -9,9 +9,16 @@ import numpy as np
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.jobs import run_jobs
-from samnet.dataset.cases import Case, RawDataset, group_files
+from samnet.dataset.cases import Case, RawDataset, find_label_files, group_files
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, read_image, read_labels
+from samnet.dataset.images import (
+    GRID_TOLERANCE_VOXELS,
+    ending_of,
+    read_image,
+    read_labels,
+    stem_of,
+    variants_of,
+)
 
 
 def verify_dataset(dataset: RawDataset, processes: int) -> None:
@@ -41,25 +48,29 @@ def _folder_faults(dataset: RawDataset) -> list[str]:
         )
     faults += _patient_key_faults(dataset)
     known = {case.identifier for case in dataset.cases}
-    ending = dataset.description.file_ending
-    faults += [
-        f"{file}: an image without a channel number; call the first channel {file.name[: -len(ending)]}_0000{ending}"
-        for file in group_files(dataset.folder / "imagesTr", ending)[1]
-    ]
-    labels = dataset.folder / "labelsTr"
-    if labels.is_dir():
-        orphans = [
-            file
-            for file in sorted(labels.iterdir())
-            if file.name.endswith(ending) and not file.name.startswith(".") and file.name[: -len(ending)] not in known
-        ]
-        faults += [f"{file}: a label map without an image in imagesTr; add the image or remove it" for file in orphans]
+    if not dataset.listed:
+        faults += _name_faults(dataset, known)
     folded = Counter(identifier.casefold() for identifier in known)
     faults += [
         f"{dataset.folder / 'imagesTr'}: case names that differ in upper and lower case only: {name}; rename one"
         for name, count in folded.items()
         if count > 1
     ]
+    return faults
+
+
+def _name_faults(dataset: RawDataset, known: set[str]) -> list[str]:
+    """The files of imagesTr and labelsTr that are no case's by their names."""
+    unnumbered = group_files(dataset.folder / "imagesTr", dataset.description.file_ending)[1]
+    faults = [
+        f"{file}: an image without a channel number; call the first channel {stem_of(file)}_0000{ending_of(file)}"
+        for file in unnumbered
+    ]
+    labels = dataset.folder / "labelsTr"
+    if labels.is_dir():
+        endings = variants_of(dataset.description.label_file_ending)
+        orphans = [file for name, file in find_label_files(labels, endings).items() if name not in known]
+        faults += [f"{file}: a label map without an image in imagesTr; add the image or remove it" for file in orphans]
     return faults
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.framing import SliceFrame, frame_slice
 from samnet.core.jobs import Outcome
-from samnet.dataset.cases import Case
+from samnet.dataset.cases import Case, label_file_of
 from samnet.dataset.images import read_image, read_labels, write_labels
 from samnet.inference.files import output_file
 from samnet.models.prompted import STRIDE, BoxPromptedSam
@@ -119,7 +119,8 @@ def zero_shot_cases(model: ZeroShot, cases: Sequence[Case], references: Path, ou
 
 
 def _zero_shot_case(model: ZeroShot, case: Case, references: Path, output: Path) -> Path:
-    image, reference_file = read_image(case.image_files), output_file(case, references)
+    image = read_image(case.image_files)
+    reference_file = label_file_of(case, references) or output_file(case, references)
     reference = read_labels(reference_file)
     if reference.grid.shape != image.grid.shape:
         raise UserError(f"{reference_file}: shape {reference.grid.shape} differs from {image.grid.shape} of its image")

@@ -43,7 +43,8 @@ class Facts:
     @property
     def is_picture(self) -> bool:
         """Whether the data are 2D pictures whose spacing says nothing."""
-        return is_picture(self.fingerprint.file_ending)
+        most_slices = max(case.shape[0] for case in self.fingerprint.cases.values())
+        return is_picture(self.fingerprint.file_ending, most_slices)
 
     @property
     def unit(self) -> str:
