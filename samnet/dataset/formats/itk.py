@@ -91,6 +91,13 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
         shutil.move(single, file)
 
 
+def copy_into_one_file(source: Path, target: Path) -> None:
+    """Copy a `.mhd` and its voxels to a `.mha`."""
+    import SimpleITK
+
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(target), useCompression=True)
+
+
 def serves(image: Image) -> bool:
     return isinstance(image.header, _Geometry)
 
