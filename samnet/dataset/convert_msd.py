@@ -90,7 +90,8 @@ def _image_faults(image: Path, channels: int) -> list[str]:
     if not image.is_file():
         return [f"{image}: no such file"]
     try:
-        shape = nibabel.load(image).shape
+        header: Any = nibabel.load(image)
+        shape = header.shape
     except Exception as error:
         return [f"{image}: cannot be read ({type(error).__name__})"]
     if len(shape) in (3, 4) and (*shape, 1)[3] == channels:
