@@ -9,7 +9,9 @@ from samnet.cli.command import Command, add_part_options
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a folder of images, or one file")
+    parser.add_argument(
+        "-i", "--input", type=Path, required=True, metavar="IN", help="a folder of images or DICOM series, or one file"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps")
     parser.add_argument(
         "-m", "--model", type=Path, metavar="FOLDER", help="folder of a model (a configuration or fold)"
@@ -30,6 +32,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--continue", dest="keep_existing", action="store_true", help="skip cases whose label map is in OUT already"
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="write label maps of DICOM series as DICOM segmentations (default: NIfTI); needs the extra dicom",
     )
     add_part_options(parser)
     parser.epilog = (
@@ -55,7 +62,13 @@ def _run(options: argparse.Namespace) -> None:
     )
     cases = find_prediction_cases(options.input, predictor.plan.description)
     part = select_part(cases, options.num_parts, options.part_id)
-    predict_cases(predictor, part, options.output, keep_existing=options.keep_existing)
+    predict_cases(
+        predictor,
+        part,
+        options.output,
+        keep_existing=options.keep_existing,
+        dicom_segmentation=options.dicom_seg,
+    )
 
 
 COMMAND = Command("samnet_predict", "Segment images with a trained model.", _add_arguments, _run)

@@ -10,6 +10,8 @@ from samnet import __version__
 
 # In the order of a project's life. Kept as names: importing a module costs time that `samnet --help` need not spend.
 COMMANDS = {
+    "convert_msd": "make a data set of a task of the Medical Segmentation Decathlon",
+    "convert_folder": "make a data set of images and masks",
     "plan_and_preprocess": "check, measure, plan and prepare data sets",
     "verify_dataset": "check raw data sets",
     "doctor": "what is odd about raw data sets",

@@ -46,7 +46,7 @@ def _on_grid(image: Image, file: Path, first: Image, case: Case) -> np.ndarray:
     if image.grid.is_close_to(first.grid, GRID_TOLERANCE_VOXELS):
         return image.array
     ending = ending_of(file)
-    if ending is not None and is_picture(ending):
+    if ending is not None and is_picture(ending, image.grid.shape[0]):
         raise UserError(
             f"{file}: shape {image.grid.shape} (z, y, x) differs from {first.grid.shape} of {case.image_files[0]}; "
             "pictures have no place in space by which to resample them: bring the channels to one size"

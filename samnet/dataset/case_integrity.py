@@ -70,7 +70,7 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
 
 def read_channel(file: Path, case: Case) -> tuple[Image | None, list[Fault]]:
     """Read one image file of a case; None where it cannot be read. The faults hold for training and prediction."""
-    if not file.is_file():
+    if not file.exists():
         return None, [Fault("no image", str(file), "no such file", "add it, or remove the case", case.identifier)]
     try:
         image = read_image([file])

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.paths import find_dataset_name, raw_folder
+from samnet.dataset.case_list import read_case_list
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import ending_of, may_hold_channels, supported_endings
+from samnet.dataset.formats.dicom import find_series_folders, is_dicom
+from samnet.dataset.images import (
+    companions_of,
+    ending_of,
+    label_ending_for,
+    label_endings,
+    may_hold_channels,
+    stem_of,
+    supported_endings,
+    variants_of,
+)
 
 _CHANNEL_SUFFIX = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -19,7 +31,8 @@ class Case:
     """One case.
 
     identifier: the file name without channel number and ending.
-    image_files: in channel order (one file may hold several channels, as colour pictures do).
+    image_files: in channel order (one file may hold several channels, as colour pictures do); a folder is a DICOM
+        series.
     label_file: the reference, or None at prediction.
     fault: why the files cannot be a case of the model, by their names alone; None where they can.
     """
@@ -29,15 +42,24 @@ class Case:
     label_file: Path | None = None
     fault: str | None = None
 
+    def raw_files(self) -> list[Path]:
+        """The files that are there of all that the case is read from, those beside a header included."""
+        named = [file for file in (*self.image_files, self.label_file) if file is not None and file.is_file()]
+        return [file for one in named for file in (one, *companions_of(one)) if file.is_file()]
+
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A raw data set: its folder, description and training cases."""
+    """A raw data set: its folder, description and training cases.
+
+    listed: whether `dataset.json` lists the files of the cases; else they lie in `imagesTr` and `labelsTr`.
+    """
 
     name: str
     folder: Path
     description: DatasetDescription
     cases: tuple[Case, ...]
+    listed: bool = False
 
     @classmethod
     def load(cls, identifier: str | int) -> RawDataset:
@@ -49,18 +71,54 @@ class RawDataset:
         name = find_dataset_name(identifier)
         folder = raw_folder() / name
         description = DatasetDescription.load(folder / "dataset.json")
-        images = find_image_files(folder / "imagesTr", description.file_ending)
-        if not images:
-            raise UserError(
-                f"{folder / 'imagesTr'}: no image ending in _0000{description.file_ending}; "
-                "name images CASE_0000, CASE_0001, ... with one number a channel"
-            )
-        labels = folder / "labelsTr"
-        cases = tuple(
-            Case(identifier, files, labels / f"{identifier}{description.file_ending}")
-            for identifier, files in sorted(images.items())
+        listed = read_case_list(folder / "dataset.json")
+        if listed is not None:
+            cases = [Case(name, case.image_files, case.label_file) for name, case in listed.items()]
+        else:
+            cases = _cases_in_folders(folder, description)
+        return cls(name, folder, description, tuple(cases), listed is not None)
+
+
+def _cases_in_folders(folder: Path, description: DatasetDescription) -> list[Case]:
+    images = find_image_files(folder / "imagesTr", description.file_ending)
+    if not images:
+        raise UserError(
+            f"{folder / 'imagesTr'}: no image ending in _0000{description.file_ending}; "
+            "name images CASE_0000, CASE_0001, ... with one number a channel"
         )
-        return cls(name, folder, description, cases)
+    ending = description.label_file_ending
+    labels = find_label_files(folder / "labelsTr", variants_of(ending)) if (folder / "labelsTr").is_dir() else {}
+    return [
+        Case(identifier, files, labels.get(identifier, folder / "labelsTr" / f"{identifier}{ending}"))
+        for identifier, files in sorted(images.items())
+    ]
+
+
+def find_label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """The label maps of a folder that have one of these endings, by case.
+
+    Raises:
+        UserError: the folder does not exist, or holds two label maps of one case.
+    """
+    found: dict[str, Path] = {}
+    for file in _files_with(folder, endings):
+        other = found.setdefault(stem_of(file), file)
+        if other != file:
+            raise UserError(f"{file}: the case has a label map already, {other.name}; remove one")
+    return found
+
+
+def label_file_of(case: Case, folder: Path) -> Path | None:
+    """The label map of a case in a folder, whatever its ending; None where there is none."""
+    own = label_ending_for(case.image_files[0])
+    candidates = (folder / f"{case.identifier}{ending}" for ending in (own, *label_endings()))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _files_with(folder: Path, endings: Sequence[str]) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    return [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and ending_of(file) in endings]
 
 
 def find_image_files(folder: Path, file_ending: str) -> dict[str, tuple[Path, ...]]:
@@ -78,22 +136,22 @@ def find_image_files(folder: Path, file_ending: str) -> dict[str, tuple[Path, ..
 def group_files(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], list[Path]]:
     """The files of a folder with this ending: case -> channel number -> file, and those without a channel number.
 
+    Variants of the ending count as well: `.nii` where `.nii.gz` is asked for, and the other way round.
+
     Raises:
-        UserError: the folder does not exist.
+        UserError: the folder does not exist, or holds a file twice, under both endings.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
     numbered: dict[str, dict[int, Path]] = {}
-    unnumbered = []
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.name.endswith(file_ending):
-            continue
-        match = _CHANNEL_SUFFIX.match(file.name[: -len(file_ending)])
+    unnumbered: dict[str, Path] = {}
+    for file in _files_with(folder, variants_of(file_ending)):
+        match = _CHANNEL_SUFFIX.match(stem_of(file))
         if match:
-            numbered.setdefault(match["case"], {})[int(match["channel"])] = file
+            other = numbered.setdefault(match["case"], {}).setdefault(int(match["channel"]), file)
         else:
-            unnumbered.append(file)
-    return numbered, unnumbered
+            other = unnumbered.setdefault(stem_of(file), file)
+        if other != file:
+            raise UserError(f"{file}: there under another ending as well, {other.name}; remove one")
+    return numbered, list(unnumbered.values())
 
 
 def _without_gaps(files: dict[int, Path], count: int) -> tuple[Path, ...]:
@@ -106,8 +164,9 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
     """The cases to predict in a folder, or the one case that a single file belongs to.
 
     Where one file makes a case, files without a channel number are cases of their own, and so are files whose numbers
-    do not start from 0000, such as the frames of a film. Cases whose names do not fit the model carry their `fault`, so
-    that they do not stop the others.
+    do not start from 0000, such as the frames of a film. In a folder without such files, every folder of DICOM files in
+    it (or itself) is a case, named by the way to it. Cases whose names do not fit the model carry their `fault`, and do
+    not stop the others.
 
     Raises:
         UserError: nothing to predict is there, or not one case has names that fit; the message says what is expected.
@@ -120,8 +179,11 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
         cases = [case for name, files in numbered.items() for case in _cases_of_group(name, files, description)]
         cases = _without_collisions(cases, [_case_of_unnumbered(file, description) for file in unnumbered])
     if not cases:
+        cases = _series_cases(source)
+    if not cases:
         raise UserError(
-            f"{source}: no image ending in _0000{description.file_ending} (nor any {description.file_ending} file)"
+            f"{source}: no image ending in _0000{description.file_ending} (nor any {description.file_ending} file, "
+            "nor a DICOM series)"
         )
     faults = [case.fault for case in cases if case.fault is not None]
     if len(faults) == len(cases):
@@ -145,8 +207,18 @@ def _without_collisions(numbered: list[Case], unnumbered: list[Case]) -> list[Ca
     return [*cases, *plain.values()]
 
 
+def _series_cases(source: Path) -> list[Case]:
+    cases = []
+    for folder in find_series_folders(source):
+        steps = folder.relative_to(source).parts or (source.resolve().name,)
+        cases.append(Case("_".join(steps), (folder,)))
+    return cases
+
+
 def _case_of_file(file: Path, description: DatasetDescription) -> Case:
     ending = ending_of(file)
+    if ending is None and is_dicom(file):
+        raise UserError(f"{file}: one file of a DICOM series; give the folder of the series, {file.parent}")
     if ending is None:
         raise UserError(f"{file}: unknown file ending; supported are {', '.join(supported_endings())}")
     numbered, _ = group_files(file.parent, ending)
@@ -174,8 +246,7 @@ def _cases_of_group(name: str, files: dict[int, Path], description: DatasetDescr
 
 
 def _case_of_unnumbered(file: Path, description: DatasetDescription) -> Case:
-    ending = ending_of(file) or ""
-    stem = file.name[: len(file.name) - len(ending)]
+    ending, stem = ending_of(file) or "", stem_of(file)
     if not _one_file_is_enough(file, description):
         names = ", ".join(f"{stem}_{number:04d}{ending}" for number in range(len(description.channel_names)))
         fault = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json
-from samnet.dataset.images import supported_endings
+from samnet.dataset.images import label_ending_for, label_endings, supported_endings, variants_of
 from samnet.dataset.labels import Label, Labelled, Regions, all_values, foreground, has_regions, values_of
 
 IGNORE = "ignore"
@@ -23,10 +23,11 @@ class DatasetDescription(Labelled):
 
     channel_names: in channel order.
     labels, ignore_label, regions_class_order: see `Labelled`.
-    file_ending: of images and label files, with the leading dot.
+    file_ending: of images, and of label maps unless `label_ending` says otherwise, with the leading dot.
     num_training: as declared, or None; the integrity check compares it with what is there.
     patient_key: a regular expression whose first group (or whole match) in a case's name is its patient. samnet's own
         optional key; without it the planner looks for one.
+    label_ending: of label maps where it is not that of images; samnet's own optional key `label_file_ending`.
     """
 
     channel_names: tuple[str, ...]
@@ -36,6 +37,18 @@ class DatasetDescription(Labelled):
     num_training: int | None = None
     patient_key: str | None = None
     regions_class_order: tuple[int, ...] = ()
+    label_ending: str | None = None
+
+    @property
+    def label_file_ending(self) -> str:
+        """The ending of label maps, with the leading dot; labels of JPEG pictures are PNG unless said otherwise."""
+        return self.label_ending or label_ending_for(Path(f"image{self.file_ending}"))
+
+    @property
+    def label_map_endings(self) -> tuple[str, ...]:
+        """The endings that references and predictions may have."""
+        predicted = label_ending_for(Path(f"image{self.file_ending}"))
+        return tuple(dict.fromkeys((*variants_of(self.label_file_ending), *variants_of(predicted))))
 
     @classmethod
     def load(cls, path: Path) -> DatasetDescription:
@@ -61,10 +74,13 @@ class DatasetDescription(Labelled):
         file_ending = parse(_parse_ending, "file_ending")
         num_training = parse(_parse_num_training, "numTraining")
         patient_key = parse(_parse_patient_key, "patient_key")
+        label_ending = parse(_parse_label_ending, "label_file_ending")
         if faults:
             raise UserError(faults[0]) if len(faults) == 1 else DatasetFaults(path.parent.name, faults)
         values, ignore_label = labels
-        return cls(channel_names, values, ignore_label, file_ending, num_training, patient_key, class_order)
+        return cls(
+            channel_names, values, ignore_label, file_ending, num_training, patient_key, class_order, label_ending
+        )
 
 
 def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
@@ -165,6 +181,12 @@ def _parse_ending(value: Any, path: Path) -> str:
     if value not in supported_endings():
         raise UserError(f'{path}: "file_ending" is {_show(value)}; supported are {", ".join(supported_endings())}')
     return str(value)
+
+
+def _parse_label_ending(value: Any, path: Path) -> str | None:
+    if value is not None and value not in label_endings():
+        raise UserError(f'{path}: "label_file_ending" is {value!r}; label maps may be {", ".join(label_endings())}')
+    return value
 
 
 def _parse_num_training(value: Any, path: Path) -> int | None:

@@ -6,46 +6,46 @@ its shape, affine and header geometry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
-from samnet.core.geometry import Grid, spacing_affine
+from samnet.core.geometry import Grid
+from samnet.dataset.formats import dicom, itk, nifti, pictures, tiff
+from samnet.dataset.formats.image import Format, Image
 
 GRID_TOLERANCE_VOXELS = 0.1
+_LOSSY = "JPEG changes values as it compresses and cannot hold labels; use PNG"
 
-
-@dataclass(frozen=True)
-class Image:
-    """An image on its native grid.
-
-    array: `(C, Z, Y, X)`, numbers of the stored type (scaled where the header has a slope) in this machine's byte
-        order; floats wider than 32 bits become float32.
-    grid: shape and affine.
-    header: what the writer of the same format needs to give a label map the same geometry; opaque elsewhere.
-    """
-
-    array: np.ndarray
-    grid: Grid
-    header: Any
-
-
-@dataclass(frozen=True)
-class _Format:
-    """made: whether an image was read by this format, so that its header serves `write`."""
-
-    read: Callable[[Path], Image]
-    write: Callable[[np.ndarray, Image, Path], None]
-    made: Callable[[Image], bool]
+_NIFTI = Format(nifti.read, nifti.write, nifti.serves)
+_ITK = Format(itk.read, itk.write, itk.serves, itk.companions)
+_PICTURE = Format(pictures.read, pictures.write, pictures.serves)
+_BMP = replace(_PICTURE, highest_label=255)
+_JPEG = replace(_PICTURE, highest_label=0)
+_TIFF = Format(tiff.read, tiff.write, tiff.serves, tiff.companions)
+_FORMATS = {
+    ".nii.gz": _NIFTI,
+    ".nii": _NIFTI,
+    ".nrrd": _ITK,
+    ".mha": _ITK,
+    ".mhd": _ITK,
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".png": _PICTURE,
+    ".bmp": _BMP,
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+}
+# Endings that may stand for each other within one data set.
+_VARIANTS = ((".nii.gz", ".nii"), (".mha", ".mhd"), (".tif", ".tiff"), (".jpg", ".jpeg"))
 
 
 def read_image(files: Sequence[Path]) -> Image:
-    """Read the channels of one case, one or more a file, and stack them.
+    """Read the channels of one case, one or more a file, and stack them. A folder is a DICOM series.
 
     Raises:
         UserError: a file is missing, unreadable or not 2D/3D, or the channels do not lie on one grid.
@@ -74,7 +74,9 @@ def read_labels(file: Path) -> Image:
     Raises:
         UserError: as `read_image`, or the values are not whole numbers from 0 to 65535.
     """
-    image = _read_file(Path(file))
+    image = _read_file(file)
+    if ending_of(file) not in label_endings():
+        raise UserError(f"{file}: {_LOSSY}")
     if image.array.shape[0] != 1:
         raise UserError(
             f"{file}: a label map has one channel, this file {image.array.shape[0]} (a colour or palette picture?); "
@@ -96,17 +98,19 @@ def write_labels(labels: np.ndarray, reference: Image, file: Path) -> None:
     """Write `labels` `(Z, Y, X)` on the grid of `reference`, as 8 or 16 bit, whole or not at all.
 
     Raises:
-        UserError: the ending is not supported, or is not of the reference's format.
+        UserError: the ending is not supported, or the reference's header does not serve its format.
     """
     if labels.shape != reference.grid.shape:
         raise ValueError(f"labels {labels.shape} do not lie on the reference grid {reference.grid.shape}")
     if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() > 65535:
         raise ValueError(f"labels of type {labels.dtype} are not whole numbers from 0 to 65535")
     form = _format_of(file)
-    if not form.made(reference):
+    if not form.serves(reference):
         raise UserError(f"{file}: the ending differs from that of the image, which cannot lend it its geometry")
-    if ending_of(file) == ".bmp" and labels.max() > 255:
-        raise UserError(f"{file}: BMP holds labels up to 255, this map has {labels.max()}; use PNG")
+    if form.highest_label == 0:
+        raise UserError(f"{file}: {_LOSSY}")
+    if labels.max() > form.highest_label:
+        raise UserError(f"{file}: holds labels up to {form.highest_label}, this map has {labels.max()}; use PNG")
     with atomic_path(file) as temporary:
         form.write(labels.astype(_smallest_type(labels)), reference, temporary)
 
@@ -116,10 +120,11 @@ def _smallest_type(labels: np.ndarray) -> type:
 
 
 def _read_file(file: Path) -> Image:
-    if not file.is_file():
+    is_folder = file.is_dir() and ending_of(file) is None
+    if not is_folder and not file.is_file():
         raise UserError(f"{file}: no such file")
     try:
-        image = _format_of(file).read(file)
+        image = dicom.read_series(file) if is_folder else _format_of(file).read(file)
     except (UserError, MemoryError):
         raise
     except Exception as error:
@@ -151,142 +156,36 @@ def _plain_numbers(array: np.ndarray, file: Path) -> np.ndarray:
     return np.asarray(array, array.dtype.newbyteorder("="))
 
 
-def _read_nifti(file: Path) -> Image:
-    import nibabel
-
-    nifti: Any = nibabel.load(file)
-    shape = nifti.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if not 2 <= len(shape) <= 3:
-        raise UserError(f"{file}: has shape {nifti.shape}; expected a 3D volume (split 4D series into channels)")
-    # Without a slope the stored type is kept; get_fdata would make everything float64.
-    data = np.asarray(nifti.dataobj).reshape(shape if len(shape) == 3 else (*shape, 1))
-    affine = np.asarray(nifti.affine, dtype=float)
-    z_y_x = data.transpose()
-    return Image(z_y_x[None], Grid(z_y_x.shape, affine), nifti.header.copy())
-
-
-def _is_nifti(image: Image) -> bool:
-    import nibabel
-
-    return isinstance(image.header, nibabel.Nifti1Header)
-
-
-def _write_nifti(labels: np.ndarray, reference: Image, file: Path) -> None:
-    import nibabel
-
-    header = reference.header.copy()
-    data = labels.transpose().reshape(header.get_data_shape())
-    header.set_data_dtype(labels.dtype)
-    header.set_slope_inter(1, 0)
-    header["cal_max"], header["cal_min"] = 0, 0
-    image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    # affine None: the header's own qform and sform, with their codes, are written back untouched.
-    nibabel.save(image_class(data, None, header), file)
-
-
-@dataclass(frozen=True)
-class _ItkGeometry:
-    """What a SimpleITK image knows of space, in ITK's order (x, y[, z]) and LPS."""
-
-    origin: tuple[float, ...]
-    spacing: tuple[float, ...]
-    direction: tuple[float, ...]
-
-
-def _read_itk(file: Path) -> Image:
-    import SimpleITK
-
-    image = SimpleITK.ReadImage(str(file))
-    array = SimpleITK.GetArrayFromImage(image)
-    dimension, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
-    if dimension not in (2, 3):
-        raise UserError(f"{file}: has {dimension} dimensions; expected 2 or 3")
-    if components > 1:
-        array = np.moveaxis(array, -1, 0)
-    else:
-        array = array[None]
-    if dimension == 2:
-        array = array[:, None]
-    geometry = _ItkGeometry(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-    return Image(array, Grid(array.shape[1:], _itk_affine(geometry)), geometry)
-
-
-def _itk_affine(geometry: _ItkGeometry) -> np.ndarray:
-    """ITK's origin, spacing and direction (LPS) as an affine to RAS+."""
-    dimension = len(geometry.origin)
-    direction, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
-    direction[:dimension, :dimension] = np.reshape(geometry.direction, (dimension, dimension))
-    spacing[:dimension] = geometry.spacing
-    origin[:dimension] = geometry.origin
-    affine = np.eye(4)
-    affine[:3, :3] = direction * spacing
-    affine[:3, 3] = origin
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-
-
-def _write_itk(labels: np.ndarray, reference: Image, file: Path) -> None:
-    import SimpleITK
-
-    geometry: _ItkGeometry = reference.header
-    image = SimpleITK.GetImageFromArray(labels[0] if len(geometry.origin) == 2 else labels)
-    image.SetOrigin(geometry.origin)
-    image.SetSpacing(geometry.spacing)
-    image.SetDirection(geometry.direction)
-    SimpleITK.WriteImage(image, str(file), useCompression=True)
-
-
-def _is_itk(image: Image) -> bool:
-    return isinstance(image.header, _ItkGeometry)
-
-
-def _read_picture(file: Path) -> Image:
-    from skimage import io
-
-    picture = io.imread(file)
-    if picture.ndim == 2:
-        array = picture[None, None]
-    elif picture.ndim == 3 and picture.shape[-1] in (2, 3, 4):
-        colours = picture.shape[-1] if picture.shape[-1] == 3 else picture.shape[-1] - 1
-        array = np.moveaxis(picture[..., :colours], -1, 0)[:, None]  # an alpha channel says nothing of tissue
-    else:
-        raise UserError(f"{file}: has shape {picture.shape}; expected a grey or colour picture (height, width[, 3])")
-    return Image(array, Grid(array.shape[1:], spacing_affine((1.0, 1.0, 1.0))), None)
-
-
-def _write_picture(labels: np.ndarray, reference: Image, file: Path) -> None:
-    from skimage import io
-
-    io.imsave(file, labels[0], check_contrast=False)
-
-
-def _is_bare(image: Image) -> bool:
-    return image.header is None
-
-
-_NIFTI = _Format(_read_nifti, _write_nifti, _is_nifti)
-_ITK = _Format(_read_itk, _write_itk, _is_itk)
-_PICTURE = _Format(_read_picture, _write_picture, _is_bare)
-_FORMATS = {
-    ".nii.gz": _NIFTI,
-    ".nii": _NIFTI,
-    ".nrrd": _ITK,
-    ".mha": _ITK,
-    ".png": _PICTURE,
-    ".tif": _PICTURE,
-    ".tiff": _PICTURE,
-    ".bmp": _PICTURE,
-}
-
-
 def supported_endings() -> list[str]:
     return list(_FORMATS)
 
 
-def is_picture(file_ending: str) -> bool:
-    """Whether files of this ending are 2D pictures without a spacing of their own."""
-    return _FORMATS[file_ending] is _PICTURE
+def label_endings() -> list[str]:
+    """The endings of label maps: all but those of formats that change values as they compress."""
+    return [ending for ending, form in _FORMATS.items() if form.highest_label > 0]
+
+
+def variants_of(file_ending: str) -> tuple[str, ...]:
+    """The endings that files of a data set with this ending may have, itself first: `.nii.gz` goes with `.nii`."""
+    group = next((group for group in _VARIANTS if file_ending in group), ())
+    return (file_ending, *(ending for ending in group if ending != file_ending))
+
+
+def label_ending_for(image: Path) -> str:
+    """The ending of a label map made for an image: the image's own where it can hold labels.
+
+    PNG stands in for JPEG, and compressed NIFTI for a folder of DICOM slices.
+    """
+    ending = ending_of(image)
+    if ending is None:
+        return ".nii.gz"
+    return ending if ending in label_endings() else ".png"
+
+
+def is_picture(file_ending: str, num_slices: int) -> bool:
+    """Whether an image of this ending is a 2D picture without a spacing of its own; a TIFF may also be a volume."""
+    form = _FORMATS[file_ending]
+    return form.read is pictures.read or (form is _TIFF and num_slices == 1)
 
 
 def may_hold_channels(file_ending: str) -> bool:
@@ -295,11 +194,27 @@ def may_hold_channels(file_ending: str) -> bool:
 
 
 def ending_of(file: Path) -> str | None:
-    """The supported ending of a file name, or None."""
-    return next((ending for ending in _FORMATS if file.name.endswith(ending)), None)
+    """The supported ending of a file name, which may be in capitals there, or None."""
+    name = file.name.lower()
+    return next((ending for ending in _FORMATS if name.endswith(ending)), None)
 
 
-def _format_of(file: Path) -> _Format:
+def stem_of(file: Path) -> str:
+    """A file's name without its supported ending."""
+    return file.name[: len(file.name) - len(ending_of(file) or "")]
+
+
+def companions_of(file: Path) -> list[Path]:
+    """The files, besides itself, that a file's content comes from: the voxels of a `.mhd`, the spacing of a TIFF.
+
+    Raises:
+        UserError: the file does not say where its voxels are.
+    """
+    ending = ending_of(file)
+    return _FORMATS[ending].companions(file) if ending is not None and file.is_file() else []
+
+
+def _format_of(file: Path) -> Format:
     ending = ending_of(file)
     if ending is None:
         raise UserError(f"{file}: unknown file ending; supported are {', '.join(_FORMATS)}")

@@ -15,7 +15,7 @@ from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.case_integrity import BACKGROUND_KIND, CaseFindings, check_case
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.faults import Fault, Report, fault_of_message, short_list
-from samnet.dataset.images import ending_of
+from samnet.dataset.images import ending_of, stem_of, variants_of
 
 log = logging.getLogger(__name__)
 
@@ -84,24 +84,31 @@ def _description_faults(dataset: RawDataset) -> list[Fault]:
 
 
 def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
-    """Image files that belong to no case: misnamed, of another format, or left over."""
-    known = {os.path.abspath(file) for case in dataset.cases for file in case.image_files}
+    """Image files that belong to no case: misnamed, of another format, or left over.
+
+    Where `dataset.json` lists the files of each case, others may lie beside them.
+    """
+    if dataset.listed:
+        return
+    known = {os.path.abspath(file) for case in dataset.cases for file in case.raw_files()}
     known |= {os.path.abspath(case.label_file) for case in dataset.cases if case.label_file is not None}
     identifiers = {case.identifier for case in dataset.cases}
-    for folder in (dataset.folder / "imagesTr", dataset.folder / "labelsTr"):
+    endings = {"imagesTr": dataset.description.file_ending, "labelsTr": dataset.description.label_file_ending}
+    for name, expected in endings.items():
+        folder = dataset.folder / name
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
             ending = None if file.name.startswith(".") or file.is_dir() else ending_of(file)
             if ending is not None and os.path.abspath(file) not in known:
-                yield _stray_file(file, ending, dataset.description.file_ending, identifiers)
+                yield _stray_file(file, ending, expected, identifiers)
 
 
 def _stray_file(file: Path, ending: str, expected: str, identifiers: set[str]) -> Fault:
-    stem = file.name.removesuffix(ending)
+    stem = stem_of(file)
     if file.parent.name == "labelsTr" and stem not in identifiers:
-        value, remedy = "a label map without an image in imagesTr", "add the image or remove it"
-        return Fault("no image of a label map", str(file), value, remedy)
-    if ending != expected:
-        value = f"ends in {ending} and is not used, as dataset.json names {expected} as file_ending"
+        value = "a label map without an image in imagesTr"
+        return Fault("no image of a label map", str(file), value, "add the image or remove it")
+    if ending not in variants_of(expected):
+        value = f"ends in {ending} and is not used, as dataset.json names {expected} for this folder"
         return Fault("another file ending", str(file), value, "convert or remove it")
     value, remedy = "an image without a channel number", f"call the first channel {stem}_0000{ending}"
     return Fault("no channel number", str(file), value, remedy)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samnet.core.errors import DatasetFaults, SamnetError, UserError
 from samnet.core.jobs import run_jobs
+from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, is_picture, read_labels
+from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture, read_labels
 from samnet.dataset.labels import all_values
 from samnet.evaluation.metrics import case_metrics
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
@@ -56,7 +58,7 @@ class Pairing:
 
 def evaluate_folder(
     predictions: Path,
-    references: Path,
+    references: Path | Mapping[str, Path],
     description: DatasetDescription,
     output: Path,
     processes: int,
@@ -70,6 +72,7 @@ def evaluate_folder(
     cannot be read do not stop the others; what is then written is called `summary_incomplete.json` and
     `metrics_incomplete.csv`, so that nobody takes it for the whole.
 
+    references: a folder of label maps, or the label map of each case.
     nsd_tolerance_mm: in pixels for pictures, which have no spacing.
     skip_missing: evaluate only the cases in both folders; the summary names the others.
 
@@ -80,14 +83,14 @@ def evaluate_folder(
         EvaluationIncomplete: files could not be read; the others are evaluated and written.
     """
     find_policy(policy)
-    pairing = pair_files(predictions, references, description.file_ending)
+    pairing = pair_files(predictions, references, description.label_map_endings)
     if pairing.faults and skip_missing:
         log.warning("%d cases are in one of the folders only and are skipped", len(pairing.skipped))
     arguments = {pair.identifier: (pair, description) for pair in pairing.pairs}
     failed = _check_all(arguments, [] if skip_missing else list(pairing.faults), predictions, processes)
-    unit = "pixels" if is_picture(description.file_ending) else "mm"
-    protocol = Protocol(description.labels, description.ignore_label, policy, nsd_tolerance_mm, unit)
-    readable = {pair.identifier: (pair, protocol) for pair in pairing.pairs if pair.identifier not in failed}
+    pairs = [pair for pair in pairing.pairs if pair.identifier not in failed]
+    protocol = Protocol(description.labels, description.ignore_label, policy, nsd_tolerance_mm, _unit(pairs))
+    readable = {pair.identifier: (pair, protocol) for pair in pairs}
     outcome = run_jobs(evaluate_pair, readable, processes, "evaluating")
     failed |= outcome.failures
     left_out = LeftOut(pairing.skipped if skip_missing else (), failed)
@@ -96,6 +99,16 @@ def evaluate_folder(
     if failed:
         raise EvaluationIncomplete(_describe_failures(summary, written), summary)
     return summary
+
+
+def _unit(pairs: Sequence[Pair]) -> str:
+    """Of distances: pixels for pictures, which have no spacing. The first case stands for all."""
+    if not pairs:
+        return "mm"
+    file = pairs[0].reference_file
+    ending = ending_of(file) or ""
+    may_be = is_picture(ending, num_slices=1)
+    return "pixels" if may_be and is_picture(ending, read_labels(file).grid.shape[0]) else "mm"
 
 
 def _check_all(arguments: dict[str, tuple], faults: list[str], predictions: Path, processes: int) -> dict[str, str]:
@@ -129,19 +142,20 @@ def _describe_failures(summary: dict[str, Any], written: list[Path]) -> str:
     return f"{len(failed)} of {len(failed) + done} cases could not be evaluated{where}:\n{listing}"
 
 
-def pair_files(predictions: Path, references: Path, file_ending: str) -> Pairing:
-    """Find the label maps of both folders and match them by name.
+def pair_files(predictions: Path, references: Path | Mapping[str, Path], endings: Sequence[str]) -> Pairing:
+    """Find the label maps of both sides, those in folders by their endings, and match them by name.
 
     Raises:
-        UserError: a folder does not exist or has no file of this ending, or they have no case in common.
+        UserError: a folder does not exist or has no such file, or the two have no case in common.
     """
-    predicted = _label_files(predictions, file_ending)
-    expected = _label_files(references, file_ending)
+    predicted = _label_files(predictions, endings)
+    expected = _label_files(references, endings) if isinstance(references, Path) else references
     common = sorted(set(predicted) & set(expected))
     if not common:
+        one, other = predicted[min(predicted)], expected[min(expected)]
         raise UserError(
-            f"{predictions} and {references} have no case in common: there are {sorted(predicted)[0]}{file_ending} "
-            f"and {sorted(expected)[0]}{file_ending}; a prediction has the name of its reference"
+            f"{predictions} and {other.parent} have no case in common: there are {one.name} and {other.name}; "
+            "a prediction has the name of its reference"
         )
     missing = [
         f"{predictions / file.name}: missing, the prediction of {file}; predict the case, or add --missing skip"
@@ -149,7 +163,7 @@ def pair_files(predictions: Path, references: Path, file_ending: str) -> Pairing
         if name not in predicted
     ]
     surplus = [
-        f"{file}: has no reference {references / file.name}; add it or remove the prediction, or add --missing skip"
+        f"{file}: has no reference of that name; add it or remove the prediction, or add --missing skip"
         for name, file in sorted(predicted.items())
         if name not in expected
     ]
@@ -160,16 +174,10 @@ def pair_files(predictions: Path, references: Path, file_ending: str) -> Pairing
     )
 
 
-def _label_files(folder: Path, file_ending: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    files = {
-        file.name[: -len(file_ending)]: file
-        for file in folder.iterdir()
-        if file.name.endswith(file_ending) and not file.name.startswith(".")
-    }
+def _label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    files = find_label_files(folder, endings)
     if not files:
-        raise UserError(f"{folder}: holds no {file_ending} file, which is what dataset.json names as file_ending")
+        raise UserError(f"{folder}: holds no {endings[0]} file, which is what dataset.json names as file ending")
     return files
 
 

@@ -13,8 +13,16 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.core.geometry import Grid, Reorientation
-from samnet.dataset.cases import Case
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture, read_image, read_labels
+from samnet.dataset.cases import Case, label_file_of
+from samnet.dataset.images import (
+    GRID_TOLERANCE_VOXELS,
+    Image,
+    ending_of,
+    is_picture,
+    label_ending_for,
+    read_image,
+    read_labels,
+)
 from samnet.dataset.labels import Regions, label_sets_of, mask_of
 from samnet.evaluation.metrics import dice_per_class
 
@@ -59,7 +67,7 @@ def draw_overlays(
     Shown is the slice with most foreground (of the reference, where there is one), across the coarsest axis of an
     anisotropic volume, with the patient's right on the left of the picture.
 
-    predictions, references: folders of label maps named after the cases, with the ending of their images.
+    predictions, references: folders of label maps named after the cases.
     class_names: of the foreground, in the order of their values 1, 2, ...; or of the regions, in their order.
     regions: what the label maps are made of, if not of classes. Later ones are drawn over earlier ones.
     file: ends in .png, .pdf, .svg or .jpg; written whole or not at all.
@@ -85,7 +93,7 @@ def _load_row(case: Case, predictions: Path, references: Path | None, classes: i
     prediction = _read_label_map(predictions, case, image)
     reference = None if references is None else _read_label_map(references, case, image)
     num_labels = max(value for values in label_sets_of(classes) for value in values)
-    views = _Views(image.grid, prediction if reference is None else reference, _is_flat(case), num_labels)
+    views = _Views(image.grid, prediction if reference is None else reference, _is_flat(case, image), num_labels)
     if reference is None:
         label_maps = {"prediction": views.cut(prediction)}
     else:
@@ -99,9 +107,12 @@ def _load_row(case: Case, predictions: Path, references: Path | None, classes: i
 
 def _read_label_map(folder: Path, case: Case, image: Image) -> np.ndarray:
     """The label map `(Z, Y, X)` of a case on the native grid of its image."""
-    file = Path(folder) / f"{case.identifier}{ending_of(case.image_files[0])}"
-    if not file.is_file():
-        raise UserError(f"{file}: missing, the label map of {case.image_files[0]}; predict the case, or leave it out")
+    file = label_file_of(case, Path(folder))
+    if file is None:
+        expected = Path(folder) / f"{case.identifier}{label_ending_for(case.image_files[0])}"
+        raise UserError(
+            f"{expected}: missing, the label map of {case.image_files[0]}; predict the case, or leave it out"
+        )
     labels = read_labels(file)
     if labels.grid.shape != image.grid.shape:
         raise UserError(
@@ -116,12 +127,13 @@ def _read_label_map(folder: Path, case: Case, image: Image) -> np.ndarray:
     return labels.array[0]
 
 
-def _is_flat(case: Case) -> bool:
-    return is_picture(ending_of(case.image_files[0]) or "")
+def _is_flat(case: Case, image: Image) -> bool:
+    ending = ending_of(case.image_files[0])
+    return ending is not None and is_picture(ending, image.grid.shape[0])
 
 
 def _is_colour(case: Case, image: Image) -> bool:
-    return image.array.shape[0] == 3 and (_is_flat(case) or len(case.image_files) == 1)
+    return image.array.shape[0] == 3 and (_is_flat(case, image) or len(case.image_files) == 1)
 
 
 def _describe_dice(

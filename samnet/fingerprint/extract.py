@@ -72,10 +72,9 @@ def data_key(dataset: RawDataset) -> str:
     """A hash over `dataset.json` and the name, size and date of every raw training file."""
     digest = hashlib.sha256((dataset.folder / "dataset.json").read_bytes())
     for case in dataset.cases:
-        for file in (*case.image_files, case.label_file):
-            if file is not None and file.is_file():
-                status = file.stat()
-                digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        for file in case.raw_files():
+            status = file.stat()
+            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

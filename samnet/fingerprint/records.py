@@ -10,6 +10,7 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
 from samnet.core.records import from_json, to_json
+from samnet.dataset.images import is_picture
 from samnet.dataset.labels import Label, Labelled
 
 SCHEMA_VERSION = 1
@@ -92,6 +93,11 @@ class Fingerprint(Labelled):
     foreground: tuple[tuple[float, ...], ...]
     cases: dict[str, CaseFingerprint]
     regions_class_order: tuple[int, ...] = ()
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the data are 2D pictures whose spacing says nothing."""
+        return is_picture(self.file_ending, max(case.shape[0] for case in self.cases.values()))
 
     @property
     def median_spacing(self) -> tuple[float, float, float]:

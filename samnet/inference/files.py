@@ -14,24 +14,37 @@ from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.jobs import Outcome
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
-from samnet.dataset.images import ending_of, write_labels
+from samnet.dataset.formats import dicom_seg
+from samnet.dataset.images import ending_of, label_ending_for, write_labels
 from samnet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
 
-def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, keep_existing: bool = False) -> None:
+def predict_cases(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    output: Path,
+    *,
+    keep_existing: bool = False,
+    dicom_segmentation: bool = False,
+) -> None:
     """Write a label map for every case into `output`, named as the case, on the grid of its image.
 
     keep_existing: leave finished label maps as they are.
+    dicom_segmentation: write DICOM segmentations in place of NIfTI; every case has to be a DICOM series.
 
     Raises:
-        UserError: the output is no folder, or a label map would replace an image.
+        UserError: the output is no folder, a label map would replace an image, or a case cannot be written as a DICOM
+            segmentation.
         SamnetError: cases failed; each is named with its reason, the others are written.
     """
-    _prepare_output(cases, output)
+    if dicom_segmentation:
+        _check_dicom(predictor, cases)
+    targets = {case.identifier: output_file(case, output, dicom_segmentation) for case in cases}
+    _prepare_output(cases, output, {file.name for file in targets.values()})
     outcome = Outcome()
-    open_cases = [case for case in cases if not (keep_existing and output_file(case, output).is_file())]
+    open_cases = [case for case in cases if not (keep_existing and targets[case.identifier].is_file())]
     if len(open_cases) < len(cases):
         log.info("%d of %d cases are predicted already", len(cases) - len(open_cases), len(cases))
     started = time.monotonic()
@@ -39,7 +52,7 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, 
         for case in bar:
             bar.set_postfix_str(case.identifier, refresh=False)
             try:
-                outcome.results[case.identifier] = predict_case(predictor, case, output)
+                outcome.results[case.identifier] = predict_case(predictor, case, targets[case.identifier])
             except Exception as error:
                 reason = str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
                 outcome.failures[case.identifier] = reason
@@ -48,24 +61,40 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, 
     outcome.raise_if_failed("prediction")
 
 
-def predict_case(predictor: Predictor, case: Case, output: Path) -> Path:
-    """Predict one case and write its label map.
+def predict_case(predictor: Predictor, case: Case, file: Path) -> Path:
+    """Predict one case and write its label map, as a DICOM segmentation where the file ends in `.dcm`.
 
     Raises:
         UserError: the image cannot be read or does not fit the model.
     """
     image = read_aligned_image(case)
     labels = predictor.predict_on_grid(image.array, image.grid)
-    file = output_file(case, output)
-    write_labels(labels, image, file)
+    if file.suffix == dicom_seg.ENDING:
+        dicom_seg.write_segmentation(labels, image, predictor.plan.class_names, file)
+    else:
+        write_labels(labels, image, file)
     return file
 
 
-def _prepare_output(cases: Sequence[Case], output: Path) -> None:
+def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
+    dicom_seg.require_library()
+    if predictor.plan.regions is not None:
+        raise UserError(
+            "the model finds regions, which lie within each other, and a DICOM segmentation holds one label a voxel; "
+            "leave out --dicom-seg"
+        )
+    others = [case for case in cases if ending_of(case.image_files[0]) is not None]
+    if others:
+        raise UserError(
+            f"{others[0].image_files[0]}: is no DICOM series, and {len(others)} of {len(cases)} cases are none: they "
+            "cannot be written as DICOM segmentations; leave out --dicom-seg"
+        )
+
+
+def _prepare_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
     """Make the folder, and delete what killed predictions of these very cases left there (others may be at work)."""
     if ending_of(output) is not None or (output.exists() and not output.is_dir()):
         raise UserError(f"{output}: the output has to be a folder; label maps in it are named as their cases")
-    names = {output_file(case, output).name for case in cases}
     for image in (file for case in cases for file in case.image_files):
         if image.name in names and image.parent.resolve() == output.resolve():
             raise UserError(f"{image}: a label map of this name would replace the image; choose another folder with -o")
@@ -75,7 +104,7 @@ def _prepare_output(cases: Sequence[Case], output: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def output_file(case: Case, output: Path) -> Path:
-    """Where a case's label map goes: the case's name with the ending of its image."""
-    ending = ending_of(case.image_files[0])
+def output_file(case: Case, output: Path, dicom_segmentation: bool = False) -> Path:
+    """Where a case's label map goes: the case's name with the ending of its image, if that can hold labels."""
+    ending = dicom_seg.ENDING if dicom_segmentation else label_ending_for(case.image_files[0])
     return output / f"{case.identifier}{ending}"

@@ -20,7 +20,7 @@ from samnet.core.errors import SamnetError, UserError
 from samnet.core.framing import SliceFrame, frame_slice
 from samnet.core.jobs import Outcome
 from samnet.dataset.alignment import read_aligned_image
-from samnet.dataset.cases import Case
+from samnet.dataset.cases import Case, label_file_of
 from samnet.dataset.images import read_labels, write_labels
 from samnet.dataset.labels import Regions, label_sets_of, mask_of
 from samnet.inference.files import output_file
@@ -142,7 +142,8 @@ def zero_shot_cases(model: ZeroShot, cases: Sequence[Case], references: Path, ou
 
 
 def _zero_shot_case(model: ZeroShot, case: Case, references: Path, output: Path) -> Path:
-    image, reference_file = read_aligned_image(case), output_file(case, references)
+    image = read_aligned_image(case)
+    reference_file = label_file_of(case, references) or output_file(case, references)
     reference = read_labels(reference_file)
     if reference.grid.shape != image.grid.shape:
         raise UserError(f"{reference_file}: shape {reference.grid.shape} differs from {image.grid.shape} of its image")

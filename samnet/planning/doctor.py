@@ -11,7 +11,6 @@ import numpy as np
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.faults import Fault, Report
-from samnet.dataset.images import is_picture
 from samnet.dataset.integrity import inspect_dataset_by_name
 from samnet.dataset.splits import find_patient_key, make_splits, patient_of, read_splits
 from samnet.fingerprint.extract import extract_fingerprint
@@ -62,7 +61,7 @@ def find_oddities(folder: Path, fingerprint: Fingerprint, configuration: Configu
     folder: of the raw data set. configuration: as planned; it says how large the network sees a structure.
     """
     remarks = [*_rare_classes(folder, fingerprint), *_tiny_classes(folder, fingerprint, configuration)]
-    if not is_picture(fingerprint.file_ending):
+    if not fingerprint.is_picture:
         remarks += [*_mixed_spacings(folder, fingerprint), *_mixed_slicing(folder, fingerprint, configuration)]
     for channel in range(len(fingerprint.channel_names)):
         remarks += [
@@ -87,7 +86,7 @@ def _rare_classes(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
 def _tiny_classes(folder: Path, fingerprint: Fingerprint, configuration: Configuration) -> Iterator[Fault]:
     """The 10th percentile, as the planner takes it: a class is as hard as its small objects."""
     enlarged = configuration.zoom / configuration.in_plane_spacing
-    unit = "pixels" if is_picture(fingerprint.file_ending) else "mm"
+    unit = "pixels" if fingerprint.is_picture else "mm"
     for name in fingerprint.class_names:
         diameters = fingerprint.diameters(name, configuration.slicing_axis)
         small = float(np.percentile(diameters, 10)) if diameters.size else np.inf

@@ -60,10 +60,9 @@ def prepare_dataset(
 def source_key(case: Case) -> str:
     """A hash of the name, size and date of a case's raw files."""
     digest = hashlib.sha256()
-    for file in (*case.image_files, case.label_file):
-        if file is not None and file.is_file():  # one that is missing is reported when the case is read
-            status = file.stat()
-            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for file in case.raw_files():  # one that is missing is reported when the case is read
+        status = file.stat()
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

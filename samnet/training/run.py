@@ -301,5 +301,5 @@ def _validate_fold(dataset_name: str, folder: Path, cases: Sequence[str], option
     chosen = [case for case in dataset.cases if case.identifier in set(cases)]
     predictor = Predictor.from_folder(folder, device=options.device)
     predict_cases(predictor, chosen, output, keep_existing=True)
-    references = dataset.folder / "labelsTr"
+    references = {case.identifier: case.label_file for case in chosen if case.label_file is not None}
     evaluate_folder(output, references, dataset.description, output, default_processes(), skip_missing=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dataset.formats.made_dicom import write_series
 from training.tiny import make_configuration, make_model, make_plan, tiny_backbone, write_dataset
 
 from samnet.cli.predict import main
@@ -217,3 +218,12 @@ def test_killed_and_continued_it_completes(images: Path) -> None:
     assert written() == CASES
     assert all(nibabel.load(Path("out", name)).get_fdata().shape == (24, 20, 4) for name in CASES)
     assert all(Path("out", name).stat().st_mtime_ns == date for name, date in done.items())
+
+
+def test_a_folder_of_dicom_series(images: Path) -> None:
+    for name in ("anna", "bert"):
+        array = np.random.default_rng(0).integers(0, 200, (4, 20, 24))
+        write_series(Path("series") / name, array, [(0, 0, 3.0 * index) for index in range(4)])
+    assert predict(Path("series")) == 0
+    assert written() == ["anna.nii.gz", "bert.nii.gz"]
+    assert nibabel.load("out/anna.nii.gz").shape == (24, 20, 4)

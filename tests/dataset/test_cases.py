@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
+from dataset.formats.made_dicom import write_series
+from PIL import Image as Picture
 
 from samnet.core.errors import UserError
-from samnet.dataset.cases import Case, RawDataset, find_image_files, find_prediction_cases
+from samnet.dataset.cases import Case, RawDataset, find_image_files, find_label_files, find_prediction_cases
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image
+from samnet.dataset.integrity import verify_dataset
 
 AWKWARD_NAMES = ["a", "größe mit Leerzeichen", "脾 001", "x.y_z", "case_01", "p_0001_0002"]
 
@@ -62,8 +69,73 @@ def test_names_may_hold_any_letters(tmp_path: Path) -> None:
 
 
 def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
-    touch(tmp_path, ["a_0000.nii.gz", "._a_0000.nii.gz", "b_0000.nii", "notes.txt", "c_000.nii.gz", "_0000.nii.gz"])
+    touch(tmp_path, ["a_0000.nii.gz", "._a_0000.nii.gz", "b_0000.nrrd", "notes.txt", "c_000.nii.gz", "_0000.nii.gz"])
     assert list(find_image_files(tmp_path, ".nii.gz")) == ["a"]
+
+
+@pytest.mark.parametrize("declared", [".nii", ".nii.gz"])
+def test_compressed_and_plain_files_go_together(folders: dict[str, Path], make_dataset: Any, declared: str) -> None:
+    folder = make_dataset(folders["raw"], num_cases=3, channels=("T1", "T2"), file_ending=declared)
+    other = ".nii" if declared == ".nii.gz" else ".nii.gz"
+    for file in (folder / "imagesTr" / f"case_01_0001{declared}", folder / "labelsTr" / f"case_02{declared}"):
+        nibabel.save(nibabel.load(file), str(file).replace(declared, other))
+        file.unlink()
+    cases = RawDataset.load(501).cases
+    assert [case.identifier for case in cases] == ["case_00", "case_01", "case_02"]
+    assert cases[1].image_files[1].name == f"case_01_0001{other}"
+    assert cases[2].label_file == folder / "labelsTr" / f"case_02{other}"
+    assert all(file.is_file() for case in cases for file in (*case.image_files, case.label_file))
+    verify_dataset(RawDataset.load(501), processes=0)
+
+
+@pytest.mark.parametrize("name", ["a_0000", "a"])
+def test_a_file_under_two_endings_is_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, [f"{name}.nii", f"{name}.nii.gz"])
+    with pytest.raises(UserError, match=rf"{name}\.nii\.gz: there under another ending as well, {name}\.nii; remove"):
+        find_prediction_cases(tmp_path, description())
+    with pytest.raises(UserError, match=r"has a label map already"):
+        find_label_files(tmp_path, [".nii", ".nii.gz"])
+
+
+def test_labels_may_have_an_ending_of_their_own(folders: dict[str, Path], make_dataset: Any) -> None:
+    folder = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
+    for file in (folder / "imagesTr").iterdir():
+        Picture.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    content = json.loads((folder / "dataset.json").read_text()) | {"file_ending": ".jpg"}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    dataset = RawDataset.load(501)
+    assert [case.label_file for case in dataset.cases] == [folder / "labelsTr" / f"case_0{n}.png" for n in (0, 1)]
+    verify_dataset(dataset, processes=0)
+    for file in (folder / "labelsTr").iterdir():
+        Picture.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+    (folder / "dataset.json").write_text(json.dumps(content | {"label_file_ending": ".bmp"}))
+    verify_dataset(RawDataset.load(501), processes=0)
+
+
+def test_the_files_of_a_case_include_those_beside_a_header(tmp_path: Path) -> None:
+    touch(tmp_path, ["a.raw", "b.nii"])
+    (tmp_path / "a.mhd").write_text("ElementDataFile = a.raw\n")
+    case = Case("a", (tmp_path / "a.mhd", tmp_path / "gone.nii"), tmp_path / "b.nii")
+    assert case.raw_files() == [tmp_path / "a.mhd", tmp_path / "a.raw", tmp_path / "b.nii"]
+
+
+def test_dicom_series_are_cases(tmp_path: Path) -> None:
+    for name in ("anna/ct", "anna/mr", "bert"):
+        write_series(tmp_path / "in" / name, np.ones((1, 4, 5)), [(0, 0, 0)])
+    cases = find_prediction_cases(tmp_path / "in", description())
+    assert [(case.identifier, case.image_files) for case in cases] == [
+        ("anna_ct", (tmp_path / "in" / "anna" / "ct",)),
+        ("anna_mr", (tmp_path / "in" / "anna" / "mr",)),
+        ("bert", (tmp_path / "in" / "bert",)),
+    ]
+    (one,) = find_prediction_cases(tmp_path / "in" / "bert", description())
+    assert (one.identifier, one.image_files) == ("bert", (tmp_path / "in" / "bert",))
+    with pytest.raises(
+        UserError, match=r"IM0000\.dcm: one file of a DICOM series; give the folder of the series, .*bert"
+    ):
+        find_prediction_cases(tmp_path / "in" / "bert" / "IM0000.dcm", description())
 
 
 def test_channels_are_in_the_order_of_their_numbers_and_gaps_are_named(tmp_path: Path) -> None:
@@ -185,8 +257,8 @@ def test_one_file_may_be_given_relative_to_the_current_folder(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("names", "source", "reason"),
     [
-        ([], "", r"no image ending in _0000\.nii\.gz \(nor any \.nii\.gz file\)"),
-        (["a_0000.nii"], "", "no image ending in"),
+        ([], "", r"no image ending in _0000\.nii\.gz \(nor any \.nii\.gz file, nor a DICOM series\)"),
+        (["a_0000.mha"], "", "no image ending in"),
         ([], "nowhere", "no such folder"),
         (["a.dcm"], "a.dcm", r"a\.dcm: unknown file ending; supported are \.nii\.gz"),
     ],

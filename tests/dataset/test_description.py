@@ -99,6 +99,8 @@ def test_what_need_not_be_there(tmp_path: Path) -> None:
         ("file_ending", "nii.gz", "\"file_ending\" is 'nii.gz'; supported are"),
         ("file_ending", [".nii.gz"], "supported are"),
         ("numTraining", "3", "\"numTraining\" is '3'; write the number of cases"),
+        ("label_file_ending", ".jpg", "\"label_file_ending\" is '.jpg'; label maps may be .nii.gz, .nii"),
+        ("label_file_ending", [".png"], "\"label_file_ending\" is ['.png']; label maps"),
         ("patient_key", "(p", "\"patient_key\" '(p' is not a regular expression"),
         ("patient_key", 7, '"patient_key" 7 is not a regular expression'),
     ],
@@ -168,13 +170,29 @@ def test_regions_that_overlap_need_a_region_for_what_they_share(tmp_path: Path) 
         load(tmp_path, labels=inner_first, regions_class_order=[2, 1])
 
 
+@pytest.mark.parametrize(
+    ("images", "declared", "labels", "maps"),
+    [
+        (".nii.gz", ..., ".nii.gz", (".nii.gz", ".nii")),
+        (".jpg", ..., ".png", (".png",)),
+        (".mha", ".nrrd", ".nrrd", (".nrrd", ".mha", ".mhd")),
+    ],
+)
+def test_the_ending_of_label_maps(
+    tmp_path: Path, images: str, declared: Any, labels: str, maps: tuple[str, ...]
+) -> None:
+    description = load(tmp_path, file_ending=images, label_file_ending=declared)
+    assert description.label_file_ending == labels
+    assert description.label_map_endings == maps
+
+
 def test_all_bad_values_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(DatasetFaults) as caught:
         load(
-            tmp_path, channel_names=..., labels={"background": 0}, file_ending=".jpg", numTraining="x", patient_key="("
+            tmp_path, channel_names=..., labels={"background": 0}, file_ending=".gif", numTraining="x", patient_key="("
         )
     assert len(caught.value.faults) == 5
-    for part in ("channel_names", "foreground", ".jpg", "numTraining", "patient_key", tmp_path.name):
+    for part in ("channel_names", "foreground", ".gif", "numTraining", "patient_key", tmp_path.name):
         assert part in str(caught.value)
 
 

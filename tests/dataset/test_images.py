@@ -15,7 +15,18 @@ from skimage import io
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset import images
-from samnet.dataset.images import Image, ending_of, is_picture, may_hold_channels, read_image, read_labels, write_labels
+from samnet.dataset.images import (
+    Image,
+    ending_of,
+    is_picture,
+    label_ending_for,
+    may_hold_channels,
+    read_image,
+    read_labels,
+    stem_of,
+    variants_of,
+    write_labels,
+)
 
 SHAPE_XYZ = (6, 5, 4)
 TURN = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
@@ -134,7 +145,7 @@ def itk_image(dimension: int = 3, components: int = 1) -> SimpleITK.Image:
     return image
 
 
-@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd"])
 @pytest.mark.parametrize(("dimension", "components"), [(3, 1), (2, 1), (3, 2), (2, 3)])
 def test_an_itk_label_map_lies_where_its_image_does(
     tmp_path: Path, ending: str, dimension: int, components: int
@@ -189,10 +200,7 @@ PICTURES = {
 )
 def test_pictures_are_read_and_their_label_maps_too(tmp_path: Path, kind: str, ending: str) -> None:
     picture = PICTURES[kind]
-    if ending in (".tif", ".tiff"):
-        io.imsave(tmp_path / f"image{ending}", picture, check_contrast=False)
-    else:
-        Picture.fromarray(picture).save(tmp_path / f"image{ending}")
+    Picture.fromarray(picture).save(tmp_path / f"image{ending}")
     image = read_image([tmp_path / f"image{ending}"])
     expected = picture.reshape(5, 6, -1)
     expected = expected[..., : 3 if expected.shape[-1] >= 3 else 1]
@@ -278,6 +286,18 @@ def test_bmp_cannot_hold_labels_above_255(tmp_path: Path) -> None:
         write_labels(np.full((1, 2, 2), 300), picture, tmp_path / "labels.bmp")
 
 
+def test_jpeg_holds_images_but_no_labels(tmp_path: Path) -> None:
+    Picture.fromarray(COLOURS).save(tmp_path / "image.jpg", quality=95)
+    image = read_image([tmp_path / "image.jpg"])
+    assert image.array.shape == (3, 1, 5, 6)
+    with pytest.raises(UserError, match=r"labels\.jpg: JPEG changes values.*use PNG"):
+        write_labels(np.ones((1, 5, 6), np.uint8), image, tmp_path / "labels.jpg")
+    with pytest.raises(UserError, match=r"image\.jpg: JPEG changes values.*use PNG"):
+        read_labels(tmp_path / "image.jpg")
+    write_labels(np.ones((1, 5, 6), np.uint8), image, tmp_path / "labels.png")
+    assert read_labels(tmp_path / "labels.png").array.all()
+
+
 def test_float_labels_with_whole_numbers_are_labels(tmp_path: Path) -> None:
     nibabel.save(nifti(scan(np.float64)), tmp_path / "labels.nii.gz")
     labels = read_labels(tmp_path / "labels.nii.gz")
@@ -359,12 +379,6 @@ def test_a_volume_of_another_form_is_refused(tmp_path: Path, made: Callable, rea
     assert str(tmp_path / "image.nii.gz") in str(caught.value)
 
 
-def test_a_stack_of_pictures_is_refused(tmp_path: Path) -> None:
-    io.imsave(tmp_path / "stack.tif", scan(np.uint8, (7, 8, 9)), check_contrast=False)
-    with pytest.raises(UserError, match=r"stack\.tif: has shape \(7, 8, 9\)"):
-        read_image([tmp_path / "stack.tif"])
-
-
 def test_tiny_voxels_are_usable(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(scan(), np.diag([1e-5, 1e-5, 1e-4, 1.0])), tmp_path / "microscopy.nii.gz")
     assert np.allclose(read_image([tmp_path / "microscopy.nii.gz"]).grid.spacing, (1e-4, 1e-5, 1e-5))
@@ -403,8 +417,18 @@ def test_channels_of_two_grids_are_refused(tmp_path: Path) -> None:
 def test_endings() -> None:
     assert ending_of(Path("a.b.nii.gz")) == ".nii.gz"
     assert ending_of(Path("a.nii")) == ".nii"
+    assert ending_of(Path("IMG_1.JPG")) == ".jpg"
     assert ending_of(Path("a.gz")) is None
-    assert [ending for ending in images.supported_endings() if is_picture(ending)] == [".png", ".tif", ".tiff", ".bmp"]
+    assert stem_of(Path("a.b.NII.gz")) == "a.b"
+    always = [ending for ending in images.supported_endings() if is_picture(ending, num_slices=2)]
+    assert always == [".png", ".bmp", ".jpg", ".jpeg"]
+    assert is_picture(".tif", num_slices=1)
+    assert not is_picture(".tif", num_slices=2)
+    assert variants_of(".nii") == (".nii", ".nii.gz")
+    assert variants_of(".nrrd") == (".nrrd",)
+    assert not {".jpg", ".jpeg"} & set(images.label_endings())
+    written = {"a.JPG": ".png", "a.nii": ".nii", "a.mhd": ".mhd", "folder_of_dicom": ".nii.gz"}
+    assert {name: label_ending_for(Path(name)) for name in written} == written
     assert not may_hold_channels(".nii.gz")
     assert may_hold_channels(".nrrd")
     assert may_hold_channels(".png")

@@ -133,9 +133,9 @@ def test_nothing_readable_writes_nothing(dataset: Path) -> None:
 def test_folders_without_label_maps(dataset: Path) -> None:
     (dataset / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: holds no \.nii\.gz file"):
-        pair_files(dataset / "empty", dataset / "labelsTs", ".nii.gz")
+        pair_files(dataset / "empty", dataset / "labelsTs", [".nii.gz"])
     with pytest.raises(UserError, match="absent: no such folder"):
-        pair_files(dataset / "preds", dataset / "absent", ".nii.gz")
+        pair_files(dataset / "preds", dataset / "absent", [".nii.gz"])
 
 
 def test_folders_without_a_common_case(dataset: Path) -> None:

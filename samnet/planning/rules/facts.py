@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from samnet.core.machine import Machine
-from samnet.dataset.images import is_picture
 from samnet.fingerprint.records import Fingerprint
 
 AXIS_NAMES = ("Z", "Y", "X")
@@ -42,8 +41,7 @@ class Facts:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the data are 2D pictures whose spacing says nothing."""
-        return is_picture(self.fingerprint.file_ending)
+        return self.fingerprint.is_picture
 
     @property
     def unit(self) -> str:

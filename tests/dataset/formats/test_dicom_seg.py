@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from dataset.formats.made_dicom import FRAME_UID, SERIES_UID, STUDY_UID, write_series
+
+from samnet.core.errors import UserError
+from samnet.core.geometry import Grid
+from samnet.dataset.cases import Case
+from samnet.dataset.formats import dicom_seg
+from samnet.dataset.images import read_image
+from samnet.inference.files import predict_cases
+
+POSITIONS = [(-20.0, 30.0 + 0.4 * index, -400.0 - 3 * index) for index in range(4)]
+LABELS = np.zeros((4, 6, 5), np.uint8)
+LABELS[1:3, 2:4, 1:3], LABELS[3, 5, 4] = 1, 2
+
+
+class FakePredictor:
+    plan = SimpleNamespace(class_names=("liver", "größe"), regions=None)
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels = labels
+
+    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+        return self.labels
+
+
+def series(tmp_path: Path) -> Case:
+    write_series(tmp_path / "ct", np.arange(120).reshape(4, 6, 5), POSITIONS)
+    return Case("anna", (tmp_path / "ct",))
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.zeros_like(LABELS)], ids=["labels", "nothing"])
+def test_a_segmentation_lies_on_its_slices(tmp_path: Path, labels: np.ndarray) -> None:
+    highdicom = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    predict_cases(FakePredictor(labels), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True)
+    written = highdicom.seg.segread(tmp_path / "out" / "anna.dcm")
+    assert [written.get_segment_description(number).segment_label for number in (1, 2)] == ["liver", "größe"]
+    assert (written.StudyInstanceUID, written.FrameOfReferenceUID) == (STUDY_UID, FRAME_UID)
+    assert written.SeriesInstanceUID != SERIES_UID
+    uids = [f"{SERIES_UID}.{number}" for number in (4, 3, 2, 1)]  # in the order of the volume: the last slice is lowest
+    back = written.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
+    assert np.array_equal(back, labels)
+
+
+def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'samnet\[dicom\]'"):
+        predict_cases(FakePredictor(LABELS), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_series_can_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_seg, "require_library", lambda: None)
+    cases = [series(tmp_path), Case("b", (tmp_path / "b.nii.gz",))]
+    with pytest.raises(UserError, match=r"b\.nii\.gz: is no DICOM series, and 1 of 2 cases are none.*--dicom-seg"):
+        predict_cases(FakePredictor(LABELS), cases, tmp_path / "out", dicom_segmentation=True)
+
+
+def test_nifti_is_what_series_get_otherwise(tmp_path: Path) -> None:
+    case = series(tmp_path)
+    predict_cases(FakePredictor(LABELS), [case], tmp_path / "out")
+    back = read_image([tmp_path / "out" / "anna.nii.gz"])
+    assert np.array_equal(back.array[0], LABELS)
+    assert back.grid.is_close_to(read_image(case.image_files).grid, 1e-4)

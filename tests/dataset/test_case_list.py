@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samnet.core.errors import DatasetFaults, UserError
+from samnet.dataset.case_list import read_case_list
+from samnet.dataset.cases import RawDataset
+from samnet.dataset.integrity import verify_dataset
+
+GOOD = {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}
+
+
+def write(folder: Path, entries: Any) -> Path:
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**content, "dataset": entries}), encoding="utf-8")
+    return path
+
+
+def test_files_may_lie_anywhere_under_any_names(
+    folders: dict[str, Path], make_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_dataset(folders["raw"], num_cases=2, channels=("T1", "T2"))
+    shutil.move(folder / "imagesTr", tmp_path / "scans")
+    shutil.move(folder / "labelsTr", folder / "masks")
+    monkeypatch.setenv("SCANS", str(tmp_path / "scans"))
+    entries = {
+        "zoe": {
+            "images": ["$SCANS/case_01_0000.nii.gz", str(tmp_path / "scans" / "case_01_0001.nii.gz")],
+            "label": "masks/case_01.nii.gz",
+        },
+        "anna": {
+            "images": ["../../scans/case_00_0000.nii.gz", "../../scans/case_00_0001.nii.gz"],
+            "label": "masks/case_00.nii.gz",
+        },
+    }
+    write(folder, entries)
+    dataset = RawDataset.load(501)
+    assert [case.identifier for case in dataset.cases] == ["anna", "zoe"]
+    assert dataset.cases[1].image_files[1].samefile(tmp_path / "scans" / "case_01_0001.nii.gz")
+    assert dataset.cases[0].label_file == folder / "masks" / "case_00.nii.gz"
+    verify_dataset(dataset, processes=0)
+    (folder / "masks" / "case_00.nii.gz").unlink()
+    with pytest.raises(DatasetFaults, match=r"masks/case_00\.nii\.gz: missing"):
+        verify_dataset(dataset, processes=0)
+
+
+def test_without_the_key_there_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{}")
+    assert read_case_list(tmp_path / "dataset.json") is None
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ({}, r'"dataset" is {}; expected CASE: {"images"'),
+        ([GOOD], r'"dataset" is \[.*expected CASE'),
+        ({"a/b": GOOD}, "'a/b' a name that cannot be that of a file"),
+        ({"a": ["a.nii.gz"]}, r"'a' \['a\.nii\.gz'\]; expected {\"images\""),
+        ({"a": {"images": "a.nii.gz", "label": "a.nii.gz"}}, "expected"),
+        ({"a": {"images": [], "label": "a.nii.gz"}}, "expected"),
+        ({"a": {"images": ["a.nii.gz"]}}, "expected"),
+        ({"a": {"images": ["a.doc"], "label": "a.nii.gz"}}, "the image 'a.doc' of an unknown ending"),
+        ({"a": {"images": ["a.jpg"], "label": "a.jpg"}}, "the label map 'a.jpg' of an ending that is none; supported"),
+    ],
+)
+def test_a_bad_entry_is_named(tmp_path: Path, entries: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        read_case_list(write(tmp_path, entries))
+    assert str(tmp_path / "dataset.json") in str(caught.value)
+
+
+def test_all_bad_entries_are_reported_together(tmp_path: Path) -> None:
+    with pytest.raises(DatasetFaults) as caught:
+        read_case_list(write(tmp_path, {"a": 1, "b": GOOD, "c": {"images": ["c.doc"], "label": "c.doc"}}))
+    assert len(caught.value.faults) == 3
