@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
-from samnet.dataset.case_integrity import read_channel
+from samnet.dataset.case_integrity import TILT_KIND, read_channel
 from samnet.dataset.cases import Case
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture
 
@@ -31,7 +31,11 @@ def read_aligned_image(case: Case) -> Image:
     images, faults = [], []
     for file in case.image_files:
         image, found = read_channel(file, case)
-        faults += found
+        for fault in found:
+            if fault.kind == TILT_KIND:  # as of a tilted gantry; the label map gets the same grid
+                log.warning("case %s: %s: %s; distances are not exact", case.identifier, file, fault.value)
+            else:
+                faults.append(fault)
         if image is not None:
             images.append(image)
     if faults:

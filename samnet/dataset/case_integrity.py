@@ -18,6 +18,7 @@ from samnet.dataset.labels import all_values
 
 MASK_KIND = "mask of 0 and 255"
 BACKGROUND_KIND = "background only"
+TILT_KIND = "not perpendicular"
 MASK_VALUE = 255
 # Distances are reckoned along the axes: at one degree they are wrong by up to 2 %.
 MAX_SHEAR_DEGREES = 1.0
@@ -89,7 +90,7 @@ def _image_faults(file: Path, image: Image, case: Case) -> list[Fault]:
     if image.grid.shear > MAX_SHEAR_DEGREES:
         value = f"its axes are not perpendicular, by {image.grid.shear:.1f} degrees (a tilted gantry?)"
         remedy = "resample the image, and its label map, to perpendicular axes"
-        faults.append(Fault("not perpendicular", str(file), value, remedy, case.identifier))
+        faults.append(Fault(TILT_KIND, str(file), value, remedy, case.identifier))
     return faults
 
 

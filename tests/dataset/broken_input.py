@@ -205,7 +205,9 @@ IMAGE_FAULTS: dict[str, Broken] = {
     "not a number": Broken(T1, edited(put(np.nan, np.float32)), "1 voxels are NaN or infinite", "replace them"),
     "infinite": Broken(T2, edited(put(-np.inf, np.float32)), "1 voxels are NaN or infinite", "replace them"),
     "no geometry": Broken(T1, no_geometry, "header has no usable geometry", "put a whole file"),
-    "axes not perpendicular": Broken(T1, shear_case, "not perpendicular, by 15.0 degrees", "resample the image"),
+    "axes not perpendicular": Broken(
+        T1, shear_case, "not perpendicular, by 15.0 degrees", "resample the image", is_skipped=False
+    ),
     "channel of another shape": Broken(
         T2, edited(crop), "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of", "resample it", is_skipped=False
     ),

@@ -23,8 +23,8 @@ def save(folder: Path, name: str, array: np.ndarray) -> None:
     Picture.fromarray(array.astype(np.uint8)).save(folder / name, **({"quality": 90} if "jp" in name else {}))
 
 
-def colours(height: int = 16) -> np.ndarray:
-    return np.random.default_rng(0).integers(1, 255, (height, 16, 3))
+def colours(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 255, (16, 16, 3))
 
 
 def mask(*values: int, height: int = 16) -> np.ndarray:
@@ -52,8 +52,8 @@ def convert(tmp_path: Path, *options: str) -> int:
     ],
 )
 def test_pictures_and_masks_of_0_and_255(tmp_path: Path, folders: dict[str, Path], image: str, label: str) -> None:
-    for name in ("a 1", "b", "c"):
-        save(tmp_path / "images", image.format(name), colours())
+    for seed, name in enumerate(("a 1", "b", "c")):
+        save(tmp_path / "images", image.format(name), colours(seed))
         save(tmp_path / "masks", label.format(name), mask(255))
     assert convert(tmp_path, "--labels", "polyp") == 0
     dataset = RawDataset.load(7)
@@ -71,7 +71,7 @@ def test_values_and_colours_become_consecutive_labels(tmp_path: Path, folders: d
     drawn[4:8], drawn[8:12], drawn[12:] = (255, 255, 255), GREEN, RED
     save(tmp_path / "images", "a.png", colours())
     save(tmp_path / "masks", "a.png", drawn)
-    save(tmp_path / "images", "b.png", colours())
+    save(tmp_path / "images", "b.png", colours(1))
     save(tmp_path / "masks", "b.png", mask(255))
     assert convert(tmp_path) == 0
     dataset = RawDataset.load(7)
@@ -87,7 +87,7 @@ def test_volumes_keep_their_geometry(tmp_path: Path, folders: dict[str, Path]) -
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     labels = np.random.default_rng(0).choice([0, 2, 420], (6, 5, 4)).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(np.ones((6, 5, 4)), affine), tmp_path / "images" / "scan.nii")
+    nibabel.save(nibabel.Nifti1Image(np.arange(120.0).reshape(6, 5, 4), affine), tmp_path / "images" / "scan.nii")
     nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks" / "scan.nii.gz")
     assert convert(tmp_path, "--channels", "CT", "--labels", "liver", "spleen") == 0
     (case,) = RawDataset.load(7).cases
