@@ -1,6 +1,7 @@
 """What every command has in common: a strict parser, log lines, and an exit code that tells what happened.
 
-Exit codes: 0 success, 1 failure, 2 the user's input or options, 130 interrupted by the keyboard.
+Exit codes: 0 success, 1 failure, 2 the user's input or options, 75 stopped by a signal (the same command goes on),
+130 interrupted by the keyboard.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 
 from samnet import __version__
 from samnet.core.errors import SamnetError
+from samnet.core.signals import Interrupted, ended_by_signals, ignore_signals
+from samnet.core.slurm import requeue_job
 
 log = logging.getLogger("samnet")
+STOPPED = 75  # EX_TEMPFAIL: schedulers such as LSF can be told to start a job that ends so again
 _MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,12 +44,21 @@ class Command:
         """Parse, run, and return the exit code."""
         parser = self.parser()
         options = parser.parse_args(arguments)
+        options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         _start_logging(options.verbose)
+        with ended_by_signals():
+            return self._run_and_report(options)
+
+    def _run_and_report(self, options: argparse.Namespace) -> int:
         try:
             self.run(options)
             sys.stdout.flush()
         except SamnetError as error:
             return self._fail(str(error), error.exit_code)
+        except Interrupted as stop:
+            ignore_signals()  # being put back into the queue ends this job with another one
+            way_on = "SLURM starts it again" if requeue_job(stop.number) else "the same command goes on"
+            return self._fail(f"{stop}; {way_on}", STOPPED)
         except KeyboardInterrupt:
             return self._fail("interrupted; run the same command again to go on", 130)
         except BrokenPipeError:

@@ -27,6 +27,7 @@ from samnet.core.files import TEMPORARY_PREFIX, atomic_path, read_json, write_js
 from samnet.core.records import from_json, to_json
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.embedding_choice import Block, CacheChoice, choose_blocks, embedding_bytes
+from samnet.training.processes import ALONE, Processes
 from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.slice_views import SliceView, SliceViews
 
@@ -73,11 +74,16 @@ class _BlockRecord:
 
 
 def fill_cache(
-    cache: EmbeddingCache, views: SliceViews, encoder: SliceEncoder, deadline: float | None = None
+    cache: EmbeddingCache,
+    views: SliceViews,
+    encoder: SliceEncoder,
+    deadline: float | None = None,
+    processes: Processes = ALONE,
 ) -> list[StoredBlock]:
     """Encode what a training lacks, and return what there is of the views of its slices.
 
     views: of the training's cases. deadline: on `time.monotonic`, after which no further block is begun.
+    processes: that train together; they share what is missing, and return the same.
 
     Raises:
         SamnetError: the disk is full.
@@ -94,8 +100,8 @@ def fill_cache(
     stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
     missing = [block for block in blocks if stored[block] is None]
     _log_choice(cache, views, blocks, missing, folder)
-    for entry in _encode_missing(views, encoder, missing, folder, source_keys, deadline):
-        stored[entry.block] = entry
+    encoded = list(_encode_missing(views, encoder, processes.share(missing), folder, source_keys, deadline))
+    stored |= {entry.block: entry for part in processes.gather(encoded) for entry in part}
     return [entry for entry in stored.values() if entry is not None]
 
 
