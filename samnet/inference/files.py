@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.jobs import Outcome
+from samnet.core.locks import lock_folder
 from samnet.dataset.cases import Case
 from samnet.dataset.images import ending_of, read_image, write_labels
 from samnet.inference.predictor import Predictor
@@ -23,13 +24,20 @@ log = logging.getLogger(__name__)
 def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, *, keep_existing: bool = False) -> None:
     """Write a label map for every case into `output`, named as the case, on the grid of its image.
 
+    Of two processes that are to predict the same cases into one folder, one waits for the other.
+
     keep_existing: leave finished label maps as they are.
 
     Raises:
         UserError: the output is no folder, or a label map would replace an image.
         SamnetError: cases failed; each is named with its reason, the others are written.
     """
-    _prepare_output(cases, output)
+    _check_output(cases, output)
+    with lock_folder(output, f"predicting {_key_of_names(cases)}"):
+        _predict_cases(predictor, cases, output, keep_existing)
+
+
+def _predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path, keep_existing: bool) -> None:
     outcome = Outcome()
     open_cases = [case for case in cases if not (keep_existing and output_file(case, output).is_file())]
     if len(open_cases) < len(cases):
@@ -63,18 +71,19 @@ def predict_case(predictor: Predictor, case: Case, output: Path) -> Path:
     return file
 
 
-def _prepare_output(cases: Sequence[Case], output: Path) -> None:
-    """Make the folder, and delete what killed predictions of these very cases left there (others may be at work)."""
+def _check_output(cases: Sequence[Case], output: Path) -> None:
+    """Refuse what is no folder, and one where an image would be replaced."""
     if ending_of(output) is not None or (output.exists() and not output.is_dir()):
         raise UserError(f"{output}: the output has to be a folder; label maps in it are named as their cases")
     names = {output_file(case, output).name for case in cases}
     for image in (file for case in cases for file in case.image_files):
         if image.name in names and image.parent.resolve() == output.resolve():
             raise UserError(f"{image}: a label map of this name would replace the image; choose another folder with -o")
-    output.mkdir(parents=True, exist_ok=True)
-    for entry in output.iterdir():
-        if entry.name.startswith(TEMPORARY_PREFIX) and entry.name[len(TEMPORARY_PREFIX) :].partition("-")[2] in names:
-            entry.unlink(missing_ok=True)
+
+
+def _key_of_names(cases: Sequence[Case]) -> str:
+    """The parts of a job array work in one folder side by side: each has its own cases."""
+    return hashlib.sha256("\0".join(sorted(case.identifier for case in cases)).encode()).hexdigest()[:8]
 
 
 def output_file(case: Case, output: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import torch
 
 from samnet.core.errors import UserError
 from samnet.core.jobs import default_processes
+from samnet.core.locks import lock_folder
 from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, preprocessed_folder
 from samnet.core.records import from_json, to_json
@@ -103,6 +105,7 @@ def train(
 
     Raises:
         UserError: the configuration, the fold or an option cannot be used.
+        FolderBusy: another training is at work there.
     """
     processes = processes or Processes(device=torch.device(choose_device(options.device)))
     folder = run_folder(dataset_name, configuration, fold)
@@ -139,15 +142,18 @@ def train(
         if source is not None and not begun:
             log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
+        processes.share_batch(values.batch_size)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
         embeddings = processes.gather(_choose_embeddings(dataset_name, folder, task, network, options))[0]
         choice = to_json(embeddings.choice) if embeddings else None
-        if processes.is_writer:
-            start_folder(folder, plan, record, device, restart=options.restart, embeddings=choice)
-            if not begun:
-                record_base(values, folder, base_file)
-        processes.wait_for_all()
-        Trainer(network, replace(task, embeddings=embeddings), folder, device, processes).run()
+        lock = lock_folder(folder.parent, f"training {folder.name}", waits=False)
+        with lock if processes.is_writer else contextlib.nullcontext():
+            if processes.is_writer:
+                start_folder(folder, plan, record, device, restart=options.restart, embeddings=choice)
+                if not begun:
+                    record_base(values, folder, base_file)
+            processes.wait_for_all()
+            Trainer(network, replace(task, embeddings=embeddings), folder, device, processes).run()
     _validate_fold(dataset_name, folder, validation if held_out else [], processes)
     return folder
 

@@ -1,0 +1,131 @@
+"""Several processes on this machine's CPU, which meet by gloo as they do by NCCL on GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training.tiny import add_tiny_backbone, prepare_dataset, use_folders, write_dataset
+
+from samnet.core.errors import UserError
+from samnet.models.network import load_weights
+from samnet.training.checkpoint import FINAL, LAST, read_progress
+from samnet.training.processes import Processes
+
+TESTS = Path(__file__).parents[1]
+# `python -m samnet` with the tiny backbone, in every process that is started from it.
+CUSTOMIZE = f"""
+import sys
+sys.path.insert(0, {str(TESTS)!r})
+import pytest
+from training.tiny import add_tiny_backbone
+add_tiny_backbone(pytest.MonkeyPatch())
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        add_tiny_backbone(patch)
+        write_dataset(folder / "raw", shape=(5, 24, 20))
+        prepare_dataset(folder, 501, patch, views=[0], slicing_axis=0)
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(CUSTOMIZE)
+    return folder
+
+
+@pytest.fixture
+def environment(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    use_folders(root, tmp_path, monkeypatch)
+    path = os.pathsep.join([str(root / "site"), str(TESTS.parent)])
+    yield {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def train(environment: dict[str, str], *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    command = [sys.executable, "-m", *launcher, "samnet", "train", "501", "lora", *words]
+    return subprocess.Popen(
+        [*command, "--device", "cpu", "--workers", "0"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    printed = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, printed
+    return printed
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_with_the_same_batch(environment: dict[str, str], tmp_path: Path) -> None:
+    """The loss of each of 20 steps and the Dice of each validation; held-out cases are predicted once each."""
+    options = ["0", "--steps", "20", "--set", "steps_per_epoch=1", "--set", "batch_size=4"]
+    results = {}
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    for name, extra, launcher in (("one", [], ()), ("two", ["--gpus", "2"], ()), ("torchrun", [], torchrun)):
+        finish(train({**environment, "samnet_results": str(tmp_path / name)}, *options, *extra, launcher=launcher))
+        results[name] = tmp_path / name / "Dataset501_Tiny" / "lora" / "fold_0"
+    one, two = rows(results["one"]), rows(results["two"])
+    assert len(one) == len(two) == 20
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], abs=1e-4)
+    assert [row["mean_dice"] for row in two] == pytest.approx([row["mean_dice"] for row in one], abs=1e-3)
+    assert one[-1]["loss"] < one[0]["loss"] - 0.01
+    assert [row["loss"] for row in rows(results["torchrun"])] == [row["loss"] for row in two]
+    scored = [json.loads((results[name] / "validation" / "summary.json").read_text()) for name in ("one", "two")]
+    cases = [[entry["reference_file"] for entry in summary["metric_per_case"]] for summary in scored]
+    assert cases[0] == cases[1]
+
+
+def test_a_signal_to_the_parent_saves_in_one_file_and_the_same_command_goes_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    options = ["all", "--steps", "100000", "--gpus", "2", "--multiply-batch"]
+    folder = tmp_path / "Dataset501_Tiny" / "lora" / "fold_all"
+    process = train(environment, *options)
+    while not (folder / LAST).is_file():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    printed = process.communicate(timeout=300)[1]
+    assert process.returncode == 75, printed
+    assert "Traceback" not in printed
+    step = read_progress(folder / LAST).step
+    assert f"state saved at step {step}" in printed
+    asked = json.loads((folder / "run.json").read_text())["asked"]
+    assert asked["configuration"]["batch_size"] == 4
+    finish(train(environment, "all", "--steps", str(step + 2), "--gpus", "2", "--continue"))
+    assert read_progress(folder / LAST).step == step + 2
+    assert all(value.isfinite().all() for value in load_weights(folder / FINAL).values())
+
+
+def test_what_is_wrong_ends_all_of_them(environment: dict[str, str], tmp_path: Path) -> None:
+    process = train(environment, "0", "--batch-size", "3", "--gpus", "2")
+    printed = process.communicate(timeout=300)[1]
+    assert process.returncode == 2
+    assert "a batch of 3 cannot be split evenly over 2 processes; give --batch-size 4, or --multiply-batch" in printed
+    assert "2 of 2 processes failed" in printed or "1 of 2 processes failed" in printed
+
+
+def test_the_rows_of_a_batch_are_shared_out() -> None:
+    assert [list(Processes(rank, 3).share_batch(6)) for rank in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert [Processes(rank, 2).share("abcde") for rank in range(2)] == ["ace", "bd"]
+    with pytest.raises(UserError, match="--batch-size 9"):
+        Processes(0, 3).share_batch(8)
+
+
+def test_one_process_passes_everything_through() -> None:
+    alone, tensor = Processes(), torch.ones(2, 3)
+    assert alone.gather_batch(tensor) is tensor
+    assert alone.maximum(1.0, 2.0) == [1.0, 2.0]
+    assert alone.gather("a") == ["a"]
