@@ -26,6 +26,7 @@ STATIONS = (
     "inference",
     "evaluation",
     "training",
+    "cluster",
     "demo",
     "cli",
 )

@@ -119,8 +119,32 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_part_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--num-parts", type=positive_int, default=1, metavar="N", help="split the cases in N parts")
-    parser.add_argument("--part-id", type=non_negative_int, default=0, metavar="I", help="do part I (0 to N - 1) only")
+    parser.add_argument(
+        "--num-parts",
+        type=positive_int,
+        metavar="N",
+        help="split the cases in N parts (default: the tasks of the job array this runs in, else 1)",
+    )
+    parser.add_argument(
+        "--part-id",
+        type=non_negative_int,
+        metavar="I",
+        help="do part I (0 to N - 1) only (default: the number of the task in the job array, else 0)",
+    )
+
+
+def chosen_part(options: argparse.Namespace) -> tuple[int, int]:
+    """`--num-parts` and `--part-id`, or what the scheduler's job array says in their place."""
+    from samnet.core.jobs import array_part
+
+    index, count = array_part()
+    num_parts = options.num_parts or count or 1
+    part_id = options.part_id
+    if part_id is None:
+        part_id = index if num_parts > 1 else 0
+    if num_parts > 1:
+        log.info("part %d of %d", part_id, num_parts)
+    return num_parts, part_id
 
 
 def positive_int(text: str) -> int:

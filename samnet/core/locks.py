@@ -80,7 +80,7 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f".{task.replace(' ', '-')}{_SUFFIX}"
+    file = _lock_file(folder, task)
     owner = Owner(
         socket.gethostname(), _this_machine(), os.getpid(), _process_status(os.getpid())[1], task, uuid.uuid4().hex
     )
@@ -97,6 +97,19 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
         found = _read(file)
         if found is not None and found.token == owner.token:
             file.unlink(missing_ok=True)
+
+
+def find_owner(folder: Path, task: str) -> Owner | None:
+    """Who does `task` in a folder, as far as can be told at once; None where nobody does."""
+    file = _lock_file(folder, task)
+    owner = _read(file)
+    if owner is None or owner.is_dead() or time.time() - (_date(file) or 0) / 1e9 > STALE_SECONDS:
+        return None
+    return owner
+
+
+def _lock_file(folder: Path, task: str) -> Path:
+    return folder / f".{task.replace(' ', '-')}{_SUFFIX}"
 
 
 def _acquire(file: Path, owner: Owner, waits: bool) -> None:

@@ -87,7 +87,7 @@ def test_a_fold_is_trained_validated_and_then_left_alone(results: Path, capsys: 
 
 def test_fold_0_is_the_default_and_cv_is_all_folds(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
-    monkeypatch.setattr("samnet.training.run.train", lambda name, configuration, fold, options: trained.append(fold))
+    monkeypatch.setattr("samnet.training.run.train", lambda name, configuration, fold, *_: trained.append(fold))
     assert main(["501", "lora"]) == 0
     assert main(["501", "lora", "cv"]) == 0
     assert trained == ["0", "0", "1", "2", "3", "4"]

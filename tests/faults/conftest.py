@@ -1,0 +1,3 @@
+from training.tiny import tiny_backbone
+
+__all__ = ["tiny_backbone"]
