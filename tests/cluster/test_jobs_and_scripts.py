@@ -82,9 +82,7 @@ def test_a_dry_run_prints_folds_times_configurations_and_what_follows(
     assert main(["train", "501", "lora", "--folds", "cv", "--configs", "lora", "frozen", *options]) == 0
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-7" in printed
-    assert (
-        f"7) command=({__import__('sys').executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10)" in printed
-    )
+    assert f"7) command=({sys.executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10)" in printed
     assert "# sbatch --dependency=afterany:ID_OF_samnet-train-501 samnet-choose-501.sh" in printed
     assert f"samnet find_best_configuration {NAME} -c lora frozen" in printed
     assert not list(planned.iterdir())
