@@ -72,13 +72,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.machine import choose_device, parse_memory
-    from samnet.training.launch import launch
+    from samnet.training.launch import end_with_launcher, launch
     from samnet.training.processes import started_by_torchrun
     from samnet.training.run import TrainingOptions, train_folds
 
     if options.gpus is not None and options.gpus > 1 and not started_by_torchrun():
         launch(options.gpus, choose_device(options.device), ["train", *options.arguments])
         return
+    end_with_launcher()
     if options.epochs is not None and options.steps is not None:
         raise UserError("--epochs and --steps both say how long to train; give one")
     cache_size = 0.0 if options.no_cache else options.cache_size and parse_memory(options.cache_size)

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 
+_LAUNCHER = "SAMNET_LAUNCHER"
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60.0
 
@@ -55,6 +57,7 @@ def _start(size: int, words: Sequence[str]) -> list[subprocess.Popen]:
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
+        _LAUNCHER: str(os.getpid()),
     }
     shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // size)))
     # In sessions of their own: a Ctrl-C or the end of the job's process group reaches them through this process, once.
@@ -66,6 +69,20 @@ def _start(size: int, words: Sequence[str]) -> list[subprocess.Popen]:
         )
         for rank in range(size)
     ]
+
+
+def end_with_launcher() -> None:
+    """In a process that `launch` started: end when the starting one is killed, instead of training on unseen."""
+    launcher = os.environ.get(_LAUNCHER)
+    if launcher is None:
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == launcher:
+            time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _wait(children: Sequence[subprocess.Popen], signals: StopSignals) -> list[int | None]:
