@@ -132,7 +132,7 @@ class Trainer:
             while True:
                 if progress.loss_count and progress.step % configuration.steps_per_epoch == 0:
                     self._finish_epoch()
-                    progress.seconds = time.monotonic() - began
+                    [progress.seconds] = self.processes.maximum(time.monotonic() - began)
                     self._save()
                     last_saved = time.monotonic()
                 batch = None if self._is_over() else next(batches, None)

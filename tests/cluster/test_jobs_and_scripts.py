@@ -154,7 +154,8 @@ def test_status_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> No
     with lock_folder(planned / NAME / "lora", "training fold_0"):
         assert status(["-d", "501"]) == 0
     lines = {line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()}
-    assert f"running  3      0.7123  30 min     process {os.getpid()} on" in lines["fold_0"]
+    assert lines["fold_0"].split()[1:6] == ["running", "3", "0.7123", "30", "min"]
+    assert f"process {os.getpid()} on" in lines["fold_0"]
     assert "finished" in lines["fold_all"]
     assert "trained" in lines["fold_1"]
     assert "damaged" in lines["fold_2"]

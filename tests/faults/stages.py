@@ -54,9 +54,12 @@ class Project:
     and at the end.
     """
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.root, self.states = folder / "work", folder / "states"
         write_dataset(self.root / "raw", num_cases=4, num_test=3, shape=(5, 24, 20))
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the commands work in it."""
         for station in ("raw", "preprocessed", "results"):
             monkeypatch.setenv(f"samnet_{station}", str(self.root / station))
         monkeypatch.chdir(self.root)
@@ -72,7 +75,7 @@ class Project:
     def go_back_to(self, number: int) -> None:
         """The state before a stage; dates of files are as they were."""
         for entry in self.root.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         shutil.copytree(self.states / str(number), self.root, dirs_exist_ok=True)
 
     def check(self, number: int) -> None:

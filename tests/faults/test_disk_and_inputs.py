@@ -15,13 +15,6 @@ NUMBERS = {stage.name: number for number, stage in enumerate(STAGES)}
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    made = Project(tmp_path, monkeypatch)
-    made.complete()
-    return made
-
-
-@pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mount a small disk in memory, or mount it anew with other options; only root may."""
     mounted: list[Path] = []
@@ -93,10 +86,12 @@ def test_unreadable_images_among_good_ones_fail_alone(project: Project, capsys: 
     assert contents(Path("preds")) == expected
 
 
-def test_two_at_once_in_one_folder_do_it_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_once_in_one_folder_do_it_once(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each notes what it prepares; the other waits, and finds it there."""
     number, plain = NUMBERS["preprocessing"], prepare._prepare_case
-    notes = project.states / "notes"
+    notes = tmp_path / "notes"
 
     def note(case: prepare.Case, folder: Path, views: tuple[int, ...]) -> None:
         with notes.open("a") as handle:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import random
 import time
-from pathlib import Path
 
-import pytest
 from faults.stages import STAGES, Project, leftovers, start
 
 NUM_KILLS = int(os.environ.get("SAMNET_FAULTS", "20"))
 SEED = int(os.environ.get("SAMNET_FAULTS_SEED", "0"))
 
 
-def test_killed_anywhere_every_stage_ends_as_if_undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_anywhere_every_stage_ends_as_if_undisturbed(project: Project) -> None:
     """After each kill the same command finishes, with the same files byte for byte, and removes what was half-written.
 
     Every other time it is killed once more before it may finish.
     """
     generator = random.Random(SEED)
-    project = Project(tmp_path, monkeypatch)
-    project.complete()
     durations: dict[int, float] = {}
     half_done = {stage.name: 0 for stage in STAGES}
     for kill in range(NUM_KILLS):
