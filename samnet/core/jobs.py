@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.signals import Interrupted
 
 Item = TypeVar("Item")
 log = logging.getLogger(__name__)
@@ -183,10 +182,10 @@ def _run_until_killed(
 
 @contextlib.contextmanager
 def _ending_workers() -> Iterator[None]:
-    """A stop from outside does not wait for cases that take minutes: the workers are ended."""
+    """A stop from outside, also of who asked for the jobs, does not wait for cases that take minutes."""
     try:
         yield
-    except (Interrupted, KeyboardInterrupt):
+    except BaseException:
         for worker in multiprocessing.active_children():
             worker.terminate()
         raise
