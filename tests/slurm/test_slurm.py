@@ -26,6 +26,7 @@ from training.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
 """
 QUICK = "--device cpu --workers 0"
+PATIENCE = 900.0  # seconds; a job that is queued again waits for two minutes by itself
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_folds_their_summary_and_the_choice(project: Path, capsys: pytest.Captur
     jobs = submit(capsys, "train", "501", "lora", "--folds", "cv", "--time", "20m", "--cpus", "1", "--options", QUICK)
     assert list(jobs) == ["samnet-train-501", "samnet-choose-501"]
     best = project / "results" / NAME / "best_configuration.json"
-    assert becomes_true(best.is_file, 420), logs(project)
+    assert becomes_true(best.is_file, PATIENCE), logs(project)
     assert json.loads(best.read_text())["best"] == "lora"
     assert all((project / "results" / NAME / "lora" / f"fold_{fold}" / FINAL).is_file() for fold in range(2))
 
@@ -70,12 +71,12 @@ def test_a_job_hit_by_a_signal_is_queued_again_and_completes(project: Path, caps
     options = f"{QUICK} --steps 150 --set patience=0"
     [job] = submit(capsys, "train", "501", "lora", "--folds", "all", "--options", options).values()
     folder = project / "results" / NAME / "lora" / "fold_all"
-    assert becomes_true((folder / LAST).is_file, 120), logs(project)
+    assert becomes_true((folder / LAST).is_file, PATIENCE), logs(project)
     subprocess.run(["scancel", "--signal=USR1", job], check=True)
-    assert becomes_true(lambda: "Restarts=1" in show(job), 60), logs(project)
+    assert becomes_true(lambda: "Restarts=1" in show(job), PATIENCE), logs(project)
     stopped_at = read_progress(folder / LAST).step
     assert 0 < stopped_at < 150
-    assert becomes_true((folder / FINAL).is_file, 420), logs(project)
+    assert becomes_true((folder / FINAL).is_file, PATIENCE), logs(project)
     assert f"going on from step {stopped_at}" in logs(project)
 
 
