@@ -89,10 +89,13 @@ def export_model(folder: Path, output: Path, folds: Sequence[str] | None = None)
         base=base,
         files={name: _measure(content) for name, content in contents.items()},
     )
-    with lock_folder(output.parent, f"exporting {output.name}"):
-        with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name, content in {MANIFEST_FILE: _as_bytes(to_json(manifest)), **contents}.items():
-                _add(archive, name, content)
+    with (
+        lock_folder(output.parent, f"exporting {output.name}"),
+        atomic_path(output) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
+        for name, content in {MANIFEST_FILE: _as_bytes(to_json(manifest)), **contents}.items():
+            _add(archive, name, content)
     return manifest
 
 

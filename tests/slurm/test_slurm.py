@@ -90,5 +90,5 @@ def test_shares_of_a_prediction_are_the_whole(project: Path, capsys: pytest.Capt
     options = ["--num-parts", "2", "--cpus", "1", "--options", "--device cpu"]
     submit(capsys, "predict", "-i", images, "-o", str(project / "shares"), *options)
     expected = {file.name: file.read_bytes() for file in Path("whole").iterdir()}
-    assert becomes_true(lambda: len(list(Path("shares").glob("case*"))) == len(expected), 300), logs(project)
+    assert becomes_true(lambda: len(list(Path("shares").glob("case*"))) == len(expected), PATIENCE), logs(project)
     assert {file.name: file.read_bytes() for file in Path("shares").glob("case*")} == expected
