@@ -68,14 +68,14 @@ def test_folds_their_summary_and_the_choice(project: Path, capsys: pytest.Captur
 
 
 def test_a_job_hit_by_a_signal_is_queued_again_and_completes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = f"{QUICK} --steps 150 --set patience=0"
+    options = f"{QUICK} --steps 60 --set patience=0"
     [job] = submit(capsys, "train", "501", "lora", "--folds", "all", "--options", options).values()
     folder = project / "results" / NAME / "lora" / "fold_all"
     assert becomes_true((folder / LAST).is_file, PATIENCE), logs(project)
     subprocess.run(["scancel", "--signal=USR1", job], check=True)
     assert becomes_true(lambda: "Restarts=1" in show(job), PATIENCE), logs(project)
     stopped_at = read_progress(folder / LAST).step
-    assert 0 < stopped_at < 150
+    assert 0 < stopped_at < 60
     assert becomes_true((folder / FINAL).is_file, PATIENCE), logs(project)
     assert f"going on from step {stopped_at}" in logs(project)
 
