@@ -27,6 +27,7 @@ STATIONS = (
     "evaluation",
     "training",
     "pretraining",
+    "cluster",
     "demo",
     "cli",
 )

@@ -1,6 +1,7 @@
 """What every command has in common: a strict parser, log lines, and an exit code that tells what happened.
 
-Exit codes: 0 success, 1 failure, 2 the user's input or options, 130 interrupted by the keyboard.
+Exit codes: 0 success, 1 failure, 2 the user's input or options, 75 stopped by a signal (the same command goes on),
+130 interrupted by the keyboard.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 
 from samnet import __version__
 from samnet.core.errors import SamnetError
+from samnet.core.signals import Interrupted, ended_by_signals, ignore_signals
+from samnet.core.slurm import requeue_job
 
 log = logging.getLogger("samnet")
+STOPPED = 75  # EX_TEMPFAIL: schedulers such as LSF can be told to start a job that ends so again
 _MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,12 +44,21 @@ class Command:
         """Parse, run, and return the exit code."""
         parser = self.parser()
         options = parser.parse_args(arguments)
+        options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         _start_logging(options.verbose)
+        with ended_by_signals():
+            return self._run_and_report(options)
+
+    def _run_and_report(self, options: argparse.Namespace) -> int:
         try:
             self.run(options)
             sys.stdout.flush()
         except SamnetError as error:
             return self._fail(str(error), error.exit_code)
+        except Interrupted as stop:
+            ignore_signals()  # being put back into the queue ends this job with another one
+            way_on = "SLURM starts it again" if requeue_job(stop.number) else "the same command goes on"
+            return self._fail(f"{stop}; {way_on}", STOPPED)
         except KeyboardInterrupt:
             return self._fail("interrupted; run the same command again to go on", 130)
         except BrokenPipeError:
@@ -106,8 +119,32 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_part_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--num-parts", type=positive_int, default=1, metavar="N", help="split the cases in N parts")
-    parser.add_argument("--part-id", type=non_negative_int, default=0, metavar="I", help="do part I (0 to N - 1) only")
+    parser.add_argument(
+        "--num-parts",
+        type=positive_int,
+        metavar="N",
+        help="split the cases in N parts (default: the tasks of the job array this runs in, else 1)",
+    )
+    parser.add_argument(
+        "--part-id",
+        type=non_negative_int,
+        metavar="I",
+        help="do part I (0 to N - 1) only (default: the number of the task in the job array, else 0)",
+    )
+
+
+def chosen_part(options: argparse.Namespace) -> tuple[int, int]:
+    """`--num-parts` and `--part-id`, or what the scheduler's job array says in their place."""
+    from samnet.core.jobs import array_part
+
+    index, count = array_part()
+    num_parts = options.num_parts or count or 1
+    part_id = options.part_id
+    if part_id is None:
+        part_id = index if num_parts > 1 else 0
+    if num_parts > 1:
+        log.info("part %d of %d", part_id, num_parts)
+    return num_parts, part_id
 
 
 def positive_int(text: str) -> int:

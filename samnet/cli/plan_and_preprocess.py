@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from samnet.cli.command import Command, add_part_options, add_processes_option
+from samnet.cli.command import Command, add_part_options, add_processes_option, chosen_part
 from samnet.cli.planning_steps import (
     add_dataset_option,
     add_planning_options,
@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> None:
         if not options.no_verify:
             verify_dataset(dataset, processes)
         plan = plan_dataset(dataset, options)
-        prepare_all_configurations(dataset, plan, processes, options.num_parts, options.part_id)
+        prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
         print(f"{dataset.name}: planned and prepared. The plan, for reading and changing: {plan_path(dataset.name)}")
 
 

@@ -44,6 +44,7 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     Raises:
         UserError: a plan changed by hand is there, and settings were given that would be lost on it.
     """
+    from samnet.core.locks import lock_folder
     from samnet.fingerprint.extract import extract_fingerprint
     from samnet.planning.plan import plan_path
     from samnet.planning.planner import make_plan
@@ -52,15 +53,16 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
     settings: dict[str, Any] = dict(options.settings)
-    known = None if options.overwrite else _known_plan(dataset.name)
-    machine = _choose_machine(options, known)
-    if known is None:
-        plan = make_plan(fingerprint, machine, settings)
-    else:
-        plan = update_plan(known, fingerprint, machine, settings)
-    if plan != known:
-        plan.save(plan_path(dataset.name))
-    write_splits(plan, list(fingerprint.cases))
+    with lock_folder(plan_path(dataset.name).parent, "planning"):
+        known = None if options.overwrite else _known_plan(dataset.name)
+        machine = _choose_machine(options, known)
+        if known is None:
+            plan = make_plan(fingerprint, machine, settings)
+        else:
+            plan = update_plan(known, fingerprint, machine, settings)
+        if plan != known:
+            plan.save(plan_path(dataset.name))
+        write_splits(plan, list(fingerprint.cases))
     return plan
 
 

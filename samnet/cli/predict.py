@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from samnet.cli.command import Command, add_part_options
+from samnet.cli.command import Command, add_part_options, chosen_part
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> None:
         mirror=False if options.no_mirror else None,
     )
     cases = find_prediction_cases(options.input, predictor.plan.description)
-    part = select_part(cases, options.num_parts, options.part_id)
+    part = select_part(cases, *chosen_part(options))
     predict_cases(
         predictor,
         part,

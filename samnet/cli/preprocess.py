@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from samnet.cli.command import Command, add_part_options, add_processes_option
+from samnet.cli.command import Command, add_part_options, add_processes_option, chosen_part
 from samnet.cli.planning_steps import add_dataset_option, chosen_processes, load_datasets
 
 
@@ -24,7 +24,7 @@ def _run(options: argparse.Namespace) -> None:
         if not path.is_file():
             raise UserError(f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first")
         plan = Plan.load(path)
-        prepare_all_configurations(dataset, plan, chosen_processes(options), options.num_parts, options.part_id)
+        prepare_all_configurations(dataset, plan, chosen_processes(options), *chosen_part(options))
 
 
 COMMAND = Command(

@@ -43,6 +43,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     cache.add_argument(
         "--no-cache", action="store_true", help="run a frozen encoder at every step, on a new view of each slice"
     )
+    parser.add_argument(
+        "--save-every", type=duration, default=300.0, metavar="TIME", help="save the state this often (default: 5m)"
+    )
+    parser.add_argument(
+        "--gpus", type=positive_int, metavar="N", help="train on N GPUs of this machine (with --device cpu: processes)"
+    )
+    parser.add_argument(
+        "--multiply-batch",
+        action="store_true",
+        help="give each GPU the plan's whole batch instead of a share of it; the learning rate stays",
+    )
     ending = parser.add_mutually_exclusive_group()
     ending.add_argument(
         "--continue",
@@ -60,9 +71,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
-    from samnet.core.machine import parse_memory
+    from samnet.core.machine import choose_device, parse_memory
+    from samnet.training.launch import end_with_launcher, launch
+    from samnet.training.processes import started_by_torchrun
     from samnet.training.run import TrainingOptions, train_folds
 
+    if options.gpus is not None and options.gpus > 1 and not started_by_torchrun():
+        launch(options.gpus, choose_device(options.device), ["train", *options.arguments])
+        return
+    end_with_launcher()
     if options.epochs is not None and options.steps is not None:
         raise UserError("--epochs and --steps both say how long to train; give one")
     cache_size = 0.0 if options.no_cache else options.cache_size and parse_memory(options.cache_size)
@@ -88,6 +105,8 @@ def _run(options: argparse.Namespace) -> None:
             start_from=options.start_from,
             workers=options.workers,
             cache_size=cache_size,
+            save_seconds=options.save_every,
+            multiply_batch=options.multiply_batch,
             resume=options.resume,
             restart=options.restart,
         ),

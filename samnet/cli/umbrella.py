@@ -20,6 +20,7 @@ COMMANDS = {
     "preprocess": "prepare the training cases",
     "train": "train a configuration",
     "predict": "segment images",
+    "find_best_configuration": "summarise cross-validations, choose a configuration",
     "evaluate": "compare predictions with references",
     "zero_shot": "plain SAM with boxes from the reference, as a baseline",
     "download_checkpoint": "get SAM's weights",
@@ -27,6 +28,8 @@ COMMANDS = {
     "install_model": "install a packed model",
     "import_samed": "make a model from a file of SAMed",
     "export_samed": "write a model as a file for SAMed",
+    "submit": "train, predict or prepare as jobs on a SLURM cluster",
+    "status": "how far all trainings are",
     "pretrain": "pre-train the small backbone on made images",
     "demo": "everything once, on made data",
 }
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {name:<22}{summary}" for name, summary in COMMANDS.items())
+    lines = "\n".join(f"  {name:<26}{summary}" for name, summary in COMMANDS.items())
     return (
         "usage: samnet COMMAND [OPTIONS]\n\n"
         f"{lines}\n\nEvery command also exists as samnet_COMMAND. samnet COMMAND --help lists its options."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from samnet.cli.command import Command, add_part_options, non_negative_int
+from samnet.cli.command import Command, add_part_options, chosen_part, non_negative_int
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
     source = options.input or raw_folder() / name / "imagesTs"
     references = options.references or raw_folder() / name / "labelsTs"
     cases = find_prediction_cases(source, plan.description)
-    zero_shot_cases(model, select_part(cases, options.num_parts, options.part_id), references, options.output)
+    zero_shot_cases(model, select_part(cases, *chosen_part(options)), references, options.output)
 
 
 COMMAND = Command(

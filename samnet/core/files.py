@@ -49,7 +49,15 @@ def remove_partial_files(folder: Path) -> None:
     if folder.is_dir():
         for entry in folder.iterdir():
             if entry.name.startswith(TEMPORARY_PREFIX):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+                remove_partial_file(entry)
+
+
+def remove_partial_file(entry: Path) -> None:
+    """Delete a file or folder; one that is gone meanwhile is no fault."""
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

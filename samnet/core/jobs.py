@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -22,6 +23,16 @@ Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 MAX_FRUITLESS_POOLS = 3
+_ARRAY_NAMES = (
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_ARRAY_TASK_MIN",
+    "SLURM_ARRAY_TASK_STEP",
+    "SLURM_ARRAY_TASK_COUNT",
+    "LSB_JOBINDEX",
+    "LSB_JOBINDEX_END",
+    "JOB_COMPLETION_INDEX",
+    "PBS_ARRAY_INDEX",
+)
 _KILLED = (
     "its worker process was killed, also when it ran alone, most likely for want of memory. "
     "Run the same command again (finished cases are kept) where there is more memory, or with -np 0"
@@ -47,6 +58,21 @@ def select_part(items: Sequence[Item], num_parts: int, part_id: int) -> list[Ite
     if num_parts < 1 or not 0 <= part_id < num_parts:
         raise UserError(f"--part-id {part_id} with --num-parts {num_parts}: the id goes from 0 to {num_parts - 1}")
     return list(items[part_id::num_parts])
+
+
+def array_part() -> tuple[int, int | None]:
+    """Which task of a scheduler's array this process is, from 0, and of how many where the scheduler tells: (0, None)
+    outside of arrays.
+
+    SLURM tells both, LSF too; Kubernetes and PBS the number alone.
+    """
+    numbers = {name: int(value) for name, value in os.environ.items() if name in _ARRAY_NAMES and value.isdecimal()}
+    if "SLURM_ARRAY_TASK_ID" in numbers:
+        first, step = numbers.get("SLURM_ARRAY_TASK_MIN", 0), numbers.get("SLURM_ARRAY_TASK_STEP", 1)
+        return (numbers["SLURM_ARRAY_TASK_ID"] - first) // max(1, step), numbers.get("SLURM_ARRAY_TASK_COUNT")
+    if numbers.get("LSB_JOBINDEX"):  # from 1; 0 outside of arrays
+        return numbers["LSB_JOBINDEX"] - 1, numbers.get("LSB_JOBINDEX_END")
+    return numbers.get("JOB_COMPLETION_INDEX", numbers.get("PBS_ARRAY_INDEX", 0)), None
 
 
 @dataclass
@@ -134,7 +160,7 @@ def _run_until_killed(
     context = multiprocessing.get_context("spawn")
     num_ended, killed, is_broken = 0, [], False
     in_flight: dict[Future[_Attempt], str] = {}
-    with ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool:
+    with ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool, _ending_workers():
         while in_flight or (waiting and not is_broken):
             while waiting and not is_broken and len(in_flight) < processes:
                 try:
@@ -152,6 +178,17 @@ def _run_until_killed(
                     num_ended += 1
                     yield name, _Attempt(failure=_describe(error)) if error else future.result()
     return num_ended, killed
+
+
+@contextlib.contextmanager
+def _ending_workers() -> Iterator[None]:
+    """A stop from outside, also of who asked for the jobs, does not wait for cases that take minutes."""
+    try:
+        yield
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
 
 
 def _end_with_parent() -> None:

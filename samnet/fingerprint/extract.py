@@ -10,6 +10,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.jobs import run_jobs
+from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import RawDataset
 from samnet.fingerprint.measure import measure_case
@@ -25,10 +26,17 @@ def fingerprint_path(dataset_name: str) -> Path:
 def extract_fingerprint(dataset: RawDataset, processes: int) -> Fingerprint:
     """Measure every case and write the fingerprint; an up-to-date one is read instead.
 
+    Of two processes that are to measure the same data set, one waits for the other's fingerprint.
+
     Raises:
         SamnetError: cases could not be measured; all of them are named.
     """
     path = fingerprint_path(dataset.name)
+    with lock_folder(path.parent, "fingerprint"):
+        return _extract(dataset, processes, path)
+
+
+def _extract(dataset: RawDataset, processes: int, path: Path) -> Fingerprint:
     key = data_key(dataset)
     known = _load_known(path)
     if known is not None and known.data_key == key:

@@ -19,6 +19,7 @@ from samnet import __version__
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.core.hashing import file_sha256
+from samnet.core.locks import lock_folder
 from samnet.core.records import to_json
 from samnet.dataset.description import IGNORE, DatasetDescription
 from samnet.inference.load import FINAL_WEIGHTS
@@ -88,7 +89,11 @@ def export_model(folder: Path, output: Path, folds: Sequence[str] | None = None)
         base=base,
         files={name: _measure(content) for name, content in contents.items()},
     )
-    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with (
+        lock_folder(output.parent, f"exporting {output.name}"),
+        atomic_path(output) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
         for name, content in {MANIFEST_FILE: _as_bytes(to_json(manifest)), **contents}.items():
             _add(archive, name, content)
     return manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.jobs import Outcome
+from samnet.core.locks import lock_folder
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
 from samnet.dataset.formats import dicom_seg
@@ -31,6 +32,8 @@ def predict_cases(
 ) -> None:
     """Write a label map for every case into `output`, named as the case, on the grid of its image.
 
+    Of two processes that are to predict the same cases into one folder, one waits for the other.
+
     keep_existing: leave finished label maps as they are.
     dicom_segmentation: write DICOM segmentations in place of NIfTI; every case has to be a DICOM series.
 
@@ -42,7 +45,13 @@ def predict_cases(
     if dicom_segmentation:
         _check_dicom(predictor, cases)
     targets = {case.identifier: output_file(case, output, dicom_segmentation) for case in cases}
-    _prepare_output(cases, output, {file.name for file in targets.values()})
+    _check_output(cases, output, {file.name for file in targets.values()})
+    with lock_folder(output, f"predicting {_key_of_names(cases)}"):
+        _predict_cases(predictor, cases, targets, keep_existing)
+    log.info("label maps: %s", output)
+
+
+def _predict_cases(predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool) -> None:
     outcome = Outcome()
     open_cases = [case for case in cases if not (keep_existing and targets[case.identifier].is_file())]
     if len(open_cases) < len(cases):
@@ -57,7 +66,7 @@ def predict_cases(
                 reason = str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
                 outcome.failures[case.identifier] = reason
                 log.debug("case %s failed", case.identifier, exc_info=True)
-    log.info("predicted %d cases in %.0f s: %s", len(outcome.results), time.monotonic() - started, output)
+    log.info("predicted %d cases in %.0f s", len(outcome.results), time.monotonic() - started)
     outcome.raise_if_failed("prediction")
 
 
@@ -91,17 +100,18 @@ def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
         )
 
 
-def _prepare_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
-    """Make the folder, and delete what killed predictions of these very cases left there (others may be at work)."""
+def _check_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
+    """Refuse what is no folder, and one where an image would be replaced."""
     if ending_of(output) is not None or (output.exists() and not output.is_dir()):
         raise UserError(f"{output}: the output has to be a folder; label maps in it are named as their cases")
     for image in (file for case in cases for file in case.image_files):
         if image.name in names and image.parent.resolve() == output.resolve():
             raise UserError(f"{image}: a label map of this name would replace the image; choose another folder with -o")
-    output.mkdir(parents=True, exist_ok=True)
-    for entry in output.iterdir():
-        if entry.name.startswith(TEMPORARY_PREFIX) and entry.name[len(TEMPORARY_PREFIX) :].partition("-")[2] in names:
-            entry.unlink(missing_ok=True)
+
+
+def _key_of_names(cases: Sequence[Case]) -> str:
+    """The parts of a job array work in one folder side by side: each has its own cases."""
+    return hashlib.sha256("\0".join(sorted(case.identifier for case in cases)).encode()).hexdigest()[:8]
 
 
 def output_file(case: Case, output: Path, dicom_segmentation: bool = False) -> Path:

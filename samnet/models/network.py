@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -130,9 +133,19 @@ def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
 
 
 def save_weights(weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or cannot be written to.
+    """
     with atomic_path(file) as temporary:
-        save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary, metadata)
+        try:
+            save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary, metadata)
+        except SafetensorError as error:
+            reason = re.search(r"\(os error (\d+)\)", str(error))
+            if reason is None:
+                raise
+            raise OSError(int(reason[1]), os.strerror(int(reason[1])), str(file)) from None
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:

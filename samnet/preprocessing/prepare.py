@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.files import remove_partial_files
 from samnet.core.jobs import run_jobs, select_part
+from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.images import read_image, read_labels
@@ -33,6 +33,8 @@ def prepare_dataset(
 ) -> Path:
     """Prepare the training cases of one part of a data set and return their folder; finished cases are kept.
 
+    Of two processes that are to prepare the same part, one waits for the other, and finds it done.
+
     views: the canonical axes across which slices are needed; those a case already has stay.
 
     Raises:
@@ -40,12 +42,10 @@ def prepare_dataset(
     """
     started = time.monotonic()
     folder = prepared_folder(dataset.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    if num_parts == 1:
-        remove_partial_files(folder)
     cases = select_part(dataset.cases, num_parts, part_id)
-    open_cases = {case.identifier: (case, folder, views) for case in cases if not _is_done(case, folder, views)}
-    outcome = run_jobs(_prepare_case, open_cases, processes, "preprocessing")
+    with lock_folder(folder, f"preprocessing part {part_id} of {num_parts}"):
+        open_cases = {case.identifier: (case, folder, views) for case in cases if not _is_done(case, folder, views)}
+        outcome = run_jobs(_prepare_case, open_cases, processes, "preprocessing")
     outcome.raise_if_failed("preprocessing")
     log.info(
         "prepared %d cases (%d were ready) in %.0f s: %s",

@@ -21,7 +21,7 @@ from samnet.planning.backbones import BACKBONES
 from samnet.pretraining.network import PretrainingNetwork
 from samnet.pretraining.objectives import scene_losses
 from samnet.pretraining.scenes import Scenes
-from samnet.training.checkpoint import LAST, Progress, load_training, read_progress, save_training
+from samnet.training.checkpoint import Progress, find_state, load_training, read_progress, save_training
 
 BACKBONE = "small"
 WEIGHTS, CURVE, RECIPE = f"{BACKBONE}.safetensors", "pretraining.jsonl", "recipe.json"
@@ -80,13 +80,11 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, workers: int) -
     """
     _keep_recipe(folder, recipe)
     torch.manual_seed(recipe.seed)
-    progress, last = Progress(), folder / LAST
-    if last.is_file():
-        progress = read_progress(last)
-        network, optimizer = _build(recipe, recipe.size(max(0, progress.step - 1)), device)
-        load_training(last, network, optimizer)
-    else:
-        network, optimizer = _build(recipe, recipe.size(0), device)
+    state = find_state(folder)
+    progress = read_progress(state) if state else Progress()
+    network, optimizer = _build(recipe, recipe.size(max(0, progress.step - 1)), device)
+    if state:
+        load_training(state, network, optimizer)
     curve = _Curve(folder / CURVE, progress.step)
     saved = time.monotonic()
     with tqdm(total=recipe.steps, initial=progress.step, desc="pre-training", unit="step") as bar:
@@ -107,19 +105,20 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, workers: int) -
             bar.update()
             # Only where the curve has a point, so that a resumed training has the same points.
             if progress.step % LOG_EVERY == 0 and time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                save_training(last, network, optimizer, progress)
+                save_training(folder, network, optimizer, progress)
                 saved = time.monotonic()
-    save_training(last, network, optimizer, progress)
+    save_training(folder, network, optimizer, progress)
     save_weights(network.released(), folder / WEIGHTS, {"recipe": json.dumps(to_json(recipe))})
     return folder / WEIGHTS
 
 
 def _keep_recipe(folder: Path, recipe: Recipe) -> None:
     file = folder / RECIPE
-    if (folder / LAST).is_file():
+    state = find_state(folder)
+    if state:
         earlier = from_json(Recipe, read_json(file), str(file))
         longer = replace(earlier, coarse_steps=recipe.coarse_steps, fine_steps=recipe.fine_steps)
-        done = read_progress(folder / LAST).step
+        done = read_progress(state).step
         if longer != recipe or (recipe.coarse_steps != earlier.coarse_steps and done > earlier.coarse_steps):
             raise UserError(f"{folder} holds a pre-training by another recipe, {earlier}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.embeddings import EmbeddingCache, StoredBlock, fill_cache
+from samnet.training.processes import ALONE, Processes
 from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.slice_views import SliceView, SliceViews
 
@@ -107,8 +108,12 @@ def embed_samples(
     ignore_label: int | None,
     regions: Regions | None = None,
     seconds: float | None = None,
+    processes: Processes = ALONE,
 ) -> EmbeddedSamples:
-    """The samples of a training, after encoding what the cache lacks of them. seconds: all the time that may take."""
+    """The samples of a training, after encoding what the cache lacks of them.
+
+    seconds: all the time that may take. processes: that train together, and share the work.
+    """
     views = SliceViews(cases, configuration, stride=stride, seed=seed, ignore_label=ignore_label)
     deadline = None if seconds is None else time.monotonic() + seconds
     return EmbeddedSamples(
@@ -118,7 +123,7 @@ def embed_samples(
         seed=seed,
         ignore_label=ignore_label,
         regions=regions,
-        blocks=fill_cache(cache, views, encoder, deadline),
+        blocks=fill_cache(cache, views, encoder, deadline, processes),
         uses_image=encoder.network.head.uses_image,
     )
 

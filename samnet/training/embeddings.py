@@ -8,6 +8,7 @@ encoded anew.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -23,10 +24,12 @@ from tqdm import tqdm
 
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.files import TEMPORARY_PREFIX, atomic_path, read_json, write_json
+from samnet.core.files import atomic_path, read_json, write_json
+from samnet.core.locks import lock_folder
 from samnet.core.records import from_json, to_json
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.embedding_choice import Block, CacheChoice, choose_blocks, embedding_bytes
+from samnet.training.processes import ALONE, Processes
 from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.slice_views import SliceView, SliceViews
 
@@ -43,7 +46,6 @@ KEY_VALUES = (
     "pixel_statistics",
     "augmentation",
 )
-_ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -73,29 +75,37 @@ class _BlockRecord:
 
 
 def fill_cache(
-    cache: EmbeddingCache, views: SliceViews, encoder: SliceEncoder, deadline: float | None = None
+    cache: EmbeddingCache,
+    views: SliceViews,
+    encoder: SliceEncoder,
+    deadline: float | None = None,
+    processes: Processes = ALONE,
 ) -> list[StoredBlock]:
     """Encode what a training lacks, and return what there is of the views of its slices.
 
+    Another training that needs the same waits until this one has encoded its share.
+
     views: of the training's cases. deadline: on `time.monotonic`, after which no further block is begun.
+    processes: that train together; they share what is missing, and return the same.
 
     Raises:
         SamnetError: the disk is full.
     """
     key, origin = embeddings_key(encoder.network.encoder, views, encoder.precision(views))
     folder = cache.root / key
-    _tidy(folder)
-    write_json(folder / "embeddings.json", origin | {"samnet": __version__})
     source_keys = {case.identifier: case.record.source_key for case in views.cases}
     every = SliceViews(
         cache.cases, views.configuration, stride=views.stride, seed=views.seed, ignore_label=views.ignore_label
     )
     blocks = [block for block in choose_blocks(every, cache.choice) if block.identifier in source_keys]
-    stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
-    missing = [block for block in blocks if stored[block] is None]
-    _log_choice(cache, views, blocks, missing, folder)
-    for entry in _encode_missing(views, encoder, missing, folder, source_keys, deadline):
-        stored[entry.block] = entry
+    with lock_folder(folder, "encoding") if processes.is_writer else contextlib.nullcontext():
+        processes.wait_for_all()
+        write_json(folder / "embeddings.json", origin | {"samnet": __version__})
+        stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
+        missing = [block for block in blocks if stored[block] is None]
+        _log_choice(cache, views, blocks, missing, folder)
+        encoded = list(_encode_missing(views, encoder, processes.share(missing), folder, source_keys, deadline))
+        stored |= {entry.block: entry for part in processes.gather(encoded) for entry in part}
     return [entry for entry in stored.values() if entry is not None]
 
 
@@ -183,17 +193,6 @@ def _read(folder: Path, block: Block, source_key: str) -> StoredBlock | None:
 
 def _record_file(file: Path) -> Path:
     return file.with_suffix(".json")
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what killed runs have left; another run may be at work in the folder, and its files are young."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        try:
-            if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
-                file.unlink()
-        except FileNotFoundError:
-            continue
 
 
 def _log_choice(

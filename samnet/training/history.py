@@ -14,19 +14,24 @@ class History:
     """One line of numbers for each epoch, and a picture of them.
 
     folder: of the run. epochs: how many lines count when a run is resumed; later ones are dropped.
+    is_writer: whether files are written; of several processes that train together one does.
     """
 
-    def __init__(self, folder: Path, epochs: int) -> None:
-        self.file, self.picture = folder / "metrics.jsonl", folder / "progress.png"
+    def __init__(self, folder: Path, epochs: int, *, is_writer: bool = True) -> None:
+        self.file, self.picture, self.is_writer = folder / "metrics.jsonl", folder / "progress.png", is_writer
         self.rows: list[dict[str, Any]] = []
         if epochs and self.file.is_file():
             lines = self.file.read_text(encoding="utf-8").splitlines()
             self.rows = [row for row in map(_parse, lines) if row is not None and row["epoch"] <= epochs]
+        if not is_writer:
+            return
         with atomic_path(self.file) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
+        if not self.is_writer:
+            return
         with self.file.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
             handle.flush()
@@ -34,6 +39,8 @@ class History:
 
     def draw(self) -> None:
         """Loss and learning rate above, the Dice of every class below."""
+        if not self.is_writer:
+            return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

@@ -6,9 +6,8 @@ import contextlib
 import logging
 import math
 import signal
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,17 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError
+from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 from samnet.dataset.labels import Regions
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.checkpoint import BEST, FINAL, LAST, Progress, load_training, save_training
+from samnet.training.checkpoint import BEST, FINAL, PREVIOUS, resume_training, save_training
 from samnet.training.embedded_samples import EmbeddedInputs, EmbeddedSamples, collate, embed_samples, predict_logits
 from samnet.training.embeddings import EmbeddingCache
 from samnet.training.history import History
 from samnet.training.loss import segmentation_loss
+from samnet.training.processes import ALONE, Processes
 from samnet.training.sampling import SliceSamples
 from samnet.training.schedule import learning_rate
 from samnet.training.slice_encoder import SliceEncoder
@@ -38,12 +39,6 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 300.0
 MAX_WARMUP_SHARE = 0.1
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-# SIGUSR1, which clusters send before their time limit, is unknown to Windows.
-_STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-
-
-class Interrupted(SamnetError):
-    """The training was asked to stop (SIGTERM, SIGUSR1) and has saved its state."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,7 @@ class TrainingTask:
     max_seconds: of training over all sittings; the learning rate then falls with the time. None: by steps alone.
     embeddings: of a frozen encoder, to be computed once and kept; None to compute them at each step.
     regions: that the network has outputs for; None for classes and the background.
+    save_seconds: after how long the state is saved, besides at the end of each epoch.
     """
 
     configuration: Configuration
@@ -67,25 +63,37 @@ class TrainingTask:
     workers: int
     embeddings: EmbeddingCache | None = None
     regions: Regions | None = None
+    save_seconds: float = SAVE_EVERY_SECONDS
 
 
 class Trainer:
-    """Trains one network in one folder. `run` may be called again after any interruption, and goes on."""
+    """Trains one network in one folder. `run` may be called again after any interruption, and goes on.
 
-    def __init__(self, network: SegmentationNetwork, task: TrainingTask, folder: Path, device: torch.device) -> None:
+    processes: that train it together; each has a trainer, and the first writes the files.
+    """
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        task: TrainingTask,
+        folder: Path,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         self.network, self.task, self.folder, self.device = network.to(device), task, folder, device
+        self.processes, self.rows = processes, processes.share_batch(task.configuration.batch_size)
         configuration = task.configuration
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         self.optimizer = OPTIMIZERS[configuration.optimizer](
             trained, lr=configuration.learning_rate, betas=(0.9, 0.999), weight_decay=configuration.weight_decay
         )
-        self.progress = Progress()
-        if (folder / LAST).is_file():
-            self.progress = load_training(folder / LAST, network, self.optimizer)
-            log.info("going on from step %d", self.progress.step)
-        self.history = History(folder, self.progress.epoch)
+        self.progress = resume_training(folder, network, self.optimizer)
+        processes.same_weights(network)
+        if len(set(processes.gather(self.progress.step))) > 1:
+            raise SamnetError(f"{folder}: the processes find different checkpoints there; start them again")
+        self.history = History(folder, self.progress.epoch, is_writer=processes.is_writer)
         self.validation_cases = choose_validation_cases(task.validation_cases)
-        self.stop_signal: int | None = None
+        self.signals = StopSignals()
         self.waited = 0.0
 
     def run(self) -> None:
@@ -95,22 +103,40 @@ class Trainer:
             Interrupted: a signal asked for it; the state is saved.
             KeyboardInterrupt: likewise. At the second Ctrl-C at once, and nothing is saved.
         """
-        with self._noting_signals():
-            self._train()
+        with self.signals.held():
+            try:
+                self._train()
+            except Interrupted as stop:
+                self._save()
+                raise _stopped(stop.number, f"state saved at step {self.progress.step}") from None
+            if self.processes.is_writer:
+                self._finish()
+        self.processes.wait_for_all()
+        if self.signals.number is not None:
+            raise _stopped(self.signals.number, "the training is finished, what follows it is not")
+
+    def _finish(self) -> None:
         best = self.folder / BEST
         final = load_weights(best) if self.task.held_out and best.is_file() else self.network.adapter()
         save_weights(final, self.folder / FINAL)
+        (self.folder / PREVIOUS).unlink(missing_ok=True)
 
     def _train(self) -> None:
         configuration, progress = self.task.configuration, self.progress
         self.network.train()
         began, last_saved = time.monotonic() - progress.seconds, time.monotonic()
-        bar = tqdm(total=configuration.steps, initial=progress.step, desc="training", unit="step")
+        bar = tqdm(
+            total=configuration.steps,
+            initial=progress.step,
+            desc="training",
+            unit="step",
+            disable=not self.processes.is_writer,
+        )
         with bar, contextlib.closing(self._batches()) as batches:
             while True:
                 if progress.loss_count and progress.step % configuration.steps_per_epoch == 0:
                     self._finish_epoch()
-                    progress.seconds = time.monotonic() - began
+                    [progress.seconds] = self.processes.maximum(time.monotonic() - began)
                     self._save()
                     last_saved = time.monotonic()
                 batch = None if self._is_over() else next(batches, None)
@@ -120,26 +146,29 @@ class Trainer:
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
-                progress.seconds = time.monotonic() - began
+                [progress.seconds] = self.processes.maximum(time.monotonic() - began)
                 bar.update()
                 bar.set_postfix_str(self._postfix(loss), refresh=False)
-                if time.monotonic() - last_saved > SAVE_EVERY_SECONDS:
+                if time.monotonic() - last_saved > self.task.save_seconds:
                     self._save()
                     last_saved = time.monotonic()
                 self._stop_if_asked()
         if progress.loss_count:
             self._finish_epoch()
-        self._save()
+            self._save()
         self._stop_if_asked()
 
     def _batches(self) -> Generator[tuple[Tensor | EmbeddedInputs, Tensor], None, None]:
         """Batches from where the training stands; the time spent waiting for them is counted."""
-        configuration, task, samples = self.task.configuration, self.task, self._samples()
+        configuration, task, rows = self.task.configuration, self.task, self.rows
+        with self.signals.at_once():  # nothing has changed yet
+            samples = self._samples()
         size = configuration.batch_size
+        batches = range(self.progress.step * size, configuration.steps * size, size)
         loader = DataLoader(
             samples,
-            batch_size=size,
-            sampler=range(self.progress.step * size, configuration.steps * size),
+            batch_size=len(rows),
+            sampler=[first + row for first in batches for row in rows],
             num_workers=task.workers,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
@@ -161,15 +190,17 @@ class Trainer:
         options |= {"ignore_label": task.ignore_label, "regions": task.regions}
         if task.embeddings is None:
             return SliceSamples(task.training_cases, configuration, **options)
-        encoder = SliceEncoder(
-            self.network,
-            self.device,
-            workers=task.workers,
-            worker_setup=_ignore_signals,
-            after_batch=self._stop_if_asked,
-        )
+        encoder = SliceEncoder(self.network, self.device, workers=task.workers, worker_setup=_ignore_signals)
         seconds = None if task.max_seconds is None else (task.max_seconds - self.progress.seconds) / 2
-        return embed_samples(task.embeddings, encoder, task.training_cases, configuration, seconds=seconds, **options)
+        return embed_samples(
+            task.embeddings,
+            encoder,
+            task.training_cases,
+            configuration,
+            seconds=seconds,
+            processes=self.processes,
+            **options,
+        )
 
     def _step(self, inputs: Tensor | EmbeddedInputs, target: Tensor) -> float:
         configuration, progress = self.task.configuration, self.progress
@@ -179,8 +210,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             logits = predict_logits(self.network, inputs, self.device)
         loss = segmentation_loss(
-            logits.float(),
-            target.to(self.device, non_blocking=True),
+            self.processes.gather_batch(logits.float()),
+            self.processes.gather_batch(target.to(self.device, non_blocking=True)),
             form=configuration.loss,
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
@@ -188,6 +219,7 @@ class Trainer:
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.sum_gradients(self.network.parameters())
         if configuration.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
         self.optimizer.step()
@@ -241,15 +273,7 @@ class Trainer:
         """Validate, record, and keep the weights if they are the best so far. A stop in between undoes nothing."""
         progress, task = self.progress, self.task
         started = time.monotonic()
-        dice = validate(
-            self.network,
-            task.configuration,
-            self.validation_cases,
-            len(task.class_names),
-            task.ignore_label,
-            after_case=self._stop_if_asked,
-            regions=task.regions,
-        )
+        dice = self._validate()
         progress.epoch += 1
         loss = progress.loss_sum / max(1, progress.loss_count)
         progress.plateau.finish_epoch(loss)
@@ -270,39 +294,35 @@ class Trainer:
         progress.loss_count = 0
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
-            if task.held_out:
+            if task.held_out and self.processes.is_writer:
                 save_weights(self.network.adapter(), self.folder / BEST)
         self.history.add(row)
         self.history.draw()
 
+    def _validate(self) -> np.ndarray:
+        """Dice of each class. A case may take minutes, so one process stops in the middle; several stop together."""
+        task, is_alone = self.task, self.processes.size == 1
+        with self.signals.at_once() if is_alone else contextlib.nullcontext():
+            return validate(
+                self.network,
+                task.configuration,
+                self.validation_cases,
+                len(task.class_names),
+                task.ignore_label,
+                self.processes,
+                after_case=self._stop_if_asked,
+                regions=task.regions,
+            )
+
     def _save(self) -> None:
-        save_training(self.folder / LAST, self.network, self.optimizer, self.progress)
-
-    @contextlib.contextmanager
-    def _noting_signals(self) -> Iterator[None]:
-        """Signals ask for a stop after the current step, instead of ending the process."""
-        if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread alone
-            yield
-            return
-        handlers = {number: signal.signal(number, self._note_signal) for number in _STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
-
-    def _note_signal(self, number: int, frame: object) -> None:
-        if number == self.stop_signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stop_signal = number
+        if self.processes.is_writer:
+            save_training(self.folder, self.network, self.optimizer, self.progress)
 
     def _stop_if_asked(self) -> None:
-        if not self.stop_signal:
-            return
-        self._save()
-        if self.stop_signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Interrupted(f"stopped by signal {self.stop_signal} at step {self.progress.step}; state saved")
+        """Raise `Interrupted` in every process when a signal has come to one of them."""
+        [number] = self.processes.maximum(self.signals.number or 0)
+        if number:
+            raise Interrupted(int(number))
 
     def _postfix(self, loss: float) -> str:
         parts = [f"loss {loss:.3f}"]
@@ -313,9 +333,13 @@ class Trainer:
         return ", ".join(parts)
 
 
+def _stopped(number: int, saved: str) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else Interrupted(number, saved)
+
+
 def _ignore_signals(worker: int) -> None:
     """A signal for the whole process group stops the training, which then ends its workers; they do not die first."""
-    for number in _STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 

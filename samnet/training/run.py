@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import torch
 
 from samnet.core.errors import UserError
 from samnet.core.jobs import default_processes
+from samnet.core.locks import lock_folder
 from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, preprocessed_folder
 from samnet.core.records import from_json, to_json
@@ -31,10 +33,11 @@ from samnet.planning.splits import splits_path
 from samnet.planning.update import replan
 from samnet.preprocessing.prepare import prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
-from samnet.training.checkpoint import LAST
+from samnet.training.checkpoint import find_state
 from samnet.training.embedding_choice import CacheChoice, choose_cache
 from samnet.training.embeddings import EmbeddingCache
-from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.loop import SAVE_EVERY_SECONDS, Trainer, TrainingTask
+from samnet.training.processes import Processes, join_processes
 from samnet.training.run_folder import (
     RUN_FILE,
     VALIDATION,
@@ -59,6 +62,8 @@ class TrainingOptions:
     seed: None for 0. num_cases: train on so many cases of the fold only. start_from: the folder of a trained model
         whose weights to begin with, as far as they fit.
     cache_size: GiB for the embeddings of a frozen encoder; 0 to keep none, None for as much as is sensible.
+    save_seconds: how often the state is saved, besides at the end of each epoch.
+    multiply_batch: whether each of several processes takes the plan's whole batch, instead of a share of it.
     resume: go on with a run; what is not given here is as it began. restart: delete it and start anew.
     """
 
@@ -71,38 +76,47 @@ class TrainingOptions:
     start_from: Path | None = None
     workers: int | None = None
     cache_size: float | None = None
+    save_seconds: float = SAVE_EVERY_SECONDS
+    multiply_batch: bool = False
     resume: bool = False
     restart: bool = False
 
 
 def train_folds(identifier: str, configuration: str, fold: str, options: TrainingOptions) -> None:
-    """Train one fold, or with `cv` all of them.
+    """Train one fold, or with `cv` all of them; in several processes where `torchrun` started them.
 
     Raises:
         UserError: data set, configuration, fold or an option cannot be used.
     """
     dataset_name = find_dataset_name(identifier)
-    if fold != "cv":
-        train(dataset_name, configuration, fold, options)
-        return
-    for number in range(len(_read_splits(dataset_name))):
-        begun = bool(read_asked(run_folder(dataset_name, configuration, str(number))))
-        train(dataset_name, configuration, str(number), replace(options, resume=options.resume and begun))
+    folds = [str(number) for number in range(len(_read_splits(dataset_name)))] if fold == "cv" else [fold]
+    with join_processes(torch.device(choose_device(options.device))) as processes:
+        for one in folds:
+            begun = fold != "cv" or bool(read_asked(run_folder(dataset_name, configuration, one)))
+            train(dataset_name, configuration, one, replace(options, resume=options.resume and begun), processes)
 
 
-def train(dataset_name: str, configuration: str, fold: str, options: TrainingOptions) -> Path:
+def train(
+    dataset_name: str, configuration: str, fold: str, options: TrainingOptions, processes: Processes | None = None
+) -> Path:
     """Train one fold to its end and validate it; returns its folder. A finished one is left as it is.
+
+    processes: that do it together; None for this one alone.
 
     Raises:
         UserError: the configuration, the fold or an option cannot be used.
+        FolderBusy: another training is at work there.
     """
+    processes = processes or Processes(device=torch.device(choose_device(options.device)))
     folder = run_folder(dataset_name, configuration, fold)
     options = _complete_options(folder, options)
-    plan = _plan_of_run(dataset_name, configuration, folder, options)
+    plan = _plan_of_run(dataset_name, configuration, folder, options, processes)
     training, validation, held_out = choose_cases(_read_splits(dataset_name), fold, options)
     source = choose_source(options.start_from, read_asked(folder) if options.resume else {})
     record = _run_record(plan, fold, training, options, source)
-    if not options.restart and is_finished(folder, record, resume=options.resume):
+    has_finished = not options.restart and is_finished(folder, record, resume=options.resume)
+    processes.wait_for_all()  # all have read the folder before the first changes it
+    if has_finished:
         log.info("%s is finished; --restart would train it anew", folder)
     else:
         values = plan.configuration(configuration)
@@ -115,12 +129,13 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
             held_out=held_out,
             seed=record["seed"],
             max_seconds=options.max_seconds,
-            workers=_choose_workers(options),
+            workers=_choose_workers(options, processes),
             regions=plan.regions,
+            save_seconds=options.save_seconds,
         )
-        device = torch.device(choose_device(options.device))
+        device = processes.device
         torch.manual_seed(task.seed)
-        begun = (folder / LAST).is_file() and not options.restart
+        begun = not options.restart and find_state(folder) is not None
         base_file = find_model_base(values, folder) if begun else find_base_file(values)
         network = build_network(
             values, len(plan.channel_names), plan.num_outputs, load_pretrained=not begun, base_file=base_file
@@ -128,14 +143,19 @@ def train(dataset_name: str, configuration: str, fold: str, options: TrainingOpt
         if source is not None and not begun:
             log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
+        processes.share_batch(values.batch_size)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
-        embeddings = _choose_embeddings(dataset_name, folder, task, network, options)
+        embeddings = processes.gather(_choose_embeddings(dataset_name, folder, task, network, options))[0]
         choice = to_json(embeddings.choice) if embeddings else None
-        start_folder(folder, plan, record, device, restart=options.restart, embeddings=choice)
-        if not begun:
-            record_base(values, folder, base_file)
-        Trainer(network, replace(task, embeddings=embeddings), folder, device).run()
-    _validate_fold(dataset_name, folder, validation if held_out else [], options)
+        lock = lock_folder(folder.parent, f"training {folder.name}", waits=False)
+        with lock if processes.is_writer else contextlib.nullcontext():
+            if processes.is_writer:
+                start_folder(folder, plan, record, device, restart=options.restart, embeddings=choice)
+                if not begun:
+                    record_base(values, folder, base_file)
+            processes.wait_for_all()
+            Trainer(network, replace(task, embeddings=embeddings), folder, device, processes).run()
+    _validate_fold(dataset_name, folder, validation if held_out else [], processes)
     return folder
 
 
@@ -206,7 +226,9 @@ def _complete_options(folder: Path, options: TrainingOptions) -> TrainingOptions
     )
 
 
-def _plan_of_run(dataset_name: str, configuration: str, folder: Path, options: TrainingOptions) -> Plan:
+def _plan_of_run(
+    dataset_name: str, configuration: str, folder: Path, options: TrainingOptions, processes: Processes
+) -> Plan:
     """The plan of one configuration with the options worked in; with `--continue`, the one the run began with."""
     file = folder / PLAN_FILE if options.resume else plan_path(dataset_name)
     if not file.is_file():
@@ -222,6 +244,9 @@ def _plan_of_run(dataset_name: str, configuration: str, folder: Path, options: T
     elif settings:
         plan = plan.with_values(configuration, settings, "set on the command line of the training")
     values = plan.configuration(configuration)
+    if options.multiply_batch and not options.resume and processes.size > 1:
+        because = f"{values.batch_size} in each of {processes.size} processes, as asked for"
+        plan = plan.with_values(configuration, {"batch_size": values.batch_size * processes.size}, because)
     warmup_steps = min(values.warmup_steps, values.steps // 10)
     if "steps" in settings and "warmup_steps" not in settings and warmup_steps < values.warmup_steps:
         because = f"at most a tenth of the {values.steps} steps asked for"
@@ -288,18 +313,23 @@ def _read_splits(dataset_name: str) -> list[dict[str, list[str]]]:
     return read_splits(splits_path(dataset_name), list(fingerprint.cases))
 
 
-def _choose_workers(options: TrainingOptions) -> int:
-    return min(8, max(1, default_processes() - 1)) if options.workers is None else options.workers
+def _choose_workers(options: TrainingOptions, processes: Processes) -> int:
+    if options.workers is not None:
+        return options.workers
+    return min(8, max(1, default_processes() // processes.size - 1))
 
 
-def _validate_fold(dataset_name: str, folder: Path, cases: Sequence[str], options: TrainingOptions) -> None:
+def _validate_fold(dataset_name: str, folder: Path, cases: Sequence[str], processes: Processes) -> None:
     """Predict the held-out cases as files, and evaluate them: what the choice of a configuration rests on."""
     output = folder / VALIDATION
     if not cases or (output / "summary.json").is_file():
         return
     dataset = RawDataset.load(dataset_name)
     chosen = [case for case in dataset.cases if case.identifier in set(cases)]
-    predictor = Predictor.from_folder(folder, device=options.device)
-    predict_cases(predictor, chosen, output, keep_existing=True)
+    predictor = Predictor.from_folder(folder, device=str(processes.device))
+    predict_cases(predictor, processes.share(chosen), output, keep_existing=True)
+    processes.wait_for_all()
+    if not processes.is_writer:
+        return
     references = {case.identifier: case.label_file for case in chosen if case.label_file is not None}
     evaluate_folder(output, references, dataset.description, output, default_processes(), skip_missing=True)

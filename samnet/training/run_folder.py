@@ -17,7 +17,7 @@ from samnet.core.files import read_json, remove_partial_files, write_json
 from samnet.core.paths import results_folder
 from samnet.inference.predictor import PLAN_FILE
 from samnet.planning.plan import Plan
-from samnet.training.checkpoint import BEST, FINAL, LAST, read_progress
+from samnet.training.checkpoint import BEST, FINAL, LAST, find_state, read_progress
 
 RUN_FILE = "run.json"
 VALIDATION = "validation"
@@ -100,9 +100,10 @@ def _check_continuation(folder: Path, asked: dict[str, Any], record: dict[str, A
 
 def _has_more_to_do(folder: Path, record: dict[str, Any]) -> bool:
     """Whether a finished training was asked for more steps or time than it had."""
-    if not (folder / LAST).is_file():
+    state = find_state(folder)
+    if state is None:
         return False
-    progress, limit = read_progress(folder / LAST), record["max_seconds"]
+    progress, limit = read_progress(state), record["max_seconds"]
     in_time = limit is None or progress.seconds < limit
     return in_time and progress.step < record["configuration"]["steps"]
 

@@ -18,7 +18,7 @@ from samnet.training.slice_views import SliceView, SliceViews
 class SliceEncoder:
     """The frozen part of a network at work.
 
-    workers: processes that prepare images, each begun with `worker_setup`. after_batch: what it raises ends the work.
+    workers: processes that prepare images, each begun with `worker_setup`.
     """
 
     def __init__(
@@ -28,10 +28,9 @@ class SliceEncoder:
         *,
         workers: int = 0,
         worker_setup: Callable[[int], None] | None = None,
-        after_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self.network, self.device = network, device
-        self.workers, self.worker_setup, self.after_batch = workers, worker_setup, after_batch
+        self.workers, self.worker_setup = workers, worker_setup
 
     def precision(self, views: SliceViews) -> str:
         return views.configuration.precision if self.device.type == "cuda" else "float32"
@@ -63,7 +62,6 @@ class SliceEncoder:
             if not np.isfinite(rows).all():
                 raise SamnetError("an embedding exceeds half precision; train with --no-cache")
             yield from zip(shown, rows, strict=True)
-            self.after_batch()
 
     def _batch_size(self, input_size: int) -> int:
         images = (4 if self.device.type == "cuda" else 1) * 1024**2 // input_size**2

@@ -12,6 +12,7 @@ from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
+from samnet.training.processes import ALONE, Processes
 
 MAX_CASES = 12
 
@@ -30,21 +31,25 @@ def validate(
     cases: Sequence[StoredCase],
     num_classes: int,
     ignore_label: int | None,
+    processes: Processes = ALONE,
     after_case: Callable[[], None] = lambda: None,
     regions: Regions | None = None,
 ) -> np.ndarray:
     """Dice of each foreground class or region, averaged over cases, `(num_classes,)`; NaN for one that no case shows.
 
-    after_case: called between cases; what it raises ends the validation.
+    processes: share the cases, each of which counts once, and all get the same result.
+    after_case: called equally often in every process; what it raises ends the validation.
     """
     network.eval()
     classes = num_classes if regions is None else regions.label_sets
-    scores = []
-    for case in cases:
-        prediction = predict_volume([network], configuration, case.volume(), mirror=False, regions=regions)
-        scores.append(dice_per_class(prediction, case.labels(), classes, ignore_label))
+    scores = {}
+    for first in range(0, len(cases), processes.size):
+        for number, case in processes.share(list(enumerate(cases))[first : first + processes.size]):
+            prediction = predict_volume([network], configuration, case.volume(), mirror=False, regions=regions)
+            scores[number] = dice_per_class(prediction, case.labels(), classes, ignore_label)
         after_case()
     network.train()
-    table = np.array(scores)
+    every = {number: row for part in processes.gather(scores) for number, row in part.items()}
+    table = np.array([every[number] for number in sorted(every)])
     counts = (~np.isnan(table)).sum(axis=0)
     return np.where(counts > 0, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)

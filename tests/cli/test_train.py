@@ -87,7 +87,7 @@ def test_a_fold_is_trained_validated_and_then_left_alone(results: Path, capsys: 
 
 def test_fold_0_is_the_default_and_cv_is_all_folds(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
-    monkeypatch.setattr("samnet.training.run.train", lambda name, configuration, fold, options: trained.append(fold))
+    monkeypatch.setattr("samnet.training.run.train", lambda name, configuration, fold, *_: trained.append(fold))
     assert main(["501", "lora"]) == 0
     assert main(["501", "lora", "cv"]) == 0
     assert trained == ["0", "0", "1", "2", "3", "4"]
@@ -95,7 +95,7 @@ def test_fold_0_is_the_default_and_cv_is_all_folds(results: Path, root: Path, mo
 
 def test_cv_goes_on_where_it_was(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at_step(monkeypatch, 3)
-    assert train("--steps", "4", fold="1") == 1
+    assert train("--steps", "4", fold="1") == 75
     assert train("--continue", "--steps", "2", "--set", "patience=0", fold="cv") == 0
     folders = [results / f"fold_{number}" for number in range(5)]
     assert [read_progress(folder / LAST).step for folder in folders] == [2, 4, 2, 2, 2]
@@ -124,8 +124,8 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stop_at_step(monkeypatch, 3)
-    assert train() == 1
-    assert "at step 4; state saved" in capsys.readouterr().err
+    assert train() == 75
+    assert "stopped by SIGTERM; state saved at step 4; the same command goes on" in capsys.readouterr().err
     assert train("--batch-size", "3") == 2
     assert "an unfinished training with other settings; --continue goes on with it" in capsys.readouterr().err
     assert train() == 0
@@ -137,7 +137,7 @@ def test_continue_keeps_what_it_is_not_told(results: Path, monkeypatch: pytest.M
     """Seed, cases and time of the beginning, also without their flags."""
     began = ["--seed", "5", "--num-cases", "3", "--max-time", "1h"]
     stop_at_step(monkeypatch, 1)
-    assert train(*began) == 1
+    assert train(*began) == 75
     before = asked(results / "fold_all")
     assert train("--continue", "--lr", "1e-4") == 0
     after = asked(results / "fold_all")
@@ -175,7 +175,7 @@ def test_continue_does_not_change_what_the_weights_rest_on(
     results: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stop_at_step(monkeypatch, 0)
-    assert train() == 1
+    assert train() == 75
     files = {file: file.read_bytes() for file in (results / "fold_all").iterdir()}
     assert train("--continue", *options) == 2
     assert message in capsys.readouterr().err
@@ -318,7 +318,7 @@ def test_a_signal_for_the_whole_group_saves_and_leaves_no_process(
     wait_for((results / "fold_all" / LAST).is_file, process)
     os.killpg(process.pid, signal.SIGTERM)
     printed = process.communicate()[1]
-    assert process.returncode == 1
+    assert process.returncode == 75
     assert "state saved" in printed
     assert "Traceback" not in printed
     with pytest.raises(ProcessLookupError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import samnet
+from samnet.core import jobs
 from samnet.core.errors import DatasetFaults, SamnetError, UserError
 from samnet.core.jobs import Outcome, default_processes, run_jobs, select_part
 
@@ -122,3 +123,47 @@ def test_a_part_that_does_not_exist_is_refused(num_parts: int, part_id: int) -> 
 
 def test_there_is_a_process_for_every_core_but_at_most_eight() -> None:
     assert 1 <= default_processes() <= 8
+
+
+@pytest.mark.parametrize(
+    ("environment", "part"),
+    [
+        ({}, (0, None)),
+        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "8"}, (3, 8)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "7",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_STEP": "2",
+                "SLURM_ARRAY_TASK_COUNT": "5",
+            },
+            (3, 5),
+        ),
+        ({"LSB_JOBINDEX": "8", "LSB_JOBINDEX_END": "8"}, (7, 8)),
+        ({"LSB_JOBINDEX": "0"}, (0, None)),
+        ({"JOB_COMPLETION_INDEX": "4"}, (4, None)),
+    ],
+)
+def test_the_scheduler_tells_the_part(
+    environment: dict[str, str], part: tuple[int, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in jobs._ARRAY_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert jobs.array_part() == part
+
+
+def test_a_stop_does_not_wait_for_the_workers() -> None:
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before, started = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    signal.alarm(3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run({"a": "__import__('time').sleep(300)"}, 1)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 100

@@ -12,6 +12,7 @@ from skimage import io
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.geometry import Grid
+from samnet.core.locks import lock_folder
 from samnet.dataset.cases import Case
 from samnet.inference.files import output_file, predict_cases
 
@@ -94,11 +95,15 @@ def test_finished_cases_are_kept_when_asked_to(tmp_path: Path) -> None:
 def test_what_killed_predictions_left_is_deleted_but_not_other_peoples_files(tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    mine, others = f"{TEMPORARY_PREFIX}0a1b2c3d-a.nii.gz", f"{TEMPORARY_PREFIX}0a1b2c3d-b-a.nii.gz"
-    for name in (mine, others, "notes.txt"):
-        (output / name).touch()
-    predict_cases(FakePredictor(), [write_case(tmp_path / "in", "a")], output)
-    assert sorted(file.name for file in output.iterdir()) == sorted([others, "a.nii.gz", "notes.txt"])
+    half_written = f"{TEMPORARY_PREFIX}0a1b2c3d-b.nii.gz"
+    (output / "notes.txt").touch()
+    case = write_case(tmp_path / "in", "a")
+    with lock_folder(output, "predicting the others"):
+        (output / half_written).touch()
+        predict_cases(FakePredictor(), [case], output)
+        assert (output / half_written).exists()
+    predict_cases(FakePredictor(), [case], output)
+    assert sorted(file.name for file in output.iterdir()) == ["a.nii.gz", "notes.txt"]
 
 
 def test_an_image_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import samnet
 import samnet.preprocessing.prepare as module
 from samnet.core.errors import SamnetError
 from samnet.core.files import TEMPORARY_PREFIX
+from samnet.core.locks import lock_folder
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.images import read_image, read_labels
@@ -122,8 +123,9 @@ def test_a_part_leaves_the_unfinished_files_of_others_alone(dataset: RawDataset)
     folder = prepared_folder(dataset.name)
     folder.mkdir(parents=True)
     foreign = folder / f"{TEMPORARY_PREFIX}0123-case_00_view0_image.b2nd"
-    foreign.write_bytes(b"half")
-    prepare_dataset(dataset, (0,), 0, num_parts=2, part_id=0)
+    with lock_folder(folder, "preprocessing part 1 of 2"):
+        foreign.write_bytes(b"half")
+        prepare_dataset(dataset, (0,), 0, num_parts=2, part_id=0)
     assert foreign.is_file()
     prepare_dataset(dataset, (0,), 0)
     assert not foreign.exists()
@@ -209,7 +211,7 @@ def start_program(folder: Path, processes: int, killed_after: int = -1) -> subpr
 
 def check_nothing_is_partial(folder: Path, expected: dict[str, bytes]) -> None:
     for name, content in contents(folder).items():
-        if not name.startswith(TEMPORARY_PREFIX):
+        if not name.startswith(TEMPORARY_PREFIX) and not name.endswith(".samnet-lock"):
             assert content == expected[name], name
 
 
@@ -221,7 +223,7 @@ def test_killed_while_writing_it_completes_when_run_again(
     expected = undisturbed(dataset)
     assert start_program(tmp_path, 0, killed_after).wait() == -signal.SIGKILL
     folder = prepared_folder(dataset.name)
-    found = contents(folder)
+    found = {name: content for name, content in contents(folder).items() if not name.endswith(".samnet-lock")}
     assert len([name for name in found if name.startswith(TEMPORARY_PREFIX)]) == 1
     assert len(found) == killed_after + 1
     check_nothing_is_partial(folder, expected)

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import torch
 from training.tiny import make_case, make_configuration
 
 from samnet.core.errors import SamnetError, UserError
+from samnet.core.signals import Interrupted
 from samnet.models.network import build_network, load_weights
 from samnet.preprocessing.storage import StoredCase
 from samnet.training import loop, validation
-from samnet.training.checkpoint import BEST, FINAL, LAST, read_progress
-from samnet.training.loop import Interrupted, Trainer, TrainingTask
+from samnet.training.checkpoint import BEST, FINAL, LAST, PREVIOUS, read_progress
+from samnet.training.loop import Trainer, TrainingTask
 
 
 @pytest.fixture
@@ -292,6 +295,86 @@ def test_a_checkpoint_of_another_network_is_refused(make_trainer: Callable[..., 
     make_trainer(steps=1).run()
     with pytest.raises(UserError, match=r"checkpoint_last\.safetensors: does not fit"):
         make_trainer(head="mask_decoder")
-    (make_trainer(steps=1).folder / LAST).write_bytes(b"cut short")
-    with pytest.raises(UserError, match="cannot be read"):
-        make_trainer(steps=1)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_trainer("undisturbed").run()
+    at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stopped = make_trainer()
+    with pytest.raises(Interrupted):
+        stopped.run()
+    last = stopped.folder / LAST
+    os.truncate(last, last.stat().st_size - 100)
+    resumed = make_trainer()
+    assert resumed.progress.step == 4
+    assert f"{LAST} is damaged: going on from the one before it" in caplog.text
+    resumed.run()
+    assert final_bytes(resumed) == (resumed.folder.parent / "undisturbed" / FINAL).read_bytes()
+    assert not (resumed.folder / PREVIOUS).exists()
+
+
+def test_without_any_readable_checkpoint_nothing_is_trained_over_it(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stopped = make_trainer()
+    with pytest.raises(Interrupted):
+        stopped.run()
+    for name in (LAST, PREVIOUS):
+        (stopped.folder / name).write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"checkpoint_last\.safetensors: cannot be read .*--restart"):
+        make_trainer()
+
+
+def test_the_state_is_saved_by_time(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+    monkeypatch.setattr(loop, "save_training", lambda folder, network, optimizer, progress: saved.append(progress.step))
+    often = make_trainer("often", steps=4, steps_per_epoch=4)
+    often.task = replace(often.task, save_seconds=0)
+    often.run()
+    make_trainer("seldom", steps=4, steps_per_epoch=4).run()
+    assert saved == [1, 2, 3, 4, 4, 4]
+
+
+def test_a_jump_of_the_clock_changes_nothing(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a machine's clock is set: neither the limit of time nor the rate that falls with it depends on it."""
+    at_step(monkeypatch, 1, lambda: monkeypatch.setattr(time, "time", lambda: 0.0))
+    trainer = make_trainer(max_seconds=1e6)
+    trainer.run()
+    assert rows(trainer)[-1]["step"] == 6
+    assert 0 < rows(trainer)[-1]["seconds"] < 1000
+
+
+def test_a_signal_after_the_last_step_ends_what_would_follow(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loop.save_weights
+
+    def save(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        plain(*arguments)
+
+    trainer = make_trainer(held_out=False)
+    monkeypatch.setattr(loop, "save_weights", save)
+    with pytest.raises(Interrupted, match="the training is finished"):
+        trainer.run()
+    assert (trainer.folder / FINAL).is_file()
+
+
+def test_a_signal_ends_a_long_case_of_the_validation_at_once(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    in_validation(monkeypatch, 1, hang)
+    trainer, started = make_trainer(), time.monotonic()
+    with pytest.raises(Interrupted, match="state saved at step 2"):
+        trainer.run()
+    assert time.monotonic() - started < 30
+    assert read_progress(trainer.folder / LAST).step == 2

@@ -1,0 +1,38 @@
+"""`samnet_find_best_configuration`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="ID", help="id or name of a data set, such as 8")
+    parser.add_argument(
+        "-c",
+        "--configurations",
+        nargs="+",
+        default=[],
+        metavar="CONFIG",
+        help="configurations to compare (default: all whose folds are all trained)",
+    )
+    parser.epilog = (
+        "Results: $samnet_results/DATASET/best_configuration.json, and cross_validation.json and .csv for each "
+        "configuration. Every held-out case counts once."
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.training.best_configuration import find_best_configuration
+
+    print(find_best_configuration(options.dataset, options.configurations))
+
+
+COMMAND = Command(
+    "samnet_find_best_configuration",
+    "Summarise cross-validations, and choose the configuration with the highest mean foreground Dice.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

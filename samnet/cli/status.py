@@ -1,0 +1,29 @@
+"""`samnet_status`"""
+
+from __future__ import annotations
+
+import argparse
+
+from samnet.cli.command import Command
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", metavar="ID", help="of this data set only")
+    parser.epilog = "Read from the folders of the runs in $samnet_results: it works wherever these can be seen."
+
+
+def _run(options: argparse.Namespace) -> None:
+    from samnet.cluster.status import find_runs, format_runs
+    from samnet.core.paths import find_dataset_name, results_folder
+
+    runs = find_runs(find_dataset_name(options.dataset) if options.dataset else None)
+    print(format_runs(runs) if runs else f"no runs in {results_folder()}")
+
+
+COMMAND = Command(
+    "samnet_status",
+    "Show all trainings: state, epoch, Dice, time left.",
+    _add_arguments,
+    _run,
+)
+main = COMMAND.main

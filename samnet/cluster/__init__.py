@@ -1,0 +1,1 @@
+"""Jobs for SLURM and other schedulers, and the state of all runs."""

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samnet.cli.submit import main
+from samnet.cluster.jobs import prediction_jobs
+from samnet.cluster.script import Job, Resources, script_of
+
+NAME = "Dataset501_Tiny"
+
+
+@pytest.fixture
+def planned(folders: dict[str, Path], make_dataset: object, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A planned data set of four cases; returns the folder of results."""
+    from samnet.cli.plan import main as plan
+
+    make_dataset(folders["raw"], num_cases=4)  # type: ignore[operator]
+    assert plan(["-d", "501", "-np", "0", "--device", "cpu"]) == 0
+    return folders["results"]
+
+
+def run_script(text: str, folder: Path, *arguments: str, **environment: str) -> list[str]:
+    """The words of the command that a script runs, with `echo` in the place of samnet."""
+    file = folder / "job.sh"
+    file.write_text(text.replace("command=(", "command=(echo "))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    process = subprocess.run(
+        ["bash", str(file), *arguments], env=plain | environment, capture_output=True, text=True, check=True
+    )
+    words = process.stdout.split()
+    return words[words.index("samnet") + 1 :]
+
+
+def test_each_task_has_its_command_under_any_scheduler(tmp_path: Path) -> None:
+    job = Job("a", (("train", "8", "lora", "0"), ("train", "8", "lora", "1")), Resources(), num_tasks=2)
+    script = script_of(job, tmp_path)
+    assert run_script(script, tmp_path, "1") == ["train", "8", "lora", "1"]
+    assert run_script(script, tmp_path) == ["train", "8", "lora", "0"]
+    assert run_script(script, tmp_path, JOB_COMPLETION_INDEX="1") == ["train", "8", "lora", "1"]
+    assert run_script(script, tmp_path, SLURM_ARRAY_TASK_ID="1") == ["train", "8", "lora", "1"]
+    with pytest.raises(subprocess.CalledProcessError):
+        run_script(script, tmp_path, "2")
+
+
+def test_shares_of_a_prediction_get_their_number_and_odd_names_stay_whole(tmp_path: Path) -> None:
+    [job] = prediction_jobs(["-i", "my images", "-o", "out"], 20, Resources())
+    script = script_of(job, tmp_path)
+    assert "'my images'" in script
+    assert run_script(script, tmp_path, "7")[-4:] == ["--num-parts", "20", "--part-id", "7"]
+
+
+def test_directives(tmp_path: Path) -> None:
+    resources = Resources("gpu", 2, 8, "64G", 5400, ("--account=imaging",))
+    lines = script_of(Job("a", (("status",),), resources, num_tasks=3), tmp_path).splitlines()
+    given = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")]
+    assert {
+        "--array=0-2",
+        "--partition=gpu",
+        "--gpus-per-node=2",
+        "--cpus-per-task=8",
+        "--mem=64G",
+        "--time=90",
+        "--account=imaging",
+        "--requeue",
+        "--signal=USR1@120",
+    } <= set(given)
+    assert not any(
+        "--array" in line for line in script_of(Job("a", (("status",),), Resources()), tmp_path).splitlines()
+    )
+
+
+def test_a_dry_run_prints_folds_times_configurations_and_what_follows(
+    planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--gpus", "2", "--time", "12h", "--options", "--epochs 10", "--dry-run"]
+    assert main(["train", "501", "lora", "--folds", "cv", "--configs", "lora", "frozen", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "#SBATCH --array=0-7" in printed
+    assert f"7) command=({sys.executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10)" in printed
+    assert "# sbatch --dependency=afterany:ID_OF_samnet-train-501 samnet-choose-501.sh" in printed
+    assert f"samnet find_best_configuration {NAME} -c lora frozen" in printed
+    assert not list(planned.iterdir())
+    assert main(["train", "501", "lora", "--folds", "0", "--dry-run"]) == 0
+    assert "samnet-choose" not in capsys.readouterr().out
+
+
+def test_preparing_plans_first_where_there_is_no_plan(
+    folders: dict[str, Path], make_dataset: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset(folders["raw"])  # type: ignore[operator]
+    words = ["preprocess", "501", "--num-parts", "3", "--options", "--memory 16G --device cuda", "--dry-run"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.index(f"plan -d {NAME} --memory 16G --device cuda") < printed.index("#SBATCH --array=0-2")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "501"], "which configuration"),
+        (["train", "501", "lore"], "no configuration 'lore'"),
+        (["train", "501", "lora", "--folds", "9"], "fold '9': choose from 0, 1, 2, 3, all, or cv"),
+        (["preprocess", "501", "--options", "--memory 8G"], "is planned already"),
+        (["predict", "-i", "a", "-o", "b"], "there is no sbatch on this machine; --dry-run"),
+    ],
+)
+def test_what_cannot_be_submitted_is_a_users_error(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_jobs_are_submitted_in_order_with_their_dependencies(
+    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, asked = tmp_path / "bin" / "sbatch", tmp_path / "asked"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nwc -l < {asked}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    assert main(["train", "501", "lora"]) == 0
+    assert capsys.readouterr().out == "samnet-train-501: job 1\nsamnet-choose-501: job 2\n"
+    first, second = asked.read_text().splitlines()
+    assert first.startswith("--parsable /")
+    assert second.startswith("--parsable --dependency=afterany:1 /")
+    assert Path(first.split()[-1]).read_text().startswith("#!/bin/bash\n")
+
+
+def test_status_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from samnet.cli.status import main as status
+    from samnet.core.locks import lock_folder
+
+    assert status([]) == 0
+    assert "no runs in" in capsys.readouterr().out
+    row = {"epoch": 3, "step": 30, "mean_dice": 0.71234, "seconds": 600.0}
+    asked = {"fold": "all", "max_seconds": None, "configuration": {"steps": 120}}
+    for name in ("fold_all", "fold_0", "fold_1", "fold_2"):
+        folder = planned / NAME / "lora" / name
+        folder.mkdir(parents=True)
+        record = {"asked": asked | {"fold": name[5:]}, "sittings": [{"started": "2026-01-02 03:04:05"}]}
+        (folder / "run.json").write_text(json.dumps(record))
+        (folder / "metrics.jsonl").write_text(json.dumps(row) + '\n{"epoch": 4, "st')
+    for name in ("fold_all", "fold_1"):
+        (planned / NAME / "lora" / name / "checkpoint_final.safetensors").touch()
+    (planned / NAME / "lora" / "fold_2" / "run.json").write_text("{")
+    with lock_folder(planned / NAME / "lora", "training fold_0"):
+        assert status(["-d", "501"]) == 0
+    lines = {line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["fold_0"].split()[1:6] == ["running", "3", "0.7123", "30", "min"]
+    assert f"process {os.getpid()} on" in lines["fold_0"]
+    assert "finished" in lines["fold_all"]
+    assert "trained" in lines["fold_1"]
+    assert "damaged" in lines["fold_2"]
