@@ -39,11 +39,10 @@ def planned(tmp_path_factory: pytest.TempPathFactory, make_dataset: Any) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         for station in ("raw", "preprocessed", "results", "checkpoints"):
             patch.setenv(f"samnet_{station}", str(folder / station))
-        for name, heads in (("small", 2), ("vit_b", 2), ("vit_h", 4)):
+        for name, heads in (("vit_b", 2), ("vit_h", 4)):
             tiny = Backbone(name, 24 * heads, 2, heads, (1,), 1024)
             patch.setitem(BACKBONES, name, tiny)
-            if tiny.has_weights:
-                _write_weights(folder / "checkpoints" / registry.CHECKPOINTS[name].file_name, tiny)
+            _write_weights(folder / "checkpoints" / registry.CHECKPOINTS[name].file_name, tiny)
         make_dataset(folder / "raw", number=8, name="Liver", num_cases=5, channels=("CT",))
         assert plan_and_preprocess.main(["-d", "8", "-np", "0", "--device", "cpu"]) == 0
         yield Plan.load(plan_path(DATASET))

@@ -35,12 +35,13 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.planning.backbones import BACKBONES
     from samnet.planning.plan import Plan, plan_path
 
-    if options.backbone not in BACKBONES:
-        raise UserError(f"--backbone {options.backbone}: choose from {', '.join(BACKBONES)}")
+    released = [name for name, backbone in BACKBONES.items() if backbone.has_weights]
+    if options.backbone not in released:
+        raise UserError(f"--backbone {options.backbone}: choose from {', '.join(released)}")
     name = find_dataset_name(options.dataset)
     plan = Plan.load(plan_path(name))
     backbone = BACKBONES[options.backbone]
-    size = backbone.pretrained_size
+    size = backbone.pretrained_size or 1024
     network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(choose_device(options.device))
     model = ZeroShot(network, plan.configuration("lora"), plan.num_classes, size, options.margin, plan.regions)
     source = options.input or raw_folder() / name / "imagesTs"

@@ -16,7 +16,7 @@ class Backbone:
 
     width: channels of a token; depth: blocks; heads: of each attention.
     global_blocks: the blocks that attend to the whole image instead of a window.
-    pretrained_size: the input size its released weights were trained at.
+    pretrained_size: the input size its released weights were trained at; None where there are none.
     stem: channels of the convolutions of stride 2 that precede the last one into tokens; none for a single step of 16.
     decoder_mlp: inner width of the mask decoder's perceptrons.
     trained_upsampling: whether its released weights hold the features of the upsampling heads.
@@ -27,10 +27,14 @@ class Backbone:
     depth: int
     heads: int
     global_blocks: tuple[int, ...]
-    pretrained_size: int
+    pretrained_size: int | None
     stem: tuple[int, ...] = ()
     decoder_mlp: int = SAM_DECODER_MLP
     trained_upsampling: bool = False
+
+    @property
+    def has_weights(self) -> bool:
+        return self.pretrained_size is not None
 
 
 # SAM's dimensions: Kirillov et al. 2023 (arXiv 2304.02643), as in the released models.

@@ -209,6 +209,8 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
         )
     for window in configuration.intensity:
         _check_window(window, where)
+    if configuration.initial_weights == "pretrained" and not BACKBONES[configuration.backbone].has_weights:
+        raise UserError(f"{where}: the backbone {configuration.backbone} has no pre-trained weights; use random")
     return configuration
 
 

@@ -86,9 +86,9 @@ def test_the_command_writes_masks_on_the_grids_of_the_images(
     assert np.array_equal(mask.affine, image.affine)
 
 
-def test_a_backbone_without_sams_weights_is_refused(folders: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
-    assert zero_shot.main(["-d", "7", "-o", "out", "--backbone", "small"]) == 2
-    assert "choose vit_b" in capsys.readouterr().err
+def test_an_unknown_backbone_is_refused(folders: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
+    assert zero_shot.main(["-d", "7", "-o", "out", "--backbone", "huge"]) == 2
+    assert "choose from small, vit_b" in capsys.readouterr().err
 
 
 def test_regions_have_boxes_of_their_own_and_are_drawn_in_their_order() -> None:

@@ -20,7 +20,8 @@ from samnet.planning.backbones import BACKBONES
 
 
 def test_every_backbone_has_weights() -> None:
-    assert set(BACKBONES) == {*CHECKPOINTS, *PACKAGED} == {"small", "vit_b", "vit_l", "vit_h"}
+    released = {name for name, backbone in BACKBONES.items() if backbone.has_weights}
+    assert released >= {"small", "vit_b", "vit_l", "vit_h"} == {*CHECKPOINTS, *PACKAGED}
 
 
 @pytest.mark.parametrize("name", PACKAGED)

@@ -27,7 +27,7 @@ from samnet.planning.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfigur
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
 from samnet.preprocessing.storage import StoredCase, load_case, store_case
 
-TINY = Backbone("tiny", 32, 2, 2, (1,), 32)
+TINY = Backbone("tiny", 32, 2, 2, (1,), None)
 # Values of a plan for trainings of seconds.
 SHORT = {
     "backbone": "tiny",

@@ -33,7 +33,10 @@ def backbone(facts: Facts) -> tuple[str, str]:
 
 
 def initial_weights(facts: Facts) -> tuple[str, str]:
-    return "pretrained", f"{facts.values['backbone']} has released weights, and few labels teach little by themselves"
+    name = facts.values["backbone"]
+    if BACKBONES[name].has_weights:
+        return "pretrained", f"{name} has released weights, and few labels teach little by themselves"
+    return "random", f"{name} has no pre-trained weights"
 
 
 def encoder_tuning(facts: Facts) -> tuple[str, str]:
