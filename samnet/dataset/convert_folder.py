@@ -92,14 +92,45 @@ def plan_conversion(
     cases, unmatched = _match(image_files, mask_files)
     faults = _ending_faults(images, [image for image, _ in cases.values()])
     faults += _ending_faults(masks, [mask for _, mask in cases.values()])
-    if not skip_unmatched:
-        faults += [
-            f"{file}: has no partner; rename, add or remove a file, or add --skip-unmatched" for file in unmatched
-        ]
+    unpaired = [f"{file}: has no partner; rename, add or remove a file, or add --skip-unmatched" for file in unmatched]
     if not cases:
-        raise DatasetFaults(f"{images} and {masks} have no case in common", faults)
+        raise DatasetFaults(f"{images} and {masks} have no case in common", unpaired)
+    if not skip_unmatched:
+        faults += unpaired
+    contents = _read_all(images, cases)
+    foreground = sorted(contents.values - {0})
+    faults += contents.faults + _label_faults(masks, foreground, label_names)
+    names = tuple(channel_names or _default_channels(contents.num_channels))
+    if len(names) != contents.num_channels:
+        faults.append(f"--channels names {len(names)} channels, the images have {contents.num_channels}")
+    if faults:
+        raise DatasetFaults(f"{images} and {masks} cannot be converted", faults)
+    first_image, first_mask = next(iter(cases.values()))
+    classes = label_names or _default_classes(foreground)
+    return Conversion(
+        cases=cases,
+        channel_names=names,
+        values={0: 0} | {value: label for label, value in enumerate(foreground, 1)},
+        labels={"background": 0} | {name: label for label, name in enumerate(classes, 1)},
+        file_ending=_copied_ending(first_image),
+        label_ending=label_ending_for(first_mask),
+        unmatched=unmatched,
+    )
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What all files hold together: the values in the masks, the channels of an image, and what does not fit."""
+
+    values: set[int]
+    num_channels: int
+    faults: list[str]
+
+
+def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
     values: set[int] = set()
     channels: Counter[int] = Counter()
+    faults = []
     for image_file, mask_file in tqdm(cases.values(), desc="reading", unit="case"):
         try:
             image, codes = read_image([image_file]), mask_codes(mask_file)[1]
@@ -113,27 +144,7 @@ def plan_conversion(
     if len(channels) > 1:
         counts = ", ".join(f"{count} images with {number}" for number, count in sorted(channels.items()))
         faults.append(f"{images}: the images differ in their channels ({counts}); convert them apart")
-    foreground = sorted(values - {0})
-    faults += _label_faults(masks, foreground, label_names)
-    names = _channel_names(max(channels, default=1), channel_names)
-    if channels and len(names) not in channels:
-        faults.append(f"--channels names {len(names)} channels, the images have {max(channels)}")
-    if faults:
-        raise DatasetFaults(f"{images} and {masks} cannot be converted", faults)
-    chosen = list(label_names or _default_names(foreground))
-    return Conversion(
-        cases=cases,
-        channel_names=names,
-        values={0: 0} | {value: label for label, value in enumerate(foreground, 1)},
-        labels={"background": 0} | {name: label for label, name in enumerate(chosen, 1)},
-        file_ending=_one_file_ending(ending_of(next(iter(cases.values()))[0])),
-        label_ending=_one_file_ending(label_ending_for(next(iter(cases.values()))[1])),
-        unmatched=unmatched,
-    )
-
-
-def _one_file_ending(ending: str | None) -> str:
-    return ".mha" if ending in (None, ".mhd") else str(ending)
+    return _Contents(values, max(channels, default=1), faults)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -227,20 +238,18 @@ def _label_faults(masks: Path, values: list[int], label_names: Sequence[str] | N
     return []
 
 
-def _default_names(values: list[int]) -> list[str]:
+def _default_classes(values: list[int]) -> list[str]:
     return ["foreground"] if len(values) == 1 else [f"class_{_show(value)}" for value in values]
+
+
+def _default_channels(count: int) -> list[str]:
+    if count == 3:
+        return ["R", "G", "B"]
+    return ["image"] if count == 1 else [f"channel_{number}" for number in range(count)]
 
 
 def _show(value: int) -> str:
     return f"#{value - _COLOUR:06x}" if value >= _COLOUR else str(value)
-
-
-def _channel_names(count: int, names: Sequence[str] | None) -> tuple[str, ...]:
-    if names is not None:
-        return tuple(names)
-    if count == 3:
-        return "R", "G", "B"
-    return ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))
 
 
 def convert(conversion: Conversion, folder: Path) -> None:
@@ -269,11 +278,18 @@ def convert(conversion: Conversion, folder: Path) -> None:
         write_json(target / "dataset.json", description)
 
 
+def _copied_ending(image: Path) -> str:
+    """A header and its voxels become one file."""
+    ending = ending_of(image) or ""
+    return ".mha" if ending == ".mhd" else ending
+
+
 def _copy_image(image: Path, folder: Path, name: str) -> None:
-    """Copy with what lies beside; a header and its voxels become one file."""
+    """Copy with what lies beside."""
+    copy = folder / f"{name}_0000{_copied_ending(image)}"
     if ending_of(image) == ".mhd":
-        copy_into_one_file(image, folder / f"{name}_0000.mha")
+        copy_into_one_file(image, copy)
         return
-    shutil.copyfile(image, folder / f"{name}_0000{ending_of(image)}")
+    shutil.copyfile(image, copy)
     for beside in companions_of(image):
         shutil.copyfile(beside, folder / f"{name}{beside.suffix}")

@@ -6,13 +6,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image as Picture
 
 from samnet.cli.convert_folder import main
 from samnet.core.errors import DatasetFaults
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.convert_folder import plan_conversion
-from samnet.dataset.images import read_labels
+from samnet.dataset.images import read_image, read_labels
 from samnet.dataset.integrity import verify_dataset
 
 RED, GREEN, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 0)
@@ -96,6 +97,22 @@ def test_volumes_keep_their_geometry(tmp_path: Path, folders: dict[str, Path]) -
     back = nibabel.load(case.label_file)
     assert np.allclose(back.affine, affine)
     assert np.array_equal(np.asarray(back.dataobj), np.searchsorted([0, 2, 420], labels))
+
+
+def test_what_lies_beside_an_image_goes_with_it(tmp_path: Path, folders: dict[str, Path]) -> None:
+    array = np.random.default_rng(0).integers(0, 2, (5, 6, 7)).astype(np.uint8)
+    volume = SimpleITK.GetImageFromArray(array)
+    volume.SetSpacing((0.5, 0.7, 3.0))
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        SimpleITK.WriteImage(volume, str(tmp_path / part / "a.mhd"))
+    assert convert(tmp_path) == 0
+    (case,) = RawDataset.load(7).cases
+    verify_dataset(RawDataset.load(7), processes=0)
+    assert case.image_files[0].name == "a_0000.mha"
+    image = read_image(case.image_files)
+    assert np.array_equal(image.array[0], array)
+    assert image.grid.spacing == pytest.approx((3.0, 0.7, 0.5))
 
 
 def test_a_dry_run_shows_everything_and_writes_nothing(
