@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from skimage import io
 from training.tiny import one_process, tiny_backbone
 
@@ -19,7 +20,9 @@ from samnet.cli.train import main as train
 from samnet.planning.plan import Plan
 
 __all__ = ["tiny_backbone"]
-OBLIQUE = np.array([[0.0, -0.7, 0.9, 12.5], [0.9, 0.1, 0.3, -40.0], [-0.1, 0.9, 4.4, 3.25], [0, 0, 0, 1]])
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", (10, -12, 85), degrees=True).as_matrix() @ np.diag([0.9, 1.1, 4.5])
+OBLIQUE[:3, 3] = 12.5, -40.0, 3.25
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_export_and_install(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert export_model.main(["-o", "model.zip"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"model.zip: {DATASET}, lora, fold_0, ")
-    assert "also needs sam_tiny.pth (SAM's released tiny_sam, sha256 " in printed
+    assert "also needs sam_tiny.pth (the released tiny_sam, sha256 " in printed
 
     assert install_model.main(["model.zip"]) == 2
     assert "is there already" in capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_export_and_install(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "sam_tiny.pth has another content" in printed
     (tmp_path / "image.nii.gz").touch()
     assert predict.main(["-i", "image.nii.gz", "-o", "out", "-m", str(model), "--device", "cpu"]) == 2
-    assert "was trained on sam_tiny.pth (SAM's released tiny_sam" in capsys.readouterr().err
+    assert "was trained on sam_tiny.pth (the released tiny_sam" in capsys.readouterr().err
 
 
 def test_models_are_named_as_for_a_prediction(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

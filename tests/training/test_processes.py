@@ -62,7 +62,7 @@ def train(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Pope
 
     def start_training(*words: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "samnet", "train", "501", "lora", *words, "--device", "cpu", "--workers", "0"]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8"))
         return started[-1]
 
     yield start_training
