@@ -8,7 +8,7 @@ from pathlib import Path
 from samnet.cli.command import Command, non_negative_int, positive_float, positive_int
 
 # Those of the weights that come with samnet.
-_COARSE_STEPS, _FINE_STEPS = 6000, 1400
+_COARSE_STEPS, _FINE_STEPS = 2273, 900
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
