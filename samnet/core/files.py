@@ -18,23 +18,22 @@ TEMPORARY_PREFIX = ".partial-"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the final name in one step.
+    """Yield a temporary path near `path`; on success it takes the final name in one step.
 
-    The temporary name keeps the whole file name at its end, so that writers that choose a format by the ending work.
-    A failure inside the block leaves nothing under the final name and removes the temporary file.
+    It lies in a temporary folder of its own: the name stays, for writers that choose a format by it, and what a writer
+    puts beside it (safetensors writes to a file of its own first) is known to be temporary too.
+    A failure inside the block leaves nothing under the final name and removes the temporary folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}"
+    folder = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    temporary = folder / path.name
     try:
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush_to_disk(path: Path) -> None:

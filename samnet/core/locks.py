@@ -140,23 +140,27 @@ def _acquire(file: Path, owner: Owner, waits: bool) -> None:
 
 def _create(file: Path, owner: Owner) -> bool:
     """Make the lock's file with its content in one step; False where there is one."""
+    content = json.dumps(asdict(owner))
     temporary = file.with_name(f"{_UNBORN}{owner.token[:8]}{file.name}")
-    temporary.write_text(json.dumps(asdict(owner)), encoding="utf-8")
-    try:
-        os.link(temporary, file)
-    except FileExistsError:
-        return False
-    except OSError:  # no second names on this file system
-        return _create_without_link(file, temporary)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
+    while True:
+        temporary.write_text(content, encoding="utf-8")
+        try:
+            os.link(temporary, file)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # taken for a leftover before it was written
+            continue
+        except OSError:  # no second names on this file system
+            return _create_without_link(file, content)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
 
 
-def _create_without_link(file: Path, temporary: Path) -> bool:
+def _create_without_link(file: Path, content: str) -> bool:
     try:
         with file.open("x", encoding="utf-8") as handle:
-            handle.write(temporary.read_text(encoding="utf-8"))
+            handle.write(content)
     except FileExistsError:
         return False
     return True
@@ -186,14 +190,16 @@ def _remove_leftovers(folder: Path, own: Path) -> None:
     They are listed before the locks are looked at: a file's writer had its lock before the file.
     """
     leftovers = [entry for entry in folder.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)]
-    locks = [entry for entry in folder.glob(f".*{_SUFFIX}") if entry != own and entry not in leftovers]
-    owners = {lock: _read(lock) for lock in locks}
-    if all(owner is None or owner.is_dead() for owner in owners.values()):
+    unborn = list(folder.glob(f"{_UNBORN}*{_SUFFIX}"))
+    locks = [entry for entry in folder.glob(f".*{_SUFFIX}") if entry not in (own, *leftovers, *unborn)]
+    owners = [_read(lock) for lock in locks]
+    if all(owner is None or owner.is_dead() for owner in owners):
         for entry in leftovers:
             remove_partial_file(entry)
-    for lock, owner in owners.items():
-        if lock.name.startswith(_UNBORN) and owner is not None and owner.is_dead():
-            lock.unlink(missing_ok=True)
+    for entry in unborn:  # where nobody is named, it is cut short; one that is just being written is made again
+        owner = _read(entry)
+        if owner is not None and (owner.token == "" or owner.is_dead()):
+            entry.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Owner | None:

@@ -30,6 +30,13 @@ def test_a_folder_can_be_written_whole(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "part").is_file()
 
 
+def test_what_a_writer_puts_beside_its_file_goes_with_it(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "weights") as temporary:
+        temporary.write_text("whole")
+        (temporary.parent / ".tmp1").write_text("half")
+    assert os.listdir(tmp_path) == ["weights"]
+
+
 def write_half(path: Path, error: BaseException) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text("half")

@@ -152,6 +152,28 @@ def test_half_written_files_are_removed_unless_somebody_may_be_writing_them(tmp_
         assert not folder.exists()
 
 
+def test_a_lock_cut_short_before_it_had_its_name_protects_nothing(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY_PREFIX}plan.json").write_text("half")
+    (tmp_path / f".new-lock-0123abcd{FILE}").write_text("")
+    with lock_folder(tmp_path, "work"):
+        assert os.listdir(tmp_path) == [FILE]
+
+
+def test_a_lock_that_is_removed_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, removed = os.link, []
+
+    def remove_once(source: Path, target: Path) -> None:
+        if not removed:
+            removed.append(source)
+            source.unlink()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", remove_once)
+    with lock_folder(tmp_path, "work"):
+        assert os.listdir(tmp_path) == [FILE]
+    assert removed
+
+
 def test_file_systems_without_second_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError("no links here")

@@ -83,9 +83,9 @@ class Project:
     def check(self, number: int) -> None:
         """All is as after the undisturbed stage, and nothing else is left."""
         found, expected = contents(self.root), contents(self.states / str(number + 1))
-        assert found.keys() == expected.keys()
-        different = [name for name in found if found[name] != expected[name]]
-        assert different == []
+        extra, missing = found.keys() - expected.keys(), expected.keys() - found.keys()
+        different = {name for name in found if name in expected and found[name] != expected[name]}
+        assert not (extra or missing or different), f"extra {extra}, missing {missing}, different {different}"
 
 
 def contents(folder: Path) -> dict[str, str]:
