@@ -83,9 +83,12 @@ class Project:
     def check(self, number: int) -> None:
         """All is as after the undisturbed stage, and nothing else is left."""
         found, expected = contents(self.root), contents(self.states / str(number + 1))
-        extra, missing = found.keys() - expected.keys(), expected.keys() - found.keys()
-        different = {name for name in found if name in expected and found[name] != expected[name]}
-        assert not (extra or missing or different), f"extra {extra}, missing {missing}, different {different}"
+        faults = {
+            "extra": found.keys() - expected.keys(),
+            "missing": expected.keys() - found.keys(),
+            "different": {name for name in found.keys() & expected.keys() if found[name] != expected[name]},
+        }
+        assert not any(faults.values()), faults
 
 
 def contents(folder: Path) -> dict[str, str]:
