@@ -7,12 +7,14 @@ import importlib
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tqdm import tqdm
 from training.tiny import SHORT, write_dataset
 
 from samnet.core.files import TEMPORARY_PREFIX
@@ -66,6 +68,7 @@ class Project:
             monkeypatch.setenv(f"samnet_{station}", str(self.root / station))
         monkeypatch.chdir(self.root)
         monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)
+        monkeypatch.setattr(tqdm, "monitor_interval", 0)  # a thread that may hold its lock while a process is forked
 
     def complete(self) -> None:
         """Do all stages undisturbed, and keep the states between them."""
@@ -120,4 +123,5 @@ def _silently(function: Callable[..., object], arguments: Sequence[object]) -> N
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
+    tqdm.set_lock(threading.RLock())  # the one that is forked is shared, and a killed process never gives it back
     os._exit(int(function(*arguments) or 0))
