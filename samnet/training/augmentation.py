@@ -27,6 +27,9 @@ SAMED_ROTATION = math.radians(20)
 MAX_SCALE = 1.3
 MAX_SHEAR = 0.1
 SHIFT = 0.08
+MAX_BEND = 0.03
+BEND_SHARE = 0.5
+BEND_NODES = (4, 9)
 ONE_HOT_LIMIT = 64
 
 
@@ -35,10 +38,30 @@ class Placement:
     """Where the network's square input lies on a slice.
 
     centre: position on the slice in pixels (rows, columns). matrix: 2 x 2, from input pixels to slice pixels.
+    bend_seed: of a smooth random displacement of the input's pixels, see `bend`; None for none.
     """
 
     centre: tuple[float, float]
     matrix: np.ndarray
+    bend_seed: int | None = None
+
+
+def draw_bend_seed(generator: np.random.Generator) -> int | None:
+    """Half of all samples are bent."""
+    return int(generator.integers(2**48)) if generator.random() < BEND_SHARE else None
+
+
+def bend(seed: int, input_size: int, num_points: int) -> Tensor:
+    """A smooth random displacement `(2, n, n)` in input pixels (rows, columns), at n x n points that cover the input.
+
+    Normal displacements at 4 to 9 nodes a side, joined by cubic splines. Their standard deviation is drawn up to 3 % of
+    the input at 4 nodes, and less the closer the nodes lie, so that space does not fold.
+    """
+    generator = np.random.default_rng(seed)
+    num_nodes = int(generator.integers(BEND_NODES[0], BEND_NODES[1], endpoint=True))
+    size = generator.uniform(0, MAX_BEND) * input_size * BEND_NODES[0] / num_nodes
+    nodes = torch.from_numpy(generator.normal(scale=size, size=(1, 2, num_nodes, num_nodes)).astype(np.float32))
+    return functional.interpolate(nodes, size=(num_points, num_points), mode="bicubic", align_corners=False)[0]
 
 
 def draw_matrix(generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]) -> np.ndarray:
@@ -91,18 +114,20 @@ def _draw_plain_matrix(
 class Profile:
     """What a configuration's `augmentation` stands for.
 
-    draw_matrix: see `draw_matrix`. shift: largest, as a share of the input. intensities: whether they are changed.
+    draw_matrix: see `draw_matrix`. shift: largest, as a share of the input. bends: whether space is bent, see `bend`.
+    intensities: whether they are changed.
     reverses_neighbours: whether the order of neighbouring slices may be turned round, which mirrors across the slices.
     """
 
     draw_matrix: Callable[[np.random.Generator, tuple[float, float], tuple[bool, bool]], np.ndarray]
     shift: float = 0.0
+    bends: bool = False
     intensities: bool = False
     reverses_neighbours: bool = False
 
 
 PROFILES = {
-    "planned": Profile(draw_matrix, shift=SHIFT, intensities=True, reverses_neighbours=True),
+    "planned": Profile(draw_matrix, shift=SHIFT, bends=True, intensities=True, reverses_neighbours=True),
     "samed": Profile(draw_samed_matrix),
     "none": Profile(_draw_plain_matrix),
 }
@@ -115,6 +140,9 @@ def sampling_grid(placement: Placement, input_size: int, stride: int, size: tupl
     """
     steps = (torch.arange(input_size // stride, dtype=torch.float32) + 0.5) * stride - input_size / 2
     rows, columns = torch.meshgrid(steps, steps, indexing="ij")
+    if placement.bend_seed is not None:
+        displacement = bend(placement.bend_seed, input_size, len(steps))
+        rows, columns = rows + displacement[0], columns + displacement[1]
     matrix = placement.matrix
     y = placement.centre[0] + matrix[0, 0] * rows + matrix[0, 1] * columns
     x = placement.centre[1] + matrix[1, 0] * rows + matrix[1, 1] * columns

@@ -34,7 +34,7 @@ from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.slice_views import SliceView, SliceViews
 
 log = logging.getLogger(__name__)
-VERSION = 1  # to be raised whenever the same plan shows the encoder something else
+VERSION = 2  # to be raised whenever the same plan shows the encoder something else
 KEY_VALUES = (
     "in_plane_spacing",
     "channel_layout",

@@ -19,6 +19,7 @@ from samnet.training.augmentation import (
     PROFILES,
     Placement,
     change_intensities,
+    draw_bend_seed,
     place_image,
     place_labels,
     place_regions,
@@ -134,7 +135,8 @@ class SliceSamples(Dataset):
                 centre.append(float(np.clip(around, half, size[position] - half)))
         in_plane = [other for other in range(3) if other != axis]
         mirrored = (in_plane[0] in configuration.mirror_axes, in_plane[1] in configuration.mirror_axes)
-        return Placement((centre[0], centre[1]), self.profile.draw_matrix(generator, frame.scale, mirrored))
+        matrix = self.profile.draw_matrix(generator, frame.scale, mirrored)
+        return Placement((centre[0], centre[1]), matrix, draw_bend_seed(generator) if self.profile.bends else None)
 
 
 def _random_pixel(generator: np.random.Generator, mask: np.ndarray) -> tuple[float, float]:

@@ -21,20 +21,21 @@ _CLASS_STRIDE = 2  # of the maps that tell which classes a view shows: that of t
 class SliceView:
     """One way to show a slice to the network: all that its image and its target are made from.
 
-    index: of the slice. centre, matrix: of its `Placement`. is_reversed: whether its neighbours have changed places.
-    intensity_seed: of the change of intensities, None for none. classes: values of the labels that it shows.
+    index: of the slice. centre, matrix, bend_seed: of its `Placement`. is_reversed: whether its neighbours have changed
+    places. intensity_seed: of the change of intensities, None for none. classes: values of the labels that it shows.
     """
 
     index: int
     centre: tuple[float, float]
     matrix: tuple[tuple[float, float], tuple[float, float]]
+    bend_seed: int | None
     is_reversed: bool
     intensity_seed: int | None
     classes: tuple[int, ...]
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.centre, np.array(self.matrix))
+        return Placement(self.centre, np.array(self.matrix), self.bend_seed)
 
 
 class SliceViews(SliceSamples):
@@ -71,6 +72,7 @@ class SliceViews(SliceSamples):
             index=index,
             centre=(float(placement.centre[0]), float(placement.centre[1])),
             matrix=((matrix[0][0], matrix[0][1]), (matrix[1][0], matrix[1][1])),
+            bend_seed=placement.bend_seed,
             is_reversed=is_reversed,
             intensity_seed=intensity_seed,
             classes=self._known_classes(

@@ -10,8 +10,10 @@ from scipy import ndimage
 from samnet.core.framing import SliceFrame, frame_slice
 from samnet.dataset.labels import Regions
 from samnet.training.augmentation import (
+    MAX_BEND,
     ONE_HOT_LIMIT,
     Placement,
+    bend,
     change_intensities,
     draw_matrix,
     place_image,
@@ -63,14 +65,16 @@ def test_training_sees_what_prediction_sees(
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("flip", [(), (0,), (1,), (0, 1)])
-def test_image_and_target_lie_on_each_other(stride: int, flip: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("bend_seed", [None, 7])
+def test_image_and_target_lie_on_each_other(stride: int, flip: tuple[int, ...], bend_seed: int | None) -> None:
     labels = np.zeros((40, 36), dtype=np.uint8)
     labels[8:30, 10:16] = labels[24:30, 10:28] = 1  # an L, which no mirror or rotation maps onto itself
     generator = np.random.default_rng(stride)
     for _ in range(20):
         matrix = draw_matrix(generator, (1.0, 1.2), (False, False))
         matrix[:, flip] *= -1
-        placement = Placement((18 + generator.uniform(-4, 4), 18 + generator.uniform(-4, 4)), matrix)
+        centre = (18 + generator.uniform(-4, 4), 18 + generator.uniform(-4, 4))
+        placement = Placement(centre, matrix, bend_seed)
         image = place_image(torch.from_numpy(labels.astype(np.float32))[None], placement, INPUT)
         shown = torch.nn.functional.avg_pool2d(image, stride)[0].numpy() > 0.5
         target = place_labels(labels, placement, INPUT, stride).numpy() == 1
@@ -93,6 +97,17 @@ def test_a_drawn_matrix_stays_near_the_planned_scale() -> None:
     areas = [abs(np.linalg.det(matrix)) * 2 * 4 for matrix in matrices]
     assert 1 / 1.8 < min(areas) < 0.8 < 1.25 < max(areas) < 1.8
     assert any(np.allclose(np.abs(matrix), np.diag([0.5, 0.25])) for matrix in matrices)
+
+
+def test_a_bend_is_smooth_and_folds_nothing() -> None:
+    for seed in range(100):
+        displacement = bend(seed, 200, 50)  # at every fourth pixel
+        assert displacement.abs().max() < 5 * MAX_BEND * 200
+        rows, columns = displacement.diff(dim=1) / 4, displacement.diff(dim=2) / 4
+        area = (1 + rows[0, :, :-1]) * (1 + columns[1, :-1]) - rows[1, :, :-1] * columns[0, :-1]
+        assert area.min() > 0
+        coarse = bend(seed, 200, 25)  # the same field, for a head of half the resolution
+        assert (torch.nn.functional.avg_pool2d(displacement, 2) - coarse).abs().max() < 0.3
 
 
 @pytest.mark.parametrize("count", [3, ONE_HOT_LIMIT + 20])
