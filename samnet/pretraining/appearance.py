@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from samnet.pretraining.label_maps import OUTSIDE, LabelMap, smooth_field
+from samnet.pretraining.label_maps import OUTSIDE, LabelMap
+from samnet.training.smooth_fields import smooth_field
 
 CHANNELS = 3
 _TEXTURE_CELLS = (6, 16, 40, 90)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from samnet.training.smooth_fields import smooth_field
+
 OUTSIDE = -1  # beyond the field of view
 MAX_CLASSES = 12
 _BASE_SIZE = 400
@@ -190,35 +192,6 @@ def draw_individual(anatomy: Anatomy, generator: np.random.Generator, size: int)
     if generator.random() < 0.25:
         _limit_view(classes, regions, generator)
     return LabelMap(classes, regions)
-
-
-def smooth_field(generator: np.random.Generator, cells: int, size: int) -> np.ndarray:
-    """Smooth noise `(size, size)` of about unit variance; cells: how many waves fit, at most size / 2."""
-    coarse = generator.standard_normal((cells + 3, cells + 3)).astype(np.float32)
-    return enlarge(coarse, size)
-
-
-def enlarge(coarse: np.ndarray, size: int) -> np.ndarray:
-    """A coarse grid `(N, N)` as a smooth `(size, size)`, by cubic B-splines of its inner part."""
-    weights = _spline_weights(coarse.shape[0], size)
-    return weights @ coarse @ weights.T
-
-
-_WEIGHTS: dict[tuple[int, int], np.ndarray] = {}
-
-
-def _spline_weights(cells: int, size: int) -> np.ndarray:
-    """`(size, cells)`: what each coarse value contributes to each pixel along one axis."""
-    if (cells, size) not in _WEIGHTS:
-        at = 1 + (np.arange(size) + 0.5) / size * (cells - 3)
-        distance = np.abs(at[:, None] - np.arange(cells)[None])
-        near = 2 / 3 - distance**2 + distance**3 / 2
-        far = np.clip(2 - distance, 0, None) ** 3 / 6
-        weights = np.where(distance < 1, near, far)
-        # unit variance again after the smoothing
-        weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
-        _WEIGHTS[cells, size] = weights.astype(np.float32)
-    return _WEIGHTS[cells, size]
 
 
 def _bent_coordinates(generator: np.random.Generator, size: int, variation: float) -> tuple[np.ndarray, np.ndarray]:

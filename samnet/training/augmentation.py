@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from samnet.dataset.labels import Regions, mask_of
+from samnet.training.smooth_fields import smooth_field
 
 MAX_ROTATION = math.radians(25)
 SAMED_ROTATION = math.radians(20)
@@ -29,7 +30,7 @@ MAX_SHEAR = 0.1
 SHIFT = 0.08
 MAX_BEND = 0.03
 BEND_SHARE = 0.5
-BEND_NODES = (4, 9)
+BEND_WAVES = (2, 8)
 ONE_HOT_LIMIT = 64
 
 
@@ -54,14 +55,14 @@ def draw_bend_seed(generator: np.random.Generator) -> int | None:
 def bend(seed: int, input_size: int, num_points: int) -> Tensor:
     """A smooth random displacement `(2, n, n)` in input pixels (rows, columns), at n x n points that cover the input.
 
-    Normal displacements at 4 to 9 nodes a side, joined by cubic splines. Their standard deviation is drawn up to 3 % of
-    the input at 4 nodes, and less the closer the nodes lie, so that space does not fold.
+    Its standard deviation is drawn up to 3 % of the input, and less the finer its waves are, so that space does not
+    fold.
     """
     generator = np.random.default_rng(seed)
-    num_nodes = int(generator.integers(BEND_NODES[0], BEND_NODES[1], endpoint=True))
-    size = generator.uniform(0, MAX_BEND) * input_size * BEND_NODES[0] / num_nodes
-    nodes = torch.from_numpy(generator.normal(scale=size, size=(1, 2, num_nodes, num_nodes)).astype(np.float32))
-    return functional.interpolate(nodes, size=(num_points, num_points), mode="bicubic", align_corners=False)[0]
+    waves = int(generator.integers(*BEND_WAVES, endpoint=True))
+    size = generator.uniform(0, MAX_BEND) * input_size * BEND_WAVES[0] / waves
+    fields = [smooth_field(generator, waves, num_points) for _ in ("rows", "columns")]
+    return torch.from_numpy(np.float32(size) * np.stack(fields))
 
 
 def draw_matrix(generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]) -> np.ndarray:

@@ -11,7 +11,6 @@ from samnet.pretraining.label_maps import (
     Shape,
     draw_anatomy,
     draw_individual,
-    smooth_field,
 )
 
 SIZE = 64
@@ -114,9 +113,3 @@ def test_a_nested_shape_stays_in_its_host() -> None:
 def test_later_shapes_cover_earlier_ones() -> None:
     labels = alone(disc(0.5), disc(0.2, label=2))
     assert labels.classes[SIZE // 2, SIZE // 2] == 2
-
-
-def test_a_smooth_field_has_unit_variance_and_is_smooth() -> None:
-    fields = np.stack([smooth_field(np.random.default_rng(seed), 6, 128) for seed in range(50)])
-    assert fields.std() == pytest.approx(1, abs=0.1)
-    assert np.abs(np.diff(fields, axis=1)).max() < 0.5
