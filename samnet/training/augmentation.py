@@ -17,6 +17,7 @@ from batchgenerators.augmentations.color_augmentations import (
 )
 from batchgenerators.augmentations.noise_augmentations import augment_gaussian_blur, augment_gaussian_noise
 from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,6 +32,13 @@ SHIFT = 0.08
 MAX_BEND = 0.03
 BEND_SHARE = 0.5
 BEND_WAVES = (2, 8)
+CURVE_SHARE = 0.4
+CURVE_KNOTS = 6
+CURVE_MOVE = 0.12
+CURVE_VALUES = 1024
+UNEVEN_SHARE = 0.3
+MAX_UNEVENNESS = 0.25
+OTHER_SHARES = (0.15, 0.1, 0.2, 0.2, 0.1, 0.25)  # noise, blur, brightness, contrast, low resolution, gamma
 ONE_HOT_LIMIT = 64
 
 
@@ -206,8 +214,15 @@ def place_regions(
 
 
 def change_intensities(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Noise, blur, brightness, contrast, low resolution and gamma, each now and then. image: `(C, S, S)`, 0 to 1."""
-    chosen = generator.random(6) < (0.15, 0.1, 0.2, 0.2, 0.1, 0.25)
+    """What scanners and their settings change, each now and then. image: `(C, S, S)`, 0 to 1, and so is the result.
+
+    Grey values along a random curve, uneven sensitivity, noise, blur, brightness, contrast, low resolution, gamma.
+    """
+    chosen = generator.random(6) < OTHER_SHARES
+    if generator.random() < CURVE_SHARE:
+        image = _along_curve(image, generator)
+    if generator.random() < UNEVEN_SHARE:
+        image = _unevenly(image, generator)
     with _seeded(generator):
         if chosen[0]:
             image = augment_gaussian_noise(image, noise_variance=(0, 0.03))  # standard deviations, despite the name
@@ -222,6 +237,20 @@ def change_intensities(image: np.ndarray, generator: np.random.Generator) -> np.
         if chosen[5]:
             image = augment_gamma(image, (0.7, 1.5), retain_stats=False)
     return np.clip(image, 0, 1).astype(np.float32)
+
+
+def _along_curve(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Another grey value for each: a smooth curve through knots that were moved, alike for all channels."""
+    knots = np.linspace(0, 1, CURVE_KNOTS)
+    moved = np.clip(knots + generator.normal(0, CURVE_MOVE, CURVE_KNOTS), 0, 1)
+    table = PchipInterpolator(knots, moved)(np.linspace(0, 1, CURVE_VALUES)).astype(np.float32)
+    return table[(image * (CURVE_VALUES - 1) + 0.5).astype(np.int32)]
+
+
+def _unevenly(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As if the scanner were more sensitive here than there, alike for all channels."""
+    field = smooth_field(generator, int(generator.integers(1, 3, endpoint=True)), image.shape[-1])
+    return np.clip(image * np.exp(np.float32(generator.uniform(0, MAX_UNEVENNESS)) * field), 0, 1)
 
 
 @contextlib.contextmanager
