@@ -15,6 +15,7 @@ Writes OUT/ablation.csv, OUT/ablation.md and, for machine and versions, OUT/abla
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -62,7 +63,8 @@ def main() -> None:
     os.environ["samnet_preprocessed"] = str(options.output / "preprocessed")
     rows: list[Row] = []
     failures = []
-    with lock_folder(options.output, "ablation", waits=False):
+    trains_alone = lock_folder(options.output, "ablation", waits=False)
+    with contextlib.nullcontext() if options.finished else trains_alone:
         subjects = [load_subject(dataset, options) for dataset in datasets]
         for decision in options.decision:
             for subject in subjects:
@@ -94,7 +96,7 @@ def parse() -> argparse.Namespace:
 
 
 def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
-    """Measure and plan a data set, and write the fold its trainings use.
+    """Measure and plan a data set, and choose the cases to score.
 
     Raises:
         UserError: there is no such configuration, or all cases are of one patient.
@@ -106,9 +108,7 @@ def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
     if set(fold["train"]) & set(fold["val"]):
         raise UserError(f"{dataset.name}: a single patient: there are no cases to validate on")
     chosen = np.linspace(0, len(fold["val"]) - 1, min(options.validation_cases, len(fold["val"]))).round().astype(int)
-    fold = {"train": fold["train"], "val": [fold["val"][index] for index in chosen]}
-    write_json(splits_path(dataset.name), [fold])
-    return Subject(dataset, fingerprint, plan, fold)
+    return Subject(dataset, fingerprint, plan, {**fold, "val": [fold["val"][index] for index in chosen]})
 
 
 def ablate(decision: str, subject: Subject, options: argparse.Namespace, rows: list[Row]) -> list[str]:
@@ -141,30 +141,19 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
         SamnetError: preparation or training failed.
     """
     name, fold = subject.dataset.name, subject.fold
-    configuration = choice.plan.configuration(options.config)
     number = min(options.cases or len(fold["train"]), len(fold["train"]))
-    training = choose_cases([fold], "0", TrainingOptions(num_cases=number, seed=seed))[0]
+    fold = {"train": choose_cases([fold], "0", TrainingOptions(num_cases=number, seed=seed))[0], "val": fold["val"]}
     length = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
-    contents = [subject.plan.data_key, to_json(configuration), training, fold["val"], seed, length]
+    contents = [subject.plan.data_key, to_json(choice.plan.configuration(options.config)), fold, seed, length]
     key = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
     folder = options.output / "runs" / f"{name}-{key}"
     run = folder / "results" / name / options.config / "fold_0"
     if not (run / VALIDATION / "summary.json").is_file():
         if options.finished:
             return None
-        needed = set(training) | set(fold["val"])
-        cases = tuple(case for case in subject.dataset.cases if case.identifier in needed)
-        prepare_dataset(replace(subject.dataset, cases=cases), configuration.views, default_processes())
-        choice.plan.save(plan_path(name))
-        train = [*SAMNET, "train", name, options.config, "0", "--seed", str(seed), "--num-cases", str(number)]
-        # One validation, at the end: all choices are measured at the same point, and none of their time goes to it.
-        if options.steps:
-            train += ["--steps", str(options.steps), "--set", f"steps_per_epoch={options.steps}"]
-        else:
-            train += ["--max-time", f"{options.minutes * 60:g}s", "--set", f"steps_per_epoch={configuration.steps}"]
-        device = ["--device", options.device] if options.device else []
-        call([*train, *device], folder / "train.log", {**os.environ, "samnet_results": str(folder / "results")})
+        train(choice.plan, fold, subject.dataset, seed, folder, options)
     dice, by_label = read_dice(run / VALIDATION / "summary.json")
+    by_class = zip(choice.plan.class_names, by_label.values(), strict=True)
     epoch = last_epoch(run)
     return Row(
         dataset=name,
@@ -173,19 +162,40 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
         is_planned=choice.is_planned,
         follows=", ".join(f"{key} {value}" for key, value in choice.follows.items()),
         configuration=options.config,
-        cases=len(training),
+        cases=len(fold["train"]),
         validation_cases=len(fold["val"]),
         seed=seed,
         length=length,
         dice=round(dice, 5),
-        per_class=", ".join(
-            f"{class_name} {value:.3f}"
-            for class_name, value in zip(choice.plan.class_names, by_label.values(), strict=True)
-        ),
+        per_class=", ".join(f"{class_name} {value:.3f}" for class_name, value in by_class),
         steps=epoch["step"],
         seconds=epoch["seconds"],
         run=folder.name,
     )
+
+
+def train(
+    plan: Plan, fold: dict[str, list[str]], dataset: RawDataset, seed: int, folder: Path, options: argparse.Namespace
+) -> None:
+    """Put a plan into its place, prepare what it needs that is not there yet, and train by it, in a folder of its own.
+
+    Raises:
+        SamnetError: preparation or training failed.
+    """
+    configuration = plan.configuration(options.config)
+    needed = {*fold["train"], *fold["val"]}
+    cases = tuple(case for case in dataset.cases if case.identifier in needed)
+    prepare_dataset(replace(dataset, cases=cases), configuration.views, default_processes())
+    plan.save(plan_path(dataset.name))
+    write_json(splits_path(dataset.name), [fold])
+    # One validation, at the end: all choices are measured at the same point, and none of their time goes to it.
+    if options.steps:
+        length = ["--steps", str(options.steps), "--set", f"steps_per_epoch={options.steps}"]
+    else:
+        length = ["--max-time", f"{options.minutes * 60:g}s", "--set", f"steps_per_epoch={configuration.steps}"]
+    device = ["--device", options.device] if options.device else []
+    command = [*SAMNET, "train", dataset.name, options.config, "0", "--seed", str(seed), *length, *device]
+    call(command, folder / "train.log", {**os.environ, "samnet_results": str(folder / "results")})
 
 
 def write_tables(rows: list[Row], options: argparse.Namespace) -> None:

@@ -50,17 +50,17 @@ def describe(rows: Sequence[Row]) -> str:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Which choice for one decision on one data set is best, and how far from it the plan's is."""
+    """Of the runs there are for one decision on one data set: which is best, and how far from it the plan's is."""
     dice = _dice_by_choice(rows)
     planned = next((row.choice for row in rows if row.is_planned), None)
     if planned is None or len(dice) == 1:
-        return "Not all runs are there yet."
+        return "Not enough runs yet."
     best = max(dice, key=lambda choice: dice[choice])
     if best == planned:
-        return f"Best: {best}, which is the plan's choice."
+        return f"Best of {len(dice)}: {best}, which is the plan's choice."
     behind = dice[best] - dice[planned]
     place = "within" if behind <= TOLERANCE else "not within"
-    return f"Best: {best}. The plan's choice, {planned}, is {behind:.3f} behind: {place} {TOLERANCE:g}."
+    return f"Best of {len(dice)}: {best}. The plan's choice, {planned}, is {behind:.3f} behind: {place} {TOLERANCE:g}."
 
 
 def _overview(rows: Sequence[Row], datasets: Sequence[str]) -> str:
