@@ -119,15 +119,16 @@ def find_choices(decision: str, plan: Plan, fingerprint: Fingerprint, name: str)
         UserError: there is no such configuration.
     """
     planned = plan.configuration(name)
-    choices = []
+    choices: dict[Configuration, Choice] = {}
     for label, settings in DECISIONS[decision](Facts(fingerprint, plan.machine, {}), planned).items():
         other = make_plan(fingerprint, plan.machine, settings)
-        changed = _differences(planned, other.configuration(name))
+        values = other.configuration(name)  # the planned ones where what is set is fixed by the configuration's name
+        changed = _differences(planned, values)
         follows = {key: value for key, value in changed.items() if key not in settings}
-        choices.append(Choice(label, other, not changed, follows))
-    if not any(choice.is_planned for choice in choices):
-        choices.insert(0, Choice(PLANNED, plan, True, {}))
-    return choices if len(choices) > 1 else []
+        choices.setdefault(values, Choice(label, other, not changed, follows))
+    if planned not in choices:
+        choices = {planned: Choice(PLANNED, plan, True, {}), **choices}
+    return list(choices.values()) if len(choices) > 1 else []
 
 
 def _is_flat(facts: Facts, planned: Configuration) -> bool:

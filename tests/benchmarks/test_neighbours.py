@@ -82,6 +82,10 @@ def test_lora_has_ranks_and_a_frozen_encoder_none(find: Find) -> None:
     assert find("rank", "frozen", number=502) == {}
 
 
+def test_what_a_configuration_fixes_has_no_other_choice(find: Find) -> None:
+    assert find("heads", "samed") == {}
+
+
 def test_pictures_have_one_view_and_no_neighbours(find: Find) -> None:
     options = {"file_ending": ".png", "shape": (1, 40, 36)}
     assert find("views", **options) == {}
