@@ -117,6 +117,7 @@ def ablate(decision: str, subject: Subject, options: argparse.Namespace, rows: l
     choices = find_choices(decision, subject.plan, subject.fingerprint, options.config)
     if not choices:
         print(f"{decision}, {name}: nothing else can be chosen", flush=True)
+        return []
     for seed in options.seeds:
         for choice in choices:
             try:
@@ -129,8 +130,7 @@ def ablate(decision: str, subject: Subject, options: argparse.Namespace, rows: l
                 write_tables(rows, options)
                 print(f"{decision}, {name}, {choice.name}, seed {seed}: {row.dice:.3f}", flush=True)
     found = [row for row in rows if (row.decision, row.dataset) == (decision, name)]
-    if found:
-        print(f"{decision}, {name}: {verdict(found)}", flush=True)
+    print(f"{decision}, {name}: {verdict(found)}", flush=True)
     return failures
 
 
