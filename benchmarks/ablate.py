@@ -152,8 +152,8 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
         if options.finished:
             return None
         train(choice.plan, fold, subject.dataset, seed, folder, options)
-    dice, by_label = read_dice(run / VALIDATION / "summary.json")
-    by_class = zip(choice.plan.class_names, by_label.values(), strict=True)
+    dice = read_dice(run / VALIDATION / "summary.json")
+    by_class = zip(choice.plan.class_names, dice.by_class.values(), strict=True)
     epoch = last_epoch(run)
     return Row(
         dataset=name,
@@ -166,8 +166,9 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
         validation_cases=len(fold["val"]),
         seed=seed,
         length=length,
-        dice=round(dice, 5),
+        dice=round(dice.mean, 5),
         per_class=", ".join(f"{class_name} {value:.3f}" for class_name, value in by_class),
+        per_case=tuple(round(value, 5) for _, value in sorted(dice.by_case.items())),
         steps=epoch["step"],
         seconds=epoch["seconds"],
         run=folder.name,

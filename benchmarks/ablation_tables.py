@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from math import isnan, sqrt
+from statistics import mean, stdev
 
 TOLERANCE = 0.005
 
@@ -14,7 +15,8 @@ class Row:
     """One run.
 
     follows: what else is other than planned because of the choice. length: of the training, as asked for.
-    dice: mean over foreground classes and validation cases. per_class: by name. seconds: of training.
+    dice: mean over foreground classes and validation cases. per_class: by name. per_case: in the order of their names.
+    seconds: of training.
     """
 
     dataset: str
@@ -29,6 +31,7 @@ class Row:
     length: str
     dice: float
     per_class: str
+    per_case: tuple[float, ...]
     steps: int
     seconds: float
     run: str
@@ -78,30 +81,44 @@ def _overview(rows: Sequence[Row], datasets: Sequence[str]) -> str:
 
 def _details(rows: Sequence[Row]) -> str:
     dice = _dice_by_choice(rows)
-    planned = next((dice[row.choice] for row in rows if row.is_planned), None)
+    planned = [row for row in rows if row.is_planned]
     first = rows[0]
     seeds = _distinct(str(row.seed) for row in rows)
     heading = (
         f"`{first.configuration}`, {first.cases} training cases, {first.validation_cases} validation cases of fold 0, "
         f"{first.length} each, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}."
     )
-    columns = ["choice", "which changes also", "Dice", "difference", "of each class", "steps", "seconds"]
+    columns = ["choice", "which changes also", "Dice", "difference +- its error", "of each class", "steps", "seconds"]
     lines = [heading, "", _line(columns), _line(["---"] * len(columns))]
     for choice in dice:
         found = [row for row in rows if row.choice == choice]
         is_planned = found[0].is_planned
-        difference = "" if is_planned or planned is None else f"{dice[choice] - planned:+.3f}"
         cells = [
             f"**{choice}** (planned)" if is_planned else choice,
             found[0].follows,
             f"{dice[choice]:.3f}",
-            difference,
+            "" if is_planned or not planned else _difference(found, planned),
             "; ".join(row.per_class for row in found),
             f"{mean(row.steps for row in found):.0f}",
             f"{mean(row.seconds for row in found):.0f}",
         ]
         lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def _difference(rows: Sequence[Row], planned: Sequence[Row]) -> str:
+    """Mean Dice less that of the plan's choice, with the standard error of its mean over cases where there is one.
+
+    The same cases are scored for both. Of what another seed would change, the error says nothing.
+    """
+    difference = mean(row.dice for row in rows) - mean(row.dice for row in planned)
+    by_seed = {row.seed: row.per_case for row in planned}
+    pairs = [zip(row.per_case, by_seed[row.seed], strict=True) for row in rows if row.seed in by_seed]
+    of_seeds = [[one - other for one, other in pair] for pair in pairs]
+    of_cases = [value for value in map(mean, zip(*of_seeds, strict=True)) if not isnan(value)]
+    if len(of_cases) < 2:
+        return f"{difference:+.3f}"
+    return f"{difference:+.3f} +- {stdev(of_cases) / sqrt(len(of_cases)):.3f}"
 
 
 def _dice_by_choice(rows: Sequence[Row]) -> dict[str, float]:

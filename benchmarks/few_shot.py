@@ -157,10 +157,9 @@ def score(name: str, folder: Path, row: Row) -> Row:
     references = raw_folder() / name / "labelsTs"
     files: list[str | Path] = ["-p", folder / "predictions", "-r", references, "-d", name, "-o", folder / "scores"]
     call([*SAMNET, "evaluate", *files], folder / "evaluate.log", dict(os.environ))
-    dice, by_class = read_dice(folder / "scores" / "summary.json")
-    return replace(
-        row, dice=round(dice, 5), per_class=" ".join(f"{key}={value:.3f}" for key, value in by_class.items())
-    )
+    dice = read_dice(folder / "scores" / "summary.json")
+    per_class = " ".join(f"{label}={value:.3f}" for label, value in dice.by_class.items())
+    return replace(row, dice=round(dice.mean, 5), per_class=per_class)
 
 
 def chosen_cases(name: str, cases: int, seed: int) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from samnet import __version__
 from samnet.core.errors import SamnetError
 from samnet.core.files import atomic_path
+from samnet.dataset.labels import Label
+from samnet.evaluation.summary import read_summary
 
 SAMNET = (sys.executable, "-m", "samnet")
 
@@ -48,10 +51,32 @@ def call(command: Sequence[str | Path], log: Path, environment: Mapping[str, str
         raise SamnetError(f"exit code {code}: {' '.join(map(str, command))}\n{tail}")
 
 
-def read_dice(summary: Path) -> tuple[float, dict[str, float]]:
-    """Of a `summary.json` of `samnet_evaluate`: mean Dice over foreground classes and cases, and of each class."""
-    scores = json.loads(summary.read_text(encoding="utf-8"))
-    return scores["foreground_mean"]["Dice"], {label: entry["Dice"] for label, entry in scores["mean"].items()}
+@dataclass(frozen=True)
+class Dice:
+    """Of a folder of predictions: mean over foreground classes and cases, of each class by its value, and of each case by its
+    name.
+
+    NaN for a case or a class where there is nothing, in references and predictions alike.
+    """
+
+    mean: float
+    by_class: dict[Label, float]
+    by_case: dict[str, float]
+
+
+def read_dice(summary: Path) -> Dice:
+    """What a `summary.json` of `samnet_evaluate` or of a fold's validation holds.
+
+    Raises:
+        UserError: the file is missing, or is no summary.
+    """
+    scores = read_summary(summary)
+    by_case = {}
+    for case in scores["metric_per_case"]:
+        known = [entry["Dice"] for entry in case["metrics"].values() if not math.isnan(entry["Dice"])]
+        by_case[case["case"]] = sum(known) / len(known) if known else math.nan
+    by_class = {label: entry["Dice"] for label, entry in scores["mean"].items()}
+    return Dice(scores["foreground_mean"]["Dice"], by_class, by_case)
 
 
 def last_epoch(run: Path) -> dict[str, Any]:
@@ -60,11 +85,15 @@ def last_epoch(run: Path) -> dict[str, Any]:
 
 
 def write_rows(table: Path, rows: Sequence[Any], kind: type) -> None:
-    """Write dataclasses of one kind as CSV, one column for each field."""
+    """Write dataclasses of one kind as CSV, one column for each field; several numbers in one have blanks between."""
     with atomic_path(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, [field.name for field in fields(kind)])
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        for row in rows:
+            values = asdict(row).items()
+            writer.writerow(
+                {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values}
+            )
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ablate
 import pytest
 from ablation_tables import Row, describe, verdict
+from runs import Dice, read_dice
 
 from samnet.core.errors import SamnetError
 
@@ -36,7 +38,9 @@ class Trainings:
         run = Path(environment["samnet_results"]) / NAME / "lora" / "fold_0"
         (run / "validation").mkdir(parents=True)
         dice = 0.9 if head == "cnn" else 0.5
-        summary = {"foreground_mean": {"Dice": dice}, "mean": {"1": {"Dice": dice}}}
+        scores = {"1": {"Dice": dice}}
+        cases = [{"case": "case_00", "metrics": scores}]
+        summary = {"foreground_mean": scores["1"], "mean": scores, "metric_per_case": cases}
         (run / "validation" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
         (run / "metrics.jsonl").write_text('{"step": 7, "seconds": 1.5}\n', encoding="utf-8")
 
@@ -106,8 +110,18 @@ def test_one_that_fails_is_named_and_the_others_are_done(trainings: Trainings, r
     assert trainings.heads[7:] == ["linear"]
 
 
-def row(choice: str, dice: float, dataset: str = "A", *, is_planned: bool = False, seed: int = 0) -> Row:
-    return Row(dataset, "zoom", choice, is_planned, "", "lora", 8, 4, seed, "9 steps", dice, "", 9, 1.0, choice)
+def row(
+    choice: str,
+    dice: float,
+    dataset: str = "A",
+    *,
+    is_planned: bool = False,
+    seed: int = 0,
+    per_case: tuple[float, ...] = (0.5,),
+) -> Row:
+    return Row(
+        dataset, "zoom", choice, is_planned, "", "lora", 8, 4, seed, "9 steps", dice, "", per_case, 9, 1.0, choice
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,3 +152,26 @@ def test_several_data_sets_share_a_table_of_means_over_seeds() -> None:
     assert "| 1 x | **0.700** | **0.400** |" in table
     assert "| 2 x | 0.500 |  |" in table
     assert "| 2 x |  | 0.500 | -0.200 |" in describe(rows)
+
+
+def test_a_difference_has_the_standard_error_of_its_mean_over_cases() -> None:
+    planned = [row("1 x", 0.5, is_planned=True, seed=seed, per_case=(0.4, 0.6, 0.2, math.nan)) for seed in (0, 1)]
+    others = [
+        row("2 x", 0.6, seed=0, per_case=(0.5, 0.8, 0.4, 0.3)),
+        row("2 x", 0.6, seed=1, per_case=(0.5, 0.8, 0.6, 0.3)),
+    ]
+    assert "| +0.100 +- 0.058 |" in describe([*planned, *others])  # differences 0.1, 0.2 and 0.3
+
+
+def test_dice_of_a_case_is_the_mean_of_the_classes_that_are_there(tmp_path: Path) -> None:
+    cases = [
+        {"case": "a", "metrics": {"1": {"Dice": 0.4}, "2": {"Dice": 0.6}}},
+        {"case": "b", "metrics": {"1": {"Dice": math.nan}, "2": {"Dice": 0.7}}},
+    ]
+    summary = {
+        "foreground_mean": {"Dice": 0.525},
+        "mean": {"1": {"Dice": 0.4}, "2": {"Dice": 0.65}},
+        "metric_per_case": cases,
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert read_dice(tmp_path / "summary.json") == Dice(0.525, {1: 0.4, 2: 0.65}, {"a": 0.5, "b": 0.7})
