@@ -53,10 +53,10 @@ def call(command: Sequence[str | Path], log: Path, environment: Mapping[str, str
 
 @dataclass(frozen=True)
 class Dice:
-    """Of a folder of predictions: mean over foreground classes and cases, of each class by its value, and of each case by its
-    name.
+    """Of a folder of predictions: the mean over foreground classes and cases, that of each class, and of each case.
 
-    NaN for a case or a class where there is nothing, in references and predictions alike.
+    by_class: by its value, or the values of a region. by_case: by its name. NaN for a case or a class where there is
+    nothing, in references and predictions alike.
     """
 
     mean: float
