@@ -29,6 +29,7 @@ from ablation_tables import Row, describe, verdict
 from neighbours import DECISIONS, Choice, find_choices
 from runs import SAMNET, call, describe_machine, last_epoch, read_dice, start, write_rows
 
+from samnet.cli.command import non_negative_int, positive_float, positive_int
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import write_json, write_text
 from samnet.core.jobs import default_processes
@@ -80,19 +81,18 @@ def parse() -> argparse.Namespace:
         "--decision", nargs="+", required=True, choices=DECISIONS, metavar="NAME", help=", ".join(DECISIONS)
     )
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int, help="of every training")
-    length.add_argument("--minutes", type=float, help="of every training, on a machine that does nothing else")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the choice of cases and of the training")
-    parser.add_argument("--cases", type=int, help="to train on at most (default: all of fold 0)")
-    parser.add_argument("--validation-cases", type=int, default=20, help="to score at most (default: 20)")
+    length.add_argument("--steps", type=positive_int, help="of every training")
+    length.add_argument("--minutes", type=positive_float, help="of every training, on a machine that does nothing else")
+    parser.add_argument(
+        "--seeds", type=non_negative_int, nargs="+", default=[0], help="of the choice of cases and of the training"
+    )
+    parser.add_argument("--cases", type=positive_int, help="to train on at most (default: all of fold 0)")
+    parser.add_argument("--validation-cases", type=positive_int, default=20, help="to score at most (default: 20)")
     parser.add_argument("--config", default="lora", help="configuration of the plan (default: lora)")
     parser.add_argument("--device", default=None, help="to plan for and train on (default: the best one here)")
     parser.add_argument("--finished", action="store_true", help="train nothing: the tables of the runs that are there")
     parser.add_argument("--output", type=lambda text: Path(text).resolve(), required=True)
-    options = parser.parse_args()
-    if min(options.steps or 1, options.minutes or 1, options.cases or 1, options.validation_cases) <= 0:
-        parser.error("--steps, --minutes, --cases and --validation-cases have to be more than 0")
-    return options
+    return parser.parse_args()
 
 
 def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
