@@ -22,19 +22,17 @@ import csv
 import json
 import math
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from runs import SAMNET, call, describe_machine, last_epoch, read_dice, start, write_rows
 
-from samnet import __version__
+from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import read_splits
@@ -75,9 +73,9 @@ def main() -> None:
                 run = run_nnunet if way.startswith("nnunet:") else run_samnet
                 row = run(name, way, cases, seed, options)
                 rows.append(row)
-                write_rows(table, rows)
+                write_rows(table, rows, Row)
                 print(f"{way}, {cases or 'all'} cases, seed {seed}: {row.dice:.3f} after {row.steps} steps", flush=True)
-    write_machine(options, name)
+    write_facts(options, name)
     draw([row for row in rows if row.minutes == options.minutes], options.output / "few_shot.png", name)
     print(summary(rows))
 
@@ -105,12 +103,11 @@ def run_samnet(name: str, way: str, cases: int, seed: int, options: argparse.Nam
     folder = options.output / "runs" / f"{way.replace(':', '_').replace('/', '_')}-{cases}-{seed}-{options.minutes:g}"
     results = folder / "results"
     environment = {**os.environ, "samnet_results": str(results)}
-    samnet = [sys.executable, "-m", "samnet"]
     device = ["--device", options.device] if options.device else []
     settings = [word for change in changes for word in ("--set", change)]
     number = ["--num-cases", str(cases)] if cases else []
     train = [
-        *samnet,
+        *SAMNET,
         "train",
         name,
         configuration,
@@ -124,10 +121,9 @@ def run_samnet(name: str, way: str, cases: int, seed: int, options: argparse.Nam
     model = results / name / configuration / "fold_all"
     predictions = folder / "predictions"
     images = raw_folder() / name / "imagesTs"
-    predict = [*samnet, "predict", "-i", images, "-o", predictions, "-m", model, *device]
+    predict = [*SAMNET, "predict", "-i", images, "-o", predictions, "-m", model, *device]
     call(predict, folder / "predict.log", environment)
-    history = (model / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return score(name, folder, Row(way, cases, seed, options.minutes, math.nan, json.loads(history[-1])["step"], ""))
+    return score(name, folder, Row(way, cases, seed, options.minutes, math.nan, last_epoch(model)["step"], ""))
 
 
 def run_nnunet(name: str, way: str, cases: int, seed: int, options: argparse.Namespace) -> Row:
@@ -160,10 +156,10 @@ def score(name: str, folder: Path, row: Row) -> Row:
     """The row with the Dice of the predictions in a run's folder."""
     references = raw_folder() / name / "labelsTs"
     files: list[str | Path] = ["-p", folder / "predictions", "-r", references, "-d", name, "-o", folder / "scores"]
-    call([sys.executable, "-m", "samnet", "evaluate", *files], folder / "evaluate.log", dict(os.environ))
-    scores = json.loads((folder / "scores" / "summary.json").read_text(encoding="utf-8"))
-    per_class = " ".join(f"{label}={entry['Dice']:.3f}" for label, entry in scores["mean"].items())
-    return replace(row, dice=round(scores["foreground_mean"]["Dice"], 5), per_class=per_class)
+    call([*SAMNET, "evaluate", *files], folder / "evaluate.log", dict(os.environ))
+    dice = read_dice(folder / "scores" / "summary.json")
+    per_class = " ".join(f"{label}={value:.3f}" for label, value in dice.by_class.items())
+    return replace(row, dice=round(dice.mean, 5), per_class=per_class)
 
 
 def chosen_cases(name: str, cases: int, seed: int) -> list[str]:
@@ -190,18 +186,6 @@ def copy_dataset(source: Path, target: Path, chosen: list[str]) -> None:
     (target / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
 
 
-def call(command: list[str | Path], log: Path, environment: dict[str, str]) -> None:
-    """Run a command; where it fails, show the end of its log and stop."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as handle:
-        code = subprocess.call(
-            [str(word) for word in command], stdout=handle, stderr=subprocess.STDOUT, env=environment
-        )
-    if code:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        raise SystemExit(f"exit code {code}: {' '.join(map(str, command))}\n{tail}")
-
-
 def read_rows(table: Path) -> list[Row]:
     if not table.is_file():
         return []
@@ -210,21 +194,10 @@ def read_rows(table: Path) -> list[Row]:
         return [Row(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(handle)]
 
 
-def write_rows(table: Path, rows: list[Row]) -> None:
-    with table.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
-def write_machine(options: argparse.Namespace, name: str) -> None:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+def write_facts(options: argparse.Namespace, name: str) -> None:
     facts = {
         "dataset": name,
-        "samnet": __version__,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "device": device,
+        "machine": describe_machine(torch.device(choose_device(options.device))),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "arguments": {key: str(value) for key, value in vars(options).items()},
     }
@@ -274,4 +247,4 @@ def draw(rows: list[Row], file: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
 import tempfile
 import time
@@ -25,8 +23,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from runs import describe_machine
 
-from samnet import __version__
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
 from samnet.demo.abdomen import LABELS
@@ -177,21 +175,6 @@ def read_from_disk(files: list[Path]) -> float | None:
             np.array(np.load(file, mmap_mode="r")[row])
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
-    return {
-        "processor": model[1] if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "samnet": __version__,
-    }
 
 
 def describe(result: dict[str, Any]) -> str:
