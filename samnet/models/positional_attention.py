@@ -1,0 +1,141 @@
+"""Attention with SAM's decomposed relative positions, exactly, in the form that suits the device.
+
+A key of row r and column c gets from a query, beside the scaled product of both, what the query has for row r and what
+it has for column c (Li et al. 2022, arXiv 2112.01526). These two can be written as further channels: the query's own
+numbers for all rows and columns, against 1 in the key's row and in its column, and 0 elsewhere. So no matrix of all
+queries and keys has to exist, and the fused kernels of GPUs, which take no such matrix quickly, apply.
+
+On a CPU the fused kernel is fastest with the matrix given, for a few heads at a time, so that it stays in the cache;
+the backward pass, which that kernel does not have for a matrix, takes the further channels. docs: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Of the matrix of queries and keys that a CPU works on at a time: a few MB in single precision.
+_CHUNK = 2**20
+# Fused kernels take widths that are multiples of it.
+_WIDTH_UNIT = 8
+
+
+class Positions(NamedTuple):
+    """What queries have for keys by their places: M heads of windows, N queries, keys in `h` rows and `w` columns.
+
+    rows: `(M, N, h)`. columns: `(M, N, w)`. beyond: `(M, N, 1)`, for one further key, which has no place; or None.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    beyond: Tensor | None = None
+
+    def each(self) -> tuple[Tensor, ...]:
+        """The tensors there are, whose channels belong to those of `codes`."""
+        return (self.rows, self.columns) if self.beyond is None else (self.rows, self.columns, self.beyond)
+
+    def codes(self) -> Tensor:
+        """`(K, h + w)`, or `(K, h + w + 1)` with a key beyond: 1 in each key's row and column, else 0."""
+        height, width = self.rows.shape[-1], self.columns.shape[-1]
+        options: dict[str, Any] = {"dtype": self.rows.dtype, "device": self.rows.device}
+        in_row = torch.eye(height, **options).repeat_interleave(width, dim=0)
+        in_column = torch.eye(width, **options).repeat(height, 1)
+        codes = torch.cat([in_row, in_column], dim=1)
+        return codes if self.beyond is None else torch.block_diag(codes, torch.ones(1, 1, **options))
+
+    def bias(self) -> Tensor:
+        """`(M, N, K)`: what is added to the product of each query with each key."""
+        height, width = self.rows.shape[-1], self.columns.shape[-1]
+        bias = self.rows.new_empty(*self.rows.shape[:2], height * width + (self.beyond is not None))
+        inside = bias[..., : height * width].unflatten(-1, (height, width))
+        torch.add(self.rows[..., :, None], self.columns[..., None, :], out=inside)
+        if self.beyond is not None:
+            bias[..., -1:] = self.beyond
+        return bias
+
+    def part(self, heads: slice) -> Positions:
+        beyond = None if self.beyond is None else self.beyond[heads]
+        return Positions(self.rows[heads], self.columns[heads], beyond)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:
+    """`softmax(query key^T / sqrt(D) + bias) value`, `(M, N, D)`.
+
+    query: `(M, N, D)`. key, value: `(M, K, D)`, row by row, the one beyond last.
+    """
+    if query.device.type == "cpu":
+        return _AttendInChunks.apply(query, key, value, *positions)
+    return attend_with_codes(query, key, value, positions)
+
+
+def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:
+    """`attend` as one fused kernel on wider queries and keys: its memory grows with N, not with N K."""
+    channels = query.shape[-1]
+    wide_query, wide_key = _widen(query, key, positions)
+    missing = -wide_query.shape[-1] % _WIDTH_UNIT
+    wide_query, wide_key = functional.pad(wide_query, (0, missing)), functional.pad(wide_key, (0, missing))
+    wide_value = functional.pad(value, (0, wide_query.shape[-1] - channels))  # flash kernels take equal widths alone
+    heads = functional.scaled_dot_product_attention(wide_query[None], wide_key[None], wide_value[None], scale=1.0)
+    return heads[0, ..., :channels]
+
+
+def _widen(query: Tensor, key: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
+    """Queries `(M, N, D + P)` and keys `(M, K, D + P)` whose products are the scores before the softmax."""
+    scaled = query * query.shape[-1] ** -0.5
+    wide_query = torch.cat([scaled, *(part.to(query.dtype) for part in positions.each())], dim=-1)
+    codes = positions.codes().to(key.dtype)
+    return wide_query, torch.cat([key, codes.expand(len(key), -1, -1)], dim=-1)
+
+
+class _AttendInChunks(torch.autograd.Function):
+    """For CPUs: some heads at a time, whose scores are made again in the backward pass instead of kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor, beyond: Tensor | None
+    ) -> Tensor:
+        positions = Positions(rows, columns, beyond)
+        attended = torch.empty_like(query)
+        for heads in _chunks(query, key):
+            attended[heads] = functional.scaled_dot_product_attention(
+                query[None, heads], key[None, heads], value[None, heads], positions.part(heads).bias()[None]
+            )[0]
+        ctx.save_for_backward(query, key, value, rows, columns, beyond, attended)
+        return attended
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, rows, columns, beyond, attended = ctx.saved_tensors
+        positions = Positions(rows, columns, beyond)
+        channels, scale = query.shape[-1], query.shape[-1] ** -0.5
+        of_query, of_key, of_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        of_positions = [torch.empty_like(part) for part in positions.each()]
+        for heads in _chunks(query, key):
+            wide_query, wide_key = _widen(query[heads], key[heads], positions.part(heads))
+            weights = torch.bmm(wide_query, wide_key.mT).softmax(dim=-1)
+            given = gradient[heads]
+            torch.bmm(weights.mT, given, out=of_value[heads])
+            # The derivative of the softmax is weights (d - sum(weights d)), and that sum is attended . gradient: it
+            # goes as one more channel into the product that gives d.
+            total = (given * attended[heads]).sum(dim=-1, keepdim=True)
+            of_scores = torch.bmm(torch.cat([given, -total], dim=-1), functional.pad(value[heads], (0, 1), value=1.0).mT)
+            of_scores *= weights
+            torch.bmm(of_scores.mT, wide_query[..., :channels], out=of_key[heads])
+            of_wide = torch.bmm(of_scores, wide_key)
+            torch.mul(of_wide[..., :channels], scale, out=of_query[heads])
+            widths = [part.shape[-1] for part in of_positions]
+            for part, piece in zip(of_positions, of_wide[..., channels:].split(widths, dim=-1), strict=True):
+                part[heads] = piece
+        return of_query, of_key, of_value, *of_positions, *([None] if beyond is None else [])
+
+
+def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """Consecutive heads whose scores are small together; always one at least."""
+    count = max(1, _CHUNK // (query.shape[1] * key.shape[1]))
+    for first in range(0, len(query), count):
+        yield slice(first, first + count)
