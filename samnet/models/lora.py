@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from samnet.core.errors import UserError
 from samnet.models.sam_modules import MLPBlock, TokenAttention
@@ -52,7 +53,7 @@ class LoraLinear(nn.Module):
             return self.base(x)
         rows = x.flatten(0, -2)
         y = self.base(rows)
-        low = rows @ torch.cat([*self.down]).T
+        low = rows @ torch.cat(list(self.down)).T
         # In place: one pass over the output less, for each layer and step.
         y = y.addmm_(low.to(y.dtype), self._scaled_up().T.to(y.dtype))
         return y.unflatten(0, x.shape[:-1])
@@ -62,7 +63,7 @@ class LoraLinear(nn.Module):
         width, rank = self.up[0].shape
         rows = list(self.up[0].new_zeros(self.num_parts, width, rank * len(self.parts)).unbind(0))
         for index, (part, up) in enumerate(zip(self.parts, self.up, strict=True)):
-            rows[part] = torch.nn.functional.pad(up, (rank * index, rank * (len(self.parts) - 1 - index)))
+            rows[part] = functional.pad(up, (rank * index, rank * (len(self.parts) - 1 - index)))
         return self.scale * torch.cat(rows)
 
     @torch.no_grad()

@@ -5,8 +5,9 @@ it has for column c (Li et al. 2022, arXiv 2112.01526). These two can be written
 numbers for all rows and columns, against 1 in the key's row and in its column, and 0 elsewhere. So no matrix of all
 queries and keys has to exist, and the fused kernels of GPUs, which take no such matrix quickly, apply.
 
-On a CPU the fused kernel is fastest with the matrix given, for a few heads at a time, so that it stays in the cache;
-the backward pass, which that kernel does not have for a matrix, takes the further channels. docs: benchmarks/README.md.
+On a CPU the fused kernel is fastest with the matrix given, for a few heads at a time, so that it stays in the cache.
+Training needs the gradient of that matrix, which the kernel does not give; there plain products are as fast. What was
+measured is in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Of the matrix of queries and keys that a CPU works on at a time: a few MB in single precision.
+# Products of queries and keys that a CPU works on at a time: 4 MiB in single precision.
 _CHUNK = 2**20
 # Fused kernels take widths that are multiples of it.
 _WIDTH_UNIT = 8
@@ -57,6 +58,13 @@ class Positions(NamedTuple):
             bias[..., -1:] = self.beyond
         return bias
 
+    def of_bias(self, gradient: Tensor) -> tuple[Tensor, ...]:
+        """The gradients of `each`, from that of `bias`."""
+        height, width = self.rows.shape[-1], self.columns.shape[-1]
+        inside = gradient[..., : height * width].unflatten(-1, (height, width))
+        parts = inside.sum(dim=-1), inside.sum(dim=-2)
+        return parts if self.beyond is None else (*parts, gradient[..., -1:])
+
     def part(self, heads: slice) -> Positions:
         beyond = None if self.beyond is None else self.beyond[heads]
         return Positions(self.rows[heads], self.columns[heads], beyond)
@@ -92,46 +100,54 @@ def _widen(query: Tensor, key: Tensor, positions: Positions) -> tuple[Tensor, Te
 
 
 class _AttendInChunks(torch.autograd.Function):
-    """For CPUs: some heads at a time, whose scores are made again in the backward pass instead of kept."""
+    """For CPUs: some heads at a time.
+
+    The weights of keys are kept for the backward pass where those of a head fit into a chunk, as those of windows do;
+    of larger images they are computed again, which takes less memory, and about a tenth more time.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor, beyond: Tensor | None
     ) -> Tensor:
-        positions = Positions(rows, columns, beyond)
-        attended = torch.empty_like(query)
+        positions, trains = Positions(rows, columns, beyond), any(ctx.needs_input_grad)
+        attended, kept = torch.empty_like(query), []
         for heads in _chunks(query, key):
-            attended[heads] = functional.scaled_dot_product_attention(
-                query[None, heads], key[None, heads], value[None, heads], positions.part(heads).bias()[None]
-            )[0]
-        ctx.save_for_backward(query, key, value, rows, columns, beyond, attended)
+            q, k, v, placed = query[heads], key[heads], value[heads], positions.part(heads)
+            if trains and query.shape[1] * key.shape[1] <= _CHUNK:
+                kept.append(_weights(q, k, placed))
+                torch.bmm(kept[-1], v, out=attended[heads])
+            else:
+                fused = functional.scaled_dot_product_attention(q[None], k[None], v[None], placed.bias()[None])
+                attended[heads] = fused[0]
+        ctx.save_for_backward(query, key, value, rows, columns, beyond, attended, *kept)
         return attended
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, rows, columns, beyond, attended = ctx.saved_tensors
-        positions = Positions(rows, columns, beyond)
-        channels, scale = query.shape[-1], query.shape[-1] ** -0.5
+        query, key, value, rows, columns, beyond, attended, *kept = ctx.saved_tensors
+        positions, scale = Positions(rows, columns, beyond), query.shape[-1] ** -0.5
         of_query, of_key, of_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
         of_positions = [torch.empty_like(part) for part in positions.each()]
-        for heads in _chunks(query, key):
-            wide_query, wide_key = _widen(query[heads], key[heads], positions.part(heads))
-            weights = torch.bmm(wide_query, wide_key.mT).softmax(dim=-1)
-            given = gradient[heads]
+        for number, heads in enumerate(_chunks(query, key)):
+            placed, given = positions.part(heads), gradient[heads]
+            weights = kept[number] if kept else _weights(query[heads], key[heads], placed)
             torch.bmm(weights.mT, given, out=of_value[heads])
-            # The derivative of the softmax is weights (d - sum(weights d)), and that sum is attended . gradient: it
-            # goes as one more channel into the product that gives d.
+            # Of a softmax: weights (d - sum(weights d)), where d is the gradient of the weights; that sum is this one.
             total = (given * attended[heads]).sum(dim=-1, keepdim=True)
-            of_scores = torch.bmm(torch.cat([given, -total], dim=-1), functional.pad(value[heads], (0, 1), value=1.0).mT)
-            of_scores *= weights
-            torch.bmm(of_scores.mT, wide_query[..., :channels], out=of_key[heads])
-            of_wide = torch.bmm(of_scores, wide_key)
-            torch.mul(of_wide[..., :channels], scale, out=of_query[heads])
-            widths = [part.shape[-1] for part in of_positions]
-            for part, piece in zip(of_positions, of_wide[..., channels:].split(widths, dim=-1), strict=True):
+            of_scores = torch.bmm(given, value[heads].mT).sub_(total).mul_(weights)
+            torch.bmm(of_scores, key[heads], out=of_query[heads]).mul_(scale)
+            torch.bmm(of_scores.mT, query[heads], out=of_key[heads]).mul_(scale)
+            for part, piece in zip(of_positions, placed.of_bias(of_scores), strict=True):
                 part[heads] = piece
         return of_query, of_key, of_value, *of_positions, *([None] if beyond is None else [])
+
+
+def _weights(query: Tensor, key: Tensor, positions: Positions) -> Tensor:
+    """How much of each value each query takes: `(M, N, K)`."""
+    scores = positions.bias().baddbmm_(query, key.mT, alpha=query.shape[-1] ** -0.5)
+    return scores.softmax(dim=-1)
 
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 300.0
 MAX_WARMUP_SHARE = 0.1
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+FUSED_DEVICES = ("cuda", "cpu")  # that have a step of all weights at once
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ class Trainer:
         configuration = task.configuration
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         self.optimizer = OPTIMIZERS[configuration.optimizer](
-            trained, lr=configuration.learning_rate, betas=(0.9, 0.999), weight_decay=configuration.weight_decay
+            trained,
+            lr=configuration.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=configuration.weight_decay,
+            fused=device.type in FUSED_DEVICES,
         )
         self.progress = resume_training(folder, network, self.optimizer)
         processes.same_weights(network)

@@ -8,7 +8,6 @@ from tiny_sam import randomise, sam_encoder
 from torch import Tensor, nn
 
 from samnet.models import positional_attention
-from samnet.models.attention import WindowAttention
 from samnet.models.encoder import build_encoder
 from samnet.models.lora import add_lora
 from samnet.models.positional_attention import Positions, attend, attend_with_codes
@@ -46,7 +45,8 @@ def run(block: nn.Module, tokens: Tensor, weights: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("tokens", [3, 14, 28, 16, 32])
 @pytest.mark.parametrize("number", [0, 1], ids=["windows", "global"])
 def test_a_block_is_sams_with_its_gradients(tokens: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(positional_attention, "_CHUNK", 200_000)  # several chunks, the last one smaller
+    # Several chunks, the last one smaller; the weights of windows are kept, those of the largest image are not.
+    monkeypatch.setattr(positional_attention, "_CHUNK", 200_000)
     encoder, original = make_pair(tokens)
     inputs = torch.randn(2, tokens, tokens, TWO_BLOCKS.width)
     weights = torch.randn_like(inputs)
@@ -69,16 +69,16 @@ def test_images_need_not_be_square() -> None:
 
 
 def test_large_positions_do_not_overflow() -> None:
-    """What stands for the padded tokens is the logarithm of a sum of exponentials, which go far beyond single floats."""
+    """What stands for the padded tokens is the logarithm of a sum of exponentials, too large for a float."""
     encoder, original = make_pair(16)
     for module in (encoder, original):
         for name, weight in module.named_parameters():
             if "rel_pos" in name:
                 weight.data *= 500
     inputs = torch.randn(1, 16, 16, TWO_BLOCKS.width)
-    found = encoder.blocks[0](inputs).detach()
+    found, expected = encoder.blocks[0](inputs).detach(), original.blocks[0](inputs).detach()
     assert found.isfinite().all()
-    assert float((found - original.blocks[0](inputs)).abs().max()) < 1e-3 * float(found.abs().max())
+    assert float((found - expected).abs().max()) < 1e-3 * float(expected.abs().max())
 
 
 def test_adapted_padding_is_the_bias_alone() -> None:
@@ -126,10 +126,10 @@ def test_it_is_the_formula(form: object, beyond: bool, monkeypatch: pytest.Monke
             assert torch.allclose(found[head, place], weights @ value[head], atol=1e-5)
 
 
-def test_no_matrix_of_queries_and_keys_is_kept_for_the_backward_pass() -> None:
+@pytest.mark.parametrize(("chunk", "is_kept"), [(28**4, True), (28**4 - 1, False)])
+def test_the_weights_of_large_images_are_not_kept(chunk: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positional_attention, "_CHUNK", chunk)
     encoder, _ = make_pair(28)
-    attention = encoder.blocks[1].attn
-    assert isinstance(attention, WindowAttention)
     kept: list[int] = []
 
     def count(tensor: Tensor) -> Tensor:
@@ -137,6 +137,6 @@ def test_no_matrix_of_queries_and_keys_is_kept_for_the_backward_pass() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        attention(torch.randn(1, 28, 28, TWO_BLOCKS.width))
-    assert kept
-    assert max(kept) <= 3 * 28**2 * TWO_BLOCKS.width
+        encoder.blocks[1].attn(torch.randn(1, 28, 28, TWO_BLOCKS.width))
+    assert (28**4 in kept) is is_kept
+    assert max(kept) <= (28**4 if is_kept else 3 * 28**2 * TWO_BLOCKS.width)
