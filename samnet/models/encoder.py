@@ -39,7 +39,8 @@ class ImageEncoder(ImageEncoderViT):
         tokens = self.patch_embed(images) + self.pos_embed
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            if recompute:
+            # Frozen blocks before the first trained one have no graph, so nothing of them is kept or wanted again.
+            if recompute and (tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())):
                 tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = block(tokens)
