@@ -78,10 +78,10 @@ class WindowAttention(nn.Module):
 def _by_distance(table: Tensor, count: int) -> Tensor:
     """The rows of a table of distances `(2 E - 1, D)` for the first `count` queries and all E keys: `(count, E, D)`.
 
-    A view: query i and key k find row i - k + E - 1.
+    Query i and key k find row i - k + E - 1.
     """
     edge = (len(table) + 1) // 2
-    return table.flip(0).unfold(0, edge, 1).mT.flip(0)[:count]
+    return table.unfold(0, edge, 1)[:count].flip(-1).mT
 
 
 def _log_sum_beyond(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -90,6 +90,7 @@ def _log_sum_beyond(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -
     They are the rows below the window, whole, and what is to the right in the other rows.
     """
     high, wide = shape
+    by_row, by_column = by_row.float(), by_column.float()
     pieces = []
     for rows, columns in ((by_row[..., high:], by_column), (by_row[..., :high], by_column[..., wide:])):
         if rows.shape[-1] and columns.shape[-1]:

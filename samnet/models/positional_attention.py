@@ -13,6 +13,7 @@ measured is in benchmarks/README.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -42,11 +43,7 @@ class Positions(NamedTuple):
     def codes(self) -> Tensor:
         """`(K, h + w)`, or `(K, h + w + 1)` with a key beyond: 1 in each key's row and column, else 0."""
         height, width = self.rows.shape[-1], self.columns.shape[-1]
-        options: dict[str, Any] = {"dtype": self.rows.dtype, "device": self.rows.device}
-        in_row = torch.eye(height, **options).repeat_interleave(width, dim=0)
-        in_column = torch.eye(width, **options).repeat(height, 1)
-        codes = torch.cat([in_row, in_column], dim=1)
-        return codes if self.beyond is None else torch.block_diag(codes, torch.ones(1, 1, **options))
+        return _codes(height, width, self.beyond is not None, self.rows.dtype, self.rows.device)
 
     def bias(self) -> Tensor:
         """`(M, N, K)`: what is added to the product of each query with each key."""
@@ -68,6 +65,15 @@ class Positions(NamedTuple):
     def part(self, heads: slice) -> Positions:
         beyond = None if self.beyond is None else self.beyond[heads]
         return Positions(self.rows[heads], self.columns[heads], beyond)
+
+
+@lru_cache(maxsize=16)
+def _codes(height: int, width: int, has_beyond: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # prediction may ask first, and training must be able to take what is kept
+        in_row = torch.eye(height, dtype=dtype, device=device).repeat_interleave(width, dim=0)
+        in_column = torch.eye(width, dtype=dtype, device=device).repeat(height, 1)
+        codes = torch.cat([in_row, in_column], dim=1)
+        return torch.block_diag(codes, codes.new_ones(1, 1)) if has_beyond else codes
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tiny_sam import randomise, sam_encoder
@@ -13,6 +15,7 @@ from samnet.models.lora import add_lora
 from samnet.models.positional_attention import Positions, attend, attend_with_codes
 from samnet.planning.backbones import Backbone
 
+Form = Callable[[Tensor, Tensor, Tensor, Positions], Tensor]
 TWO_BLOCKS = Backbone("two", 48, 2, 3, (1,), None)
 
 
@@ -81,6 +84,21 @@ def test_large_positions_do_not_overflow() -> None:
     assert float((found - expected).abs().max()) < 1e-3 * float(expected.abs().max())
 
 
+@pytest.mark.parametrize("form", [attend, attend_with_codes])
+def test_it_works_in_half_precision(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samnet.models.attention.attend", form)
+    encoder, original = make_pair(16)
+    inputs = torch.randn(1, 16, 16, TWO_BLOCKS.width, requires_grad=True)
+    for number in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = encoder.blocks[number](inputs)
+        expected = original.blocks[number](inputs)
+        assert float((found - expected).detach().abs().max()) < 0.03 * float(expected.detach().abs().max())
+        found.float().sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.isfinite().all()
+
+
 def test_adapted_padding_is_the_bias_alone() -> None:
     """LoRA adds nothing to zeros, merged or not."""
     encoder, original = make_pair(16)
@@ -107,12 +125,20 @@ def made(heads: int, queries: int, height: int, width: int, beyond: bool) -> tup
     return torch.randn(heads, queries, 5), torch.randn(heads, keys, 5), torch.randn(heads, keys, 5), positions
 
 
+def test_training_may_follow_prediction() -> None:
+    query, key, value, positions = made(2, 4, 2, 3, beyond=False)
+    with torch.inference_mode():
+        attend_with_codes(query, key, value, positions)
+    attend_with_codes(query.requires_grad_(), key, value, positions).sum().backward()
+    assert query.grad is not None
+
+
 @pytest.mark.parametrize("form", [attend, attend_with_codes])
 @pytest.mark.parametrize("beyond", [False, True])
-def test_it_is_the_formula(form: object, beyond: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_formula(form: Form, beyond: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(positional_attention, "_CHUNK", 50)
     query, key, value, positions = made(3, 4, 2, 3, beyond)
-    found = form(query, key, value, positions)  # type: ignore[operator]
+    found = form(query, key, value, positions)
     for head in range(3):
         for place in range(4):
             scores = [float(query[head, place] @ key[head, number]) / 5**0.5 for number in range(len(key[head]))]
