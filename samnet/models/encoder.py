@@ -36,7 +36,8 @@ class ImageEncoder(ImageEncoderViT):
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.patch_embed(images) + self.pos_embed
+        # The convolution leaves channels first; the layers between here and the neck would each pay for that.
+        tokens = (self.patch_embed(images) + self.pos_embed).contiguous()
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
             # Frozen blocks before the first trained one have no graph, so nothing of them is kept or wanted again.

@@ -89,20 +89,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> T
 def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:
     """`attend` as one fused kernel on wider queries and keys: its memory grows with N, not with N K."""
     channels = query.shape[-1]
-    wide_query, wide_key = _widen(query, key, positions)
+    wide_query = torch.cat([query * channels**-0.5, *(part.to(query.dtype) for part in positions.each())], dim=-1)
+    wide_key = torch.cat([key, positions.codes().to(key.dtype).expand(len(key), -1, -1)], dim=-1)
     missing = -wide_query.shape[-1] % _WIDTH_UNIT
     wide_query, wide_key = functional.pad(wide_query, (0, missing)), functional.pad(wide_key, (0, missing))
     wide_value = functional.pad(value, (0, wide_query.shape[-1] - channels))  # flash kernels take equal widths alone
     heads = functional.scaled_dot_product_attention(wide_query[None], wide_key[None], wide_value[None], scale=1.0)
     return heads[0, ..., :channels]
-
-
-def _widen(query: Tensor, key: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
-    """Queries `(M, N, D + P)` and keys `(M, K, D + P)` whose products are the scores before the softmax."""
-    scaled = query * query.shape[-1] ** -0.5
-    wide_query = torch.cat([scaled, *(part.to(query.dtype) for part in positions.each())], dim=-1)
-    codes = positions.codes().to(key.dtype)
-    return wide_query, torch.cat([key, codes.expand(len(key), -1, -1)], dim=-1)
 
 
 class _AttendInChunks(torch.autograd.Function):

@@ -99,7 +99,7 @@ class Trainer:
         self.history = History(folder, self.progress.epoch, is_writer=processes.is_writer)
         self.validation_cases = choose_validation_cases(task.validation_cases)
         self.signals = StopSignals()
-        self.waited = 0.0
+        self.waited = self.worked = 0.0
 
     def run(self) -> None:
         """Train to the end of the plan, the time limit, or the early stop, and write the final weights.
@@ -147,7 +147,9 @@ class Trainer:
                 batch = None if self._is_over() else next(batches, None)
                 if batch is None:
                     break
+                started = time.monotonic()
                 loss = self._step(*batch)
+                self.worked += time.monotonic() - started
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
@@ -293,9 +295,10 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 1),
             "waiting_seconds": round(self.waited, 1),
+            "waiting_share": round(self.waited / max(1e-9, self.waited + self.worked), 4),
             "validation_seconds": round(time.monotonic() - started, 1),
         }
-        self.waited = progress.loss_sum = 0.0
+        self.waited = self.worked = progress.loss_sum = 0.0
         progress.loss_count = 0
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
