@@ -12,7 +12,7 @@ from samnet.planning.backbones import BACKBONES, EMBEDDING_CHANNELS, PATCH, WIND
 
 
 def shipped_encoder(backbone: str, input_size: int, own: ImageEncoder) -> nn.Module:
-    """segment_anything's encoder with the weights of samnet's. `own` has no convolutional stem, and no LoRA yet."""
+    """segment_anything's encoder with the weights of samnet's. `own` has no LoRA yet."""
     dimensions = BACKBONES[backbone]
     encoder = ImageEncoderViT(
         img_size=input_size,
