@@ -102,7 +102,7 @@ class _AttendInChunks(torch.autograd.Function):
     """For CPUs: some heads at a time.
 
     The weights of keys are kept for the backward pass where those of a head fit into a chunk, as those of windows do;
-    of larger images they are computed again, which takes less memory, and about a tenth more time.
+    those of larger images are computed again, which takes more time and far less memory.
     """
 
     @staticmethod

@@ -90,7 +90,7 @@ class Trainer:
             lr=configuration.learning_rate,
             betas=(0.9, 0.999),
             weight_decay=configuration.weight_decay,
-            fused=device.type in FUSED_DEVICES,
+            fused=device.type in FUSED_DEVICES or None,  # None: what torch takes else
         )
         self.progress = resume_training(folder, network, self.optimizer)
         processes.same_weights(network)
