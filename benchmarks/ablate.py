@@ -26,8 +26,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from ablation_tables import Row, describe, verdict
+from common import describe_machine
 from neighbours import DECISIONS, Choice, find_choices
-from runs import SAMNET, call, describe_machine, last_epoch, read_dice, start, write_rows
+from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 
 from samnet.cli.command import non_negative_int, positive_float, positive_int
 from samnet.core.errors import SamnetError, UserError

@@ -30,7 +30,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from runs import SAMNET, call, describe_machine, last_epoch, read_dice, start, write_rows
+from common import describe_machine
+from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 
 from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, raw_folder

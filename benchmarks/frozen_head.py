@@ -11,7 +11,6 @@ each of N slices once, in N / batch steps.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -20,21 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
-from runs import describe_machine
+from common import asked, describe_machine, machine_line, make_parser, medians, parse, time_once, write_result
+from made_case import LABELS, prepare
 
-from samnet.core.machine import Machine
-from samnet.dataset.cases import RawDataset
-from samnet.demo.abdomen import LABELS
-from samnet.demo.anatomy import make_case
-from samnet.fingerprint.extract import extract_fingerprint
 from samnet.models.network import build_network
-from samnet.planning.configuration import CHOICES, Configuration
-from samnet.planning.planner import make_plan
-from samnet.preprocessing.prepare import prepare_dataset
-from samnet.preprocessing.storage import StoredCase, load_case
+from samnet.planning.configuration import CHOICES
 from samnet.training.embedded_samples import EmbeddedSamples, collate, embed_samples
 from samnet.training.embedding_choice import CacheChoice, embedding_bytes
 from samnet.training.embeddings import EmbeddingCache
@@ -42,24 +33,17 @@ from samnet.training.loop import Trainer, TrainingTask
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_encoder import SliceEncoder
 
-NAME = "Dataset999_Benchmark"
-
 
 def main() -> None:
-    options = parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parse_options()
     with tempfile.TemporaryDirectory(prefix="samnet-benchmark-") as folder:
-        for name in ("raw", "preprocessed", "results"):
-            os.environ[f"samnet_{name}"] = str(Path(folder) / name)
         result = measure(options, Path(folder))
     print("\n" + describe(result))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result(result, options.output)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_options() -> argparse.Namespace:
+    parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
     parser.add_argument("--size", type=int, default=1024, help="edge of the input in pixels (default: 1024)")
     parser.add_argument("--head", default="linear", choices=CHOICES["head"], help="default: linear")
@@ -68,14 +52,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kept", type=int, default=8, help="slices to encode once and to train on (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, help="of a step with the encoder, then some from the cache")
     parser.add_argument("--cached-steps", type=int, default=10, help="of each round (default: 10)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
-    parser.add_argument("--output", type=Path, metavar="FILE.json")
-    return parser.parse_args()
+    return parse(parser)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    configuration, case = prepare(options)
+    settings = {
+        "backbone": options.backbone,
+        "encoder_tuning": "frozen",
+        "input_size": options.size,
+        "head": options.head,
+        "batch_size": options.batch_size,
+    }
+    configuration, case = prepare(folder, settings, options.device, options.kept)
     device = torch.device(options.device)
     torch.manual_seed(0)
     network = build_network(configuration, 1, len(LABELS)).to(device).train()
@@ -88,17 +76,17 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     encoding = (time.perf_counter() - started) / options.kept
     whole = SliceSamples([case], configuration, **given)
     task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
-    times = alternate(options, Trainer(network, task, folder / "run", device), whole, kept)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    times = alternate_steps(options, Trainer(network, task, folder / "run", device), whole, kept)
+    step = medians(times)
     return {
-        "asked": {key: value for key, value in vars(options).items() if key != "output"},
+        "asked": asked(options),
         "machine": describe_machine(device),
         "bytes_of_an_embedding": bytes_each(options),
         "seconds_to_encode_a_slice_once": encoding,
         "seconds_to_read_an_embedding_from_disk": read_from_disk(kept.files),
         "seconds_of_steps": times,
-        "seconds_of_a_step": medians,
-        "ratio": medians["encoder"] / medians["cache"],
+        "seconds_of_a_step": step,
+        "ratio": step["encoder"] / step["cache"],
     }
 
 
@@ -106,33 +94,7 @@ def bytes_each(options: argparse.Namespace) -> int:
     return embedding_bytes(options.size)
 
 
-def prepare(options: argparse.Namespace) -> tuple[Configuration, StoredCase]:
-    """A made abdomen of as many slices as are to be kept, planned and prepared as any data set."""
-    folder = Path(os.environ["samnet_raw"]) / NAME
-    image, labels, _ = make_case(seed=0, index=0)
-    rows = np.linspace(2, len(image) - 3, options.kept).round().astype(int)
-    for part, array in (("imagesTr/made_0000", image), ("labelsTr/made", labels)):
-        file = folder / f"{part}.nii.gz"
-        file.parent.mkdir(parents=True)
-        nibabel.save(nibabel.Nifti1Image(array[rows].transpose(), np.diag([2.0, 2.0, 5.0, 1.0])), file)
-    described = {"channel_names": {"0": "CT"}, "labels": LABELS, "numTraining": 1, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(described), encoding="utf-8")
-    dataset = RawDataset.load(NAME)
-    settings = {
-        "slicing_axis": 0,
-        "views": [0],
-        "backbone": options.backbone,
-        "initial_weights": "random",
-        "encoder_tuning": "frozen",
-        "input_size": options.size,
-        "head": options.head,
-        "batch_size": options.batch_size,
-    }
-    plan = make_plan(extract_fingerprint(dataset, 0), Machine(options.device.split(":")[0], 16.0), settings)
-    return plan.configuration("lora"), load_case(prepare_dataset(dataset, (0,), 0), "made")
-
-
-def alternate(
+def alternate_steps(
     options: argparse.Namespace, trainer: Trainer, whole: SliceSamples, kept: EmbeddedSamples
 ) -> dict[str, list[float]]:
     """Seconds of each step of each kind; the first of each warms up and does not count."""
@@ -152,14 +114,8 @@ def alternate(
 
 
 def time_step(trainer: Trainer, samples: SliceSamples, collate_fn: Callable[[list], Any], first: int) -> float:
-    started = time.perf_counter()
-    inputs, target = collate_fn(
-        [samples[number] for number in range(first, first + trainer.task.configuration.batch_size)]
-    )
-    trainer._step(inputs, target)
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    numbers = range(first, first + trainer.task.configuration.batch_size)
+    return time_once(lambda: trainer._step(*collate_fn([samples[number] for number in numbers])), trainer.device)
 
 
 def read_from_disk(files: list[Path]) -> float | None:
@@ -178,23 +134,22 @@ def read_from_disk(files: list[Path]) -> float | None:
 
 
 def describe(result: dict[str, Any]) -> str:
-    asked, machine, step = result["asked"], result["machine"], result["seconds_of_a_step"]
+    given, step = result["asked"], result["seconds_of_a_step"]
     counts = {name: len(values) for name, values in result["seconds_of_steps"].items()}
-    steps = asked["slices"] / asked["batch_size"]
-    once = asked["slices"] * result["seconds_to_encode_a_slice_once"]
+    steps = given["slices"] / given["batch_size"]
+    once = given["slices"] * result["seconds_to_encode_a_slice_once"]
     saved = steps * (step["encoder"] - step["cache"])
     read = result["seconds_to_read_an_embedding_from_disk"]
     lines = [
-        f"{asked['backbone']} at {asked['size']}, head {asked['head']}, batch {asked['batch_size']}; "
-        f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; "
-        f"torch {machine['torch']}, Python {machine['python']}, samnet {machine['samnet']}",
+        f"{given['backbone']} at {given['size']}, head {given['head']}, batch {given['batch_size']}; "
+        f"{machine_line(result['machine'])}",
         f"measured, medians: a step with the encoder {step['encoder']:.3f} s ({counts['encoder']} steps), "
         f"from the cache {step['cache']:.4f} s ({counts['cache']} steps)",
         f"ratio: {result['ratio']:.1f}",
-        f"an epoch of {asked['slices']} slices is {steps:.0f} such steps: {steps * step['encoder']:.0f} s with the "
+        f"an epoch of {given['slices']} slices is {steps:.0f} such steps: {steps * step['encoder']:.0f} s with the "
         f"encoder, {steps * step['cache']:.1f} s from the cache",
-        f"encoding once: {result['seconds_to_encode_a_slice_once']:.3f} s a slice (of {asked['kept']}), {once:.0f} s "
-        f"for a view of each, {result['bytes_of_an_embedding'] * asked['slices'] / 1e9:.2f} GB; made up for after "
+        f"encoding once: {result['seconds_to_encode_a_slice_once']:.3f} s a slice (of {given['kept']}), {once:.0f} s "
+        f"for a view of each, {result['bytes_of_an_embedding'] * given['slices'] / 1e9:.2f} GB; made up for after "
         f"{once / saved:.1f} epochs",
     ]
     if read is not None:

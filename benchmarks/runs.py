@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import platform
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +12,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from samnet import __version__
 from samnet.core.errors import SamnetError
 from samnet.core.files import atomic_path
 from samnet.dataset.labels import Label
@@ -94,18 +88,3 @@ def write_rows(table: Path, rows: Sequence[Any], kind: type) -> None:
             writer.writerow(
                 {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values}
             )
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
-    return {
-        "processor": model[1] if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "samnet": __version__,
-    }

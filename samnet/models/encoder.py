@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from samnet.models.attention import WindowAttention
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.registry import PIXEL_MEAN, PIXEL_STD
 from samnet.models.sam_modules import ImageEncoderViT
@@ -17,7 +18,7 @@ from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbon
 
 
 class ImageEncoder(ImageEncoderViT):
-    """SAM's image encoder, which can do without the memory for its blocks' inner results.
+    """SAM's image encoder with a faster attention, which can do without the memory for its blocks' inner results.
 
     gradient_checkpointing: compute them again in the backward pass: the same gradients for less memory and more time.
     stem: see `Backbone`.
@@ -29,13 +30,18 @@ class ImageEncoder(ImageEncoderViT):
         super().__init__(embed_dim=embed_dim, **dimensions)
         if stem:
             self.patch_embed = ConvolutionalStem(stem, embed_dim)
+        for block in self.blocks:
+            block.attn = WindowAttention(block.attn, block.window_size or None)
+            block.window_size = 0  # the attention itself deals with windows
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.patch_embed(images) + self.pos_embed
+        # The convolution leaves channels first; the layers between here and the neck would each pay for that.
+        tokens = (self.patch_embed(images) + self.pos_embed).contiguous()
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            if recompute:
+            # Frozen blocks before the first trained one have no graph, so nothing of them is kept or wanted again.
+            if recompute and (tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())):
                 tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = block(tokens)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from samnet.core.errors import UserError
 from samnet.models.sam_modules import MLPBlock, TokenAttention
@@ -42,14 +43,28 @@ class LoraLinear(nn.Module):
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         self.merged = False
 
+    @property
+    def bias(self) -> Tensor:
+        """The layer's own: what becomes of zeros."""
+        return self.base.bias
+
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
         if self.merged:
-            return y
-        pieces = list(y.chunk(self.num_parts, dim=-1))
-        for part, down, up in zip(self.parts, self.down, self.up, strict=True):
-            pieces[part] = pieces[part] + self.scale * (x @ down.T) @ up.T
-        return torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
+            return self.base(x)
+        rows = x.flatten(0, -2)
+        y = self.base(rows)
+        low = rows @ torch.cat(list(self.down)).T
+        # In place: one pass over the output less, for each layer and step.
+        y = y.addmm_(low.to(y.dtype), self._scaled_up().T.to(y.dtype))
+        return y.unflatten(0, x.shape[:-1])
+
+    def _scaled_up(self) -> Tensor:
+        """All B times the scale as one matrix `(out, parts * rank)`, with zeros where a part has no update."""
+        width, rank = self.up[0].shape
+        rows = list(self.up[0].new_zeros(self.num_parts, width, rank * len(self.parts)).unbind(0))
+        for index, (part, up) in enumerate(zip(self.parts, self.up, strict=True)):
+            rows[part] = functional.pad(up, (rank * index, rank * (len(self.parts) - 1 - index)))
+        return self.scale * torch.cat(rows)
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -120,11 +120,13 @@ def load_training(file: Path, network: Resumable, optimizer: torch.optim.Optimiz
     progress = read_progress(file)
     network.load_adapter(_with_prefix(tensors, "network."), str(file))
     states = _with_prefix(tensors, "optimizer.")
+    # Only a fused optimiser counts its steps on the device.
+    remains = () if optimizer.defaults.get("fused") else ("step",)
     for index, parameter in enumerate(_parameters(optimizer)):
         state = _with_prefix(states, f"{index}.")
         if state:
             optimizer.state[parameter] = {
-                name: value if name == "step" else value.to(parameter.device) for name, value in state.items()
+                name: value if name in remains else value.to(parameter.device) for name, value in state.items()
             }
     return progress
 

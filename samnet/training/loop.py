@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 300.0
 MAX_WARMUP_SHARE = 0.1
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+FUSED_DEVICES = ("cuda", "cpu")  # that have a step of all weights at once
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ class Trainer:
         configuration = task.configuration
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         self.optimizer = OPTIMIZERS[configuration.optimizer](
-            trained, lr=configuration.learning_rate, betas=(0.9, 0.999), weight_decay=configuration.weight_decay
+            trained,
+            lr=configuration.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=configuration.weight_decay,
+            fused=device.type in FUSED_DEVICES or None,  # None: what torch takes else
         )
         self.progress = resume_training(folder, network, self.optimizer)
         processes.same_weights(network)
@@ -94,7 +99,7 @@ class Trainer:
         self.history = History(folder, self.progress.epoch, is_writer=processes.is_writer)
         self.validation_cases = choose_validation_cases(task.validation_cases)
         self.signals = StopSignals()
-        self.waited = 0.0
+        self.waited = self.worked = 0.0
 
     def run(self) -> None:
         """Train to the end of the plan, the time limit, or the early stop, and write the final weights.
@@ -142,7 +147,9 @@ class Trainer:
                 batch = None if self._is_over() else next(batches, None)
                 if batch is None:
                     break
+                started = time.monotonic()
                 loss = self._step(*batch)
+                self.worked += time.monotonic() - started
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
@@ -288,9 +295,10 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 1),
             "waiting_seconds": round(self.waited, 1),
+            "waiting_share": round(self.waited / max(1e-9, self.waited + self.worked), 4),
             "validation_seconds": round(time.monotonic() - started, 1),
         }
-        self.waited = progress.loss_sum = 0.0
+        self.waited = self.worked = progress.loss_sum = 0.0
         progress.loss_count = 0
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch

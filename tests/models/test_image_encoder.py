@@ -7,6 +7,7 @@ from tiny_sam import TINY, randomise, sam_encoder
 
 from samnet.models.checkpoints import resize_position_table
 from samnet.models.encoder import InputStem, build_encoder
+from samnet.models.lora import add_lora
 from samnet.planning.backbones import BACKBONES, Backbone
 
 NARROW = Backbone("narrow", 32, 3, 2, (2,), 96)
@@ -20,7 +21,8 @@ def test_it_computes_what_sam_computes(size: int) -> None:
     with torch.inference_mode():
         embedding = encoder(images)
         assert embedding.shape == (len(images), 256, size // 16, size // 16)
-        assert torch.allclose(embedding, original(images), atol=1e-6)
+        expected = original(images)
+        assert float((embedding - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
@@ -39,6 +41,7 @@ def test_checkpointing_changes_memory_only() -> None:
     images = torch.randn(1, 3, 64, 64)
     saved = {}
     for encoder in (plain, thrifty):
+        encoder.neck = torch.nn.Identity()  # it would take most of so small an encoder's memory
         kept: list[int] = []
 
         def count(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
@@ -54,6 +57,27 @@ def test_checkpointing_changes_memory_only() -> None:
         assert expected.grad is not None
         assert weight.grad is not None
         assert torch.allclose(weight.grad, expected.grad, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_blocks_before_the_first_adapted_one_keep_nothing(checkpointing: bool) -> None:
+    """LoRA in late blocks alone: what comes before runs without a graph."""
+    encoder = build_encoder(NARROW, 64, gradient_checkpointing=checkpointing)
+    add_lora(encoder, rank=2, targets=("q", "v"), blocks="2")
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += 1
+        return tensor
+
+    grown = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda *_: grown.append(kept))
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        encoder(torch.randn(1, 3, 64, 64)).sum().backward()
+    assert grown[:2] == [0, 0]
+    assert kept > 0
 
 
 def linear_positions(count: int, total: int) -> list[tuple[int, int, float]]:

@@ -66,7 +66,7 @@ def test_it_starts_as_the_network_it_adapts(target: str) -> None:
     x = images()
     before = encoder(x)
     add_lora(encoder, rank=3, targets=(target,), blocks="all")
-    assert torch.equal(encoder(x), before)
+    assert torch.allclose(encoder(x), before, atol=1e-6)
     disturb(encoder)
     assert not torch.allclose(encoder(x), before, atol=1e-3)
 
@@ -88,6 +88,33 @@ def test_it_is_the_formula_of_samed(parts: tuple[int, ...], scale: float) -> Non
     for index, part in enumerate(parts):
         expected[:, 4 * part : 4 * part + 4] += scale * x @ layer.down[index].T @ layer.up[index].T
     assert torch.allclose(layer(x), expected, atol=1e-6)
+
+
+def test_its_gradients_are_those_of_the_formula() -> None:
+    base, x = nn.Linear(8, 12), torch.randn(2, 5, 8, requires_grad=True)
+    layer = LoraLinear(base, rank=2, parts=(0, 2), num_parts=3, scale=0.5)
+    disturb(layer)
+    weights = torch.randn(2, 5, 12)
+    trained = [x, *layer.down, *layer.up]
+    found = torch.autograd.grad((layer(x) * weights).sum(), trained)
+    q, k, v = base(x).chunk(3, dim=-1)
+    q = q + 0.5 * x @ layer.down[0].T @ layer.up[0].T
+    v = v + 0.5 * x @ layer.down[1].T @ layer.up[1].T
+    expected = torch.autograd.grad((torch.cat([q, k, v], dim=-1) * weights).sum(), trained)
+    for mine, formula in zip(found, expected, strict=True):
+        assert torch.allclose(mine, formula, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [(0, 2), (1,)])
+def test_it_works_in_half_precision(parts: tuple[int, ...]) -> None:
+    layer, x = LoraLinear(nn.Linear(8, 12), rank=2, parts=parts, num_parts=3), torch.randn(2, 5, 8)
+    disturb(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.allclose(y.float(), layer(x), atol=0.1)
+    y.float().sum().backward()
+    assert all(weight.grad is not None for weight in (*layer.down, *layer.up))
 
 
 def test_merged_is_w_plus_s_b_a() -> None:
@@ -187,7 +214,7 @@ def test_the_decoders_adaptation_starts_as_nothing_and_merges(target: str) -> No
     embedding, image = torch.randn(2, 256, 4, 4), torch.empty(2, 3, 64, 64)
     before = head(embedding, image)
     add_decoder_lora(head.mask_decoder.transformer, rank=4, targets=(target,))
-    assert torch.equal(head(embedding, image), before)
+    assert torch.allclose(head(embedding, image), before, atol=1e-6)
     disturb(head)
     adapted = head(embedding, image)
     assert not torch.allclose(adapted, before, atol=1e-3)

@@ -24,6 +24,7 @@ from samnet.preprocessing.storage import StoredCase
 from samnet.training import loop, validation
 from samnet.training.checkpoint import BEST, FINAL, LAST, PREVIOUS, read_progress
 from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.sampling import SliceSamples
 
 
 @pytest.fixture
@@ -115,6 +116,24 @@ def test_what_it_leaves(make_trainer: Callable[..., Trainer]) -> None:
         "metrics.jsonl",
         "progress.png",
     }
+
+
+@pytest.mark.parametrize("slow", ["samples", "steps"])
+def test_the_share_of_waiting_is_recorded(
+    slow: str, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(steps=2, steps_per_epoch=1)
+    owner, name = (SliceSamples, "__getitem__") if slow == "samples" else (Trainer, "_step")
+    original = getattr(owner, name)
+
+    def slowed(*arguments: Any) -> Any:
+        time.sleep(0.5)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, slowed)
+    trainer.run()
+    for row in rows(trainer):
+        assert row["waiting_share"] > 0.5 if slow == "samples" else 0 < row["waiting_share"] < 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""The share of the matrix-multiply peak that an image encoder's forward pass reaches, and where the rest is spent.
+
+The peak is measured in the same run and on the same threads: a product of the shape of the encoder's MLP at 1024,
+(4096, width) x (width, 4 width). Product, samnet's encoder and segment_anything's (on request) alternate, so that
+whatever else the machine does meets all. Random weights, batch 1. The operations are those that samnet's encoder needs,
+counted by torch; of attention, those of its two products. segment_anything's encoder does more for the same result
+(padded windows), which is none of its share.
+
+    python benchmarks/roofline.py --backbone vit_b --sizes 1024 512 448 224 --shipped --output result.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from common import alternate, asked, describe_machine, machine_line, make_parser, medians, parse, write_result
+from sam_encoder import shipped_encoder
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from samnet.models.encoder import build_encoder
+from samnet.planning.backbones import BACKBONES
+
+ROWS = 4096
+KINDS = {
+    "linear layers": ("addmm", "aten::mm"),
+    "fused attention": ("scaled_dot_product", "flash", "fmha"),
+    "products of attention and positions": ("bmm",),
+    "convolutions": ("conv", "slow_conv2d"),
+    "copies": ("copy", "aten::cat", "contiguous", "clone", "CatArray"),
+    "sums": ("aten::add", "aten::sub", "sum"),
+    "norms": ("norm", "mean", "pow", "sqrt", "div"),
+    "gelu": ("gelu",),
+    "softmax": ("softmax", "logsumexp"),
+}
+
+
+def main() -> None:
+    options = parse_options()
+    device = torch.device(options.device)
+    result: dict[str, Any] = {"asked": asked(options), "machine": describe_machine(device), "sizes": {}}
+    for size in options.sizes:
+        result["sizes"][str(size)] = measure(options, size, device)
+        print(describe(size, result["sizes"][str(size)]), flush=True)
+    print(machine_line(result["machine"]))
+    write_result(result, options.output)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("--backbone", default="vit_b", choices=BACKBONES)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 512, 448, 224], metavar="PIXELS")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shipped", action="store_true", help="time segment_anything's encoder too")
+    return parse(parser)
+
+
+@torch.inference_mode()
+def measure(options: argparse.Namespace, size: int, device: torch.device) -> dict[str, Any]:
+    torch.manual_seed(0)
+    dtype = getattr(torch, options.precision)
+    encoder = build_encoder(BACKBONES[options.backbone], size).eval()
+    image = torch.rand(1, 3, size, size)
+    operations = count_operations(encoder, image)
+    image = image.to(device, dtype)
+    ways = {"samnet": encoder}
+    if options.shipped:
+        ways["segment_anything"] = shipped_encoder(options.backbone, size, encoder)
+    forward = {name: _forward(way.to(device, dtype), image) for name, way in ways.items()}
+    width = BACKBONES[options.backbone].width
+    left, right = (torch.rand(shape, device=device, dtype=dtype) for shape in ((ROWS, width), (width, 4 * width)))
+    repeats = max(1, round(operations / 4 / (8 * ROWS * width**2)))
+    product = torch.empty(ROWS, 4 * width, device=device, dtype=dtype)
+
+    def multiply() -> None:
+        for _ in range(repeats):
+            torch.mm(left, right, out=product)
+
+    times = alternate({"product": multiply, **forward}, options.rounds, device)
+    seconds = medians(times)
+    peak = repeats * 8 * ROWS * width**2 / seconds["product"]
+    return {
+        "operations": operations,
+        "peak": peak,
+        "seconds": seconds,
+        "all_seconds": times,
+        "share_of_peak": {name: operations / seconds[name] / peak for name in forward},
+        "profile": profile_kinds(forward["samnet"], device),
+    }
+
+
+def _forward(encoder: nn.Module, image: Tensor) -> Callable[[], Tensor]:
+    return lambda: encoder(image)
+
+
+def count_operations(encoder: nn.Module, image: Tensor) -> int:
+    """Floating-point operations of a forward pass, multiplication and addition apart.
+
+    Counted on the CPU, whose attention is the plain one; torch has no count of its own for the CPU's fused kernel.
+    """
+
+    def of_attention(query: Any, key: Any, *_: Any, **__: Any) -> int:
+        (batch, heads, queries, channels), keys = query, key[2]
+        return 4 * batch * heads * queries * keys * channels
+
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with FlopCounterMode(display=False, custom_mapping={kernel: of_attention}) as counter:
+        encoder(image)
+    if kernel not in counter.get_flop_counts()["Global"]:
+        raise SystemExit("attention did not run as the kernel that is counted; is this torch of another version?")
+    return int(counter.get_total_flops())
+
+
+def profile_kinds(work: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """The share of a forward pass's time that each kind of operation takes, of the operations themselves."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    with profile(activities=activities) as profiler:
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    spent: dict[str, float] = defaultdict(float)
+    for event in profiler.key_averages():
+        on_device = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+        kind = next((kind for kind, names in KINDS.items() if any(name in event.key for name in names)), "other")
+        spent[kind] += on_device
+    total = sum(spent.values())
+    return {kind: time / total for kind, time in sorted(spent.items(), key=lambda item: -item[1])}
+
+
+def describe(size: int, result: dict[str, Any]) -> str:
+    lines = [f"{size}: {result['operations'] / 1e9:.1f} GFLOP; product {result['peak'] / 1e9:.0f} GFLOP/s"]
+    for name, share in result["share_of_peak"].items():
+        lines.append(f"  {name}: {result['seconds'][name]:.3f} s, {share:.2f} of the peak")
+    parts = ", ".join(f"{kind} {share:.0%}" for kind, share in result["profile"].items() if share >= 0.005)
+    return "\n".join([*lines, f"  time of samnet's: {parts}"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A LoRA step of samnet at the planned size against SAMed's, and what each change brings by itself.
+
+Ways, each a whole training step of the same network on made data with random weights: forward, loss, backward, fused
+optimiser; a batch once drawn, so that reading is in none of them.
+
+    samnet      samnet's encoder at the planned size (--size), LoRA on q and v of all blocks
+    samed       segment_anything's encoder at SAMed's 512, the same LoRA, the same head
+    attention   samnet's encoder at 512: against `samed`, the encoder alone
+    size        segment_anything's encoder at the planned size: against `samed`, the size alone
+    last_half   as `samnet`, LoRA in the last half of the blocks alone
+
+Steps alternate in one process, so that whatever else the machine does meets all.
+
+    python benchmarks/training.py --backbone vit_b --size 448 --rounds 5 --output result.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import (
+    alternate,
+    asked,
+    describe_machine,
+    machine_line,
+    make_parser,
+    medians,
+    parse,
+    synchronise,
+    write_result,
+)
+from made_case import LABELS, prepare
+from sam_encoder import shipped_encoder
+
+from samnet.models.encoder import ImageEncoder
+from samnet.models.lora import add_lora
+from samnet.models.network import SegmentationNetwork, build_network
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.sampling import SliceSamples
+
+SAMED_SIZE = 512
+WAYS = ("samnet", "samed", "attention", "size", "last_half")
+
+
+def main() -> None:
+    options = parse_options()
+    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-") as folder:
+        result = measure(options, Path(folder))
+    print("\n" + describe(result))
+    write_result(result, options.output)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("--backbone", default="vit_b", choices=["vit_b", "vit_l", "vit_h"])
+    parser.add_argument("--size", type=int, default=448, help="the planned edge of the input in pixels (default: 448)")
+    parser.add_argument("--batch-size", type=int, default=1, help="default: 1")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="the latter on a GPU")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--rounds", type=int, default=5)
+    return parse(parser)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    settings = {
+        "backbone": options.backbone,
+        "encoder_tuning": "lora",
+        "lora_rank": 4,
+        "lora_targets": ["q", "v"],
+        "lora_blocks": "all",
+        "head": "mask_decoder",
+        "input_size": options.size,
+        "batch_size": options.batch_size,
+        "precision": options.precision,
+        "gradient_checkpointing": False,
+        "augmentation": "none",
+    }
+    planned, case = prepare(folder, settings, options.device, max(4, options.batch_size))
+    device = torch.device(options.device)
+    at_512 = replace(planned, input_size=SAMED_SIZE, zoom=planned.zoom * SAMED_SIZE / planned.input_size)
+    configurations = {
+        "samnet": planned,
+        "samed": at_512,
+        "attention": at_512,
+        "size": planned,
+        "last_half": replace(planned, lora_blocks="last_half"),
+    }
+    steps = {
+        name: make_step(configurations[name], case, folder / name, device, shipped=name in ("samed", "size"))
+        for name in options.ways
+    }
+    times = alternate(steps, options.rounds, device)
+    seconds = medians(times)
+    return {
+        "asked": asked(options),
+        "machine": describe_machine(device),
+        "seconds_of_steps": times,
+        "seconds_of_a_step": seconds,
+        "times_as_fast_as_samed": {name: seconds["samed"] / value for name, value in seconds.items()}
+        if "samed" in seconds
+        else {},
+        "peak_bytes": {name: peak_bytes(step, device) for name, step in steps.items()} if device.type == "cuda" else {},
+    }
+
+
+def make_step(
+    configuration: Configuration, case: StoredCase, folder: Path, device: torch.device, *, shipped: bool
+) -> Callable[[], float]:
+    """A training step of a configuration's network, with segment_anything's own encoder if `shipped`."""
+    torch.manual_seed(0)
+    network = build_network(replace(configuration, encoder_tuning="frozen"), 1, len(LABELS))
+    encoder = network.encoder
+    assert isinstance(encoder, ImageEncoder)
+    if shipped:
+        network.encoder = shipped_encoder(configuration.backbone, configuration.input_size, encoder)
+    targets, blocks = configuration.lora_targets, configuration.lora_blocks
+    add_lora(network.encoder, rank=configuration.lora_rank, targets=targets, blocks=blocks)
+    task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
+    trainer = Trainer(network.train(), task, folder, device)
+    images, target = draw_batch(configuration, case, network)
+    return lambda: trainer._step(images, target)
+
+
+def draw_batch(
+    configuration: Configuration, case: StoredCase, network: SegmentationNetwork
+) -> tuple[torch.Tensor, torch.Tensor]:
+    samples = SliceSamples([case], configuration, stride=network.stride, seed=0)
+    images, target = torch.utils.data.default_collate([samples[row] for row in range(configuration.batch_size)])
+    return images, target
+
+
+def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
+    """What a step allocates on a GPU beyond what lies there before it."""
+    synchronise(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    step()
+    synchronise(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def describe(result: dict[str, Any]) -> str:
+    given, ratios = result["asked"], result["times_as_fast_as_samed"]
+    lines = [f"{given['backbone']}, batch {given['batch_size']}; {machine_line(result['machine'])}"]
+    for name, seconds in result["seconds_of_a_step"].items():
+        size = SAMED_SIZE if name in ("samed", "attention") else given["size"]
+        ratio = f", {ratios[name]:.2f} times as fast as samed" if name in ratios else ""
+        memory = f", {result['peak_bytes'][name] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
+        lines.append(f"{name:<10} at {size}: {seconds:.3f} s a step{ratio}{memory}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
