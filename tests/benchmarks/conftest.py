@@ -3,4 +3,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # scripts, not a package
+# Scripts, not a package. At the end: one of them is called as the folder of tests of `samnet.training` is.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
