@@ -5,9 +5,9 @@ it has for column c (Li et al. 2022, arXiv 2112.01526). These two can be written
 numbers for all rows and columns, against 1 in the key's row and in its column, and 0 elsewhere. So no matrix of all
 queries and keys has to exist, and the fused kernels of GPUs, which take no such matrix quickly, apply.
 
-On a CPU the fused kernel is fastest with the matrix given, for a few heads at a time, so that it stays in the cache.
-Training needs the gradient of that matrix, which the kernel does not give; there plain products are as fast. What was
-measured is in benchmarks/README.md.
+On a CPU the fused kernel is fastest with the matrix given, for a few heads, or queries, at a time, so that it stays in
+the cache. Training needs the gradient of that matrix, which the kernel does not give; there plain products are as fast.
+What was measured is in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Positions(NamedTuple):
         parts = inside.sum(dim=-1), inside.sum(dim=-2)
         return parts if self.beyond is None else (*parts, gradient[..., -1:])
 
-    def part(self, heads: slice) -> Positions:
-        beyond = None if self.beyond is None else self.beyond[heads]
-        return Positions(self.rows[heads], self.columns[heads], beyond)
+    def part(self, heads: slice, queries: slice = slice(None)) -> Positions:
+        beyond = None if self.beyond is None else self.beyond[heads, queries]
+        return Positions(self.rows[heads, queries], self.columns[heads, queries], beyond)
 
 
 @lru_cache(maxsize=16)
@@ -99,7 +99,7 @@ def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Posi
 
 
 class _AttendInChunks(torch.autograd.Function):
-    """For CPUs: some heads at a time.
+    """For CPUs: some heads at a time, and of a large image some queries.
 
     The weights of keys are kept for the backward pass where those of a head fit into a chunk, as those of windows do;
     those of larger images are computed again, which takes more time and far less memory.
@@ -112,13 +112,15 @@ class _AttendInChunks(torch.autograd.Function):
         positions, trains = Positions(rows, columns, beyond), any(ctx.needs_input_grad)
         attended, kept = torch.empty_like(query), []
         for heads in _chunks(query, key):
-            q, k, v, placed = query[heads], key[heads], value[heads], positions.part(heads)
+            k, v = key[heads], value[heads]
             if trains and query.shape[1] * key.shape[1] <= _CHUNK:
-                kept.append(_weights(q, k, placed))
+                kept.append(_weights(query[heads], k, positions.part(heads)))
                 torch.bmm(kept[-1], v, out=attended[heads])
-            else:
-                fused = functional.scaled_dot_product_attention(q[None], k[None], v[None], placed.bias()[None])
-                attended[heads] = fused[0]
+                continue
+            for some in _stretches(query.shape[1], _CHUNK // key.shape[1]):
+                q, bias = query[heads, some], positions.part(heads, some).bias()
+                fused = functional.scaled_dot_product_attention(q[None], k[None], v[None], bias[None])
+                attended[heads, some] = fused[0]
         ctx.save_for_backward(query, key, value, rows, columns, beyond, attended, *kept)
         return attended
 
@@ -151,6 +153,10 @@ def _weights(query: Tensor, key: Tensor, positions: Positions) -> Tensor:
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
     """Consecutive heads whose scores are small together; always one at least."""
-    count = max(1, _CHUNK // (query.shape[1] * key.shape[1]))
-    for first in range(0, len(query), count):
-        yield slice(first, first + count)
+    return _stretches(len(query), _CHUNK // (query.shape[1] * key.shape[1]))
+
+
+def _stretches(length: int, size: int) -> Iterator[slice]:
+    """Slices of a length, each of `size`, or of 1 where that is 0; the last may be shorter."""
+    for first in range(0, length, max(1, size)):
+        yield slice(first, first + max(1, size))
