@@ -133,9 +133,9 @@ def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
         "fingerprint": ["-m", "samnet", "extract_fingerprint", "-d", number, "-np", "1"],
         "plan": ["-m", "samnet", "plan", "-d", number, "--device", "cpu", "--overwrite", "-np", "1"],
         "preprocess": ["-m", "samnet", "preprocess", "-d", number, "-np", "1"],
-        "predict": ["-m", "samnet", "predict", "-i", str(image), "-o", str(folder / "predictions"), "-m"]
-        + [str(model.parent), "-f", "0", "--device", "cpu"],
+        "predict": ["-m", "samnet", "predict", "-i", str(image), "-o", str(folder / "predictions"), "--device", "cpu"],
     }
+    commands["predict"] += ["-m", str(model.parent), "-f", "0"]
     made_by = {"fingerprint": [prepared], "preprocess": [prepared / "slices"], "predict": [folder / "predictions"]}
     for stale in made_by.get(step, []):
         shutil.rmtree(stale, ignore_errors=True)

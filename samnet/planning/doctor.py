@@ -88,9 +88,8 @@ def _tiny_classes(folder: Path, fingerprint: Fingerprint, configuration: Configu
     enlarged = configuration.zoom / configuration.in_plane_spacing
     unit = "pixels" if fingerprint.is_picture else "mm"
     for name in fingerprint.class_names:
-        diameters = fingerprint.diameters(name, configuration.slicing_axis)
-        small = float(np.percentile(diameters, 10)) if diameters.size else np.inf
-        if small * enlarged < TINY_PIXELS:
+        small = fingerprint.diameter(name, configuration.slicing_axis, 10)
+        if small is not None and small * enlarged < TINY_PIXELS:
             value = (
                 f"class {name!r} is tiny: its small objects are {small:.1f} {unit} wide, {small * enlarged:.1f} pixels "
                 f"of the planned input of {configuration.input_size}, of which SAM takes {PATCH} x {PATCH} for a token"

@@ -83,16 +83,16 @@ class Facts:
 
     def smallest_diameter(self) -> tuple[str, float]:
         """The class with the smallest 10th-percentile in-plane diameter, and that in planned pixels."""
-        return self._smallest(self.fingerprint.diameters, 10)
+        return self._smallest(self.fingerprint.diameter, 10)
 
     def thinnest(self) -> tuple[str, float]:
         """The class with the smallest median in-plane thickness, and that in planned pixels."""
-        return self._smallest(self.fingerprint.thicknesses, 50)
+        return self._smallest(self.fingerprint.thickness, 50)
 
-    def _smallest(self, measure: Callable[[str, int], np.ndarray], percentile: float) -> tuple[str, float]:
+    def _smallest(self, measure: Callable[[str, int, float], float | None], percentile: float) -> tuple[str, float]:
         axis = self.values["slicing_axis"]
-        measured = {name: measure(name, axis) for name in self.fingerprint.class_names}
-        sizes = {name: float(np.percentile(size, percentile)) for name, size in measured.items() if size.size}
+        measured = {name: measure(name, axis, percentile) for name in self.fingerprint.class_names}
+        sizes = {name: size for name, size in measured.items() if size is not None}
         if not sizes:
             return "no labelled class", 32.0
         name = min(sizes, key=lambda key: sizes[key])
