@@ -34,6 +34,7 @@ from samnet.planning.update import replan
 from samnet.preprocessing.prepare import find_outdated, prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.training.checkpoint import find_state
+from samnet.training.dry_run import measure_step
 from samnet.training.embedding_choice import CacheChoice, choose_cache
 from samnet.training.embeddings import EmbeddingCache
 from samnet.training.loop import SAVE_EVERY_SECONDS, Trainer, TrainingTask
@@ -242,7 +243,7 @@ def _plan_of_run(
         per_epoch = check_value("steps_per_epoch", settings.get("steps_per_epoch", planned.steps_per_epoch), "--set")
         settings |= {"steps": options.epochs * per_epoch, "steps_per_epoch": per_epoch}
     if "backbone" in settings and not options.resume:
-        plan = replan(plan, Fingerprint.load(fingerprint_path(dataset_name)), configuration, settings)
+        plan = replan(plan, Fingerprint.load(fingerprint_path(dataset_name)), configuration, settings, measure_step)
     elif settings:
         plan = plan.with_values(configuration, settings, "set on the command line of the training")
     values = plan.configuration(configuration)

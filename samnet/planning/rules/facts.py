@@ -10,6 +10,7 @@ import numpy as np
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
+from samnet.planning.memory import WANTED, Rung
 
 AXIS_NAMES = ("Z", "Y", "X")
 CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
@@ -32,12 +33,14 @@ NO_RECIPE = Recipe()
 
 @dataclass(frozen=True)
 class Facts:
-    """fingerprint and machine, the values decided so far by key, and the recipe of the configuration."""
+    """fingerprint and machine, the values decided so far by key, the recipe of the configuration, and the rung of the
+    memory's ladder that is decided on."""
 
     fingerprint: Fingerprint
     machine: Machine
     values: dict[str, Any]
     recipe: Recipe = NO_RECIPE
+    rung: Rung = WANTED
 
     @property
     def is_picture(self) -> bool:
@@ -53,6 +56,12 @@ class Facts:
         shapes = np.array([case.shape for case in self.fingerprint.cases.values()])
         flat = np.flatnonzero((shapes == 1).all(axis=0))
         return int(flat[0]) if len(flat) else None
+
+    @property
+    def too_much(self) -> str:
+        """Why something is given up: what a step takes otherwise."""
+        rung = self.rung
+        return f"a training step of {rung.refused_batch} images would take {rung.refused:.1f} GiB, on {self.machine}"
 
     @property
     def labelled_slices(self) -> int:
