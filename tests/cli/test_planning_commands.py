@@ -18,6 +18,8 @@ from dataset.broken_input import change, describe
 from samnet.cli import doctor, extract_fingerprint, plan, plan_and_preprocess, preprocess, verify_dataset
 from samnet.cli.settings import key_and_value
 from samnet.preprocessing.storage import load_case
+from samnet.training import dry_run
+from samnet.training.dry_run import measure_step
 
 MakeDataset = Callable[..., Path]
 NAME = "Dataset501_Tiny"
@@ -28,6 +30,7 @@ def dataset(make_dataset: MakeDataset, folders: dict[str, Path], monkeypatch: py
     """The raw folder of two cases, on a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(dry_run, "measure_step", lambda *configuration: 0.5)  # seconds for all configurations
     return make_dataset(folders["raw"], num_cases=2)
 
 
@@ -183,8 +186,15 @@ class TestPlan:
 
     @pytest.mark.parametrize(("memory", "checkpointing"), [("4G", True), ("80G", False)])
     def test_memory_is_planned_by_a_dry_run(
-        self, dataset: Path, output: Path, memory: str, checkpointing: bool, capsys: pytest.CaptureFixture[str]
+        self,
+        dataset: Path,
+        output: Path,
+        memory: str,
+        checkpointing: bool,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
+        monkeypatch.setattr(dry_run, "measure_step", measure_step)
         settings = ("--set", "backbone=vit_b", "--set", "input_size=448", "--set", "batch_size=8")
         assert run(plan, "--device", "cuda", "--memory", memory, "--explain", *settings) == 0
         assert value(output, "gradient_checkpointing") is checkpointing

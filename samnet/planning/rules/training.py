@@ -63,9 +63,10 @@ def gradient_checkpointing(facts: Facts) -> tuple[bool, str]:
     """The same gradients for a third more time: where a step does not fit without."""
     if facts.values["encoder_tuning"] == "frozen":
         return False, "a frozen encoder keeps nothing for a backward pass"
+    step = _step(facts, facts.values["batch_size"])
     if facts.rung.checkpointing:
-        return True, f"without it {facts.too_much}; with it {_step(facts, facts.values['batch_size'])}"
-    return False, f"{facts.machine}: room for everything that the backward pass needs"
+        return True, f"without it {facts.too_much}; with it {step}"
+    return False, f"room for everything that the backward pass needs; {step}"
 
 
 def steps(facts: Facts) -> tuple[int, str]:
