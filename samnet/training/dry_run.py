@@ -83,10 +83,8 @@ def _peak_of_step(
         for module in (network, *blocks):  # blocks are computed again in the backward pass
             module.forward = _on_meta(module.forward, half)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
-        # As in any step but the first: Adam's two averages are there, and, until the backward pass, the last gradients.
+        # As in any step but the first, Adam's two averages are there.
         averages = [torch.empty_like(weight) for weight in trained for _ in range(2)]
-        for weight in trained:
-            weight.grad = torch.empty_like(weight)
         images = torch.empty(batch, num_input_channels(configuration.channel_layout, num_channels), size, size)
         logits = network(images)
         target_shape = logits.shape if has_regions else torch.Size((batch, *logits.shape[2:]))
@@ -97,8 +95,6 @@ def _peak_of_step(
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
         )
-        for weight in trained:
-            weight.grad = None
         loss.backward()
         if device == "cuda":  # where all weights are updated at once, by way of another copy
             averages += [torch.empty_like(weight) for weight in trained]

@@ -34,10 +34,10 @@ def computed(configuration: Configuration) -> float:
         optimizer = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad])
         size = configuration.input_size
         for _ in range(2):
+            optimizer.zero_grad()
             logits = network(torch.rand(configuration.batch_size, 3, size, size))
             target = torch.zeros(len(logits), *logits.shape[2:], dtype=torch.long)
             loss = segmentation_loss(logits, target, cross_entropy_weight=0.2, dice_weight=0.8)
-            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     return count.peak / GIB
