@@ -47,7 +47,7 @@ def content_keys(dataset: RawDataset, cases: Sequence[Case], processes: int) -> 
     for case in cases:
         hashes = _without_reading(case, dataset.folder, known)
         if hashes is None:
-            arguments[case.identifier] = (case, dataset.folder, known)
+            arguments[case.identifier] = (case, dataset.folder, known_of(case, dataset.folder, known))
         else:
             keys[case.identifier] = case_key(hashes)
     outcome = run_jobs(hash_files, arguments, processes, "checking raw files")
@@ -72,6 +72,15 @@ def hash_files(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Has
             entry = HashedFile(*state, file_sha256(file))  # the state from before: a change meanwhile is seen later
         hashes[place] = entry
     return hashes
+
+
+def known_of(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashes:
+    """What is known of the files of one case: all that a worker process needs to be sent."""
+    try:
+        places = [os.path.relpath(file, folder) for file in case.raw_files()]
+    except UserError:  # whoever reads the case reports it
+        return {}
+    return {place: known[place] for place in places if place in known}
 
 
 def case_key(hashes: Mapping[str, HashedFile]) -> str:

@@ -14,7 +14,7 @@ from samnet.core.jobs import run_jobs
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
-from samnet.dataset.contents import Hashes, case_key, content_keys, hash_files, load_hashes, remember_hashes
+from samnet.dataset.contents import Hashes, case_key, content_keys, hash_files, known_of, load_hashes, remember_hashes
 from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
 from samnet.fingerprint.records import (
@@ -54,7 +54,10 @@ def _extract(dataset: RawDataset, processes: int, path: Path) -> Fingerprint:
             return known
         log.info("the raw files of %s have changed: measuring them again", dataset.name)
     hashes = load_hashes(dataset)
-    arguments = {case.identifier: (case, dataset.folder, dataset.description, hashes) for case in dataset.cases}
+    arguments = {
+        case.identifier: (case, dataset.folder, dataset.description, known_of(case, dataset.folder, hashes))
+        for case in dataset.cases
+    }
     outcome = run_jobs(_measure_and_hash, arguments, processes, "fingerprint")
     remember_hashes(dataset, (result[1] for result in outcome.results.values()))
     outcome.raise_if_failed("fingerprint")

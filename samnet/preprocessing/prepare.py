@@ -14,7 +14,7 @@ from samnet.core.jobs import run_jobs, select_part
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
-from samnet.dataset.contents import UNREADABLE, Hashes, case_key, content_keys, hash_files, load_hashes
+from samnet.dataset.contents import UNREADABLE, Hashes, case_key, content_keys, hash_files, known_of, load_hashes
 from samnet.dataset.images import read_image, read_labels
 from samnet.fingerprint.extract import data_key
 from samnet.planning.plan import Plan
@@ -48,7 +48,7 @@ def prepare_dataset(
         keys = content_keys(dataset, cases, processes)
         known = load_hashes(dataset)
         open_cases = {
-            case.identifier: (case, dataset.folder, known, folder, views)
+            case.identifier: (case, dataset.folder, known_of(case, dataset.folder, known), folder, views)
             for case in cases
             if not set(views) <= set(stored_views(folder, case.identifier, keys[case.identifier]))
         }
