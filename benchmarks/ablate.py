@@ -45,6 +45,7 @@ from samnet.planning.plan import Plan, plan_path
 from samnet.planning.planner import make_plan
 from samnet.planning.splits import splits_path
 from samnet.preprocessing.prepare import prepare_dataset
+from samnet.training.dry_run import measure_step
 from samnet.training.run import TrainingOptions, choose_cases
 from samnet.training.run_folder import VALIDATION
 
@@ -103,7 +104,7 @@ def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
         UserError: there is no such configuration, or all cases are of one patient.
     """
     fingerprint = extract_fingerprint(dataset, default_processes())
-    plan = make_plan(fingerprint, detect_machine(options.device))
+    plan = make_plan(fingerprint, detect_machine(options.device), measure=measure_step)
     plan.configuration(options.config)
     fold = make_splits(list(fingerprint.cases), plan.patient_key)[0]
     if set(fold["train"]) & set(fold["val"]):
@@ -115,7 +116,7 @@ def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
 def ablate(decision: str, subject: Subject, options: argparse.Namespace, rows: list[Row]) -> list[str]:
     """Add a row for every choice and seed, and write the tables; returns what failed."""
     name, failures = subject.dataset.name, []
-    choices = find_choices(decision, subject.plan, subject.fingerprint, options.config)
+    choices = find_choices(decision, subject.plan, subject.fingerprint, options.config, measure_step)
     if not choices:
         print(f"{decision}, {name}: nothing else can be chosen", flush=True)
         return []

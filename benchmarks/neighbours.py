@@ -9,16 +9,16 @@ from typing import Any
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.configuration import CHOICES, Configuration, IntensityWindow
+from samnet.planning.memory import INPUT_SIZES, Meter
 from samnet.planning.plan import Plan
 from samnet.planning.planner import make_plan
 from samnet.planning.rules.facts import AXIS_NAMES, Facts
 from samnet.planning.rules.intensity import HIGH, LOW
-from samnet.planning.rules.network import FULL_WINDOW_SIZES
 
 Settings = dict[str, Any]
 PLANNED = "planned"
 RANKS = (1, 4, 16)
-SIZES = (FULL_WINDOW_SIZES[0] // 2, *FULL_WINDOW_SIZES)
+SIZES = (INPUT_SIZES[0] // 2, *INPUT_SIZES)
 LAYOUTS = {1: ("neighbours", "repeat"), 2: ("pair_mean", "stem"), 3: ("as_is", "stem")}
 
 
@@ -110,10 +110,12 @@ DECISIONS: dict[str, Neighbours] = {
 }
 
 
-def find_choices(decision: str, plan: Plan, fingerprint: Fingerprint, name: str) -> list[Choice]:
+def find_choices(
+    decision: str, plan: Plan, fingerprint: Fingerprint, name: str, measure: Meter | None = None
+) -> list[Choice]:
     """All choices for a decision of a named configuration, the plan's own among them; none where it has no other.
 
-    plan: as samnet makes it from the fingerprint by itself.
+    plan: as samnet makes it from the fingerprint by itself. measure: the memory of a training step, as the plan's.
 
     Raises:
         UserError: there is no such configuration.
@@ -121,7 +123,7 @@ def find_choices(decision: str, plan: Plan, fingerprint: Fingerprint, name: str)
     planned = plan.configuration(name)
     choices: dict[Configuration, Choice] = {}
     for label, settings in DECISIONS[decision](Facts(fingerprint, plan.machine, {}), planned).items():
-        other = make_plan(fingerprint, plan.machine, settings)
+        other = make_plan(fingerprint, plan.machine, settings, measure)
         values = other.configuration(name)  # the planned ones where what is set is fixed by the configuration's name
         changed = _differences(planned, values)
         follows = {key: value for key, value in changed.items() if key not in settings}

@@ -93,7 +93,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "size": planned,
         "last_half": replace(planned, lora_blocks="last_half"),
     }
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         name: make_step(configurations[name], case, folder / name, device, shipped=name in ("samed", "size"))
         for name in options.ways
     }

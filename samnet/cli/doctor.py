@@ -23,9 +23,11 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.machine import detect_machine
     from samnet.planning.doctor import examine_dataset
+    from samnet.training.dry_run import measure_step
 
     machine = detect_machine(options.device)
-    reports = [examine_dataset(identifier, chosen_processes(options), machine) for identifier in options.dataset]
+    processes = chosen_processes(options)
+    reports = [examine_dataset(identifier, processes, machine, measure_step) for identifier in options.dataset]
     for report in reports:
         if not report.faults:
             print(report)

@@ -50,6 +50,7 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     from samnet.planning.planner import make_plan
     from samnet.planning.splits import write_splits
     from samnet.planning.update import update_plan
+    from samnet.training.dry_run import measure_step
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
     settings: dict[str, Any] = dict(options.settings)
@@ -57,9 +58,9 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
         known = None if options.overwrite else _known_plan(dataset.name)
         machine = _choose_machine(options, known)
         if known is None:
-            plan = make_plan(fingerprint, machine, settings)
+            plan = make_plan(fingerprint, machine, settings, measure_step)
         else:
-            plan = update_plan(known, fingerprint, machine, settings)
+            plan = update_plan(known, fingerprint, machine, settings, measure_step)
         if plan != known:
             plan.save(plan_path(dataset.name))
         write_splits(plan, list(fingerprint.cases))

@@ -68,6 +68,23 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_json_rows(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with many records in it: each entry of an object in `content` on one line, where all of it would be
+    long and few lines of it worth reading by themselves."""
+    entries = []
+    for key, value in content.items():
+        text = _compact(value)
+        if isinstance(value, dict) and value:
+            rows = ",\n".join(f"    {_compact(name)}: {_compact(row)}" for name, row in value.items())
+            text = f"{{\n{rows}\n  }}"
+        entries.append(f"  {_compact(key)}: {text}")
+    write_text(path, "{\n" + ",\n".join(entries) + "\n}\n")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def read_json(path: Path) -> Any:
     """Parse a JSON file.
 

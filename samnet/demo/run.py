@@ -26,6 +26,7 @@ from samnet.planning.plan import plan_path
 from samnet.planning.planner import make_plan
 from samnet.planning.splits import write_splits
 from samnet.preprocessing.prepare import prepare_all_configurations
+from samnet.training.dry_run import measure_step
 from samnet.training.run import TrainingOptions, train
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _prepare(dataset: RawDataset, options: DemoOptions) -> None:
     processes = default_processes()
     verify_dataset(dataset, processes)
     fingerprint = extract_fingerprint(dataset, processes)
-    plan = make_plan(fingerprint, detect_machine(options.device))
+    plan = make_plan(fingerprint, detect_machine(options.device), measure=measure_step)
     plan.save(plan_path(dataset.name))
     write_splits(plan, list(fingerprint.cases))
     prepare_all_configurations(dataset, plan, processes)

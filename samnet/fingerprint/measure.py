@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cc3d
 import numpy as np
@@ -14,13 +15,32 @@ from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
 from samnet.dataset.labels import find_boxes, foreground, mask_of, values_of
-from samnet.fingerprint.records import PERCENTILES, CaseFingerprint, ChannelStatistics, ClassShape, ClassStatistics
+from samnet.fingerprint.records import PERCENTILES, CaseFingerprint, ChannelStatistics, ClassStatistics
 
 MAX_SHAPE_SLICES = 32
 MAX_SAMPLED_VOXELS = 200_000
 
 
-def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint:
+@dataclass(frozen=True)
+class SliceSizes:
+    """Of up to `MAX_SHAPE_SLICES` evenly chosen slices across one axis: diameter and thickness of a class in mm.
+
+    See `ShapeStatistics`.
+    """
+
+    diameters: tuple[float, ...] = ()
+    thicknesses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseMeasurements:
+    """What is kept of one case, and what counts towards the statistics of all: class -> sizes across `(Z, Y, X)`."""
+
+    case: CaseFingerprint
+    sizes: dict[str, tuple[SliceSizes, SliceSizes, SliceSizes]]
+
+
+def measure_case(case: Case, description: DatasetDescription) -> CaseMeasurements:
     """The statistics of one case.
 
     Raises:
@@ -47,17 +67,19 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseFingerprint
     labelled = (labels > 0) & (labels != description.ignore_label)
     label_sets = {name: values_of(label) for name, label in foreground(description.labels).items()}
     boxes = find_boxes(labels, list(label_sets.values()))
-    return CaseFingerprint(
+    classes = {
+        name: _measure_class(labels, values, box, grid.spacing)
+        for (name, values), box in zip(label_sets.items(), boxes, strict=True)
+    }
+    measured = CaseFingerprint(
         shape=grid.shape,
         spacing=grid.spacing,
         cropped_shape=nonzero_box(array, labels).shape,
         channels=tuple(_channel_statistics(channel, labelled) for channel in array),
-        classes={
-            name: _class_statistics(labels, values, box, grid.spacing)
-            for (name, values), box in zip(label_sets.items(), boxes, strict=True)
-        },
+        classes={name: statistics for name, (statistics, _) in classes.items()},
         labelled_slices=_labelled_slices(labelled),
     )
+    return CaseMeasurements(measured, {name: sizes for name, (_, sizes) in classes.items()})
 
 
 def _labelled_slices(foreground: np.ndarray) -> tuple[int, int, int]:
@@ -87,26 +109,25 @@ def _percentiles(values: np.ndarray) -> tuple[float, ...] | None:
     return tuple(float(value) for value in np.percentile(values, PERCENTILES))
 
 
-def _class_statistics(
+def _measure_class(
     labels: np.ndarray, values: Sequence[int], box: tuple[slice, ...] | None, spacing: tuple[float, float, float]
-) -> ClassStatistics:
+) -> tuple[ClassStatistics, tuple[SliceSizes, SliceSizes, SliceSizes]]:
     """labels `(Z, Y, X)`, box around the voxels of these values or None where there are none, spacing in mm."""
     if box is None:
-        return ClassStatistics(0, 0, (ClassShape(0, (), ()),) * 3)
+        return ClassStatistics(0, 0, (0, 0, 0)), (SliceSizes(),) * 3
     mask = np.ascontiguousarray(mask_of(labels[box], values))
     components = int(cc3d.connected_components(mask, return_N=True)[1])
-    shapes = tuple(_shape_across(mask, spacing, axis) for axis in range(3))
-    return ClassStatistics(int(mask.sum()), components, shapes)
+    z, y, x = (_sizes_across(mask, spacing, axis) for axis in range(3))
+    return ClassStatistics(int(mask.sum()), components, _labelled_slices(mask)), (z, y, x)
 
 
-def _shape_across(mask: np.ndarray, spacing: tuple[float, float, float], axis: int) -> ClassShape:
+def _sizes_across(mask: np.ndarray, spacing: tuple[float, float, float], axis: int) -> SliceSizes:
     in_plane = tuple(spacing[other] for other in range(3) if other != axis)
     slices = np.moveaxis(mask, axis, 0)
     present = np.flatnonzero(slices.any(axis=(1, 2)))
     chosen = present[np.linspace(0, len(present) - 1, min(len(present), MAX_SHAPE_SLICES)).round().astype(int)]
     measured = [_typical_component(slices[index], in_plane) for index in chosen]
-    return ClassShape(
-        slices=len(present),
+    return SliceSizes(
         diameters=tuple(round(diameter, 3) for diameter, _ in measured),
         thicknesses=tuple(round(thickness, 3) for _, thickness in measured),
     )

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.files import read_json, write_json
+from samnet.core.files import read_json, write_json_rows
 from samnet.core.records import from_json, to_json
 from samnet.dataset.images import is_picture
 from samnet.dataset.labels import Label, Labelled
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
+SHAPE_PERCENTILES = tuple(range(0, 101, 5))
 
 
 @dataclass(frozen=True)
@@ -34,27 +35,29 @@ class ChannelStatistics:
 
 
 @dataclass(frozen=True)
-class ClassShape:
-    """How one class looks in the slices across one canonical axis.
-
-    slices: how many slices hold it.
-    diameters: of up to 32 evenly chosen ones, the diameter in mm of a disc with the area of the slice's typical
-        component (area-weighted median over components).
-    thicknesses: of the same, the largest inscribed width in mm.
-    """
-
-    slices: int
-    diameters: tuple[float, ...]
-    thicknesses: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class ClassStatistics:
-    """One class or region in one case: its voxels, its components in 3D, and its shape across the axes (Z, Y, X)."""
+    """One class or region in one case: its voxels, its components in 3D, and the number of slices that show it.
+
+    slices: across `(Z, Y, X)`.
+    """
 
     voxels: int
     components: int
-    across: tuple[ClassShape, ...]
+    slices: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ShapeStatistics:
+    """How one class looks in slices across one canonical axis: percentiles (`SHAPE_PERCENTILES`) over all cases.
+
+    Up to 32 evenly chosen slices of each case that show the class count. Both are empty for a class that never occurs.
+
+    diameters: in mm, of a disc with the area of a slice's typical component (area-weighted median over components).
+    thicknesses: the largest inscribed width of that component in mm.
+    """
+
+    diameters: tuple[float, ...]
+    thicknesses: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Fingerprint(Labelled):
     """Everything the planner knows of a data set.
 
     labels, ignore_label, regions_class_order: see `Labelled`.
-    data_key: changes with the names, sizes and dates of the raw files.
+    data_key: changes with the names and contents of the raw files.
+    shapes: of each class or region across the axes `(Z, Y, X)`.
     foreground: per channel the percentiles (`PERCENTILES`) of all labelled voxels, each case weighing the same.
     """
 
@@ -91,6 +95,7 @@ class Fingerprint(Labelled):
     file_ending: str
     patient_key: str | None
     foreground: tuple[tuple[float, ...], ...]
+    shapes: dict[str, tuple[ShapeStatistics, ...]]
     cases: dict[str, CaseFingerprint]
     regions_class_order: tuple[int, ...] = ()
 
@@ -109,16 +114,17 @@ class Fingerprint(Labelled):
         """Slices across `axis` with any foreground, over all cases."""
         return sum(case.labelled_slices[axis] for case in self.cases.values())
 
-    def diameters(self, name: str, axis: int) -> np.ndarray:
-        """In-plane diameters in mm of a class in slices across `axis`, over all cases; may be empty."""
-        return np.concatenate([[], *(case.classes[name].across[axis].diameters for case in self.cases.values())])
+    def diameter(self, name: str, axis: int, percentile: float) -> float | None:
+        """A percentile of a class' in-plane diameters in mm in slices across `axis`; None if it never occurs."""
+        return _percentile(self.shapes[name][axis].diameters, percentile)
 
-    def thicknesses(self, name: str, axis: int) -> np.ndarray:
-        """In-plane inscribed widths in mm of a class in slices across `axis`, over all cases; may be empty."""
-        return np.concatenate([[], *(case.classes[name].across[axis].thicknesses for case in self.cases.values())])
+    def thickness(self, name: str, axis: int, percentile: float) -> float | None:
+        """A percentile of a class' in-plane inscribed widths in mm in slices across `axis`; None if it never occurs."""
+        return _percentile(self.shapes[name][axis].thicknesses, percentile)
 
     def save(self, path: Path) -> None:
-        write_json(path, to_json(self))
+        """Write it with a case, and a class' shapes, on one line each."""
+        write_json_rows(path, to_json(self))
 
     @classmethod
     def load(cls, path: Path) -> Fingerprint:
@@ -131,3 +137,7 @@ class Fingerprint(Labelled):
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             raise UserError(f"{path}: written by another version of samnet; run samnet_extract_fingerprint again")
         return from_json(cls, content, str(path))
+
+
+def _percentile(table: tuple[float, ...], percentile: float) -> float | None:
+    return float(np.interp(percentile, SHAPE_PERCENTILES, table)) if table else None

@@ -16,11 +16,12 @@ from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.records import (
     PERCENTILES,
     SCHEMA_VERSION,
+    SHAPE_PERCENTILES,
     CaseFingerprint,
     ChannelStatistics,
-    ClassShape,
     ClassStatistics,
     Fingerprint,
+    ShapeStatistics,
 )
 from samnet.inference.archive import DESCRIPTION_FILE, describe
 from samnet.inference.load import FINAL_WEIGHTS, load_network
@@ -183,13 +184,14 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
     edge = options.input_size
     spacing = options.slice_width / edge
     spread = (options.window[0],) * (len(PERCENTILES) - 1) + (options.window[1],)
-    shape = ClassShape(slices=1, diameters=(options.slice_width / 10,), thicknesses=(options.slice_width / 20,))
+    points = len(SHAPE_PERCENTILES)
+    shape = ShapeStatistics((options.slice_width / 10,) * points, (options.slice_width / 20,) * points)
     case = CaseFingerprint(
         shape=(1, edge, edge),
         spacing=(5 * spacing, spacing, spacing),
         cropped_shape=(1, edge, edge),
         channels=(ChannelStatistics(*options.window, whole_numbers=True, nonzero=spread, foreground=spread),),
-        classes={name: ClassStatistics(1, 1, (shape, shape, shape)) for name in description.class_names},
+        classes={name: ClassStatistics(1, 1, (1, 1, 1)) for name in description.class_names},
         labelled_slices=(1, 1, 1),
     )
     return Fingerprint(
@@ -202,5 +204,6 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
         file_ending=description.file_ending,
         patient_key=None,
         foreground=(spread,),
+        shapes=dict.fromkeys(description.class_names, (shape,) * 3),
         cases={"imported": case},
     )

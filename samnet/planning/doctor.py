@@ -18,6 +18,7 @@ from samnet.fingerprint.records import Fingerprint
 from samnet.planning.backbones import PATCH
 from samnet.planning.configuration import Configuration
 from samnet.planning.explain import FIRST
+from samnet.planning.memory import Meter
 from samnet.planning.plan import Plan, plan_path
 from samnet.planning.planner import make_plan
 from samnet.planning.rules.facts import AXIS_NAMES, CT_NAMES
@@ -30,11 +31,11 @@ MIXED_INTENSITIES = 20.0
 HIGHEST_MINIMUM_OF_CT = -200.0
 
 
-def examine_dataset(identifier: str | int, processes: int, machine: Machine) -> Report:
+def examine_dataset(identifier: str | int, processes: int, machine: Machine, measure: Meter | None = None) -> Report:
     """The report of `inspect_dataset_by_name`, with remarks on what is odd in the data as a whole.
 
     Those that need measurements are made where there are no faults; the fingerprint is kept for planning. The plan is
-    the one that is there, else one made for the machine and not kept.
+    the one that is there, else one made for the machine and not kept. measure: see `make_plan`.
 
     Raises:
         UserError: there is no such data set, or its plan or splits cannot be read.
@@ -47,7 +48,7 @@ def examine_dataset(identifier: str | int, processes: int, machine: Machine) -> 
     if not report.faults:
         fingerprint = extract_fingerprint(dataset, processes)
         path = plan_path(dataset.name)
-        plan = Plan.load(path) if path.is_file() else make_plan(fingerprint, machine)
+        plan = Plan.load(path) if path.is_file() else make_plan(fingerprint, machine, measure=measure)
         if plan.data_key != fingerprint.data_key:
             value = "the raw files have changed since it was made"
             remarks.append(Fault("old plan", str(path), value, "run samnet_plan again"))
@@ -88,9 +89,8 @@ def _tiny_classes(folder: Path, fingerprint: Fingerprint, configuration: Configu
     enlarged = configuration.zoom / configuration.in_plane_spacing
     unit = "pixels" if fingerprint.is_picture else "mm"
     for name in fingerprint.class_names:
-        diameters = fingerprint.diameters(name, configuration.slicing_axis)
-        small = float(np.percentile(diameters, 10)) if diameters.size else np.inf
-        if small * enlarged < TINY_PIXELS:
+        small = fingerprint.diameter(name, configuration.slicing_axis, 10)
+        if small is not None and small * enlarged < TINY_PIXELS:
             value = (
                 f"class {name!r} is tiny: its small objects are {small:.1f} {unit} wide, {small * enlarged:.1f} pixels "
                 f"of the planned input of {configuration.input_size}, of which SAM takes {PATCH} x {PATCH} for a token"

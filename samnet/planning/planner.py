@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from samnet import __version__
@@ -10,7 +12,8 @@ from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.configuration import check_value
+from samnet.planning.configuration import Configuration, build_configuration, check_value
+from samnet.planning.memory import WANTED, Meter, Rung, choose_rung, usable_memory
 from samnet.planning.named import configuration_names, read_named
 from samnet.planning.plan import (
     HOW_TO_CHANGE_SPLITS,
@@ -71,11 +74,17 @@ CONFIGURATION_RULES: dict[str, Rule] = {
 }
 
 
-def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, Any] | None = None) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint,
+    machine: Machine,
+    settings: dict[str, Any] | None = None,
+    measure: Meter | None = None,
+) -> Plan:
     """Plan a data set for a machine, every named configuration included.
 
     settings: values set by hand (`--set`); later rules take them into account. A named configuration keeps the values
         that make it what it is: `samed` remains SAMed.
+    measure: the memory of a training step; without it everything wanted is taken to fit.
 
     Raises:
         UserError: a setting has an unknown key or a value that cannot be.
@@ -95,7 +104,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, settings: dict[str, An
         machine=machine,
         decisions=decisions,
         configurations={
-            name: _plan_configuration(name, fingerprint, machine, decisions, given, {})
+            name: _plan_configuration(name, fingerprint, machine, decisions, given, {}, measure)
             for name in configuration_names()
         },
         regions_class_order=fingerprint.regions_class_order,
@@ -124,6 +133,7 @@ def _plan_configuration(
     dataset_decisions: dict[str, Decision],
     given: dict[str, Decision],
     overriding: dict[str, Decision],
+    measure: Meter | None,
 ) -> PlannedConfiguration:
     """What a named configuration decides beyond, or other than, the data set's decisions.
 
@@ -132,7 +142,11 @@ def _plan_configuration(
     known = {key: decision.value for key, decision in dataset_decisions.items()}
     named = read_named(name, Facts(fingerprint, machine, known))
     given = given | named.decisions | overriding
-    decisions = _decide(CONFIGURATION_RULES, fingerprint, machine, given, known, named.recipe)
+    decide = partial(_decide, CONFIGURATION_RULES, fingerprint, machine, given, known, named.recipe)
+    if measure is None:
+        decisions = decide(WANTED)
+    else:
+        decisions = decide(_choose_rung(name, fingerprint, machine, dataset_decisions | given, decide, measure))
     overridden = {
         key: decision
         for key, decision in given.items()
@@ -141,12 +155,39 @@ def _plan_configuration(
     return PlannedConfiguration(decisions | overridden, None, named.description)
 
 
+def _choose_rung(
+    name: str,
+    fingerprint: Fingerprint,
+    machine: Machine,
+    others: dict[str, Decision],
+    decide: Callable[[Rung], dict[str, Decision]],
+    measure: Meter,
+) -> Rung:
+    """What a configuration gives up for memory. others: decisions that do not depend on it. decide: those that do."""
+    num_channels, num_outputs = len(fingerprint.channel_names), fingerprint.num_outputs
+    has_regions = fingerprint.regions is not None
+
+    def configuration_on(rung: Rung) -> Configuration:
+        decisions = others | decide(rung)
+        values = {key: decision.value for key, decision in decisions.items() if key not in SPLIT_KEYS}
+        return build_configuration(values, num_channels, f"configuration {name}")
+
+    def memory_of(configuration: Configuration) -> float:
+        return measure(configuration, num_channels, num_outputs, has_regions, machine.device)
+
+    return choose_rung(configuration_on, memory_of, usable_memory(machine))
+
+
 def all_decisions(
-    name: str, fingerprint: Fingerprint, machine: Machine, overriding: dict[str, Decision]
+    name: str,
+    fingerprint: Fingerprint,
+    machine: Machine,
+    overriding: dict[str, Decision],
+    measure: Meter | None = None,
 ) -> dict[str, Decision]:
     """Everything that applies to a named configuration, decided anew with some decisions that hold in any case."""
     decisions = _decide(DATASET_RULES, fingerprint, machine, overriding)
-    decisions |= _plan_configuration(name, fingerprint, machine, decisions, {}, overriding).decisions
+    decisions |= _plan_configuration(name, fingerprint, machine, decisions, {}, overriding, measure).decisions
     return {key: decision for key, decision in decisions.items() if key not in SPLIT_KEYS}
 
 
@@ -157,6 +198,7 @@ def _decide(
     given: dict[str, Decision],
     known: dict[str, Any] | None = None,
     recipe: Recipe = NO_RECIPE,
+    rung: Rung = WANTED,
 ) -> dict[str, Decision]:
     values = (known or {}) | {key: decision.value for key, decision in given.items()}
     decisions = {}
@@ -165,7 +207,7 @@ def _decide(
             decisions[key] = given[key]
         else:
             name = f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}"
-            value, because = rule(Facts(fingerprint, machine, values, recipe))
+            value, because = rule(Facts(fingerprint, machine, values, recipe, rung))
             decisions[key] = Decision(value if key in SPLIT_KEYS else check_value(key, value, name), because, name)
         values[key] = decisions[key].value
     return decisions

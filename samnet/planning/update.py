@@ -9,6 +9,7 @@ from typing import Any
 from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
+from samnet.planning.memory import Meter
 from samnet.planning.named import DEFINITION, configuration_names
 from samnet.planning.plan import (
     BY_HAND,
@@ -31,22 +32,28 @@ from samnet.planning.planner import (
 log = logging.getLogger(__name__)
 
 
-def update_plan(known: Plan, fingerprint: Fingerprint, machine: Machine, settings: dict[str, Any]) -> Plan:
+def update_plan(
+    known: Plan,
+    fingerprint: Fingerprint,
+    machine: Machine,
+    settings: dict[str, Any],
+    measure: Meter | None = None,
+) -> Plan:
     """Plan a data set anew that has a plan; what was set on the command line before stays set.
 
-    Of a plan that a person changed every decision stays as it is.
+    Of a plan that a person changed every decision stays as it is. measure: see `make_plan`, also below.
 
     Raises:
         UserError: a person changed the plan, and settings are given that it does not have; or as `make_plan`.
     """
     earlier = {key: value for key, value in _settings_of(known).items() if key not in settings}
-    changes = find_hand_made(known, fingerprint)
+    changes = find_hand_made(known, fingerprint, measure)
     if not changes:
         if earlier:
             log.info("set by an earlier command and kept: %s (--overwrite drops them)", ", ".join(earlier))
         if known.machine != machine:
             log.info("planned for %s before, now for %s", known.machine, machine)
-        return make_plan(fingerprint, machine, earlier | settings)
+        return make_plan(fingerprint, machine, earlier | settings, measure)
     listing = f" ({', '.join(changes[:5])}{', ...' if len(changes) > 5 else ''})"
     if known.data_key != fingerprint.data_key:
         log.warning("the raw files of %s have changed since its plan was made", known.dataset_name)
@@ -65,7 +72,9 @@ def update_plan(known: Plan, fingerprint: Fingerprint, machine: Machine, setting
     return kept
 
 
-def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, Any]) -> Plan:
+def replan(
+    plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, Any], measure: Meter | None = None
+) -> Plan:
     """Decide a configuration anew with some values given, as when another backbone is asked for.
 
     What a person changed in the plan stays as it is.
@@ -73,13 +82,13 @@ def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, 
     template = _named_ancestor(plan, name)
     known = {key: decision for key, decision in plan.configuration_decisions(name).items() if key not in SPLIT_KEYS}
     given = {key: decision for key, decision in known.items() if decision.rule in (BY_HAND, ON_COMMAND_LINE)}
-    expected = all_decisions(template, fingerprint, plan.machine, given)
+    expected = all_decisions(template, fingerprint, plan.machine, given, measure)
     edited = {
         key: decision if key in given else Decision(decision.value, "changed in the plan", BY_HAND)
         for key, decision in known.items()
         if key in given or not same_value(expected[key], decision)
     }
-    decided = all_decisions(template, fingerprint, plan.machine, edited | on_command_line(settings))
+    decided = all_decisions(template, fingerprint, plan.machine, edited | on_command_line(settings), measure)
     own = {
         key: decision
         for key, decision in decided.items()
@@ -89,7 +98,7 @@ def replan(plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, 
     return dataclasses.replace(plan, configurations=plan.configurations | {name: configuration})
 
 
-def find_hand_made(known: Plan, fingerprint: Fingerprint) -> list[str]:
+def find_hand_made(known: Plan, fingerprint: Fingerprint, measure: Meter | None = None) -> list[str]:
     """What a person put into a plan that planning would not: `decision`, `configuration.decision` or a configuration.
 
     Empty for a plan that is as samnet wrote it, whatever data, machine and version of samnet it was written for. Where
@@ -97,7 +106,7 @@ def find_hand_made(known: Plan, fingerprint: Fingerprint) -> list[str]:
     """
     if known.planned_key == decisions_key(known):
         return []
-    expected = make_plan(fingerprint, known.machine, _settings_of(known))
+    expected = make_plan(fingerprint, known.machine, _settings_of(known), measure)
     found = _differences(known.decisions, expected.decisions)
     for name, configuration in known.configurations.items():
         if name not in expected.configurations:

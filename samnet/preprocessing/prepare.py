@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from samnet.core.jobs import run_jobs, select_part
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
+from samnet.dataset.contents import UNREADABLE, Hashes, case_key, content_keys, hash_files, known_of, load_hashes
 from samnet.dataset.images import read_image, read_labels
 from samnet.fingerprint.extract import data_key
 from samnet.planning.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
-from samnet.preprocessing.storage import store_case, stored_views
+from samnet.preprocessing.storage import StoredCase, store_case, stored_views
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,13 @@ def prepare_dataset(
     folder = prepared_folder(dataset.name)
     cases = select_part(dataset.cases, num_parts, part_id)
     with lock_folder(folder, f"preprocessing part {part_id} of {num_parts}"):
-        open_cases = {case.identifier: (case, folder, views) for case in cases if not _is_done(case, folder, views)}
+        keys = content_keys(dataset, cases, processes)
+        known = load_hashes(dataset)
+        open_cases = {
+            case.identifier: (case, dataset.folder, known_of(case, dataset.folder, known), folder, views)
+            for case in cases
+            if not set(views) <= set(stored_views(folder, case.identifier, keys[case.identifier]))
+        }
         outcome = run_jobs(_prepare_case, open_cases, processes, "preprocessing")
     outcome.raise_if_failed("preprocessing")
     log.info(
@@ -57,21 +64,19 @@ def prepare_dataset(
     return folder
 
 
-def source_key(case: Case) -> str:
-    """A hash of the name, size and date of a case's raw files."""
-    digest = hashlib.sha256()
-    for file in case.raw_files():  # one that is missing is reported when the case is read
-        status = file.stat()
-        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes: int) -> list[str]:
+    """Those of the prepared cases whose raw files hold something else by now; cases without raw files are none."""
+    raw = {case.identifier: case for case in dataset.cases}
+    keys = content_keys(dataset, [raw[case.identifier] for case in prepared if case.identifier in raw], processes)
+    return [
+        case.identifier
+        for case in prepared
+        if keys.get(case.identifier, UNREADABLE) not in (UNREADABLE, case.record.source_key)
+    ]
 
 
-def _is_done(case: Case, folder: Path, views: tuple[int, ...]) -> bool:
-    return set(views) <= set(stored_views(folder, case.identifier, source_key(case)))
-
-
-def _prepare_case(case: Case, folder: Path, views: tuple[int, ...]) -> None:
-    key = source_key(case)
+def _prepare_case(case: Case, raw: Path, known: Hashes, folder: Path, views: tuple[int, ...]) -> None:
+    key = case_key(hash_files(case, raw, known))  # of what is read now, should it have changed since the others
     every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
     image = read_image(case.image_files)
     assert case.label_file is not None
@@ -99,7 +104,7 @@ def prepare_all_configurations(
     Raises:
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
-    if plan.data_key != data_key(dataset):
+    if plan.data_key != data_key(dataset, content_keys(dataset, dataset.cases, processes)):
         log.warning("the raw files of %s have changed since they were planned: run samnet_plan again", dataset.name)
     needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}
     prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

@@ -140,6 +140,17 @@ def collate(samples: Sequence[tuple[Tensor | None, Tensor | None, Tensor]]) -> t
     return inputs, torch.stack([target for _, _, target in samples])
 
 
+def take_rows(inputs: EmbeddedInputs, start: int, stop: int, uses_image: bool) -> EmbeddedInputs:
+    """The rows `start <= row < stop` of a batch. uses_image: whether the head does."""
+    before, within = inputs.is_embedded[:start], inputs.is_embedded[start:stop]
+    first = int(before.sum())
+    embeddings = None if inputs.embeddings is None else inputs.embeddings[first : first + int(within.sum())]
+    if not uses_image:
+        start, stop = start - first, stop - first - int(within.sum())
+    images = None if inputs.images is None else inputs.images[start:stop]
+    return EmbeddedInputs(within, embeddings, images)
+
+
 def predict_logits(network: SegmentationNetwork, inputs: Tensor | EmbeddedInputs, device: torch.device) -> Tensor:
     """The logits of images `(B, C, S, S)`, or of a batch whose embeddings are known in part or all."""
     if isinstance(inputs, Tensor):

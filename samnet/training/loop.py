@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError
+from samnet.core.records import to_json
 from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 from samnet.dataset.labels import Regions
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
@@ -27,9 +29,11 @@ from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import BEST, FINAL, PREVIOUS, resume_training, save_training
 from samnet.training.embedded_samples import EmbeddedInputs, EmbeddedSamples, collate, embed_samples, predict_logits
 from samnet.training.embeddings import EmbeddingCache
+from samnet.training.gradients import BatchGradients, Economy
 from samnet.training.history import History
 from samnet.training.loss import segmentation_loss
 from samnet.training.processes import ALONE, Processes
+from samnet.training.run_folder import note_in_sitting
 from samnet.training.sampling import SliceSamples
 from samnet.training.schedule import learning_rate
 from samnet.training.slice_encoder import SliceEncoder
@@ -96,6 +100,7 @@ class Trainer:
         processes.same_weights(network)
         if len(set(processes.gather(self.progress.step))) > 1:
             raise SamnetError(f"{folder}: the processes find different checkpoints there; start them again")
+        self.gradients = BatchGradients(network, len(self.rows), may_give_way=processes.size == 1)
         self.history = History(folder, self.progress.epoch, is_writer=processes.is_writer)
         self.validation_cases = choose_validation_cases(task.validation_cases)
         self.signals = StopSignals()
@@ -213,24 +218,13 @@ class Trainer:
         configuration, progress = self.task.configuration, self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        half = configuration.precision == "bfloat16" and self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            logits = predict_logits(self.network, inputs, self.device)
-        loss = segmentation_loss(
-            self.processes.gather_batch(logits.float()),
-            self.processes.gather_batch(target.to(self.device, non_blocking=True)),
-            form=configuration.loss,
-            cross_entropy_weight=configuration.cross_entropy_weight,
-            dice_weight=configuration.dice_weight,
-            ignore=self.task.ignore_label,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss_of = partial(self._loss, target)
+        loss = self.gradients.compute(inputs, self._predict, loss_of, progress.step, self._note_economy)
         self.processes.sum_gradients(self.network.parameters())
         if configuration.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
         self.optimizer.step()
-        value = float(loss.detach())
+        value = float(loss)
         if not math.isfinite(value):
             raise SamnetError(
                 f"the loss is {value} at step {progress.step}: the training has diverged. "
@@ -238,6 +232,26 @@ class Trainer:
                 f"{configuration.learning_rate / 3:.1g} --restart"
             )
         return value
+
+    def _predict(self, inputs: Tensor | EmbeddedInputs) -> Tensor:
+        half = self.task.configuration.precision == "bfloat16" and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return predict_logits(self.network, inputs, self.device).float()
+
+    def _loss(self, target: Tensor, logits: Tensor) -> Tensor:
+        """Of the whole batch, whichever process computed a row of it."""
+        configuration = self.task.configuration
+        return segmentation_loss(
+            self.processes.gather_batch(logits),
+            self.processes.gather_batch(target.to(self.device, non_blocking=True)),
+            form=configuration.loss,
+            cross_entropy_weight=configuration.cross_entropy_weight,
+            dice_weight=configuration.dice_weight,
+            ignore=self.task.ignore_label,
+        )
+
+    def _note_economy(self, economy: Economy) -> None:
+        note_in_sitting(self.folder, "out_of_memory", to_json(economy))
 
     def _learning_rate(self) -> float:
         configuration, plateau = self.task.configuration, self.progress.plateau

@@ -31,9 +31,10 @@ from samnet.planning.configuration import check_value
 from samnet.planning.plan import Plan, plan_path
 from samnet.planning.splits import splits_path
 from samnet.planning.update import replan
-from samnet.preprocessing.prepare import prepared_folder
+from samnet.preprocessing.prepare import find_outdated, prepared_folder
 from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.training.checkpoint import find_state
+from samnet.training.dry_run import measure_step
 from samnet.training.embedding_choice import CacheChoice, choose_cache
 from samnet.training.embeddings import EmbeddingCache
 from samnet.training.loop import SAVE_EVERY_SECONDS, Trainer, TrainingTask
@@ -133,6 +134,8 @@ def train(
             regions=plan.regions,
             save_seconds=options.save_seconds,
         )
+        if processes.is_writer:
+            _warn_of_changed_data(dataset_name, task.training_cases)
         device = processes.device
         torch.manual_seed(task.seed)
         begun = not options.restart and find_state(folder) is not None
@@ -240,7 +243,7 @@ def _plan_of_run(
         per_epoch = check_value("steps_per_epoch", settings.get("steps_per_epoch", planned.steps_per_epoch), "--set")
         settings |= {"steps": options.epochs * per_epoch, "steps_per_epoch": per_epoch}
     if "backbone" in settings and not options.resume:
-        plan = replan(plan, Fingerprint.load(fingerprint_path(dataset_name)), configuration, settings)
+        plan = replan(plan, Fingerprint.load(fingerprint_path(dataset_name)), configuration, settings, measure_step)
     elif settings:
         plan = plan.with_values(configuration, settings, "set on the command line of the training")
     values = plan.configuration(configuration)
@@ -306,6 +309,23 @@ def _load_cases(dataset_name: str, identifiers: Sequence[str], views: Sequence[i
                 "samnet_preprocess"
             )
     return cases
+
+
+def _warn_of_changed_data(dataset_name: str, cases: Sequence[StoredCase]) -> None:
+    """Cases prepared from raw files that hold something else now. Where there are no raw data, nothing can be said."""
+    try:
+        dataset = RawDataset.load(dataset_name)
+    except UserError:
+        return
+    outdated = find_outdated(dataset, cases, default_processes())
+    if outdated:
+        log.warning(
+            "the raw files of %d of %d training cases have changed since they were prepared, such as those of %s: "
+            "run samnet_plan_and_preprocess again, or the training goes by the old ones",
+            len(outdated),
+            len(cases),
+            outdated[0],
+        )
 
 
 def _read_splits(dataset_name: str) -> list[dict[str, list[str]]]:

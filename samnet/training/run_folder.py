@@ -65,6 +65,16 @@ def last_sitting(folder: Path) -> dict[str, Any]:
     return next(iter(read_json(folder / RUN_FILE).get("sittings", [])[-1:]), {})
 
 
+def note_in_sitting(folder: Path, key: str, entry: Any) -> None:
+    """Add an entry to a list in the record of the sitting that is going on; without a record, nothing."""
+    file = folder / RUN_FILE
+    if not file.is_file():
+        return
+    record = read_json(file)
+    record["sittings"][-1].setdefault(key, []).append(entry)
+    write_json(file, record)
+
+
 def is_finished(folder: Path, record: dict[str, Any], *, resume: bool) -> bool:
     """Whether nothing is left to train of the run that is asked for. resume: whether the folder's may be another.
 

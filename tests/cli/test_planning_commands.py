@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from dataset.broken_input import change, describe
 from samnet.cli import doctor, extract_fingerprint, plan, plan_and_preprocess, preprocess, verify_dataset
 from samnet.cli.settings import key_and_value
 from samnet.preprocessing.storage import load_case
+from samnet.training import dry_run
+from samnet.training.dry_run import measure_step
 
 MakeDataset = Callable[..., Path]
 NAME = "Dataset501_Tiny"
@@ -27,6 +30,7 @@ def dataset(make_dataset: MakeDataset, folders: dict[str, Path], monkeypatch: py
     """The raw folder of two cases, on a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(dry_run, "measure_step", lambda *configuration: 0.5)  # seconds for all configurations
     return make_dataset(folders["raw"], num_cases=2)
 
 
@@ -164,10 +168,37 @@ class TestPlan:
         settings = ("--set", "zoom=3")
         assert run(plan, *settings) == 0
         dates = {file.name: file.stat().st_mtime_ns for file in output.iterdir()}
-        assert set(dates) == {"dataset_fingerprint.json", "samnetPlans.json", "splits_final.json"}
+        assert set(dates) == {"dataset_fingerprint.json", "raw_files.json", "samnetPlans.json", "splits_final.json"}
         assert run(plan, *settings) == 0
         assert run(plan) == 0
         assert {file.name: file.stat().st_mtime_ns for file in output.iterdir()} == dates
+
+    def test_neither_processes_nor_another_run_change_a_byte(self, dataset: Path, output: Path) -> None:
+        written = set()
+        for processes in (0, 1, 2, 2):
+            shutil.rmtree(output, ignore_errors=True)
+            assert plan.main(["-d", "501", "-np", str(processes)]) == 0
+            files = ("dataset_fingerprint.json", "raw_files.json", "samnetPlans.json", "splits_final.json")
+            written.add(tuple((output / name).read_bytes() for name in files))
+        assert len(written) == 1
+        assert plan.main(["-d", "501", "--overwrite"]) == 0
+        assert (output / "samnetPlans.json").read_bytes() in written.pop()
+
+    @pytest.mark.parametrize(("memory", "checkpointing"), [("4G", True), ("80G", False)])
+    def test_memory_is_planned_by_a_dry_run(
+        self,
+        dataset: Path,
+        output: Path,
+        memory: str,
+        checkpointing: bool,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(dry_run, "measure_step", measure_step)
+        settings = ("--set", "backbone=vit_b", "--set", "input_size=448", "--set", "batch_size=8")
+        assert run(plan, "--device", "cuda", "--memory", memory, "--explain", *settings) == 0
+        assert value(output, "gradient_checkpointing") is checkpointing
+        assert f" of {memory[:-1]} GiB by a dry run" in " ".join(capsys.readouterr().out.split())
 
     def test_settings_are_worked_in(self, dataset: Path, output: Path) -> None:
         assert run(plan, "--set", "views=[0, 2]", "--set", "zoom=3", "--set", "lora_targets=[q, k]") == 0

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,22 @@ def test_a_fold_is_trained_validated_and_then_left_alone(results: Path, capsys: 
     assert train("--seed", "4", fold="0") == 0
     assert "is finished" in capsys.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+
+
+def test_raw_files_that_changed_since_they_were_prepared_are_pointed_out(
+    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(root / "raw", raw, copy_function=shutil.copyfile)
+    monkeypatch.setenv("samnet_raw", str(raw))
+    assert train("--steps", "1") == 0
+    assert "have changed" not in capsys.readouterr().err
+    images = raw / NAME / "imagesTr"
+    shutil.copyfile(images / "case_01_0000.nii.gz", images / "case_04_0000.nii.gz")
+    assert train("--steps", "1", "--restart") == 0
+    message = capsys.readouterr().err
+    assert "the raw files of 1 of 6 training cases have changed" in message
+    assert "such as those of case_04: run samnet_plan_and_preprocess again" in message
 
 
 def test_fold_0_is_the_default_and_cv_is_all_folds(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.stages import STAGES, Project, contents, leftovers, start
@@ -93,10 +94,10 @@ def test_two_at_once_in_one_folder_do_it_once(
     number, plain = NUMBERS["preprocessing"], prepare._prepare_case
     notes = tmp_path / "notes"
 
-    def note(case: prepare.Case, folder: Path, views: tuple[int, ...]) -> None:
+    def note(case: prepare.Case, *arguments: Any) -> None:
         with notes.open("a") as handle:
             handle.write(f"{case.identifier}\n")
-        plain(case, folder, views)
+        plain(case, *arguments)
 
     monkeypatch.setattr(prepare, "_prepare_case", note)
     project.go_back_to(number)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from skimage import io
 import samnet.fingerprint.extract as module
 from samnet.core.errors import SamnetError, UserError
 from samnet.dataset.cases import RawDataset
-from samnet.fingerprint.extract import data_key, extract_fingerprint, fingerprint_path
+from samnet.fingerprint.extract import extract_fingerprint, fingerprint_path
+from samnet.fingerprint.measure import measure_case
 from samnet.fingerprint.records import PERCENTILES, Fingerprint
 
 MakeDataset = Callable[..., Path]
@@ -63,10 +64,6 @@ def test_it_is_measured_once(dataset: RawDataset, measured: list[str]) -> None:
     assert fingerprint_path(dataset.name).stat().st_mtime_ns == written
 
 
-def change_a_date(folder: Path) -> None:
-    os.utime(folder / "imagesTr" / "case_01_0000.nii.gz", ns=(1, 1))
-
-
 def change_a_label(folder: Path) -> None:
     file = folder / "labelsTr" / "case_00.nii.gz"
     file.write_bytes((folder / "labelsTr" / "case_01.nii.gz").read_bytes())
@@ -82,7 +79,7 @@ def rename_a_class(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(description | {"labels": {"background": 0, "globe": 1}}))
 
 
-@pytest.mark.parametrize("change", [change_a_date, change_a_label, remove_a_case, rename_a_class])
+@pytest.mark.parametrize("change", [change_a_label, remove_a_case, rename_a_class])
 def test_changed_raw_data_are_measured_again(
     dataset: RawDataset, measured: list[str], change: Callable[[Path], None]
 ) -> None:
@@ -94,20 +91,35 @@ def test_changed_raw_data_are_measured_again(
     assert second.data_key != first.data_key
 
 
-def test_the_key_does_not_depend_on_the_place(dataset: RawDataset, folders: dict[str, Path]) -> None:
-    key = data_key(dataset)
-    folders["raw"].rename(folders["raw"].with_name("elsewhere"))
-    folder = folders["raw"].with_name("elsewhere") / dataset.name
-    cases = tuple(
-        dataclasses.replace(
-            case,
-            image_files=tuple(folder / "imagesTr" / file.name for file in case.image_files),
-            label_file=folder / "labelsTr" / case.label_file.name,
-        )
-        for case in dataset.cases
-        if case.label_file is not None
-    )
-    assert data_key(dataclasses.replace(dataset, folder=folder, cases=cases)) == key
+def test_a_copied_and_a_touched_data_set_is_the_same(
+    dataset: RawDataset, measured: list[str], folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = extract_fingerprint(dataset, 0)
+    measured.clear()
+    os.utime(dataset.folder / "imagesTr" / "case_01_0000.nii.gz", ns=(1, 1))
+    assert extract_fingerprint(RawDataset.load(501), 0) == first
+    shutil.copytree(folders["raw"], folders["raw"].with_name("copy"), copy_function=shutil.copyfile)
+    monkeypatch.setenv("samnet_raw", str(folders["raw"].with_name("copy")))
+    assert extract_fingerprint(RawDataset.load(501), 0) == first
+    assert measured == []
+
+
+def test_it_grows_by_a_line_a_case_and_not_with_the_slices(make_dataset: MakeDataset, folders: dict[str, Path]) -> None:
+    sizes = {}
+    for number, cases in ((501, 1), (502, 9)):
+        make_dataset(folders["raw"], number, num_cases=cases, shape=(40, 48, 48))
+        extract_fingerprint(RawDataset.load(number), 0)
+        sizes[cases] = len(fingerprint_path(f"Dataset{number}_Tiny").read_text())
+    assert sizes[9] - sizes[1] < 8 * 600
+
+
+def test_shapes_are_percentiles_over_the_slices_of_all_cases(dataset: RawDataset) -> None:
+    slices = [measure_case(case, dataset.description).sizes["ball"][0] for case in dataset.cases]
+    diameters = [value for entry in slices for value in entry.diameters]
+    fingerprint = extract_fingerprint(dataset, 0)
+    for percentile in (0, 10, 50, 100):
+        expected = np.percentile(diameters, percentile)
+        assert fingerprint.diameter("ball", 0, percentile) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +170,4 @@ def test_without_any_label_there_is_a_fingerprint(make_dataset: MakeDataset, fol
     fingerprint = extract_fingerprint(RawDataset.load(501), 0)
     assert fingerprint.foreground == ((0.0,) * 5,)
     assert fingerprint.labelled_slices(0) == 0
-    assert fingerprint.diameters("ball", 0).size == fingerprint.thicknesses("ball", 0).size == 0
+    assert fingerprint.diameter("ball", 0, 10) is fingerprint.thickness("ball", 0, 50) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -11,19 +12,24 @@ import pytest
 from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
-from samnet.fingerprint.measure import measure_case
-from samnet.fingerprint.records import CaseFingerprint
+from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
+from samnet.fingerprint.records import CaseFingerprint, ClassStatistics
 
 DESCRIPTION = DatasetDescription(("MRI",), {"background": 0, "a": 1, "b": 2, "never": 3}, 4, ".nii.gz")
 
 
-def measure(
+def measure(folder: Path, *arguments: Any, **options: Any) -> CaseFingerprint:
+    """What is kept of the case that `measure_all` writes."""
+    return measure_all(folder, *arguments, **options).case
+
+
+def measure_all(
     folder: Path,
     image: np.ndarray,
     labels: np.ndarray,
     affine: np.ndarray | None = None,
     description: DatasetDescription = DESCRIPTION,
-) -> CaseFingerprint:
+) -> CaseMeasurements:
     """Write a case of arrays `(Z, Y, X)`, or of channels `(C, Z, Y, X)`, and measure it."""
     affine = np.eye(4) if affine is None else affine
     channels = image if image.ndim == 4 else image[None]
@@ -89,9 +95,9 @@ def test_sizes_are_those_of_discs_and_bars(tmp_path: Path, image: np.ndarray) ->
     labels = np.zeros(image.shape)
     labels[4:9, (rows - 20) ** 2 + (columns - 15) ** 2 <= 8**2] = 1
     labels[12:15, 10, 3:23] = 2
-    classes = measure(tmp_path, image, labels, np.diag([2.0, 2.0, 5.0, 1])).classes
-    disc, bar = classes["a"].across[0], classes["b"].across[0]
-    assert (disc.slices, bar.slices) == (5, 3)
+    measured = measure_all(tmp_path, image, labels, np.diag([2.0, 2.0, 5.0, 1]))
+    disc, bar = measured.sizes["a"][0], measured.sizes["b"][0]
+    assert (measured.case.classes["a"].slices[0], measured.case.classes["b"].slices) == (5, (3, 1, 20))
     assert disc.diameters == pytest.approx([32] * 5, abs=1)
     assert disc.thicknesses == pytest.approx([32] * 5, abs=2)
     assert bar.diameters == pytest.approx([2 * np.sqrt(20 * 4 / np.pi)] * 3, abs=0.01)
@@ -101,11 +107,9 @@ def test_sizes_are_those_of_discs_and_bars(tmp_path: Path, image: np.ndarray) ->
 def test_a_single_voxel_is_as_thick_as_a_pixel(tmp_path: Path, image: np.ndarray) -> None:
     labels = np.zeros(image.shape)
     labels[0, 0, 0] = labels[19, 39, 29] = 1
-    measured = measure(tmp_path, image, labels).classes["a"]
-    assert (measured.voxels, measured.components) == (2, 2)
-    for across in measured.across:
-        assert across.slices == 2
-        assert across.thicknesses == (1.0, 1.0)
+    measured = measure_all(tmp_path, image, labels)
+    assert measured.case.classes["a"] == ClassStatistics(2, 2, (2, 2, 2))
+    assert [across.thicknesses for across in measured.sizes["a"]] == [(1.0, 1.0)] * 3
 
 
 def test_the_typical_component_is_neither_the_speck_nor_all_together(tmp_path: Path, image: np.ndarray) -> None:
@@ -113,13 +117,13 @@ def test_the_typical_component_is_neither_the_speck_nor_all_together(tmp_path: P
     labels[5, 2:12, 2:12] = 1
     labels[5, 20:30, 2:12] = 1
     labels[5, 35, ::4] = 1
-    assert measure(tmp_path, image, labels).classes["a"].across[0].diameters == pytest.approx([11.28], abs=0.01)
+    assert measure_all(tmp_path, image, labels).sizes["a"][0].diameters == pytest.approx([11.28], abs=0.01)
 
 
 def test_many_slices_are_sampled_evenly(tmp_path: Path) -> None:
     image = np.ones((100, 5, 5), dtype=np.uint8)
-    shape = measure(tmp_path, image, image).classes["a"].across[0]
-    assert (shape.slices, len(shape.diameters)) == (100, 32)
+    measured = measure_all(tmp_path, image, image)
+    assert (measured.case.classes["a"].slices, len(measured.sizes["a"][0].diameters)) == ((100, 5, 5), 32)
 
 
 def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(tmp_path: Path, image: np.ndarray) -> None:
@@ -132,12 +136,14 @@ def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(tmp_
 
 
 def test_nothing_labelled_is_measured_too(tmp_path: Path, image: np.ndarray) -> None:
-    measured = measure(tmp_path, np.zeros_like(image), np.zeros(image.shape))
+    everything = measure_all(tmp_path, np.zeros_like(image), np.zeros(image.shape))
+    measured = everything.case
     assert measured.cropped_shape == measured.shape
     assert measured.labelled_slices == (0, 0, 0)
     assert measured.channels[0].foreground is None
     assert measured.channels[0].nonzero == (0.0,) * 5
-    assert all(entry.voxels == 0 and entry.across[0].diameters == () for entry in measured.classes.values())
+    assert set(measured.classes.values()) == {ClassStatistics(0, 0, (0, 0, 0))}
+    assert set(everything.sizes.values()) == {(SliceSizes(),) * 3}
 
 
 def test_a_2d_file_is_one_slice(tmp_path: Path) -> None:
@@ -169,10 +175,11 @@ def test_a_region_is_measured_as_a_whole(tmp_path: Path, image: np.ndarray) -> N
     nested = DatasetDescription(
         ("MRI",), {"background": 0, "whole": (1, 2), "core": 2}, 3, ".nii.gz", regions_class_order=(1, 2)
     )
-    measured = measure(tmp_path, image, labels, description=nested)
-    merged = measure(tmp_path, image, np.where(labels == 2, 1, labels))
-    parts = measure(tmp_path, image, labels)
-    assert list(measured.classes) == ["whole", "core"]
-    assert measured.classes["whole"] == merged.classes["a"] != parts.classes["a"]
-    assert measured.classes["core"] == parts.classes["b"]
-    assert measured.labelled_slices == (6, 20, 20)
+    measured = measure_all(tmp_path, image, labels, description=nested)
+    merged = measure_all(tmp_path, image, np.where(labels == 2, 1, labels))
+    parts = measure_all(tmp_path, image, labels)
+    assert list(measured.case.classes) == ["whole", "core"]
+    assert measured.case.classes["whole"] == merged.case.classes["a"] != parts.case.classes["a"]
+    assert measured.case.classes["core"] == parts.case.classes["b"]
+    assert measured.sizes["whole"] == merged.sizes["a"] != parts.sizes["a"]
+    assert measured.case.labelled_slices == (6, 20, 20)

@@ -6,11 +6,12 @@ import pytest
 
 from samnet.fingerprint.records import (
     SCHEMA_VERSION,
+    SHAPE_PERCENTILES,
     CaseFingerprint,
     ChannelStatistics,
-    ClassShape,
     ClassStatistics,
     Fingerprint,
+    ShapeStatistics,
 )
 
 
@@ -43,7 +44,7 @@ def made_fingerprint(
     diameters = {"organ": 40.0} if diameters is None else diameters
     percentiles = None if foreground is None else _percentiles(*foreground)
     channel = ChannelStatistics(*values, whole_numbers, _percentiles(*values), percentiles)
-    classes = {name: _class(diameter, thickness, labelled_slices) for name, diameter in diameters.items()}
+    classes = {name: _class(diameter, labelled_slices) for name, diameter in diameters.items()}
     cases = {
         name: CaseFingerprint(
             shape=shapes[index % len(shapes)] if shapes else shape,
@@ -65,6 +66,7 @@ def made_fingerprint(
         file_ending=file_ending,
         patient_key=patient_key,
         foreground=(percentiles or (0.0,) * 5,) * len(channels),
+        shapes={name: (_shape(diameter, thickness),) * 3 for name, diameter in diameters.items()},
         cases=cases,
     )
 
@@ -73,8 +75,12 @@ def _percentiles(low: float, high: float) -> tuple[float, ...]:
     return tuple(low + (high - low) * share for share in (0.0, 0.05, 0.5, 0.95, 1.0))
 
 
-def _class(diameter: float | None, thickness: float | None, slices: int) -> ClassStatistics:
+def _class(diameter: float | None, slices: int) -> ClassStatistics:
+    return ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, (slices,) * 3)
+
+
+def _shape(diameter: float | None, thickness: float | None) -> ShapeStatistics:
     if diameter is None:
-        return ClassStatistics(0, 0, (ClassShape(0, (), ()),) * 3)
-    shape = ClassShape(slices, (diameter,) * slices, (thickness or diameter,) * slices)
-    return ClassStatistics(10_000, 1, (shape,) * 3)
+        return ShapeStatistics((), ())
+    points = len(SHAPE_PERCENTILES)
+    return ShapeStatistics((diameter,) * points, (thickness or diameter,) * points)

@@ -151,8 +151,8 @@ def write_folds(folders: dict[str, Path], train: list[str], val: list[str]) -> P
 def test_planned_folds_leak_nothing_and_no_plan_is_written(dataset: Path, folders: dict[str, Path]) -> None:
     report = examined()
     assert (report.faults, report.remarks) == ((), ())
-    (written,) = (folders["preprocessed"] / "Dataset501_Tiny").iterdir()
-    assert written.name == "dataset_fingerprint.json"
+    written = {file.name for file in (folders["preprocessed"] / "Dataset501_Tiny").iterdir()}
+    assert written == {"dataset_fingerprint.json", "raw_files.json"}
 
 
 def test_a_patient_on_both_sides_of_a_fold(dataset: Path, folders: dict[str, Path]) -> None:

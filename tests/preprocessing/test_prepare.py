@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.images import read_image, read_labels
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.planning.planner import make_plan
-from samnet.preprocessing.prepare import prepare_all_configurations, prepare_dataset, prepared_folder
+from samnet.preprocessing.prepare import find_outdated, prepare_all_configurations, prepare_dataset, prepared_folder
 from samnet.preprocessing.storage import load_case
 
 MakeDataset = Callable[..., Path]
@@ -108,6 +109,16 @@ def test_only_changed_cases_are_prepared_again(dataset: RawDataset, prepared: li
     assert np.array_equal(load_case(folder, "case_02").labels(), load_case(folder, "case_01").labels())
 
 
+def test_cases_prepared_from_other_files_are_found(dataset: RawDataset) -> None:
+    folder = prepare_dataset(dataset, (0,), 0)
+    prepared = [load_case(folder, case.identifier) for case in dataset.cases]
+    os.utime(dataset.folder / "imagesTr" / "case_00_0000.nii.gz", ns=(1, 1))
+    assert find_outdated(dataset, prepared, 0) == []
+    (dataset.folder / "labelsTr" / "case_02.nii.gz").write_bytes(b"something else")
+    assert find_outdated(dataset, prepared, 0) == ["case_02"]
+    assert find_outdated(dataclasses.replace(dataset, cases=dataset.cases[:2]), prepared, 0) == []
+
+
 def test_parts_are_disjoint_and_together_everything(dataset: RawDataset, prepared: list[str]) -> None:
     expected = undisturbed(dataset)
     prepared.clear()
@@ -171,7 +182,11 @@ def test_all_configurations_are_prepared_together_and_changed_data_are_pointed_o
     prepare_all_configurations(dataset, plan, 0)
     assert set(load_case(prepared_folder(dataset.name), "case_00").record.class_slices) == {"0", "2"}
     assert "have changed" not in caplog.text
-    os.utime(dataset.folder / "imagesTr" / "case_01_0000.nii.gz", ns=(1, 1))
+    image = dataset.folder / "imagesTr" / "case_01_0000.nii.gz"
+    os.utime(image, ns=(1, 1))
+    prepare_all_configurations(dataset, plan, 0)
+    assert "have changed" not in caplog.text
+    image.write_bytes((dataset.folder / "imagesTr" / "case_02_0000.nii.gz").read_bytes())
     prepare_all_configurations(dataset, plan, 0)
     assert "raw files of Dataset501_Tiny have changed since they were planned: run samnet_plan again" in caplog.text
 

@@ -184,6 +184,7 @@ def prepare_dataset(root: Path, number: int, monkeypatch: pytest.MonkeyPatch, **
     from samnet.cli.plan_and_preprocess import main
 
     use_folders(root, root / "results", monkeypatch)
+    monkeypatch.setattr("samnet.training.dry_run.measure_step", lambda *configuration: 0.1)  # takes seconds
     given = [f"--set={key}={json.dumps(value)}" for key, value in {**SHORT, **settings}.items()]
     assert main(["-d", str(number), "-np", "0", "--device", "cpu", *given]) == 0
 

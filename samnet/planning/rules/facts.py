@@ -10,6 +10,7 @@ import numpy as np
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
+from samnet.planning.memory import WANTED, Rung
 
 AXIS_NAMES = ("Z", "Y", "X")
 CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
@@ -32,12 +33,14 @@ NO_RECIPE = Recipe()
 
 @dataclass(frozen=True)
 class Facts:
-    """fingerprint and machine, the values decided so far by key, and the recipe of the configuration."""
+    """fingerprint and machine, the values decided so far by key, the recipe of the configuration, and the rung of the
+    memory's ladder that is decided on."""
 
     fingerprint: Fingerprint
     machine: Machine
     values: dict[str, Any]
     recipe: Recipe = NO_RECIPE
+    rung: Rung = WANTED
 
     @property
     def is_picture(self) -> bool:
@@ -53,6 +56,12 @@ class Facts:
         shapes = np.array([case.shape for case in self.fingerprint.cases.values()])
         flat = np.flatnonzero((shapes == 1).all(axis=0))
         return int(flat[0]) if len(flat) else None
+
+    @property
+    def too_much(self) -> str:
+        """Why something is given up: what a step takes otherwise."""
+        rung = self.rung
+        return f"a training step of {rung.refused_batch} images would take {rung.refused:.1f} GiB, on {self.machine}"
 
     @property
     def labelled_slices(self) -> int:
@@ -83,16 +92,16 @@ class Facts:
 
     def smallest_diameter(self) -> tuple[str, float]:
         """The class with the smallest 10th-percentile in-plane diameter, and that in planned pixels."""
-        return self._smallest(self.fingerprint.diameters, 10)
+        return self._smallest(self.fingerprint.diameter, 10)
 
     def thinnest(self) -> tuple[str, float]:
         """The class with the smallest median in-plane thickness, and that in planned pixels."""
-        return self._smallest(self.fingerprint.thicknesses, 50)
+        return self._smallest(self.fingerprint.thickness, 50)
 
-    def _smallest(self, measure: Callable[[str, int], np.ndarray], percentile: float) -> tuple[str, float]:
+    def _smallest(self, measure: Callable[[str, int, float], float | None], percentile: float) -> tuple[str, float]:
         axis = self.values["slicing_axis"]
-        measured = {name: measure(name, axis) for name in self.fingerprint.class_names}
-        sizes = {name: float(np.percentile(size, percentile)) for name, size in measured.items() if size.size}
+        measured = {name: measure(name, axis, percentile) for name in self.fingerprint.class_names}
+        sizes = {name: size for name, size in measured.items() if size is not None}
         if not sizes:
             return "no labelled class", 32.0
         name = min(sizes, key=lambda key: sizes[key])

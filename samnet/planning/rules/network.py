@@ -5,31 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from samnet.planning.backbones import BACKBONES, PATCH
+from samnet.planning.memory import BACKBONE_LADDER, INPUT_SIZES
 from samnet.planning.rules.facts import Facts
 
 TOKENS_PER_STRUCTURE = 2
-FULL_WINDOW_SIZES = (224, 448, 672, 896)
 HEAD_STRIDE = 4
 MIN_OUTPUT_PIXELS = 3.0
 ENLARGED = 3.0
 NARROW = 384
+LARGE_GPU_GIB = 40
 LORA_TARGETS = ("q", "k", "v", "projection", "mlp")
 
 
 def backbone(facts: Facts) -> tuple[str, str]:
-    """The largest encoder that LoRA can train in the memory there is.
-
-    Memory for ViT-B at 1024 is from finetune-SAM (arXiv 2404.09957): 19.6 GiB with LoRA in every block; a 448 input
-    has a fifth of the tokens.
-    """
+    """Small on a CPU; on a GPU ViT-B, or ViT-L on a large one; smaller where a step of it does not fit at any size."""
     machine = facts.machine
     if machine.device == "cpu":
         return "small", f"{machine}: SAM's encoders take seconds a slice on a CPU"
-    if machine.memory < 5:
-        return "small", f"{machine}: ViT-B needs about 5 GiB"
-    if machine.memory < 40:
-        return "vit_b", f"{machine}: enough for ViT-B; the size of the backbone matters little (arXiv 2404.09957)"
-    return "vit_l", f"{machine}: enough for ViT-L"
+    wanted = "vit_b" if machine.memory < LARGE_GPU_GIB else "vit_l"
+    if facts.rung.smaller_backbones:
+        name = BACKBONE_LADDER[BACKBONE_LADDER.index(wanted) + facts.rung.smaller_backbones]
+        return name, f"with a larger one {facts.too_much}"
+    if wanted == "vit_b":
+        return wanted, f"{machine}: the size of the backbone matters little (arXiv 2404.09957)"
+    return wanted, f"{machine}: room and speed for ViT-L"
 
 
 def initial_weights(facts: Facts) -> tuple[str, str]:
@@ -46,6 +45,8 @@ def encoder_tuning(facts: Facts) -> tuple[str, str]:
             "full",
             f"the {facts.values['backbone']} encoder starts from random weights: LoRA could not teach it to see",
         )
+    if facts.rung.frozen:
+        return "frozen", f"with LoRA {facts.too_much}"
     return "lora", "tuning encoder and decoder beats the decoder alone (arXiv 2404.09957), with a small adapter"
 
 
@@ -74,19 +75,17 @@ def _is_small(facts: Facts) -> bool:
 
 
 def lora_blocks(facts: Facts) -> tuple[str, str]:
-    """From all blocks down to the last quarter, by memory (finetune-SAM, arXiv 2404.09957)."""
-    if facts.machine.device == "cpu" or facts.machine.memory >= 12:
+    """All; where a step does not fit, the last half, nearly as good, or quarter (finetune-SAM, arXiv 2404.09957)."""
+    if facts.values["encoder_tuning"] != "lora" or facts.rung.lora_blocks == "all":
         return "all", f"{facts.machine}: room for the gradients of every block"
-    if facts.machine.memory >= 8:
-        return "last_half", f"{facts.machine}: the last half is nearly as good and takes a quarter less memory"
-    return "last_quarter", f"{facts.machine}: the last quarter takes half the memory"
+    return facts.rung.lora_blocks, f"with more blocks {facts.too_much}"
 
 
 def input_size(facts: Facts) -> tuple[int, str]:
     """The smallest size of whole windows at which the smallest class covers two tokens and a whole slice fits.
 
-    On a CPU half a token has to do: the next size costs more than four times as much, and in the same time a network
-    learns more from four times as many slices.
+    Smaller where a training step does not fit. On a CPU half a token has to do: the next size costs more than four
+    times as much, and in the same time a network learns more from four times as many slices.
     """
     allowed = _allowed_sizes(facts)
     extent, _ = _slice_extent(facts)
@@ -98,13 +97,15 @@ def input_size(facts: Facts) -> tuple[int, str]:
         f"slices are {extent:.0f} pixels wide, the smallest class {name!r} {diameter:.1f} in its 10th percentile: "
         f"at {size} it covers {reached:.0f} ({wanted} wanted)"
     )
+    if size == facts.rung.largest_input and reached < wanted:
+        return size, f"{reason}; at the next size {facts.too_much}"
     return size, reason if size != allowed[-1] else f"{reason}; {size} is the largest for {facts.machine}"
 
 
 def _allowed_sizes(facts: Facts) -> tuple[int, ...]:
-    if facts.machine.device == "cpu":
-        return FULL_WINDOW_SIZES[:2]
-    return FULL_WINDOW_SIZES[:3] if facts.machine.memory < 16 else FULL_WINDOW_SIZES
+    sizes = INPUT_SIZES[:2] if facts.machine.device == "cpu" else INPUT_SIZES
+    largest = facts.rung.largest_input
+    return sizes if largest is None else tuple(size for size in sizes if size <= largest)
 
 
 def _slice_extent(facts: Facts) -> tuple[float, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
 from samnet.planning.backbones import PATCH, WINDOW
+from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
 
 STEPS_RANGE = (1500, 12000)
@@ -33,12 +34,23 @@ def folds(facts: Facts) -> tuple[int, str]:
 
 
 def batch_size(facts: Facts) -> tuple[int, str]:
-    """Eight small inputs; fewer of larger ones, in proportion to their tokens."""
+    """Sixteen small inputs, eight on a CPU; fewer of larger ones, in proportion to their tokens, and what fits."""
     size = facts.values["input_size"]
     windows = (size / (WINDOW * PATCH)) ** 2
-    base = 8 if facts.machine.device == "cpu" or facts.machine.memory < 16 else 16
-    value = max(2, round(base / windows))
-    return value, f"{base} inputs of {WINDOW * PATCH} pixels, or as many tokens, on {facts.machine}"
+    base = 8 if facts.machine.device == "cpu" else 16
+    wanted = max(SMALLEST_BATCH, round(base / windows))
+    value = wanted if facts.rung.largest_batch is None else min(wanted, facts.rung.largest_batch)
+    reason = f"{base} inputs of {WINDOW * PATCH} pixels, or as many tokens"
+    return value, f"{reason}{f', would be {wanted}' if value < wanted else ''}; {_step(facts, value)}"
+
+
+def _step(facts: Facts, batch: int) -> str:
+    """What is known of the memory of a step of so many images."""
+    rung, machine = facts.rung, facts.machine
+    if rung.taken is None:
+        return f"its memory was not measured; {machine}"
+    outcome = "" if rung.fits else ", which is too much whatever is given up"
+    return f"a step of {batch} takes {rung.taken:.1f} of {machine.memory:.0f} GiB by a dry run{outcome}"
 
 
 def precision(facts: Facts) -> tuple[str, str]:
@@ -48,9 +60,13 @@ def precision(facts: Facts) -> tuple[str, str]:
 
 
 def gradient_checkpointing(facts: Facts) -> tuple[bool, str]:
-    needs = {"vit_h": 24, "vit_l": 16}.get(facts.values["backbone"], 0)
-    value = facts.machine.device == "cuda" and facts.machine.memory < needs
-    return value, f"{facts.values['backbone']} on {facts.machine}"
+    """The same gradients for a third more time: where a step does not fit without."""
+    if facts.values["encoder_tuning"] == "frozen":
+        return False, "a frozen encoder keeps nothing for a backward pass"
+    step = _step(facts, facts.values["batch_size"])
+    if facts.rung.checkpointing:
+        return True, f"without it {facts.too_much}; with it {step}"
+    return False, f"room for everything that the backward pass needs; {step}"
 
 
 def steps(facts: Facts) -> tuple[int, str]:

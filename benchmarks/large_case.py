@@ -1,0 +1,170 @@
+"""Peak memory of planning, preparing and predicting large cases with many classes.
+
+Makes a CT-like data set (60 classes in 512 x 512 x 400 voxels, two cases, unless told otherwise), and runs the commands
+a user would type, each with one worker process. A step's peak is the resident memory of its largest process, by the
+kernel's own count.
+
+    python benchmarks/large_case.py --folder WORK --output large_case.json
+    python benchmarks/large_case.py --folder WORK --steps preprocess predict
+
+The model that predicts is the planned network on the `small` backbone as it is before any training: what it finds means
+nothing, what it takes does not depend on that. The made cases are kept in the folder; everything else there is made
+anew. Not for Windows, whose kernel does not count like that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from samnet import __version__
+
+DATASET = "Dataset960_Large"
+STEPS = ("verify", "fingerprint", "plan", "preprocess", "predict")
+BOUND_GIB = 4.0
+SPACING = (0.8, 0.8, 1.0)
+UNTRAINED = """
+import sys
+from pathlib import Path
+from samnet.inference.predictor import PLAN_FILE
+from samnet.models.base import find_base_file, record_base
+from samnet.models.network import build_network, save_weights
+from samnet.planning.plan import Plan
+plan, folder = Plan.load(Path(sys.argv[1])).only("lora"), Path(sys.argv[2])
+values = plan.configuration("lora")
+network = build_network(values, len(plan.channel_names), plan.num_outputs)
+plan.save(folder / PLAN_FILE)
+record_base(values, folder, find_base_file(values))
+save_weights(network.adapter(), folder / "checkpoint_final.safetensors")
+"""
+
+
+def main() -> None:
+    options = parse()
+    folder = options.folder.resolve()
+    make_dataset(folder / "raw" / DATASET, options.cases, options.classes, tuple(options.shape))
+    results = [run_step(step, folder) for step in options.steps]
+    report = {
+        "shape": list(options.shape),
+        "classes": options.classes,
+        "cases": options.cases,
+        "bound_gib": BOUND_GIB,
+        "steps": results,
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "samnet": __version__,
+        "python": platform.python_version(),
+    }
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="where the data are made; about 1 GB")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
+    parser.add_argument("--cases", type=int, default=2)
+    parser.add_argument("--classes", type=int, default=60)
+    parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 400), metavar=("X", "Y", "Z"))
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    return parser.parse_args()
+
+
+def make_dataset(folder: Path, cases: int, classes: int, shape: tuple[int, int, int]) -> None:
+    """Write the raw data set, cases that are there already aside."""
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    names = {f"structure_{value}": value for value in range(1, classes + 1)}
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0} | names,
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    for number in range(cases):
+        image_file = folder / "imagesTr" / f"case_{number}_0000.nii.gz"
+        if image_file.is_file():
+            continue
+        image, labels = make_case(np.random.default_rng(number), classes, shape)
+        affine = np.diag([*SPACING, 1.0])
+        nibabel.save(nibabel.Nifti1Image(labels, affine), folder / "labelsTr" / f"case_{number}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(image, affine), image_file)
+
+
+def make_case(generator: np.random.Generator, classes: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
+    """An image in Hounsfield units and its label map, `(X, Y, Z)`: one ellipsoid a class, in noise."""
+    image = generator.integers(-30, 30, shape, dtype=np.int16)
+    image[:8], image[-8:] = -1000, -1000
+    labels = np.zeros(shape, np.uint8)
+    size = np.array(shape)
+    for value in range(1, classes + 1):
+        radii = size * generator.uniform(0.02, 0.08, 3) + 1
+        centre = generator.uniform(radii, size - radii)
+        low, high = np.maximum(centre - radii, 0).astype(int), np.minimum(centre + radii + 1, size).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        axes = [(np.arange(a, b) - c) / r for a, b, c, r in zip(low, high, centre, radii, strict=True)]
+        inside = sum(distance**2 for distance in np.ix_(*axes)) <= 1
+        labels[box][inside] = value
+        image[box][inside] += np.int16(20 * value)
+    return image, labels
+
+
+def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
+    """Run one step in processes of its own; its seconds and the peak of the largest of them, in GiB."""
+    prepared, model = folder / "preprocessed" / DATASET, folder / "model" / "fold_0"
+    image = folder / "raw" / DATASET / "imagesTr" / "case_0_0000.nii.gz"
+    number = DATASET[7:10]
+    commands: dict[str, list[str]] = {
+        "verify": ["-m", "samnet", "verify_dataset", "-d", number, "-np", "1"],
+        "fingerprint": ["-m", "samnet", "extract_fingerprint", "-d", number, "-np", "1"],
+        "plan": ["-m", "samnet", "plan", "-d", number, "--device", "cpu", "--overwrite", "-np", "1"],
+        "preprocess": ["-m", "samnet", "preprocess", "-d", number, "-np", "1"],
+        "predict": ["-m", "samnet", "predict", "-i", str(image), "-o", str(folder / "predictions"), "--device", "cpu"],
+    }
+    commands["predict"] += ["-m", str(model.parent), "-f", "0"]
+    made_by = {"fingerprint": [prepared], "preprocess": [prepared / "slices"], "predict": [folder / "predictions"]}
+    for stale in made_by.get(step, []):
+        shutil.rmtree(stale, ignore_errors=True)
+    if step == "predict":
+        model.mkdir(parents=True, exist_ok=True)
+        peak_of(["-c", UNTRAINED, str(prepared / "samnetPlans.json"), str(model)], folder)
+    started = time.monotonic()
+    peak = peak_of(commands[step], folder)
+    seconds = time.monotonic() - started
+    print(f"{step}: {peak:.2f} GiB, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return {"step": step, "peak_gib": round(peak, 3), "seconds": round(seconds, 1), "within_bound": peak <= BOUND_GIB}
+
+
+def peak_of(arguments: Sequence[str], folder: Path) -> float:
+    """Run Python with these arguments; the resident peak in GiB of the largest process it came to."""
+    names = {"samnet_raw": "raw", "samnet_preprocessed": "preprocessed", "samnet_results": "results"}
+    environment = os.environ | {variable: str(folder / name) for variable, name in names.items()}
+    process = subprocess.Popen([sys.executable, *arguments], env=environment)
+    # The kernel's count of a process that was waited for includes the largest of those it had waited for itself.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments[:3])} failed with exit code {process.returncode}")
+    return _bytes(usage) / 2**30
+
+
+def _bytes(usage: resource.struct_rusage) -> int:
+    return usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

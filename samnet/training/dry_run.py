@@ -1,0 +1,160 @@
+"""The memory a training step takes, found without weights, data or the device: on tensors with a shape and no values.
+
+A whole step of the planned network, forward, loss, backward and optimiser, runs on torch's `meta` device, while every
+storage that comes to be and goes is counted. What a device takes beside tensors (a GPU's context, the work space of its
+kernels, gaps between blocks) is not in it: `samnet.planning.memory` leaves room for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from samnet.models.network import build_network
+from samnet.planning.configuration import Configuration
+from samnet.preprocessing.channels import num_input_channels
+from samnet.training.loss import segmentation_loss
+
+# Values of a plan on which the memory of a step does not depend: not a reason to measure again.
+_IRRELEVANT = {
+    "initial_weights": "random",
+    "zoom": 1.0,
+    "steps": 1,
+    "steps_per_epoch": 1,
+    "warmup_steps": 0,
+    "decay_share": 1.0,
+    "learning_rate": 1.0,
+}
+_IN_HALF = (
+    functional.linear,
+    functional.conv2d,
+    functional.conv_transpose2d,
+    functional.scaled_dot_product_attention,
+    torch.matmul,
+    torch.bmm,
+    torch.baddbmm,
+    torch.einsum,
+    Tensor.matmul,
+    Tensor.__matmul__,
+)
+_IN_SINGLE = (
+    functional.layer_norm,
+    functional.group_norm,
+    functional.softmax,
+    torch.softmax,
+    torch.pow,
+    Tensor.softmax,
+    Tensor.pow,
+    Tensor.__pow__,
+)
+
+
+def measure_step(
+    configuration: Configuration, num_channels: int, num_outputs: int, has_regions: bool, device: str
+) -> float:
+    """GiB of all tensors at the fullest moment of a training step: a `samnet.planning.memory.Meter`.
+
+    num_channels: of the data set. num_outputs: classes with the background, or regions. device: `cpu`, `cuda`, `mps`.
+    """
+    relevant = replace(configuration, **_IRRELEVANT)  # type: ignore[arg-type]
+    return _peak_of_step(relevant, num_channels, num_outputs, has_regions, device) / 2**30
+
+
+@lru_cache(maxsize=256)
+def _peak_of_step(
+    configuration: Configuration, num_channels: int, num_outputs: int, has_regions: bool, device: str
+) -> int:
+    batch, size = configuration.batch_size, configuration.input_size
+    half = configuration.precision == "bfloat16" and device == "cuda"
+    with StorageCount() as count, torch.device("meta"):
+        network = build_network(configuration, num_channels, num_outputs).train()
+        blocks: Any = network.encoder.blocks
+        for module in (network, *blocks):  # blocks are computed again in the backward pass
+            module.forward = _on_meta(module.forward, half)
+        trained = [weight for weight in network.parameters() if weight.requires_grad]
+        # As in any step but the first, Adam's two averages are there.
+        averages = [torch.empty_like(weight) for weight in trained for _ in range(2)]
+        images = torch.empty(batch, num_input_channels(configuration.channel_layout, num_channels), size, size)
+        logits = network(images)
+        target_shape = logits.shape if has_regions else torch.Size((batch, *logits.shape[2:]))
+        loss = segmentation_loss(
+            logits.float(),
+            torch.empty(target_shape, dtype=torch.long),
+            form=configuration.loss,
+            cross_entropy_weight=configuration.cross_entropy_weight,
+            dice_weight=configuration.dice_weight,
+        )
+        loss.backward()
+        if device == "cuda":  # where all weights are updated at once, by way of another copy
+            averages += [torch.empty_like(weight) for weight in trained]
+    return count.peak
+
+
+class StorageCount(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while it is active, views not again.
+
+    now: of those that are still there. peak: the most there were at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._counted: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._count(value.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        address = storage._cdata
+        if address not in self._counted:
+            self._counted[address] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._release, address)
+
+    def _release(self, address: int) -> None:
+        self.now -= self._counted.pop(address)
+
+
+def _on_meta(forward: Callable, half: bool) -> Callable:
+    """A module's `forward` that makes its tensors on the `meta` device wherever it is called from."""
+
+    def call(*args: Any) -> Any:
+        with torch.device("meta"), _Autocast() if half else contextlib.nullcontext():
+            return forward(*args)
+
+    return call
+
+
+class _Autocast(TorchFunctionMode):
+    """What `torch.autocast` to bfloat16 does on CUDA, for the `meta` device, which has none."""
+
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        wanted = torch.bfloat16 if function in _IN_HALF else torch.float32 if function in _IN_SINGLE else None
+        if wanted is not None:
+            args, kwargs = tree_map(lambda value: _cast(value, wanted), (args, kwargs))
+        return function(*args, **kwargs)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
