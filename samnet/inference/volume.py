@@ -6,13 +6,13 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from samnet.dataset.labels import Regions
+from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_window
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
@@ -58,11 +58,10 @@ def _predict_single_view(axis: int, predictor: SlicePredictor, shape: tuple[int,
         stop = min(start + chunk, across[0])
         maps = predictor.probabilities(start, stop)
         if labels is None:  # the number of classes is known from the first slice on
-            labels = np.empty(across, _label_type(predictor, len(maps)))
+            labels = np.empty(across, predictor.outputs.label_type(len(maps)))
             chunk = _slices_per_slab(predictor, maps)
-        for rows in _slabs(across[1], 4 * (stop - start) * across[2]):
-            native = (predictor.frame.from_canvas(one, predictor.stride, rows) for one in maps)
-            labels[start:stop, rows] = predictor.outputs.label_map(native)
+        view = ViewMaps(maps, 0, predictor.frame, predictor.stride, predictor.device)
+        label_slices(predictor.outputs, view, labels[start:stop])
         start = stop
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
@@ -102,36 +101,16 @@ def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
     return max(1, min(MAX_SLICES, SLAB_BYTES // (4 * values)))
 
 
-def _slabs(count: int, bytes_each: int) -> list[slice]:
-    step = max(1, SLAB_BYTES // bytes_each)
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-
 def _reduce_views(
     predictors: dict[int, SlicePredictor], stored: dict[int, Tensor], shape: tuple[int, ...]
 ) -> np.ndarray:
     any_predictor, num_outputs = next(iter(predictors.values())), len(next(iter(stored.values())))
-    labels: np.ndarray = np.empty(shape, _label_type(any_predictor, num_outputs))
-    for window in _slabs(shape[0], 4 * shape[1] * shape[2]):
-        sums = (
-            reduce(
-                torch.add, (_slab_of_view(predictors[axis], maps[value], axis, window) for axis, maps in stored.items())
-            )
-            for value in range(num_outputs)
-        )
-        labels[window] = any_predictor.outputs.label_map(sums, count=len(stored))
+    views = [
+        ViewMaps(maps, axis, predictors[axis].frame, predictors[axis].stride, predictors[axis].device)
+        for axis, maps in stored.items()
+    ]
+    labels: np.ndarray = np.empty(shape, any_predictor.outputs.label_type(num_outputs))
+    for rows in cut(slice(0, shape[0]), SLAB_BYTES // (4 * shape[1] * shape[2])):
+        window = (rows, slice(0, shape[1]), slice(0, shape[2]))
+        labels[rows] = label_window(any_predictor.outputs, views, window, (BLOCK, BLOCK, BLOCK))
     return labels
-
-
-def _slab_of_view(predictor: SlicePredictor, maps: Tensor, axis: int, window: slice) -> Tensor:
-    """One output's probabilities `(Zs, Y, X)` of the Z range `window` from its maps `(N, h, w)` of a view."""
-    frame, stride = predictor.frame, predictor.stride
-    if axis == 0:
-        return frame.from_canvas(maps[window].to(predictor.device).float(), stride)
-    # Slices across Y or X have Z as their rows.
-    values = frame.from_canvas(maps.to(predictor.device).float(), stride, window)
-    return values.permute(1, 0, 2) if axis == 1 else values.permute(1, 2, 0)
-
-
-def _label_type(predictor: SlicePredictor, num_outputs: int) -> type:
-    return np.uint8 if predictor.outputs.highest_label(num_outputs) < 256 else np.uint16

@@ -1,0 +1,103 @@
+"""What the benchmarks share: the machine they ran on, alternating runs, processes with their cost, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from samnet import __version__
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a process and those it waited for. peak_bytes: of main memory, of the largest of these processes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class FinishedProcess:
+    """output: what it printed."""
+
+    cost: Cost
+    output: str
+
+
+def run_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> FinishedProcess:
+    """Run a command to its end.
+
+    Raises:
+        SystemExit: it failed; the message has the end of what it printed.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=printed, stderr=errors, env={**os.environ, **(environment or {})})
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        for file in (printed, errors):
+            file.seek(0)
+        output = printed.read().decode(errors="replace")
+        if process.returncode:
+            tail = (output + errors.read().decode(errors="replace"))[-3000:]
+            raise SystemExit(f"{' '.join(command)}\nfailed ({process.returncode}):\n{tail}")
+    return FinishedProcess(Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024), output)
+
+
+def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call of each side, in turns, after one call of each that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, call in sides.items():
+            started = time.perf_counter()
+            call()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+        print(f"round {turn} of {rounds}" if turn else "warmed up", flush=True)
+    return times
+
+
+def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def median_cost(costs: Sequence[Cost]) -> dict[str, float]:
+    return {
+        name: statistics.median(getattr(cost, name) for cost in costs)
+        for name in ("seconds", "cpu_seconds", "peak_bytes")
+    }
+
+
+def describe_machine(device: str = "cpu") -> dict[str, Any]:
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
+    return {
+        "processor": model[1] if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "samnet": __version__,
+    }
+
+
+def write_result(result: Mapping[str, Any], file: Path | None) -> None:
+    """As JSON, where a file is asked for."""
+    if file is not None:
+        file.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
