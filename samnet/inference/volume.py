@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from samnet.core.ahead import one_ahead
 from samnet.dataset.labels import Regions
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_window
 from samnet.inference.slices import SlicePredictor
@@ -53,35 +54,39 @@ def predict_volume(
 def _predict_single_view(axis: int, predictor: SlicePredictor, shape: tuple[int, ...]) -> np.ndarray:
     across = (shape[axis], *(length for index, length in enumerate(shape) if index != axis))
     labels: np.ndarray | None = None
-    chunk, start = 1, 0
-    while start < across[0]:
-        stop = min(start + chunk, across[0])
-        maps = predictor.probabilities(start, stop)
+    for start, maps in _chunks(predictor):
         if labels is None:  # the number of classes is known from the first slice on
             labels = np.empty(across, predictor.outputs.label_type(len(maps)))
-            chunk = _slices_per_slab(predictor, maps)
         view = ViewMaps(maps, 0, predictor.frame, predictor.stride, predictor.device)
-        label_slices(predictor.outputs, view, labels[start:stop])
-        start = stop
+        label_slices(predictor.outputs, view, labels[start : start + maps.shape[1]])
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
 
 
 def _all_probabilities(predictor: SlicePredictor) -> Tensor:
     """The maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
-    count = len(predictor.slices)
     stored: Tensor | None = None
-    chunk, start = 1, 0
-    while start < count:
-        stop = min(start + chunk, count)
-        maps = predictor.probabilities(start, stop)
+    for start, maps in _chunks(predictor):
         if stored is None:
-            stored = _allocate((len(maps), count, *maps.shape[2:]))
-            chunk = _slices_per_slab(predictor, maps)
-        stored[:, start:stop] = maps
-        start = stop
+            stored = _allocate((len(maps), len(predictor.slices), *maps.shape[2:]))
+        stored[:, start : start + maps.shape[1]] = maps
     assert stored is not None
     return stored
+
+
+def _chunks(predictor: SlicePredictor) -> Iterator[tuple[int, Tensor]]:
+    """The first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
+
+    The networks' next inputs are made while they work on those before. The first chunk is one slice, which tells how
+    many fit.
+    """
+    count = len(predictor.slices)
+    first = predictor.probabilities(0, 1)
+    yield 0, first
+    chunks = cut(slice(1, count), _slices_per_slab(predictor, first))
+    canvases = one_ahead(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
+    for chunk, inputs in zip(chunks, canvases, strict=True):
+        yield chunk.start, predictor.predict(inputs)
 
 
 def _allocate(shape: tuple[int, ...]) -> Tensor:
@@ -95,9 +100,10 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
 
 
 def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
-    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and as one output at full size."""
+    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and at full size."""
     frame = predictor.frame
-    values = max(3 * math.prod(frame.canvas), math.prod(frame.size), maps.numel())
+    channels = predictor.slices.shape[1]
+    values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps.numel())
     return max(1, min(MAX_SLICES, SLAB_BYTES // (4 * values)))
 
 

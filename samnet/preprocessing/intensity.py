@@ -52,4 +52,6 @@ def apply_window(array: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     if np.isnan(bounds).any():
         lowest, highest = (reduce(values, axis=(-2, -1), keepdims=True) for reduce in (np.min, np.max))
         lower, upper = np.where(np.isnan(lower), lowest, lower), np.where(np.isnan(upper), highest, upper)
-    return np.clip((values - lower) / np.maximum(upper - lower, np.finfo(np.float32).tiny), 0.0, 1.0)
+    values -= lower
+    values /= np.maximum(upper - lower, np.finfo(np.float32).tiny)
+    return np.clip(values, 0.0, 1.0, out=values)

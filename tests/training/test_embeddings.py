@@ -185,7 +185,7 @@ def test_the_first_views_show_what_prediction_sees(cases: list[StoredCase], zoom
     tiles = views.num_tiles(0, 0)
     assert tiles == (1 if zoom == 1 else 4)
     predictor = SlicePredictor([make_network()], views.configuration, cases[0].volume(), 0, mirror=False)
-    canvas = predictor._canvas(2)
+    canvas = predictor.canvases(2, 3)[0]
     shown = torch.zeros(canvas.shape[1:], dtype=torch.bool)
     for number in range(tiles):
         view = views.draw_view(0, 0, 2, number)
