@@ -89,8 +89,8 @@ def label_window(
 
     def pieces() -> Iterator[Piece]:
         for output, box in _boxes(decisive, blocks):
-            place = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, window, strict=True))
-            yield output, place, reduce(torch.add, (view.values(output, box) for view in views))
+            z, y, x = (slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, window, strict=True))
+            yield output, (z, y, x), reduce(torch.add, (view.values(output, box) for view in views))
 
     shape = tuple(part.stop - part.start for part in window)
     return outputs.label_map(pieces(), shape, len(decisive), views[0].device, len(views))

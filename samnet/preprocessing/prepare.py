@@ -85,10 +85,15 @@ def _prepare_case(case: Case, folder: Path, views: tuple[int, ...]) -> None:
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
-    """Small whole numbers as they are, everything else as float32."""
+    """The same values in 16 bits where those hold them, as they do Hounsfield units stored as floats; else float32."""
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-    return array.astype(np.float32)
+        return array
+    limits = np.iinfo(np.int16)
+    if limits.min <= array.min() and array.max() <= limits.max:  # neither holds for NaN
+        whole = array.astype(np.int16)
+        if np.array_equal(whole, array):
+            return whole
+    return array.astype(np.float32, copy=False)
 
 
 def prepare_all_configurations(
