@@ -19,14 +19,22 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from export_sides import STRIDE
 from measuring import Cost, describe_machine, median_cost, run_process, write_result
 
 SIDES = Path(__file__).with_name("export_sides.py")
+STRIDE = 4  # input pixels of a network for each of its logits, as of SAM's mask decoder
+
+
+@dataclass(frozen=True)
+class ExportCost(Cost):
+    """peak_bytes: of main memory."""
+
+    peak_bytes: int
 
 
 def main() -> None:
@@ -87,11 +95,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pythons = {way: python for way, python in pythons.items() if python and way not in options.without}
     given = ["--logits", str(logits), "--shape", *map(str, shape)]
     given += ["--size", str(options.size), "--threads", str(options.threads)]
-    costs: dict[str, list[Cost]] = {way: [] for way in pythons}
+    costs: dict[str, list[ExportCost]] = {way: [] for way in pythons}
     for turn in range(options.rounds):
         for way, python in pythons.items():
             command = [python, str(SIDES), way, *given, "--labels", str(folder / f"{way}.npy")]
-            costs[way].append(Cost(**json.loads(run_process(command).output)))
+            costs[way].append(ExportCost(**json.loads(run_process(command).output)))
         print(f"round {turn + 1} of {options.rounds}", flush=True)
     labels = {way: np.load(folder / f"{way}.npy") for way in pythons}
     medians = {way: median_cost(values) for way, values in costs.items()}

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-STRIDE = 4
 CHUNK = 8  # slices that a network gives at once
 
 
@@ -47,14 +46,15 @@ def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[
     from samnet.inference.reconstruction import ViewMaps, label_slices
 
     num_slices, num_classes, rows, _ = shape
-    frame = frame_slice((size, size), (1.0, 1.0), 1.0, rows * STRIDE / size, rows * STRIDE)
+    stride = 4
+    frame = frame_slice((size, size), (1.0, 1.0), 1.0, rows * stride / size, rows * stride)
 
     def work() -> np.ndarray:
         outputs = outputs_for(None)
         labels = np.empty((num_slices, size, size), outputs.label_type(num_classes))
         for start, logits in chunks(file, shape):
             maps = outputs.probabilities(torch.from_numpy(logits).float()).transpose(0, 1)
-            view = ViewMaps(maps, 0, frame, STRIDE, torch.device("cpu"))
+            view = ViewMaps(maps, 0, frame, stride, torch.device("cpu"))
             label_slices(outputs, view, labels[start : start + len(logits)])
         return labels
 

@@ -11,22 +11,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from samnet import __version__
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a process and those it waited for. peak_bytes: of main memory, of the largest of these processes."""
+    """Of a process and those it waited for. cpu_seconds: of all processors together."""
 
     seconds: float
     cpu_seconds: float
-    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
         if process.returncode:
             tail = (output + errors.read().decode(errors="replace"))[-3000:]
             raise SystemExit(f"{' '.join(command)}\nfailed ({process.returncode}):\n{tail}")
-    return FinishedProcess(Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024), output)
+    return FinishedProcess(Cost(seconds, usage.ru_utime + usage.ru_stime), output)
 
 
 def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -76,13 +73,13 @@ def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def median_cost(costs: Sequence[Cost]) -> dict[str, float]:
-    return {
-        name: statistics.median(getattr(cost, name) for cost in costs)
-        for name in ("seconds", "cpu_seconds", "peak_bytes")
-    }
+    return {field.name: statistics.median(getattr(cost, field.name) for cost in costs) for field in fields(costs[0])}
 
 
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
+    """The processor, the versions, and the device by its name where it is a GPU."""
+    import torch  # here: of a process that holds much, those it starts seem to hold as much at their start
+
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
     return {

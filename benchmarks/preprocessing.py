@@ -111,8 +111,7 @@ def describe(result: dict[str, Any]) -> str:
     lines = [f"{result['dataset']}, {result['asked']['processes']} processes"]
     for step, each in result["medians"].items():
         lines += [
-            f"{step}, {side}: {cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of processor time, "
-            f"{cost['peak_bytes'] / 2**30:.2f} GiB at the peak of the largest process"
+            f"{step}, {side}: {cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of processor time"
             for side, cost in each.items()
         ]
     lines += [f"{step}: samnet {ratio:.1f} x as fast" for step, ratio in result["times_as_fast"].items()]

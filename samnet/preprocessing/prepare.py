@@ -15,7 +15,6 @@ from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.images import read_image, read_labels
-from samnet.fingerprint.extract import data_key
 from samnet.planning.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
 from samnet.preprocessing.storage import store_case, stored_views
@@ -104,6 +103,8 @@ def prepare_all_configurations(
     Raises:
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
+    from samnet.fingerprint.extract import data_key  # not above: worker processes would load SciPy for it
+
     if plan.data_key != data_key(dataset):
         log.warning("the raw files of %s have changed since they were planned: run samnet_plan again", dataset.name)
     needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}
