@@ -55,21 +55,17 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
     return FinishedProcess(Cost(seconds, usage.ru_utime + usage.ru_stime), output)
 
 
-def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call of each side, in turns, after one call of each that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
+def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[Cost]]:
+    """What each call of each side costs, in turns, after one call of each that does not count."""
+    costs: dict[str, list[Cost]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, call in sides.items():
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             call()
             if turn:
-                times[name].append(time.perf_counter() - started)
+                costs[name].append(Cost(time.perf_counter() - started, time.process_time() - cpu_started))
         print(f"round {turn} of {rounds}" if turn else "warmed up", flush=True)
-    return times
-
-
-def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {name: statistics.median(values) for name, values in times.items()}
+    return costs
 
 
 def median_cost(costs: Sequence[Cost]) -> dict[str, float]:

@@ -13,6 +13,7 @@ samnet resamples fewer outputs where they are clear.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import tempfile
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from made_ct import write_dataset
-from measuring import alternate, describe_machine, medians, write_result
+from measuring import alternate, describe_machine, median_cost, write_result
 from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -30,6 +31,7 @@ from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.images import read_image
 from samnet.fingerprint.extract import extract_fingerprint
+from samnet.inference.load import prepare_network
 from samnet.inference.volume import predict_volume
 from samnet.models.lora import merge_lora
 from samnet.models.network import SegmentationNetwork, build_network
@@ -74,26 +76,27 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     configuration, num_outputs = plan(dataset, options)
     image = read_image(dataset.cases[0].image_files)
     torch.manual_seed(0)
-    network = build_network(configuration, 1, num_outputs)
-    merge_lora(network)
-    network.to(options.device).eval()
+    plain = build_network(configuration, 1, num_outputs)
+    merge_lora(plain)
+    plain.to(options.device).eval()
+    network = prepare_network(copy.deepcopy(plain), torch.device(options.device))
 
     def samnet() -> np.ndarray:
         volume = prepare_volume(image.array, image.grid)
         return volume.restore(predict_volume([network], configuration, volume, mirror=True))
 
     def samed() -> np.ndarray:
-        return predict_as_samed(network, configuration, image.array[0])
+        return predict_as_samed(plain, configuration, image.array[0])
 
-    times = alternate({"samed": samed, "samnet": samnet}, options.rounds)
-    typical = medians(times)
+    costs = alternate({"samed": samed, "samnet": samnet}, options.rounds)
+    typical = {name: median_cost(values) for name, values in costs.items()}
     return {
         "asked": vars(options),
         "head": configuration.head,
         "machine": describe_machine(options.device),
-        "seconds": times,
         "medians": typical,
-        "times_as_fast": typical["samed"] / typical["samnet"],
+        "times_as_fast": typical["samed"]["seconds"] / typical["samnet"]["seconds"],
+        "times_less_processor_time": typical["samed"]["cpu_seconds"] / typical["samnet"]["cpu_seconds"],
     }
 
 
@@ -137,13 +140,22 @@ def _probabilities(logits: Tensor, size: int, native: tuple[int, ...]) -> Tensor
 
 
 def describe(result: dict[str, Any]) -> str:
-    asked, machine, typical = result["asked"], result["machine"], result["medians"]
-    return (
-        f"{asked['backbone']} at {asked['size']}, head {result['head']}, {asked['slices']} slices of {asked['native']} x "
-        f"{asked['native']}, {len(FLIPS)} mirrors; {machine['processor']}, {machine['threads']} threads, device "
-        f"{machine['device']}\nSAMed's loop {typical['samed']:.2f} s, samnet {typical['samnet']:.2f} s (medians of "
-        f"{asked['rounds']}): {result['times_as_fast']:.2f} x as fast"
+    asked, machine = result["asked"], result["machine"]
+    lines = [
+        f"{asked['backbone']} at {asked['size']}, head {result['head']}, {asked['slices']} slices of "
+        f"{asked['native']} x {asked['native']}, {len(FLIPS)} mirrors",
+        f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; "
+        f"medians of {asked['rounds']}",
+    ]
+    lines += [
+        f"{name}: {cost['seconds']:.2f} s, {cost['cpu_seconds']:.2f} s of processor time"
+        for name, cost in result["medians"].items()
+    ]
+    lines.append(
+        f"samnet: {result['times_as_fast']:.2f} x as fast, "
+        f"{result['times_less_processor_time']:.2f} x by processor time"
     )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
