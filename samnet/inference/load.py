@@ -34,10 +34,13 @@ def load_network(folder: Path, plan: Plan, checkpoint: str = "final") -> Segment
 
 
 def prepare_network(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
-    """The network as it predicts fastest: on its device, LoRA merged, weights of convolutions in the order that their
-    libraries compute in. It gives the same but for rounding, and cannot be trained on from here."""
+    """The network, changed in place, as it predicts fastest: on its device, with LoRA merged.
+
+    Channels come last in memory, the order that libraries of convolutions compute in.
+    """
     merge_lora(network)
-    return network.to(device, memory_format=torch.channels_last).eval()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own hints lack it
+    return network.eval()
 
 
 def load_trained(file: Path) -> dict:
