@@ -103,18 +103,19 @@ class SlicePredictor:
         Inputs that are 0 everywhere, such as tiles beside what was scanned, are all the same to the networks, which
         look at one of them.
         """
-        is_empty = ~inputs.flatten(1).any(1)
-        empty, seen = is_empty.nonzero()[:, 0], (~is_empty).nonzero()[:, 0]
-        chosen = torch.cat([seen, empty[:1]])
+        empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0]
+        if len(empty) <= 1:
+            return self._mean_of_all(inputs)
+        is_distinct = torch.ones(len(inputs), dtype=torch.bool)
+        is_distinct[empty[1:]] = False
+        source = is_distinct.cumsum(0) - 1
+        source[empty] = source[empty[0]]
+        return self._mean_of_all(inputs[is_distinct])[source.to(self.device)]
+
+    def _mean_of_all(self, inputs: Tensor) -> Tensor:
         most = INPUTS_PER_BATCH_ON_CPU if self.device.type == "cpu" else INPUTS_PER_BATCH
-        batches = inputs[chosen].split(max(1, most // len(self.flips)))
-        means = torch.cat([self._batch_mean(batch.to(self.device)) for batch in batches])
-        if len(empty) <= 1 and torch.equal(chosen.sort().values, chosen):
-            return means
-        source = torch.empty(len(inputs), dtype=torch.long)
-        source[seen] = torch.arange(len(seen))
-        source[empty] = len(seen)
-        return means[source.to(self.device)]
+        batches = inputs.split(max(1, most // len(self.flips)))
+        return torch.cat([self._batch_mean(batch.to(self.device)) for batch in batches])
 
     def _batch_mean(self, batch: Tensor) -> Tensor:
         """All mirrors of the inputs make one batch."""
