@@ -109,7 +109,7 @@ class SlicePredictor:
         is_distinct = torch.ones(len(inputs), dtype=torch.bool)
         is_distinct[empty[1:]] = False
         source = is_distinct.cumsum(0) - 1
-        source[empty] = source[empty[0]]
+        source[empty] = source[empty[:1]]
         return self._mean_of_all(inputs[is_distinct])[source.to(self.device)]
 
     def _mean_of_all(self, inputs: Tensor) -> Tensor:
