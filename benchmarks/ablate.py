@@ -24,9 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from ablation_tables import Row, describe, verdict
-from common import describe_machine
+from measuring import describe_machine
 from neighbours import DECISIONS, Choice, find_choices
 from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 
@@ -202,7 +201,7 @@ def train(
 
 
 def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
-    machine, written = describe_machine(torch.device(choose_device(options.device))), time.strftime("%Y-%m-%d %H:%M")
+    machine, written = describe_machine(choose_device(options.device)), time.strftime("%Y-%m-%d %H:%M")
     heading = (
         f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; torch {machine['torch']}, "
         f"Python {machine['python']}, samnet {machine['samnet']}; {written}"

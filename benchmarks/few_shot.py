@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import describe_machine
+from measuring import describe_machine
 from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 
 from samnet.core.machine import choose_device
@@ -198,7 +198,7 @@ def read_rows(table: Path) -> list[Row]:
 def write_facts(options: argparse.Namespace, name: str) -> None:
     facts = {
         "dataset": name,
-        "machine": describe_machine(torch.device(choose_device(options.device))),
+        "machine": describe_machine(choose_device(options.device)),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "arguments": {key: str(value) for key, value in vars(options).items()},
     }

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import asked, describe_machine, machine_line, make_parser, medians, parse, time_once, write_result
 from made_case import LABELS, prepare
+from measuring import describe_machine, machine_line, write_result
+from torch_timing import asked, make_parser, medians, parse, time_once
 
 from samnet.models.network import build_network
 from samnet.planning.configuration import CHOICES
@@ -80,7 +81,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     step = medians(times)
     return {
         "asked": asked(options),
-        "machine": describe_machine(device),
+        "machine": describe_machine(options.device),
         "bytes_of_an_embedding": bytes_each(options),
         "seconds_to_encode_a_slice_once": encoding,
         "seconds_to_read_an_embedding_from_disk": read_from_disk(kept.files),

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -28,8 +27,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-
-from samnet import __version__
+from measuring import describe_machine, write_result
 
 DATASET = "Dataset960_Large"
 STEPS = ("verify", "fingerprint", "plan", "preprocess", "predict")
@@ -62,14 +60,10 @@ def main() -> None:
         "cases": options.cases,
         "bound_gib": BOUND_GIB,
         "steps": results,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "samnet": __version__,
-        "python": platform.python_version(),
+        "machine": describe_machine(),
     }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+    write_result(report, options.output)
 
 
 def parse() -> argparse.Namespace:

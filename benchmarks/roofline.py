@@ -17,11 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import alternate, asked, describe_machine, machine_line, make_parser, medians, parse, write_result
+from measuring import describe_machine, machine_line, write_result
 from sam_encoder import shipped_encoder
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+from torch_timing import alternate, asked, make_parser, medians, parse
 
 from samnet.models.encoder import build_encoder
 from samnet.planning.backbones import BACKBONES
@@ -43,7 +44,7 @@ KINDS = {
 def main() -> None:
     options = parse_options()
     device = torch.device(options.device)
-    result: dict[str, Any] = {"asked": asked(options), "machine": describe_machine(device), "sizes": {}}
+    result: dict[str, Any] = {"asked": asked(options), "machine": describe_machine(options.device), "sizes": {}}
     for size in options.sizes:
         result["sizes"][str(size)] = measure(options, size, device)
         print(describe(size, result["sizes"][str(size)]), flush=True)

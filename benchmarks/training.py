@@ -24,19 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import (
-    alternate,
-    asked,
-    describe_machine,
-    machine_line,
-    make_parser,
-    medians,
-    parse,
-    synchronise,
-    write_result,
-)
 from made_case import LABELS, prepare
+from measuring import describe_machine, machine_line, write_result
 from sam_encoder import shipped_encoder
+from torch_timing import alternate, asked, make_parser, medians, parse, synchronise
 
 from samnet.models.encoder import ImageEncoder
 from samnet.models.lora import add_lora
@@ -101,7 +92,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seconds = medians(times)
     return {
         "asked": asked(options),
-        "machine": describe_machine(device),
+        "machine": describe_machine(options.device),
         "seconds_of_steps": times,
         "seconds_of_a_step": seconds,
         "times_as_fast_as_samed": {name: seconds["samed"] / value for name, value in seconds.items()}

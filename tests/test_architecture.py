@@ -93,3 +93,9 @@ def test_everything_before_the_network_does_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_worker_processes_that_prepare_cases_load_no_image_filters() -> None:
+    """They take them longer to load than a small case takes."""
+    program = "import sys, samnet.preprocessing.prepare\nsys.exit('scipy.ndimage' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

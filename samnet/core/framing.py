@@ -35,13 +35,24 @@ class SliceFrame:
         rows, columns = (self._canvas_matrix(axis).to(slices) for axis in (0, 1))
         return rows @ slices @ columns.T
 
-    def from_canvas(self, maps: Tensor, stride: int, rows: slice = slice(None)) -> Tensor:
+    def from_canvas(self, maps: Tensor, stride: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """Resample maps `(..., Hc / stride, Wc / stride)` that cover the canvas onto the slice's own pixels.
 
-        rows: those of the slice that are wanted.
+        rows, columns: those of the slice that are wanted.
         """
-        row_weights, column_weights = (self._slice_matrix(axis, stride).to(maps) for axis in (0, 1))
-        return row_weights[rows] @ maps @ column_weights.T
+        (row_weights, on_rows), (column_weights, on_columns) = (
+            (self._slice_matrix(axis, stride)[pixels], self.support(axis, stride, pixels))
+            for axis, pixels in enumerate((rows, columns))
+        )
+        return (
+            row_weights[:, on_rows].to(maps) @ maps[..., on_rows, on_columns] @ column_weights[:, on_columns].to(maps).T
+        )
+
+    def support(self, axis: int, stride: int, pixels: slice) -> slice:
+        """The positions on a map, along an axis, from which `from_canvas` interpolates these pixels of the slice."""
+        length = self.canvas[axis] // stride
+        first, last = _supports(self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride)
+        return slice(min(first[pixels]), max(last[pixels]) + 1)
 
     def _canvas_matrix(self, axis: int) -> Tensor:
         scale = self.scale[axis]
@@ -84,6 +95,15 @@ def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -
     inside = (centres >= -1e-6) & (centres <= num_in + 1e-6)
     weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
     return (weights * inside[:, None]).float()
+
+
+@lru_cache(maxsize=16)
+def _supports(num_out: int, num_in: int, step: float, start: float) -> tuple[list[int], list[int]]:
+    """The first and the last input pixel with a weight in each row of an `interpolation_matrix`."""
+    weighs = interpolation_matrix(num_out, num_in, step, start) > 0
+    first = weighs.int().argmax(1)
+    last = num_in - 1 - weighs.flip(1).int().argmax(1)
+    return first.tolist(), last.tolist()
 
 
 def tile_starts(length: int, size: int, overlap: float) -> list[int]:

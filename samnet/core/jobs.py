@@ -122,10 +122,11 @@ def _attempt(function: Callable, values: tuple) -> _Attempt:
     try:
         return _Attempt(function(*values))
     except Exception as error:
-        return _Attempt(failure=_describe(error), trace=traceback.format_exc())
+        return _Attempt(failure=describe_error(error), trace=traceback.format_exc())
 
 
-def _describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
+    """What a user is told of an error: the message alone where it is one of samnet's own."""
     return str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
 
 
@@ -176,7 +177,7 @@ def _run_until_killed(
                     killed.append(name)
                 else:
                     num_ended += 1
-                    yield name, _Attempt(failure=_describe(error)) if error else future.result()
+                    yield name, _Attempt(failure=describe_error(error)) if error else future.result()
     return num_ended, killed
 
 

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
@@ -75,6 +74,8 @@ def resample(array: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
 
     Voxels of the target whose centre lies outside every source voxel become 0; the share of the others is returned.
     """
+    from scipy import ndimage  # seldom needed, and slow to load
+
     # Both affines take (x, y, z); turned round on both sides the matrix takes and gives (z, y, x).
     to_source = np.linalg.inv(source.affine) @ target.affine
     matrix, offset = to_source[2::-1, 2::-1], to_source[2::-1, 3]

@@ -6,17 +6,21 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from samnet.core.errors import SamnetError, UserError
-from samnet.core.jobs import Outcome
+from samnet.core.ahead import one_ahead
+from samnet.core.errors import UserError
+from samnet.core.jobs import Outcome, describe_error
 from samnet.core.locks import lock_folder
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
 from samnet.dataset.formats import dicom_seg
-from samnet.dataset.images import ending_of, label_ending_for, write_labels
+from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
 from samnet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -32,7 +36,8 @@ def predict_cases(
 ) -> None:
     """Write a label map for every case into `output`, named as the case, on the grid of its image.
 
-    Of two processes that are to predict the same cases into one folder, one waits for the other.
+    While the networks look at a case, the next one is read and the one before it is written. Of two processes that are
+    to predict the same cases into one folder, one waits for the other.
 
     keep_existing: leave finished label maps as they are.
     dicom_segmentation: write DICOM segmentations in place of NIfTI; every case has to be a DICOM series.
@@ -57,32 +62,61 @@ def _predict_cases(predictor: Predictor, cases: Sequence[Case], targets: dict[st
     if len(open_cases) < len(cases):
         log.info("%d of %d cases are predicted already", len(cases) - len(open_cases), len(cases))
     started = time.monotonic()
-    with tqdm(open_cases, desc="predicting", unit="case") as bar:
-        for case in bar:
-            bar.set_postfix_str(case.identifier, refresh=False)
-            try:
-                outcome.results[case.identifier] = predict_case(predictor, case, targets[case.identifier])
-            except Exception as error:
-                reason = str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
-                outcome.failures[case.identifier] = reason
-                log.debug("case %s failed", case.identifier, exc_info=True)
+    predicted = (_predict(predictor, step) for step in one_ahead(_read, open_cases))
+    with tqdm(total=len(open_cases), desc="predicting", unit="case") as bar:
+        for step in one_ahead(partial(_write, predictor, targets), predicted):
+            name = step.case.identifier
+            if step.error is None:
+                outcome.results[name] = targets[name]
+            else:
+                outcome.failures[name] = describe_error(step.error)
+                log.debug("case %s failed", name, exc_info=step.error)
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
     log.info("predicted %d cases in %.0f s", len(outcome.results), time.monotonic() - started)
     outcome.raise_if_failed("prediction")
 
 
-def predict_case(predictor: Predictor, case: Case, file: Path) -> Path:
-    """Predict one case and write its label map, as a DICOM segmentation where the file ends in `.dcm`.
+@dataclass(frozen=True)
+class _Step:
+    """A case on its way from one thread to the next: its image, then its labels `(Z, Y, X)` too; or why it failed."""
 
-    Raises:
-        UserError: the image cannot be read or does not fit the model.
-    """
-    image = read_aligned_image(case)
-    labels = predictor.predict_on_grid(image.array, image.grid)
-    if file.suffix == dicom_seg.ENDING:
-        dicom_seg.write_segmentation(labels, image, predictor.plan.class_names, file)
-    else:
-        write_labels(labels, image, file)
-    return file
+    case: Case
+    image: Image | None = None
+    labels: np.ndarray | None = None
+    error: Exception | None = None
+
+
+def _read(case: Case) -> _Step:
+    try:
+        return _Step(case, read_aligned_image(case))
+    except Exception as error:
+        return _Step(case, error=error)
+
+
+def _predict(predictor: Predictor, step: _Step) -> _Step:
+    if step.image is None:
+        return step
+    try:
+        labels = predictor.predict_on_grid(step.image.array, step.image.grid)
+        return replace(step, labels=labels)
+    except Exception as error:
+        return _Step(step.case, error=error)
+
+
+def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step:
+    """Write the label map, as a DICOM segmentation where its file ends in `.dcm`."""
+    if step.labels is None or step.image is None:
+        return step
+    file = targets[step.case.identifier]
+    try:
+        if file.suffix == dicom_seg.ENDING:
+            dicom_seg.write_segmentation(step.labels, step.image, predictor.plan.class_names, file)
+        else:
+            write_labels(step.labels, step.image, file)
+    except Exception as error:
+        return _Step(step.case, error=error)
+    return _Step(step.case)
 
 
 def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:

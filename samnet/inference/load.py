@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from samnet.models.base import find_model_base
+from samnet.models.lora import merge_lora
 from samnet.models.network import SegmentationNetwork, build_network, load_weights
 from samnet.planning.plan import Plan
 
@@ -28,6 +31,16 @@ def load_network(folder: Path, plan: Plan, checkpoint: str = "final") -> Segment
     file = folder / f"checkpoint_{checkpoint}.safetensors"
     network.load_adapter(load_trained(file), str(file))
     return network
+
+
+def prepare_network(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
+    """The network, changed in place, as it predicts fastest: on its device, with LoRA merged.
+
+    Channels come last in memory, the order that libraries of convolutions compute in.
+    """
+    merge_lora(network)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own hints lack it
+    return network.eval()
 
 
 def load_trained(file: Path) -> dict:

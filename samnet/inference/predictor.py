@@ -13,9 +13,8 @@ import torch
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.core.machine import choose_device
-from samnet.inference.load import load_network
+from samnet.inference.load import load_network, prepare_network
 from samnet.inference.volume import predict_volume
-from samnet.models.lora import merge_lora
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
 from samnet.planning.plan import Plan
@@ -73,11 +72,10 @@ class Predictor:
         for fold, plan, configuration in zip(fold_folders[1:], plans[1:], configurations[1:], strict=True):
             _check_same_model(fold_folders[0], (plans[0], configurations[0]), fold, (plan, configuration))
         target = torch.device(choose_device(device))
-        networks = []
-        for fold, plan in zip(fold_folders, plans, strict=True):
-            network = load_network(fold, plan, checkpoint)
-            merge_lora(network)
-            networks.append(network.to(target).eval())
+        networks = [
+            prepare_network(load_network(fold, plan, checkpoint), target)
+            for fold, plan in zip(fold_folders, plans, strict=True)
+        ]
         log.info("model: %s, fold(s) %s, on %s", folder, ", ".join(fold.name for fold in fold_folders), target)
         use_mirror = configurations[0].mirror_at_prediction if mirror is None else mirror
         return cls(plans[0], configurations[0], networks, use_mirror)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 
+# By measurement: on a CPU, what a head makes of more inputs no longer fits the caches.
 INPUTS_PER_BATCH = 8
+INPUTS_PER_BATCH_ON_CPU = 4
 
 
 class SlicePredictor:
@@ -52,10 +55,26 @@ class SlicePredictor:
         self.flips = _mirror_flips((rows, columns), configuration.mirror_axes if mirror else ())
         self.device = next(networks[0].parameters()).device
 
-    @torch.inference_mode()
     def probabilities(self, start: int, stop: int) -> Tensor:
         """Of the slices `start` to `stop`, on their canvas: `(K, stop - start, Hc / stride, Wc / stride)`, float32."""
-        canvases = torch.stack([self._canvas(index) for index in range(start, stop)])
+        return self.predict(self.canvases(start, stop))
+
+    def canvases(self, start: int, stop: int) -> Tensor:
+        """What the networks look at of the slices `start` to `stop`: `(stop - start, C', Hc, Wc)`, in main memory.
+
+        Every slice is resampled once, also one that is part of its neighbours' images.
+        """
+        layout, count = self.configuration.channel_layout, len(self.slices)
+        needed = [slice_indices(layout, index, count) for index in range(start, stop)]
+        first, last = needed[0][0], needed[-1][-1]
+        windowed = apply_window(self.slices[first : last + 1], self.bounds)
+        resampled = self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(windowed))).numpy()
+        images = [compose_channels(resampled[np.subtract(indices, first)], layout) for indices in needed]
+        return torch.from_numpy(np.stack(images))
+
+    @torch.inference_mode()
+    def predict(self, canvases: Tensor) -> Tensor:
+        """Probabilities `(K, N, Hc / stride, Wc / stride)` of canvases `(N, C', Hc, Wc)`, float32."""
         size, stride = self.configuration.input_size, self.stride
         corners = list(
             itertools.product(
@@ -78,26 +97,32 @@ class SlicePredictor:
         assert total is not None
         return total.div_(norm).transpose(0, 1)
 
-    def _canvas(self, index: int) -> Tensor:
-        layout = self.configuration.channel_layout
-        chosen = self.slices[slice_indices(layout, index, len(self.slices))]
-        image = compose_channels(apply_window(chosen, self.bounds), layout)
-        return self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(image)))
-
     def _mean_over_inputs(self, inputs: Tensor) -> Tensor:
-        """Probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged over mirrors and networks."""
-        batches = [self._batch_mean(batch.to(self.device)) for batch in inputs.split(INPUTS_PER_BATCH)]
-        return torch.cat(batches)
+        """Probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged over mirrors and networks.
+
+        Inputs that are 0 everywhere, such as tiles beside what was scanned, are all the same to the networks, which
+        look at one of them.
+        """
+        empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0]
+        if len(empty) <= 1:
+            return self._mean_of_all(inputs)
+        is_distinct = torch.ones(len(inputs), dtype=torch.bool)
+        is_distinct[empty[1:]] = False
+        source = is_distinct.cumsum(0) - 1
+        source[empty] = source[empty[:1]]
+        return self._mean_of_all(inputs[is_distinct])[source.to(self.device)]
+
+    def _mean_of_all(self, inputs: Tensor) -> Tensor:
+        most = INPUTS_PER_BATCH_ON_CPU if self.device.type == "cpu" else INPUTS_PER_BATCH
+        batches = inputs.split(max(1, most // len(self.flips)))
+        return torch.cat([self._batch_mean(batch.to(self.device)) for batch in batches])
 
     def _batch_mean(self, batch: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for flip in self.flips:
-            mirrored = batch.flip(flip) if flip else batch
-            for probabilities in self._predictions(mirrored):
-                restored = probabilities.flip(flip) if flip else probabilities
-                total = restored if total is None else total + restored
-        assert total is not None
-        return total / (len(self.flips) * len(self.networks))
+        """All mirrors of the inputs make one batch."""
+        mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
+        total = reduce(torch.add, self._predictions(mirrored)).split(len(batch))
+        restored = [part.flip(flip) if flip else part for part, flip in zip(total, self.flips, strict=True)]
+        return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
         half = self.configuration.precision == "bfloat16" and self.device.type == "cuda"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from samnet.core.ahead import one_ahead
 from samnet.dataset.labels import Regions
+from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_window
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.configuration import Configuration
@@ -53,36 +54,39 @@ def predict_volume(
 def _predict_single_view(axis: int, predictor: SlicePredictor, shape: tuple[int, ...]) -> np.ndarray:
     across = (shape[axis], *(length for index, length in enumerate(shape) if index != axis))
     labels: np.ndarray | None = None
-    chunk, start = 1, 0
-    while start < across[0]:
-        stop = min(start + chunk, across[0])
-        maps = predictor.probabilities(start, stop)
+    for start, maps in _chunks(predictor):
         if labels is None:  # the number of classes is known from the first slice on
-            labels = np.empty(across, _label_type(predictor, len(maps)))
-            chunk = _slices_per_slab(predictor, maps)
-        for rows in _slabs(across[1], 4 * (stop - start) * across[2]):
-            native = (predictor.frame.from_canvas(one, predictor.stride, rows) for one in maps)
-            labels[start:stop, rows] = predictor.outputs.label_map(native)
-        start = stop
+            labels = np.empty(across, predictor.outputs.label_type(len(maps)))
+        view = ViewMaps(maps, 0, predictor.frame, predictor.stride, predictor.device)
+        label_slices(predictor.outputs, view, labels[start : start + maps.shape[1]])
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
 
 
 def _all_probabilities(predictor: SlicePredictor) -> Tensor:
     """The maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
-    count = len(predictor.slices)
     stored: Tensor | None = None
-    chunk, start = 1, 0
-    while start < count:
-        stop = min(start + chunk, count)
-        maps = predictor.probabilities(start, stop)
+    for start, maps in _chunks(predictor):
         if stored is None:
-            stored = _allocate((len(maps), count, *maps.shape[2:]))
-            chunk = _slices_per_slab(predictor, maps)
-        stored[:, start:stop] = maps
-        start = stop
+            stored = _allocate((len(maps), len(predictor.slices), *maps.shape[2:]))
+        stored[:, start : start + maps.shape[1]] = maps
     assert stored is not None
     return stored
+
+
+def _chunks(predictor: SlicePredictor) -> Iterator[tuple[int, Tensor]]:
+    """The first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
+
+    The networks' next inputs are made while they work on those before. The first chunk is one slice, which tells how
+    many fit.
+    """
+    count = len(predictor.slices)
+    first = predictor.probabilities(0, 1)
+    yield 0, first
+    chunks = cut(slice(1, count), _slices_per_slab(predictor, first))
+    canvases = one_ahead(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
+    for chunk, inputs in zip(chunks, canvases, strict=True):
+        yield chunk.start, predictor.predict(inputs)
 
 
 def _allocate(shape: tuple[int, ...]) -> Tensor:
@@ -96,42 +100,23 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
 
 
 def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
-    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and as one output at full size."""
+    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and at full size."""
     frame = predictor.frame
-    values = max(3 * math.prod(frame.canvas), math.prod(frame.size), maps.numel())
+    channels = predictor.slices.shape[1]
+    values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps.numel())
     return max(1, min(MAX_SLICES, SLAB_BYTES // (4 * values)))
-
-
-def _slabs(count: int, bytes_each: int) -> list[slice]:
-    step = max(1, SLAB_BYTES // bytes_each)
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _reduce_views(
     predictors: dict[int, SlicePredictor], stored: dict[int, Tensor], shape: tuple[int, ...]
 ) -> np.ndarray:
     any_predictor, num_outputs = next(iter(predictors.values())), len(next(iter(stored.values())))
-    labels: np.ndarray = np.empty(shape, _label_type(any_predictor, num_outputs))
-    for window in _slabs(shape[0], 4 * shape[1] * shape[2]):
-        sums = (
-            reduce(
-                torch.add, (_slab_of_view(predictors[axis], maps[value], axis, window) for axis, maps in stored.items())
-            )
-            for value in range(num_outputs)
-        )
-        labels[window] = any_predictor.outputs.label_map(sums, count=len(stored))
+    views = [
+        ViewMaps(maps, axis, predictors[axis].frame, predictors[axis].stride, predictors[axis].device)
+        for axis, maps in stored.items()
+    ]
+    labels: np.ndarray = np.empty(shape, any_predictor.outputs.label_type(num_outputs))
+    for rows in cut(slice(0, shape[0]), SLAB_BYTES // (4 * shape[1] * shape[2])):
+        window = (rows, slice(0, shape[1]), slice(0, shape[2]))
+        labels[rows] = label_window(any_predictor.outputs, views, window, (BLOCK, BLOCK, BLOCK))
     return labels
-
-
-def _slab_of_view(predictor: SlicePredictor, maps: Tensor, axis: int, window: slice) -> Tensor:
-    """One output's probabilities `(Zs, Y, X)` of the Z range `window` from its maps `(N, h, w)` of a view."""
-    frame, stride = predictor.frame, predictor.stride
-    if axis == 0:
-        return frame.from_canvas(maps[window].to(predictor.device).float(), stride)
-    # Slices across Y or X have Z as their rows.
-    values = frame.from_canvas(maps.to(predictor.device).float(), stride, window)
-    return values.permute(1, 0, 2) if axis == 1 else values.permute(1, 2, 0)
-
-
-def _label_type(predictor: SlicePredictor, num_outputs: int) -> type:
-    return np.uint8 if predictor.outputs.highest_label(num_outputs) < 256 else np.uint16

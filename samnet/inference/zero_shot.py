@@ -51,8 +51,7 @@ class ZeroShot:
         axis = self.configuration.slicing_axis
         bounds = window_bounds(self.configuration.intensity, volume.quantiles)
         images, planes = np.moveaxis(volume.array, axis + 1, 0), np.moveaxis(reference, axis, 0)
-        highest = outputs_for(self.regions).highest_label(self.num_classes + 1)
-        labels = np.zeros(planes.shape, np.uint8 if highest < 256 else np.uint16)
+        labels: np.ndarray = np.zeros(planes.shape, outputs_for(self.regions).label_type(self.num_classes + 1))
         frame = self._frame(volume, planes.shape[1:], axis)
         for index in np.flatnonzero(planes.any(axis=(1, 2))):
             image = _as_colours(apply_window(images[index], bounds))

@@ -24,8 +24,20 @@ def channel_quantiles(channel: np.ndarray) -> np.ndarray:
     values = channel[channel != 0]
     if values.size == 0:
         return np.zeros(len(QUANTILE_POINTS))
-    values = values[:: max(1, values.size // _MAX_VOXELS)]
-    return np.percentile(values.astype(np.float64), QUANTILE_POINTS)
+    return _percentiles(np.sort(values[:: max(1, values.size // _MAX_VOXELS)]))
+
+
+def _percentiles(ordered: np.ndarray) -> np.ndarray:
+    """`QUANTILE_POINTS` of sorted values, the very numbers of `np.percentile` in double precision.
+
+    That would partition a copy in double precision; sorting small numbers as they are takes a fraction of the time.
+    """
+    places = (ordered.size - 1) * (QUANTILE_POINTS / 100)
+    before = np.floor(places).astype(int)
+    below, above = (ordered[np.minimum(before + step, ordered.size - 1)].astype(np.float64) for step in (0, 1))
+    share = places - before
+    # From the nearer of both neighbours, as there: the last digits depend on it.
+    return np.where(share < 0.5, below + (above - below) * share, above - (above - below) * (1 - share))
 
 
 def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> np.ndarray:
@@ -52,4 +64,6 @@ def apply_window(array: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     if np.isnan(bounds).any():
         lowest, highest = (reduce(values, axis=(-2, -1), keepdims=True) for reduce in (np.min, np.max))
         lower, upper = np.where(np.isnan(lower), lowest, lower), np.where(np.isnan(upper), highest, upper)
-    return np.clip((values - lower) / np.maximum(upper - lower, np.finfo(np.float32).tiny), 0.0, 1.0)
+    values -= lower
+    values /= np.maximum(upper - lower, np.finfo(np.float32).tiny)
+    return np.clip(values, 0.0, 1.0, out=values)

@@ -16,7 +16,6 @@ from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.contents import UNREADABLE, Hashes, case_key, content_keys, hash_files, known_of, load_hashes
 from samnet.dataset.images import read_image, read_labels
-from samnet.fingerprint.extract import data_key
 from samnet.planning.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
 from samnet.preprocessing.storage import StoredCase, store_case, stored_views
@@ -90,10 +89,15 @@ def _prepare_case(case: Case, raw: Path, known: Hashes, folder: Path, views: tup
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
-    """Small whole numbers as they are, everything else as float32."""
+    """The same values in 16 bits where those hold them, as they do Hounsfield units stored as floats; else float32."""
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-    return array.astype(np.float32)
+        return array
+    limits = np.iinfo(np.int16)
+    if limits.min <= array.min() and array.max() <= limits.max:  # neither holds for NaN
+        whole = array.astype(np.int16)
+        if np.array_equal(whole, array):
+            return whole
+    return array.astype(np.float32, copy=False)
 
 
 def prepare_all_configurations(
@@ -104,6 +108,8 @@ def prepare_all_configurations(
     Raises:
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
+    from samnet.fingerprint.extract import data_key  # not above: worker processes would load SciPy for it
+
     if plan.data_key != data_key(dataset, content_keys(dataset, dataset.cases, processes)):
         log.warning("the raw files of %s have changed since they were planned: run samnet_plan again", dataset.name)
     needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}

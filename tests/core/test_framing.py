@@ -86,11 +86,26 @@ def test_without_scaling_nothing_changes() -> None:
     assert torch.equal(interpolation_matrix(9, 9, 1.0, 0.0), torch.eye(9))
 
 
+@pytest.mark.parametrize("zoom", [3.0, 9.0])
 @pytest.mark.parametrize("rows", [slice(0, 5), slice(13, 14), slice(30, 40)])
-def test_some_rows_are_those_of_all(rows: slice) -> None:
-    there = frame(40, 30, 3.0)
-    maps = torch.rand(2, SIZE // 4, SIZE // 4)
-    assert torch.allclose(there.from_canvas(maps, 4, rows=rows), there.from_canvas(maps, 4)[..., rows, :])
+def test_some_pixels_are_those_of_all(rows: slice, zoom: float) -> None:
+    there = frame(40, 30, zoom)
+    maps = torch.rand(2, *(length // 4 for length in there.canvas))
+    some = there.from_canvas(maps, 4, rows=rows, columns=slice(7, 20))
+    assert torch.allclose(some, there.from_canvas(maps, 4)[..., rows, 7:20])
+
+
+@pytest.mark.parametrize("zoom", [0.5, 3.0, 9.0])
+def test_pixels_depend_on_their_support_alone(zoom: float) -> None:
+    there, rows = frame(400, 30, zoom), slice(13, 17)
+    length = there.canvas[0] // 4
+    support = there.support(0, 4, rows)
+    assert 1 <= support.stop - support.start <= 2 + 5 * zoom / 4
+    maps = torch.zeros(length, there.canvas[1] // 4)
+    maps[: support.start] = maps[support.stop :] = 1.0
+    assert there.from_canvas(maps, 4)[rows].abs().max() == 0
+    maps[support] = 1.0
+    assert torch.allclose(there.from_canvas(maps, 4)[rows], torch.ones(()))
 
 
 @pytest.mark.parametrize("longest", [225, 230, 246])

@@ -14,6 +14,7 @@ from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.geometry import Grid
 from samnet.core.locks import lock_folder
 from samnet.dataset.cases import Case
+from samnet.dataset.images import write_labels
 from samnet.inference.files import output_file, predict_cases
 
 TURNED = Rotation.from_rotvec([0.3, -0.2, 1.4]).as_matrix()
@@ -79,6 +80,20 @@ def test_missing_and_broken_images_stop_nothing(tmp_path: Path) -> None:
     assert "a_0000.nii.gz: no such file" in str(caught.value)
     assert "b_0000.nii.gz: cannot be read" in str(caught.value)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["c.nii.gz"]
+
+
+def test_a_label_map_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [write_case(tmp_path / "in", name) for name in "abc"]
+
+    def write(labels: np.ndarray, image: Any, file: Path) -> None:
+        if file.name.startswith("b"):
+            raise OSError("no space left")
+        write_labels(labels, image, file)
+
+    monkeypatch.setattr("samnet.inference.files.write_labels", write)
+    with pytest.raises(SamnetError, match=r"1 of 3 cases(.|\n)*b: OSError: no space left"):
+        predict_cases(FakePredictor(), cases, tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
 
 
 def test_finished_cases_are_kept_when_asked_to(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from samnet.dataset.labels import Regions
 from samnet.inference import volume as volume_module
 from samnet.inference.slices import SlicePredictor
 from samnet.inference.volume import predict_volume
+from samnet.planning.configuration import IntensityWindow
 from samnet.preprocessing.case import PreparedVolume
+from samnet.preprocessing.channels import compose_channels, slice_indices
+from samnet.preprocessing.intensity import apply_window
 
 LEVELS = [0.3, 0.5, 0.7]
 
@@ -103,8 +107,58 @@ def test_tiles_cover_the_canvas_and_their_weights_add_up_to_one(size: tuple[int,
 def test_what_a_tile_sees_does_not_depend_on_the_tiling() -> None:
     volume, network = smooth_volume((2, 70, 100)), thresholds(LEVELS, 2)
     predictor = SlicePredictor([network], configure(), volume, 0, mirror=False)
-    whole = network(torch.stack([predictor._canvas(0), predictor._canvas(1)])).softmax(1)
+    whole = network(predictor.canvases(0, 2)).softmax(1)
     assert torch.allclose(predictor.probabilities(0, 2), whole.transpose(0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("neighbours", 1), ("repeat", 1), ("pair_mean", 2), ("as_is", 3)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_resampled_together_are_those_composed_and_resampled_one_by_one(
+    axis: int, layout: str, channels: int
+) -> None:
+    array = np.random.default_rng(0).uniform(0, 255, (channels, 7, 9, 8)).astype(np.float32)
+    volume = replace(smooth_volume((7, 9, 8), (1.0, 1.2, 0.9)), array=array, quantiles=np.zeros((channels, 201)))
+    configuration = configure(axis, channel_layout=layout, intensity=(IntensityWindow("fixed", 0, 200),) * channels)
+    predictor = SlicePredictor([thresholds(LEVELS, 2)], configuration, volume, axis, mirror=False)
+    slices, count = np.moveaxis(array, axis + 1, 0), array.shape[axis + 1]
+    for start, stop in ((0, count), (0, 1), (2, 4), (count - 1, count)):
+        found = predictor.canvases(start, stop)
+        for index, canvas in zip(range(start, stop), found, strict=True):
+            windowed = apply_window(slices[slice_indices(layout, index, count)], predictor.bounds)
+            image = torch.from_numpy(np.ascontiguousarray(compose_channels(windowed, layout)))
+            assert torch.allclose(canvas, predictor.frame.to_canvas(image), atol=1e-6)
+
+
+def counting_network() -> tuple[FakeNetwork, list[int]]:
+    """A network whose answer to nothing is not nothing, and the sizes of the batches it is given."""
+    batches: list[int] = []
+
+    def logits(images: Tensor) -> Tensor:
+        batches.append(len(images))
+        mean = images.mean(1, keepdim=True)
+        ramp = torch.linspace(0, 1, images.shape[-1]).expand(*images.shape[-2:])
+        return torch.cat([0.3 + 0 * mean, mean + 0.5 * ramp], dim=1)
+
+    return FakeNetwork(1, logits), batches
+
+
+@pytest.mark.parametrize("empty", [[], [1], [0, 1, 5], [2, 3, 4, 5], list(range(6))])
+def test_empty_inputs_are_looked_at_once(empty: list[int]) -> None:
+    network, batches = counting_network()
+    predictor = SlicePredictor([network], configure(mirror_axes=(2,)), smooth_volume(), 0, mirror=True)
+    canvases = torch.rand(6, 3, 32, 32)
+    canvases[empty] = 0
+    found = predictor.predict(canvases)
+    assert sum(batches) == 2 * (6 - len(empty) + bool(empty))
+    both = [network(canvases).softmax(1), network(canvases.flip(-1)).softmax(1).flip(-1)]
+    assert torch.allclose(found.transpose(0, 1), torch.stack(both).mean(0), atol=1e-6)
+
+
+def test_all_mirrors_of_an_input_make_one_batch() -> None:
+    network, batches = counting_network()
+    predictor = SlicePredictor([network], configure(mirror_axes=(1, 2)), smooth_volume(), 0, mirror=True)
+    predictor.predict(torch.rand(5, 3, 32, 32))
+    assert batches == [4] * 5
 
 
 @pytest.mark.parametrize(("axes", "flips"), [((), []), ((1,), [-2]), ((2,), [-1]), ((0, 1, 2), [-2, -1]), ((0,), [])])

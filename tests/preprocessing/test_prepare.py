@@ -265,3 +265,23 @@ def test_killed_with_its_workers_it_completes_when_run_again(
     check_nothing_is_partial(folder, expected)
     assert 1 <= len(list(folder.glob("*.json"))) < 6
     assert contents(prepare_dataset(dataset, VIEWS, 0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "stored"),
+    [
+        ([-1024, 0, 3071], np.float32, np.int16),
+        ([-1024, 0, 3071], np.int32, np.int16),
+        ([0, 7, 255], np.uint8, np.uint8),
+        ([0, 7, 65535], np.uint16, np.uint16),
+        ([0, 7, 65535], np.float32, np.float32),
+        ([0, 7.5, 9], np.float32, np.float32),
+        ([0, np.nan, 9], np.float32, np.float32),
+        ([0, np.inf, 9], np.float32, np.float32),
+    ],
+)
+def test_values_take_16_bits_where_those_hold_them(values: list[float], dtype: type, stored: type) -> None:
+    array = np.array(values, dtype).reshape(1, 1, 1, 3)
+    compact = module._compact(array)
+    assert compact.dtype == stored
+    assert np.array_equal(compact, array, equal_nan=dtype is np.float32)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from training.tiny import make_case, make_configuration, one_process, prepare_dataset, use_folders, write_dataset
 
 from samnet.cli.train import main
 from samnet.core.signals import Interrupted
@@ -31,6 +30,7 @@ from samnet.training.loss import segmentation_loss
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.slice_views import SliceViews
+from training.tiny import make_case, make_configuration, one_process, prepare_dataset, use_folders, write_dataset
 
 CPU = torch.device("cpu")
 FROZEN = {"encoder_tuning": "frozen", "head": "mask_decoder", "views": (0, 2), "mirror_axes": (0, 1, 2)}
@@ -185,7 +185,7 @@ def test_the_first_views_show_what_prediction_sees(cases: list[StoredCase], zoom
     tiles = views.num_tiles(0, 0)
     assert tiles == (1 if zoom == 1 else 4)
     predictor = SlicePredictor([make_network()], views.configuration, cases[0].volume(), 0, mirror=False)
-    canvas = predictor._canvas(2)
+    canvas = predictor.canvases(2, 3)[0]
     shown = torch.zeros(canvas.shape[1:], dtype=torch.bool)
     for number in range(tiles):
         view = views.draw_view(0, 0, 2, number)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from training.tiny import make_case, make_configuration, thresholds
 
 from samnet.dataset.labels import Regions
 from samnet.inference.slices import SlicePredictor
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.augmentation import Placement, place_image
 from samnet.training.sampling import SliceSamples
+from training.tiny import make_case, make_configuration, thresholds
 
 
 def balls(seed: int, shape: tuple[int, int, int] = (6, 24, 20)) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +140,7 @@ def test_without_augmentation_training_sees_what_prediction_sees(
     samples = make_samples(cases[:1], **changes)
     volume = cases[0].volume()
     predictor = SlicePredictor([thresholds([0, 1], 2)], samples.configuration, volume, axis, mirror=False)
-    canvases = [predictor._canvas(index) for index in range(volume.array.shape[axis + 1])]
+    canvases = predictor.canvases(0, volume.array.shape[axis + 1])
     for number in range(6):
         image, _ = samples[number]
         assert min((image - canvas).abs().max() for canvas in canvases) < 1e-5
