@@ -12,7 +12,9 @@ What was measured is in benchmarks/README.md.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,6 +26,17 @@ from torch.nn import functional
 _CHUNK = 2**20
 # Fused kernels take widths that are multiples of it.
 _WIDTH_UNIT = 8
+_MEANT_DEVICE: ContextVar[str] = ContextVar("meant_device", default="cuda")
+
+
+@contextlib.contextmanager
+def as_if_on(device: str) -> Iterator[None]:
+    """Within it, tensors without values (torch's `meta` device) take the form of attention of a device's type."""
+    token = _MEANT_DEVICE.set(device)
+    try:
+        yield
+    finally:
+        _MEANT_DEVICE.reset(token)
 
 
 class Positions(NamedTuple):
@@ -81,7 +94,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> T
 
     query: `(M, N, D)`. key, value: `(M, K, D)`, row by row, the one beyond last.
     """
-    if query.device.type == "cpu":
+    device = query.device.type
+    if (_MEANT_DEVICE.get() if device == "meta" else device) == "cpu":
         return _AttendInChunks.apply(query, key, value, *positions)
     return attend_with_codes(query, key, value, positions)
 

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from samnet.models.network import build_network
+from samnet.models.positional_attention import as_if_on
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.loss import segmentation_loss
@@ -77,11 +78,11 @@ def _peak_of_step(
 ) -> int:
     batch, size = configuration.batch_size, configuration.input_size
     half = configuration.precision == "bfloat16" and device == "cuda"
-    with StorageCount() as count, torch.device("meta"):
+    with StorageCount() as count, torch.device("meta"), as_if_on(device):
         network = build_network(configuration, num_channels, num_outputs).train()
         blocks: Any = network.encoder.blocks
         for module in (network, *blocks):  # blocks are computed again in the backward pass
-            module.forward = _on_meta(module.forward, half)
+            module.forward = _on_meta(module.forward, device, half)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.
         averages = [torch.empty_like(weight) for weight in trained for _ in range(2)]
@@ -133,14 +134,44 @@ class StorageCount(TorchDispatchMode):
         self.now -= self._counted.pop(address)
 
 
-def _on_meta(forward: Callable, half: bool) -> Callable:
+def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
     """A module's `forward` that makes its tensors on the `meta` device wherever it is called from."""
 
     def call(*args: Any) -> Any:
-        with torch.device("meta"), _Autocast() if half else contextlib.nullcontext():
+        with contextlib.ExitStack() as modes:
+            modes.enter_context(torch.device("meta"))
+            if device == "cuda":
+                modes.enter_context(_FusedAttention())
+            if half:
+                modes.enter_context(_Autocast())
             return forward(*args)
 
     return call
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention as CUDA's fused kernels do it, of which the `meta` device has none: no matrix of queries and keys."""
+
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function is functional.scaled_dot_product_attention and len(args) == 3:
+            return _FusedStorage.apply(*args)
+        return function(*args, **(kwargs or {}))
+
+
+class _FusedStorage(torch.autograd.Function):
+    """What a fused kernel keeps and makes: its inputs, its output and a number for each query; their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        attended = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, attended, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return attended
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
 class _Autocast(TorchFunctionMode):

