@@ -336,8 +336,16 @@ def test_a_batch_has_as_many_tokens_whatever_the_input(make_fingerprint: Make, m
 
 @pytest.mark.parametrize(
     ("settings", "rate"),
-    [({}, 1e-3), ({"encoder_tuning": "full"}, 1e-4), ({"backbone": "small"}, 1e-3)],
-    ids=["adapter", "everything", "from scratch"],
+    [
+        ({}, 1e-3),
+        ({"encoder_tuning": "full"}, 1e-4),
+        ({"initial_weights": "random"}, 1e-3),
+        ({"backbone": "small"}, 4e-3),
+        ({"backbone": "small", "encoder_tuning": "full"}, 1e-3),
+    ],
+    ids=["adapter", "everything", "from scratch", "small adapter", "all of the small backbone"],
 )
-def test_pretrained_weights_are_changed_in_small_steps(make_fingerprint: Make, settings: dict, rate: float) -> None:
+def test_the_more_weights_know_the_smaller_are_the_steps_that_change_them_all(
+    make_fingerprint: Make, settings: dict, rate: float
+) -> None:
     assert values(make_fingerprint(), **settings)["learning_rate"] == rate
