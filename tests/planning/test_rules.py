@@ -345,7 +345,5 @@ def test_a_batch_has_as_many_tokens_whatever_the_input(make_fingerprint: Make, m
     ],
     ids=["adapter", "everything", "from scratch", "small adapter", "all of the small backbone"],
 )
-def test_the_more_weights_know_the_smaller_are_the_steps_that_change_them_all(
-    make_fingerprint: Make, settings: dict, rate: float
-) -> None:
+def test_what_knows_more_is_changed_in_smaller_steps(make_fingerprint: Make, settings: dict, rate: float) -> None:
     assert values(make_fingerprint(), **settings)["learning_rate"] == rate
