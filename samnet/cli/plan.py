@@ -13,17 +13,24 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
     add_planning_options(parser)
     add_set_option(parser)
-    parser.add_argument("--explain", action="store_true", help="print every decision with its reason")
+    parser.add_argument(
+        "--explain", action="store_true", help="print every decision, its reason, and what would change it"
+    )
     add_processes_option(parser)
 
 
 def _run(options: argparse.Namespace) -> None:
+    from samnet.fingerprint.extract import fingerprint_path
+    from samnet.fingerprint.records import Fingerprint
     from samnet.planning.explain import explain
     from samnet.planning.plan import plan_path
 
     for dataset in load_datasets(options):
         plan = plan_dataset(dataset, options)
-        print(explain(plan) if options.explain else plan_path(dataset.name))
+        if options.explain:
+            print(explain(plan, Fingerprint.load(fingerprint_path(dataset.name))))
+        else:
+            print(plan_path(dataset.name))
 
 
 COMMAND = Command(

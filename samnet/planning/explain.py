@@ -7,22 +7,29 @@ import textwrap
 from typing import Any
 
 from samnet.core.records import to_json
+from samnet.fingerprint.records import Fingerprint
 from samnet.planning.plan import Decision, Plan
+from samnet.planning.what_if import Alternative, what_would_change
 
 FIRST = "lora"
 
 
-def explain(plan: Plan) -> str:
-    """Every decision with its value, reason and rule: the data set's, those of `lora`, and where the others differ."""
-    sections = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_regions(plan), *_table(plan.decisions)]
+def explain(plan: Plan, fingerprint: Fingerprint) -> str:
+    """Every decision with its value, reason and rule: the data set's, those of `lora`, and where the others differ.
+
+    The data set's and those of `lora` also with what would change them.
+    """
     names = sorted(plan.configurations, key=lambda name: (name != FIRST, name))
+    others = what_would_change(plan, fingerprint, FIRST) if FIRST in names else {}
+    sections = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_regions(plan)]
+    sections += _table(plan.decisions, others)
     known: dict[str, Decision] = {}
     for name in names:
         decisions = plan.configuration_decisions(name) if known else plan.configurations[name].decisions
         shown = {key: decision for key, decision in decisions.items() if not _is_known(decision, known.get(key))}
         sections += ["", f"configuration {name}: {plan.configurations[name].description}"]
         sections += [f"  as {names[0]}{', but for' if shown else ''}"] if known else []
-        sections += ["", *_table(shown)] if shown else []
+        sections += ["", *_table(shown, {} if known else others)] if shown else []
         known = known or plan.configuration_decisions(name)
     return "\n".join(sections)
 
@@ -40,14 +47,17 @@ def _is_known(decision: Decision, known: Decision | None) -> bool:
     return known is not None and to_json(decision.value) == to_json(known.value)
 
 
-def _table(decisions: dict[str, Decision]) -> list[str]:
+def _table(decisions: dict[str, Decision], others: dict[str, list[Alternative]]) -> list[str]:
     width = max(60, min(160, shutil.get_terminal_size((120, 24)).columns))
     lines = []
     for key, decision in decisions.items():
-        head = f"  {key} = {_show(decision.value)}"
-        lines.append(head)
-        reason = f"because {decision.because} [{decision.rule}]"
-        lines += textwrap.wrap(reason, width, initial_indent="      ", subsequent_indent="      ")
+        lines.append(f"  {key} = {_show(decision.value)}")
+        texts = [f"because {decision.because} [{decision.rule}]"]
+        if key in others:
+            found = [f"{_show(other.value)} {' or '.join(other.when)}" for other in others[key]]
+            texts.append(f"would be {'; '.join(found)}")
+        for text in texts:
+            lines += textwrap.wrap(text, width, initial_indent="      ", subsequent_indent="      ")
     return lines
 
 
@@ -55,4 +65,6 @@ def _show(value: Any) -> str:
     plain = to_json(value)
     if isinstance(plain, list) and plain and isinstance(plain[0], dict):
         return "; ".join(f"{entry['scheme']} {entry['lower']:g} to {entry['upper']:g}" for entry in plain)
-    return ", ".join(map(str, plain)) if isinstance(plain, list) else str(plain)
+    if isinstance(plain, list):
+        return ", ".join(map(str, plain)) or "none"
+    return str(plain)

@@ -198,8 +198,10 @@ def test_values_set_for_a_run_are_checked(plan: Plan) -> None:
         plan.with_values("lora", {"steps": 0}, "for this run")
 
 
-def test_the_explanation_holds_every_value_and_of_further_configurations_what_differs(plan: Plan) -> None:
-    text = explain(plan)
+def test_the_explanation_holds_every_value_and_of_further_configurations_what_differs(
+    plan: Plan, make_fingerprint: Make
+) -> None:
+    text = explain(plan, make_fingerprint())
     assert text.startswith("Dataset500_Made, planned for cuda with 16 GiB")
     sections = re.split(r"^configuration ", text, flags=re.MULTILINE)
     assert sections[1].startswith("lora")
@@ -232,12 +234,12 @@ def test_a_plan_of_regions_survives_its_file_and_says_what_is_written_for_them(
     assert content["regions_class_order"] == [1, 2]
     assert plan.regions == plan.description.regions == Regions(((1, 2), (2,)), (1, 2))
     assert (plan.num_classes, plan.num_outputs, plan.description.ignore_label) == (2, 2, 3)
-    text = explain(plan)
+    text = explain(plan, nested)
     assert "  whole tumour = 1, 2, written as 1\n  core = 2, written as 2\n" in text
     assert "because binary cross-entropy and Dice of each region" in text
     assert "the smallest class 'core'" in text
 
 
-def test_a_plan_from_before_there_were_regions_is_read(plan: Plan, edit: Callable) -> None:
+def test_a_plan_from_before_there_were_regions_is_read(plan: Plan, edit: Callable, make_fingerprint: Make) -> None:
     assert edit(lambda content: content.pop("regions_class_order")) == plan
-    assert "written as" not in explain(plan)
+    assert "written as" not in explain(plan, make_fingerprint())

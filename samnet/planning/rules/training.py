@@ -156,7 +156,7 @@ def foreground_share(facts: Facts) -> tuple[float, str]:
 
 
 def augmentation(facts: Facts) -> tuple[str, str]:
-    return "planned", "rotation, scaling, shift, mirroring, and intensity changes"
+    return "planned", "rotation, scaling, shift, bending, mirroring, and changes of intensities"
 
 
 def tile_overlap(facts: Facts) -> tuple[float, str]:
