@@ -134,9 +134,10 @@ def train(
             regions=plan.regions,
             save_seconds=options.save_seconds,
         )
+        device = processes.device
         if processes.is_writer:
             _warn_of_changed_data(dataset_name, task.training_cases)
-        device = processes.device
+            _warn_of_another_device(dataset_name, plan, device)
         torch.manual_seed(task.seed)
         begun = not options.restart and find_state(folder) is not None
         base_file = find_model_base(values, folder) if begun else find_base_file(values)
@@ -325,6 +326,19 @@ def _warn_of_changed_data(dataset_name: str, cases: Sequence[StoredCase]) -> Non
             len(outdated),
             len(cases),
             outdated[0],
+        )
+
+
+def _warn_of_another_device(dataset_name: str, plan: Plan, device: torch.device) -> None:
+    """Backbone, precision and batch are planned for a device; on another they are too slow, or less than it can do."""
+    if device.type != plan.machine.device:
+        log.warning(
+            "%s is planned for %s, and trained on %s: samnet_plan -d %s --device %s plans for that",
+            dataset_name,
+            plan.machine,
+            device.type,
+            dataset_name,
+            device.type,
         )
 
 

@@ -102,6 +102,22 @@ def test_raw_files_that_changed_since_they_were_prepared_are_pointed_out(
     assert "such as those of case_04: run samnet_plan_and_preprocess again" in message
 
 
+def test_another_device_than_the_planned_one_is_pointed_out(
+    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--steps", "1") == 0
+    assert "is planned for" not in capsys.readouterr().err
+    shutil.copytree(root / "preprocessed", tmp_path / "preprocessed")
+    monkeypatch.setenv("samnet_preprocessed", str(tmp_path / "preprocessed"))
+    file = tmp_path / "preprocessed" / NAME / "samnetPlans.json"
+    content = json.loads(file.read_text())
+    content["machine"] = {"device": "cuda", "memory": 16.0}
+    file.write_text(json.dumps(content))
+    assert train("--steps", "1", "--restart") == 0
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"planned for cuda with 16 GiB, and trained on cpu: samnet_plan -d {NAME} --device cpu plans for" in message
+
+
 def test_fold_0_is_the_default_and_cv_is_all_folds(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
     monkeypatch.setattr("samnet.training.run.train", lambda name, configuration, fold, *_: trained.append(fold))
