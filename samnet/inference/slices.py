@@ -22,7 +22,6 @@ from samnet.preprocessing.intensity import apply_window, window_bounds
 # By measurement: on a CPU, what a head makes of more inputs no longer fits the caches.
 INPUTS_PER_BATCH = 8
 INPUTS_PER_BATCH_ON_CPU = 4
-CHANNELS = -3
 
 
 class SlicePredictor:
@@ -53,7 +52,7 @@ class SlicePredictor:
             configuration.input_size,
         )
         self.stride = networks[0].stride
-        self.flips = _mirror_flips(axis, (rows, columns), configuration) if mirror else [()]
+        self.flips = _mirror_flips((rows, columns), configuration.mirror_axes if mirror else ())
         self.device = next(networks[0].parameters()).device
 
     def probabilities(self, start: int, stop: int) -> Tensor:
@@ -122,7 +121,7 @@ class SlicePredictor:
         """All mirrors of the inputs make one batch."""
         mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
         total = reduce(torch.add, self._predictions(mirrored)).split(len(batch))
-        restored = [_restored(part, flip) for part, flip in zip(total, self.flips, strict=True)]
+        restored = [part.flip(flip) if flip else part for part, flip in zip(total, self.flips, strict=True)]
         return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
@@ -133,19 +132,7 @@ class SlicePredictor:
             yield self.outputs.probabilities(logits.float())
 
 
-def _mirror_flips(axis: int, in_plane: tuple[int, int], configuration: Configuration) -> list[tuple[int, ...]]:
-    """Every combination of mirrors, as image dimensions to flip; the first is none.
-
-    A mirror across the slices changes their images only in the order of neighbouring slices, which are channels.
-    """
-    mirrored = configuration.mirror_axes
-    dimensions = [-2 + position for position, other in enumerate(in_plane) if other in mirrored]
-    if axis in mirrored and configuration.channel_layout == "neighbours":
-        dimensions.append(CHANNELS)
+def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every combination of in-plane mirrors, as image dimensions to flip; the first is none."""
+    dimensions = [-2 + position for position, axis in enumerate(in_plane) if axis in mirror_axes]
     return [flip for count in range(len(dimensions) + 1) for flip in itertools.combinations(dimensions, count)]
-
-
-def _restored(outputs: Tensor, flip: tuple[int, ...]) -> Tensor:
-    """Outputs of a mirrored image, where they belong."""
-    places = [dimension for dimension in flip if dimension != CHANNELS]
-    return outputs.flip(places) if places else outputs

@@ -173,19 +173,6 @@ def test_mirrors_are_averaged_over_the_allowed_axes(axes: tuple[int, ...], flips
     assert torch.allclose(unmirrored.probabilities(0, 1)[:, 0], one, atol=1e-6)
 
 
-@pytest.mark.parametrize(("axes", "layout"), [((0,), "neighbours"), ((0,), "repeat"), ((2,), "neighbours")])
-def test_a_mirror_across_the_slices_turns_their_neighbours_round(axes: tuple[int, ...], layout: str) -> None:
-    network = FakeNetwork(1, lambda images: 8 * images)  # each channel is the logits of a class
-    configuration = configure(mirror_axes=axes, channel_layout=layout)
-    predictor = SlicePredictor([network], configuration, smooth_volume(), 0, mirror=True)
-    canvases = predictor.canvases(3, 4)
-    one, turned = network(canvases).softmax(1)[0], network(canvases.flip(1)).softmax(1)[0]
-    expected = (one + turned) / 2 if (axes, layout) == ((0,), "neighbours") else one
-    assert torch.allclose(predictor.predict(canvases)[:, 0], expected, atol=1e-6)
-    if layout == "neighbours":
-        assert (one - turned).abs().max() > 0.1
-
-
 def test_several_networks_are_averaged_as_probabilities() -> None:
     def constant(*probabilities: float) -> FakeNetwork:
         logits = torch.tensor(probabilities).log()[None, :, None, None]
