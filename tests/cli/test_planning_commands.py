@@ -184,7 +184,7 @@ class TestPlan:
         assert plan.main(["-d", "501", "--overwrite"]) == 0
         assert (output / "samnetPlans.json").read_bytes() in written.pop()
 
-    @pytest.mark.parametrize(("memory", "checkpointing"), [("4G", True), ("80G", False)])
+    @pytest.mark.parametrize(("memory", "checkpointing"), [("3G", True), ("80G", False)])
     def test_memory_is_planned_by_a_dry_run(
         self,
         dataset: Path,
