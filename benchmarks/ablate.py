@@ -45,7 +45,7 @@ from samnet.planning.planner import make_plan
 from samnet.planning.splits import splits_path
 from samnet.preprocessing.prepare import prepare_dataset
 from samnet.training.dry_run import measure_step
-from samnet.training.run import TrainingOptions, choose_cases
+from samnet.training.run_cases import choose_cases
 from samnet.training.run_folder import VALIDATION
 
 
@@ -143,7 +143,7 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
     """
     name, fold = subject.dataset.name, subject.fold
     number = min(options.cases or len(fold["train"]), len(fold["train"]))
-    fold = {"train": choose_cases([fold], "0", TrainingOptions(num_cases=number, seed=seed))[0], "val": fold["val"]}
+    fold = {"train": choose_cases([fold], "0", number, seed)[0], "val": fold["val"]}
     length = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
     contents = [subject.plan.data_key, to_json(choice.plan.configuration(options.config)), fold, seed, length]
     key = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]

@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Cost, describe_machine, median_cost, run_process, write_result
+from measuring import Cost, describe_machine, median_cost, run_in_folder, run_process
 
 SIDES = Path(__file__).with_name("export_sides.py")
 STRIDE = 4  # input pixels of a network for each of its logits, as of SAM's mask decoder
@@ -39,10 +38,7 @@ class ExportCost(Cost):
 
 def main() -> None:
     options = parse()
-    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-", dir=options.work) as folder:
-        result = measure(options, Path(folder))
-    print("\n" + describe(result))
-    write_result(result, options.output)
+    run_in_folder(options, measure, describe)
 
 
 def parse() -> argparse.Namespace:

@@ -40,7 +40,7 @@ from samnet.dataset.splits import read_splits
 from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.splits import splits_path
-from samnet.training.run import TrainingOptions, choose_cases
+from samnet.training.run_cases import choose_cases
 
 NNUNET_ID = 990
 
@@ -167,7 +167,7 @@ def chosen_cases(name: str, cases: int, seed: int) -> list[str]:
     """Those that `samnet_train ID CONFIG all --num-cases N --seed S` trains on."""
     fingerprint = Fingerprint.load(fingerprint_path(name))
     splits = read_splits(splits_path(name), list(fingerprint.cases))
-    return choose_cases(splits, "all", TrainingOptions(num_cases=cases or None, seed=seed))[0]
+    return choose_cases(splits, "all", cases or None, seed)[0]
 
 
 def copy_dataset(source: Path, target: Path, chosen: list[str]) -> None:

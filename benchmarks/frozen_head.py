@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from made_case import LABELS, prepare
-from measuring import describe_machine, machine_line, write_result
+from measuring import describe_machine, machine_line, run_in_folder
 from torch_timing import asked, make_parser, medians, parse, time_once
 
 from samnet.models.network import build_network
@@ -37,10 +36,7 @@ from samnet.training.slice_encoder import SliceEncoder
 
 def main() -> None:
     options = parse_options()
-    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-") as folder:
-        result = measure(options, Path(folder))
-    print("\n" + describe(result))
-    write_result(result, options.output)
+    run_in_folder(options, measure, describe)
 
 
 def parse_options() -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -94,6 +95,21 @@ def write_result(result: Mapping[str, Any], file: Path | None) -> None:
     """As JSON, where a file is asked for."""
     if file is not None:
         file.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def run_in_folder(
+    options: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, Path], dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str],
+) -> None:
+    """Measure in a temporary folder, print the result as text, and write it where `--output` says.
+
+    The folder lies in that of `--work`, where a script has such an option and it is given.
+    """
+    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-", dir=getattr(options, "work", None)) as folder:
+        result = measure(options, Path(folder))
+    print("\n" + describe(result))
+    write_result(result, options.output)
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from made_ct import write_dataset
-from measuring import Cost, describe_machine, median_cost, run_process, write_result
+from measuring import Cost, describe_machine, median_cost, run_in_folder, run_process
 
 from samnet.core.paths import find_dataset_name, raw_folder
 
@@ -30,10 +29,7 @@ SPACINGS = [(1.5, 0.7, 0.7), (1.5, 0.8, 0.8)]
 
 def main() -> None:
     options = parse()
-    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-", dir=options.work) as folder:
-        result = measure(options, Path(folder))
-    print("\n" + describe(result))
-    write_result(result, options.output)
+    run_in_folder(options, measure, describe)
 
 
 def parse() -> argparse.Namespace:

@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import Cost, describe_machine, median_cost, run_process, write_result
+from measuring import Cost, describe_machine, median_cost, run_in_folder, run_process
 
 from samnet.demo.anatomy import DATASET_NAME, make_demo_dataset
 
@@ -27,10 +26,7 @@ SAMNET = [sys.executable, "-m", "samnet"]
 
 def main() -> None:
     options = parse()
-    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-") as folder:
-        result = measure(options, Path(folder))
-    print("\n" + describe(result))
-    write_result(result, options.output)
+    run_in_folder(options, measure, describe)
 
 
 def parse() -> argparse.Namespace:

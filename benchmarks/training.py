@@ -17,7 +17,6 @@ Steps alternate in one process, so that whatever else the machine does meets all
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 from made_case import LABELS, prepare
-from measuring import describe_machine, machine_line, write_result
+from measuring import describe_machine, machine_line, run_in_folder
 from sam_encoder import shipped_encoder
 from torch_timing import alternate, asked, make_parser, medians, parse, synchronise
 
@@ -43,10 +42,7 @@ WAYS = ("samnet", "samed", "attention", "size", "last_half")
 
 def main() -> None:
     options = parse_options()
-    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-") as folder:
-        result = measure(options, Path(folder))
-    print("\n" + describe(result))
-    write_result(result, options.output)
+    run_in_folder(options, measure, describe)
 
 
 def parse_options() -> argparse.Namespace:

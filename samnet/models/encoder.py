@@ -65,23 +65,28 @@ class ConvolutionalStem(nn.Sequential):
 def build_encoder(backbone: Backbone, input_size: int, *, gradient_checkpointing: bool = False) -> ImageEncoder:
     """SAM's image encoder: `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`, randomly initialised."""
     encoder = ImageEncoder(
-        stem=backbone.stem,
-        gradient_checkpointing=gradient_checkpointing,
-        img_size=input_size,
-        patch_size=PATCH,
-        embed_dim=backbone.width,
-        depth=backbone.depth,
-        num_heads=backbone.heads,
-        mlp_ratio=4,
-        out_chans=EMBEDDING_CHANNELS,
-        qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=WINDOW,
-        global_attn_indexes=backbone.global_blocks,
+        stem=backbone.stem, gradient_checkpointing=gradient_checkpointing, **encoder_arguments(backbone, input_size)
     )
     _initialise(encoder)
     return encoder
+
+
+def encoder_arguments(backbone: Backbone, input_size: int) -> dict[str, Any]:
+    """What segment_anything's `ImageEncoderViT` takes for a backbone."""
+    return {
+        "img_size": input_size,
+        "patch_size": PATCH,
+        "embed_dim": backbone.width,
+        "depth": backbone.depth,
+        "num_heads": backbone.heads,
+        "mlp_ratio": 4,
+        "out_chans": EMBEDDING_CHANNELS,
+        "qkv_bias": True,
+        "norm_layer": partial(nn.LayerNorm, eps=1e-6),
+        "use_rel_pos": True,
+        "window_size": WINDOW,
+        "global_attn_indexes": backbone.global_blocks,
+    }
 
 
 def _initialise(encoder: ImageEncoder) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from samnet.core.errors import UserError
@@ -19,7 +18,6 @@ from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, preprocessed_folder
 from samnet.core.records import from_json, to_json
 from samnet.dataset.cases import RawDataset
-from samnet.dataset.splits import read_splits
 from samnet.evaluation.evaluator import evaluate_folder
 from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
@@ -29,16 +27,14 @@ from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import Plan, plan_path
-from samnet.planning.splits import splits_path
 from samnet.planning.update import replan
-from samnet.preprocessing.prepare import find_outdated, prepared_folder
-from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.training.checkpoint import find_state
 from samnet.training.dry_run import measure_step
 from samnet.training.embedding_choice import CacheChoice, choose_cache
 from samnet.training.embeddings import EmbeddingCache
 from samnet.training.loop import SAVE_EVERY_SECONDS, Trainer, TrainingTask
 from samnet.training.processes import Processes, join_processes
+from samnet.training.run_cases import choose_cases, load_cases, load_splits, warn_of_changed_data
 from samnet.training.run_folder import (
     RUN_FILE,
     VALIDATION,
@@ -52,7 +48,6 @@ from samnet.training.slice_views import SliceViews
 from samnet.training.start import Source, choose_source, start_from
 
 log = logging.getLogger(__name__)
-MAX_TRAINING_VALIDATION = 4
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def train_folds(identifier: str, configuration: str, fold: str, options: Trainin
         UserError: data set, configuration, fold or an option cannot be used.
     """
     dataset_name = find_dataset_name(identifier)
-    folds = [str(number) for number in range(len(_read_splits(dataset_name)))] if fold == "cv" else [fold]
+    folds = [str(number) for number in range(len(load_splits(dataset_name)))] if fold == "cv" else [fold]
     with join_processes(torch.device(choose_device(options.device))) as processes:
         for one in folds:
             begun = fold != "cv" or bool(read_asked(run_folder(dataset_name, configuration, one)))
@@ -112,7 +107,7 @@ def train(
     folder = run_folder(dataset_name, configuration, fold)
     options = _complete_options(folder, options)
     plan = _plan_of_run(dataset_name, configuration, folder, options, processes)
-    training, validation, held_out = choose_cases(_read_splits(dataset_name), fold, options)
+    training, validation, held_out = choose_cases(load_splits(dataset_name), fold, options.num_cases, options.seed or 0)
     source = choose_source(options.start_from, read_asked(folder) if options.resume else {})
     record = _run_record(plan, fold, training, options, source)
     has_finished = not options.restart and is_finished(folder, record, resume=options.resume)
@@ -125,8 +120,8 @@ def train(
             configuration=values,
             class_names=plan.class_names,
             ignore_label=plan.ignore_label,
-            training_cases=_load_cases(dataset_name, training, values.views),
-            validation_cases=_load_cases(dataset_name, validation, values.views),
+            training_cases=load_cases(dataset_name, training, values.views),
+            validation_cases=load_cases(dataset_name, validation, values.views),
             held_out=held_out,
             seed=record["seed"],
             max_seconds=options.max_seconds,
@@ -136,7 +131,7 @@ def train(
         )
         device = processes.device
         if processes.is_writer:
-            _warn_of_changed_data(dataset_name, task.training_cases)
+            warn_of_changed_data(dataset_name, task.training_cases)
             _warn_of_another_device(dataset_name, plan, device)
         torch.manual_seed(task.seed)
         begun = not options.restart and find_state(folder) is not None
@@ -178,36 +173,6 @@ def _log_start(
         len(task.training_cases),
         device,
     )
-
-
-def choose_cases(
-    splits: Sequence[dict[str, list[str]]], fold: str, options: TrainingOptions
-) -> tuple[list[str], list[str], bool]:
-    """Training cases, validation cases, and whether the latter are kept from the training.
-
-    `all` trains on every case and watches a few of them. With `num_cases` a random order, fixed by the seed, is cut
-    off: fewer cases are always a subset of more.
-
-    Raises:
-        UserError: there is no such fold, or fewer cases than asked for.
-    """
-    if fold == "all":
-        training = sorted({case for split in splits for case in split["train"] + split["val"]})
-        validation, held_out = [], False
-    elif fold in [str(number) for number in range(len(splits))]:
-        split = splits[int(fold)]
-        training, validation = sorted(split["train"]), sorted(split["val"])
-        held_out = not set(training) & set(validation)
-    else:
-        raise UserError(f"fold {fold!r}: choose from 0 to {len(splits) - 1}, all, or cv")
-    if options.num_cases is not None:
-        if options.num_cases > len(training):
-            raise UserError(f"--num-cases {options.num_cases}: fold {fold} has {len(training)} training cases")
-        order = np.random.default_rng(options.seed or 0).permutation(len(training))
-        training = sorted(training[index] for index in order[: options.num_cases])
-    if not held_out:
-        validation = training[:MAX_TRAINING_VALIDATION]
-    return training, validation, held_out
 
 
 def _complete_options(folder: Path, options: TrainingOptions) -> TrainingOptions:
@@ -295,38 +260,9 @@ def _choose_embeddings(
         return None
     cases = task.training_cases
     if options.num_cases is None:  # all folds share the bound
-        names = {case for split in _read_splits(dataset_name) for case in split["train"] + split["val"]}
-        cases = _load_cases(dataset_name, sorted(names), task.configuration.views)
+        names = {case for split in load_splits(dataset_name) for case in split["train"] + split["val"]}
+        cases = load_cases(dataset_name, sorted(names), task.configuration.views)
     return EmbeddingCache(root, choice, cases)
-
-
-def _load_cases(dataset_name: str, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:
-    folder = prepared_folder(dataset_name)
-    cases = [load_case(folder, identifier) for identifier in identifiers]
-    for case in cases:
-        if not all(str(axis) in case.record.class_slices for axis in views):
-            raise UserError(
-                f"case {case.identifier!r} is not prepared for the views {list(views)}; set them in the plan and run "
-                "samnet_preprocess"
-            )
-    return cases
-
-
-def _warn_of_changed_data(dataset_name: str, cases: Sequence[StoredCase]) -> None:
-    """Cases prepared from raw files that hold something else now. Where there are no raw data, nothing can be said."""
-    try:
-        dataset = RawDataset.load(dataset_name)
-    except UserError:
-        return
-    outdated = find_outdated(dataset, cases, default_processes())
-    if outdated:
-        log.warning(
-            "the raw files of %d of %d training cases have changed since they were prepared, such as those of %s: "
-            "run samnet_plan_and_preprocess again, or the training goes by the old ones",
-            len(outdated),
-            len(cases),
-            outdated[0],
-        )
 
 
 def _warn_of_another_device(dataset_name: str, plan: Plan, device: torch.device) -> None:
@@ -340,11 +276,6 @@ def _warn_of_another_device(dataset_name: str, plan: Plan, device: torch.device)
             dataset_name,
             device.type,
         )
-
-
-def _read_splits(dataset_name: str) -> list[dict[str, list[str]]]:
-    fingerprint = Fingerprint.load(fingerprint_path(dataset_name))
-    return read_splits(splits_path(dataset_name), list(fingerprint.cases))
 
 
 def _choose_workers(options: TrainingOptions, processes: Processes) -> int:
