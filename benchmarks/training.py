@@ -33,8 +33,9 @@ from samnet.models.lora import add_lora
 from samnet.models.network import SegmentationNetwork, build_network
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
+from samnet.training.task import TrainingTask
 
 SAMED_SIZE = 512
 WAYS = ("samnet", "samed", "attention", "size", "last_half")

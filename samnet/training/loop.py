@@ -7,8 +7,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,53 +21,23 @@ from tqdm import tqdm
 from samnet.core.errors import SamnetError
 from samnet.core.records import to_json
 from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
-from samnet.dataset.labels import Regions
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
-from samnet.planning.configuration import Configuration
-from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import BEST, FINAL, PREVIOUS, resume_training, save_training
 from samnet.training.embedded_samples import EmbeddedInputs, EmbeddedSamples, collate, embed_samples, predict_logits
-from samnet.training.embeddings import EmbeddingCache
 from samnet.training.gradients import BatchGradients, Economy
 from samnet.training.history import History
 from samnet.training.loss import segmentation_loss
 from samnet.training.processes import ALONE, Processes
 from samnet.training.run_folder import note_in_sitting
 from samnet.training.sampling import SliceSamples
-from samnet.training.schedule import learning_rate
+from samnet.training.schedule import planned_rate
 from samnet.training.slice_encoder import SliceEncoder
+from samnet.training.task import TrainingTask
 from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
-SAVE_EVERY_SECONDS = 300.0
-MAX_WARMUP_SHARE = 0.1
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 FUSED_DEVICES = ("cuda", "cpu")  # that have a step of all weights at once
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """What to train on and for how long.
-
-    held_out: whether the validation cases are kept from the training; without, there is no early stop.
-    max_seconds: of training over all sittings; the learning rate then falls with the time. None: by steps alone.
-    embeddings: of a frozen encoder, to be computed once and kept; None to compute them at each step.
-    regions: that the network has outputs for; None for classes and the background.
-    save_seconds: after how long the state is saved, besides at the end of each epoch.
-    """
-
-    configuration: Configuration
-    class_names: tuple[str, ...]
-    ignore_label: int | None
-    training_cases: Sequence[StoredCase]
-    validation_cases: Sequence[StoredCase]
-    held_out: bool
-    seed: int
-    max_seconds: float | None
-    workers: int
-    embeddings: EmbeddingCache | None = None
-    regions: Regions | None = None
-    save_seconds: float = SAVE_EVERY_SECONDS
 
 
 class Trainer:
@@ -216,8 +185,9 @@ class Trainer:
 
     def _step(self, inputs: Tensor | EmbeddedInputs, target: Tensor) -> float:
         configuration, progress = self.task.configuration, self.progress
+        factor, limit = progress.plateau.factor, self.task.max_seconds
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = planned_rate(configuration, progress.step, progress.seconds, limit, factor)
         loss_of = partial(self._loss, target)
         loss = self.gradients.compute(inputs, self._predict, loss_of, progress.step, self._note_economy)
         self.processes.sum_gradients(self.network.parameters())
@@ -252,28 +222,6 @@ class Trainer:
 
     def _note_economy(self, economy: Economy) -> None:
         note_in_sitting(self.folder, "out_of_memory", to_json(economy))
-
-    def _learning_rate(self) -> float:
-        configuration, plateau = self.task.configuration, self.progress.plateau
-        if configuration.schedule == "plateau":
-            share, peak = 0.0, configuration.learning_rate * plateau.factor
-        else:
-            share, peak = configuration.decay_share * self._share_done(), configuration.learning_rate
-        return learning_rate(peak, self._warmup_done(), share, configuration.decay_power)
-
-    def _warmup_done(self) -> float:
-        """By steps; where the time is limited in a tenth of it at most, as steps may be slow."""
-        warmup, progress, limit = self.task.configuration.warmup_steps, self.progress, self.task.max_seconds
-        by_steps = (progress.step + 1) / warmup if warmup else 1.0
-        return by_steps if limit is None else max(by_steps, progress.seconds / (MAX_WARMUP_SHARE * limit))
-
-    def _share_done(self) -> float:
-        configuration = self.task.configuration
-        warmup = min(configuration.warmup_steps, configuration.steps - 1)
-        by_steps = (self.progress.step - warmup) / (configuration.steps - warmup)
-        if self.task.max_seconds is None:
-            return by_steps
-        return min(1.0, max(by_steps, self.progress.seconds / self.task.max_seconds))
 
     def _is_over(self) -> bool:
         """By time, though not without a single step, or by the early stop."""

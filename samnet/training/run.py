@@ -32,7 +32,7 @@ from samnet.training.checkpoint import find_state
 from samnet.training.dry_run import measure_step
 from samnet.training.embedding_choice import CacheChoice, choose_cache
 from samnet.training.embeddings import EmbeddingCache
-from samnet.training.loop import SAVE_EVERY_SECONDS, Trainer, TrainingTask
+from samnet.training.loop import Trainer
 from samnet.training.processes import Processes, join_processes
 from samnet.training.run_cases import choose_cases, load_cases, load_splits, warn_of_changed_data
 from samnet.training.run_folder import (
@@ -46,6 +46,7 @@ from samnet.training.run_folder import (
 )
 from samnet.training.slice_views import SliceViews
 from samnet.training.start import Source, choose_source, start_from
+from samnet.training.task import SAVE_EVERY_SECONDS, TrainingTask
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samnet.planning.configuration import Configuration
+
+MAX_WARMUP_SHARE = 0.1
 PLATEAU_EPOCHS = 10
 PLATEAU_FACTOR = 0.1
 PLATEAU_THRESHOLD = 1e-4
@@ -18,6 +21,25 @@ def learning_rate(peak: float, warmup_done: float, progress: float, decay_power:
     if warmup_done < 1:
         return peak * warmup_done
     return peak * min(1.0, max(0.0, 1.0 - progress)) ** decay_power
+
+
+def planned_rate(
+    configuration: Configuration, step: int, seconds: float, max_seconds: float | None, plateau_factor: float = 1.0
+) -> float:
+    """The rate of a step by a plan's schedule, which follows the clock where that goes faster than the steps.
+
+    step: counted from 0. seconds: trained so far, of max_seconds; None there: by steps alone. plateau_factor: of
+    `Plateau`, for that schedule.
+    """
+    peak, warmup = configuration.learning_rate, configuration.warmup_steps
+    clock = 0.0 if max_seconds is None else min(1.0, seconds / max_seconds)
+    # Steps may be slow: the warm-up takes a tenth of the time at most.
+    warmup_done = max((step + 1) / warmup if warmup else 1.0, clock / MAX_WARMUP_SHARE)
+    if configuration.schedule == "plateau":
+        return learning_rate(peak * plateau_factor, warmup_done, 0.0, configuration.decay_power)
+    warmup = min(warmup, configuration.steps - 1)
+    share = max((step - warmup) / (configuration.steps - warmup), clock)
+    return learning_rate(peak, warmup_done, configuration.decay_share * share, configuration.decay_power)
 
 
 @dataclass

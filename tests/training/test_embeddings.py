@@ -25,11 +25,12 @@ from samnet.training.checkpoint import FINAL
 from samnet.training.embedded_samples import EmbeddedSamples, collate, predict_logits
 from samnet.training.embedding_choice import CacheChoice, choose_blocks, choose_cache, embedding_bytes
 from samnet.training.embeddings import EmbeddingCache, StoredBlock, embeddings_key, fill_cache
-from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.loop import Trainer
 from samnet.training.loss import segmentation_loss
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.slice_views import SliceViews
+from samnet.training.task import TrainingTask
 from training.tiny import make_case, make_configuration, one_process, prepare_dataset, use_folders, write_dataset
 
 CPU = torch.device("cpu")

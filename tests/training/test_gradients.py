@@ -18,8 +18,9 @@ from samnet.models.network import SegmentationNetwork, build_network, load_weigh
 from samnet.training.checkpoint import FINAL
 from samnet.training.embedded_samples import EmbeddedInputs, predict_logits, take_rows
 from samnet.training.gradients import BatchGradients, Economy, is_out_of_memory
-from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.loop import Trainer
 from samnet.training.run_folder import RUN_FILE
+from samnet.training.task import TrainingTask
 from training.tiny import make_case, make_configuration, tiny_backbone
 
 __all__ = ["tiny_backbone"]

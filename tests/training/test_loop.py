@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training.tiny import make_case, make_configuration
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.signals import Interrupted
@@ -23,8 +22,10 @@ from samnet.models.network import build_network, load_weights
 from samnet.preprocessing.storage import StoredCase
 from samnet.training import loop, validation
 from samnet.training.checkpoint import BEST, FINAL, LAST, PREVIOUS, read_progress
-from samnet.training.loop import Trainer, TrainingTask
+from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
+from samnet.training.task import TrainingTask
+from training.tiny import make_case, make_configuration
 
 
 @pytest.fixture
@@ -282,15 +283,12 @@ def test_time_is_up_after_one_step_at_least_and_counts_over_sittings(make_traine
     assert read_progress(longer.folder / LAST).seconds >= seconds + 0.2
 
 
-def test_the_rate_follows_the_schedule_or_the_clock(make_trainer: Callable[..., Trainer]) -> None:
+def test_the_rate_follows_the_schedule(make_trainer: Callable[..., Trainer]) -> None:
     values = {"steps": 12, "steps_per_epoch": 4, "warmup_steps": 4, "learning_rate": 0.01}
     trainer = make_trainer(**values)
     trainer.run()
     expected = [0.01, 0.01 * (1 - 3 / 8) ** 0.9, 0.01 * (1 - 7 / 8) ** 0.9]
     assert [row["learning_rate"] for row in rows(trainer)] == pytest.approx(expected)
-    timed = make_trainer("timed", max_seconds=100, **values)
-    timed.progress.step, timed.progress.seconds = 6, 75.0
-    assert timed._share_done() == 0.75
 
 
 def test_divergence_is_told_with_a_remedy(

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from training.tiny import add_tiny_backbone, one_process, prepare_dataset, use_folders, write_dataset
 
 from samnet.cli.train import main
 from samnet.core.errors import UserError
@@ -24,6 +23,7 @@ from samnet.training.checkpoint import FINAL, LAST, read_progress
 from samnet.training.launch import _free_port
 from samnet.training.loop import Trainer
 from samnet.training.processes import Processes
+from training.tiny import add_tiny_backbone, one_process, prepare_dataset, use_folders, write_dataset
 
 TESTS = Path(__file__).parents[1]
 # `python -m samnet` with the tiny backbone, in every process that is started from it.

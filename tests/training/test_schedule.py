@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from samnet.training.schedule import learning_rate
+from samnet.training.schedule import learning_rate, planned_rate
+from training.tiny import make_configuration
 
 
 def samed(step: int, peak: float, warmup: int, steps: int, power: float) -> float:
@@ -37,3 +38,28 @@ def test_time_beyond_the_limit_gives_no_complex_number() -> None:
 
 def test_without_a_warm_up_it_begins_at_the_peak() -> None:
     assert learning_rate(1.0, 1.0, 0.0, 0.9) == 1.0
+
+
+def test_where_time_is_short_the_rate_follows_the_clock() -> None:
+    values = make_configuration(steps=12, warmup_steps=4, learning_rate=0.01)
+    assert planned_rate(values, 6, 75.0, None) == pytest.approx(0.01 * (1 - 2 / 8) ** 0.9)
+    assert planned_rate(values, 6, 75.0, 100.0) == pytest.approx(0.01 * (1 - 0.75) ** 0.9)
+    assert planned_rate(values, 10, 1.0, 100.0) == pytest.approx(0.01 * (1 - 6 / 8) ** 0.9)  # steps are ahead of it
+    assert planned_rate(values, 10, 130.0, 100.0) == 0.0
+
+
+def test_slow_steps_warm_up_in_a_tenth_of_the_time() -> None:
+    values = make_configuration(steps=1000, warmup_steps=100, learning_rate=0.01)
+    assert planned_rate(values, 1, 5.0, None) == pytest.approx(0.01 * 2 / 100)
+    assert planned_rate(values, 1, 5.0, 100.0) == pytest.approx(0.01 / 2)
+    assert planned_rate(values, 1, 20.0, 100.0) == pytest.approx(0.01 * 0.8**0.9)
+
+
+def test_a_rate_that_does_not_fall_to_nothing() -> None:
+    values = make_configuration(steps=12, warmup_steps=4, learning_rate=0.01, decay_share=0.5)
+    assert planned_rate(values, 11, 100.0, 100.0) == pytest.approx(0.01 * 0.5**0.9)
+
+
+def test_at_a_plateau_the_rate_is_what_is_left_of_it() -> None:
+    values = make_configuration(steps=12, warmup_steps=0, learning_rate=0.01, schedule="plateau")
+    assert planned_rate(values, 11, 90.0, 100.0, plateau_factor=0.1) == pytest.approx(0.001)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from inference.made_models import LORA, add_tiny_sam, make_model, make_plan
 from torch import Tensor
-from training.tiny import add_tiny_backbone, make_configuration, one_process, prepare_dataset, use_folders
 
 from samnet.cli import train as command
 from samnet.core.errors import UserError
@@ -22,6 +21,7 @@ from samnet.models.network import build_network, load_weights
 from samnet.training import run
 from samnet.training.run import TrainingOptions, train
 from samnet.training.start import Source, choose_source, start_from
+from training.tiny import add_tiny_backbone, make_configuration, one_process, prepare_dataset, use_folders
 
 
 @pytest.fixture(scope="module")
