@@ -11,13 +11,12 @@ from pathlib import Path
 
 from samnet.models.network import SegmentationNetwork
 from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH
-from samnet.planning.configuration import Configuration
 from samnet.training.slice_views import SliceViews
 
 log = logging.getLogger(__name__)
 DEFAULT_SIZE = 20.0
 DISK_SHARE = 0.5
-DEFAULT_VIEWS = 4
+VIEWS = 4
 MIN_USES = 2
 
 
@@ -72,7 +71,7 @@ def choose_cache(
     if any(weight.requires_grad for weight in (*network.stem.parameters(), *network.encoder.parameters())):
         log.info("no embeddings are kept: the mix of channels before the frozen encoder is trained, and changes them")
         return None
-    wanted = _wanted_views(configuration)
+    wanted = 1 if configuration.augmentation == "none" else VIEWS  # without augmentation all would be alike
     if asked is not None:
         return CacheChoice(asked, wanted) if asked else None
     num_slices = sum(views.num_tiles(index, axis) * views.cases[index].num_slices(axis) for index, axis in views.stacks)
@@ -126,12 +125,6 @@ def _shuffled(identifier: str, axis: int) -> bytes:
 def _labelled_slices(views: SliceViews, case_index: int, axis: int) -> set[int]:
     by_class = views.cases[case_index].record.class_slices[str(axis)]
     return {index for value, indices in by_class.items() if int(value) != views.ignore_label for index in indices}
-
-
-def _wanted_views(configuration: Configuration) -> int:
-    if configuration.augmentation == "none":
-        return 1  # they would all be alike
-    return getattr(configuration, "cached_views", DEFAULT_VIEWS)
 
 
 def _default_size(root: Path) -> float:
