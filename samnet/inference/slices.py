@@ -14,6 +14,7 @@ from samnet.core.framing import SliceFrame, frame_slice, tile_starts, tile_weigh
 from samnet.dataset.labels import Regions
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
+from samnet.models.precision import autocast
 from samnet.planning.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, slice_indices
@@ -125,9 +126,8 @@ class SlicePredictor:
         return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
-        half = self.configuration.precision == "bfloat16" and self.device.type == "cuda"
         for network in self.networks:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            with autocast(self.configuration.precision, self.device):
                 logits = network(batch)
             yield self.outputs.probabilities(logits.float())
 

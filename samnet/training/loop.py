@@ -22,6 +22,7 @@ from samnet.core.errors import SamnetError
 from samnet.core.records import to_json
 from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
+from samnet.models.precision import autocast
 from samnet.training.checkpoint import BEST, FINAL, PREVIOUS, resume_training, save_training
 from samnet.training.embedded_samples import EmbeddedInputs, EmbeddedSamples, collate, embed_samples, predict_logits
 from samnet.training.gradients import BatchGradients, Economy
@@ -204,8 +205,7 @@ class Trainer:
         return value
 
     def _predict(self, inputs: Tensor | EmbeddedInputs) -> Tensor:
-        half = self.task.configuration.precision == "bfloat16" and self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with autocast(self.task.configuration.precision, self.device):
             return predict_logits(self.network, inputs, self.device).float()
 
     def _loss(self, target: Tensor, logits: Tensor) -> Tensor:

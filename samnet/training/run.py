@@ -25,6 +25,7 @@ from samnet.inference.files import predict_cases
 from samnet.inference.predictor import PLAN_FILE, Predictor
 from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
+from samnet.models.precision import used_precision
 from samnet.planning.configuration import check_value
 from samnet.planning.plan import Plan, plan_path
 from samnet.planning.update import replan
@@ -134,6 +135,7 @@ def train(
         if processes.is_writer:
             warn_of_changed_data(dataset_name, task.training_cases)
             _warn_of_another_device(dataset_name, plan, device)
+            _warn_of_another_precision(dataset_name, values.precision, device)
         torch.manual_seed(task.seed)
         begun = not options.restart and find_state(folder) is not None
         base_file = find_model_base(values, folder) if begun else find_base_file(values)
@@ -276,6 +278,17 @@ def _warn_of_another_device(dataset_name: str, plan: Plan, device: torch.device)
             device.type,
             dataset_name,
             device.type,
+        )
+
+
+def _warn_of_another_precision(dataset_name: str, planned: str, device: torch.device) -> None:
+    """The memory of a step is planned in the planned precision, and single precision takes up to twice as much."""
+    if device.type == "cuda" and used_precision(planned, device) != planned:
+        log.warning(
+            "%s has no %s: training in single precision; samnet_plan -d %s --set precision=float32 plans for that",
+            torch.cuda.get_device_name(device),
+            planned,
+            dataset_name,
         )
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
+from samnet.models.precision import autocast, used_precision
 from samnet.training.embedding_choice import Block
 from samnet.training.slice_views import SliceView, SliceViews
 
@@ -33,7 +34,7 @@ class SliceEncoder:
         self.workers, self.worker_setup = workers, worker_setup
 
     def precision(self, views: SliceViews) -> str:
-        return views.configuration.precision if self.device.type == "cuda" else "float32"
+        return used_precision(views.configuration.precision, self.device)
 
     @torch.no_grad()
     def encode(self, views: SliceViews, blocks: Sequence[Block]) -> Iterator[tuple[SliceView, np.ndarray]]:
@@ -54,9 +55,8 @@ class SliceEncoder:
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
         )
-        half = self.precision(views) == "bfloat16"
         for shown, images in loader:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            with autocast(views.configuration.precision, self.device):
                 embeddings = self.network.embed(images.to(self.device, non_blocking=True))
             rows = embeddings.half().cpu().numpy()
             if not np.isfinite(rows).all():

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from samnet.models.precision import autocast, used_precision
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "planned", "used"),
+    [
+        ("cuda", (9, 0), "bfloat16", "bfloat16"),
+        ("cuda:1", (8, 0), "bfloat16", "bfloat16"),
+        ("cuda", (7, 5), "bfloat16", "float32"),
+        ("cuda", (9, 0), "float32", "float32"),
+        ("cpu", None, "bfloat16", "float32"),
+        ("mps", None, "bfloat16", "float32"),
+    ],
+)
+def test_bfloat16_is_used_where_a_device_computes_in_it(
+    device: str, capability: tuple[int, int] | None, planned: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As torch says of every GPU, whatever it was built for.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert used_precision(planned, torch.device(device)) == used
+
+
+def test_a_cpu_computes_in_single_precision() -> None:
+    with autocast("bfloat16", torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cpu")
+        assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32
