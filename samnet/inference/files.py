@@ -66,11 +66,10 @@ def _predict_cases(predictor: Predictor, cases: Sequence[Case], targets: dict[st
     with tqdm(total=len(open_cases), desc="predicting", unit="case") as bar:
         for step in one_ahead(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
-            if step.error is None:
+            if step.failure is None:
                 outcome.results[name] = targets[name]
             else:
-                outcome.failures[name] = describe_error(step.error)
-                log.debug("case %s failed", name, exc_info=step.error)
+                outcome.failures[name] = step.failure
             bar.set_postfix_str(name, refresh=False)
             bar.update()
     log.info("predicted %d cases in %.0f s", len(outcome.results), time.monotonic() - started)
@@ -84,14 +83,20 @@ class _Step:
     case: Case
     image: Image | None = None
     labels: np.ndarray | None = None
-    error: Exception | None = None
+    failure: str | None = None
+
+
+def _failed(case: Case, error: Exception) -> _Step:
+    """Without the error: it holds on to all that the case was made of, and the next one needs that memory."""
+    log.debug("case %s failed", case.identifier, exc_info=error)
+    return _Step(case, failure=describe_error(error))
 
 
 def _read(case: Case) -> _Step:
     try:
         return _Step(case, read_aligned_image(case))
     except Exception as error:
-        return _Step(case, error=error)
+        return _failed(case, error)
 
 
 def _predict(predictor: Predictor, step: _Step) -> _Step:
@@ -101,7 +106,7 @@ def _predict(predictor: Predictor, step: _Step) -> _Step:
         labels = predictor.predict_on_grid(step.image.array, step.image.grid)
         return replace(step, labels=labels)
     except Exception as error:
-        return _Step(step.case, error=error)
+        return _failed(step.case, error)
 
 
 def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step:
@@ -115,7 +120,7 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
         else:
             write_labels(step.labels, step.image, file)
     except Exception as error:
-        return _Step(step.case, error=error)
+        return _failed(step.case, error)
     return _Step(step.case)
 
 

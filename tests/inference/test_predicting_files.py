@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def test_a_bad_case_is_named_after_the_others_are_done(tmp_path: Path, failure: 
         predict_cases(FakePredictor(failure), cases, tmp_path / "out")
     assert caught.value.exit_code == 1
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_a_failed_case_leaves_the_next_one_its_memory(tmp_path: Path) -> None:
+    held: list[weakref.ref] = []
+    still_there: list[bool] = []
+
+    class Greedy(FakePredictor):
+        def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+            still_there.append(any(reference() is not None for reference in held))
+            work = np.empty(1000)
+            held.append(weakref.ref(work))
+            raise MemoryError(f"no more than {work.nbytes} bytes")
+
+    cases = [write_case(tmp_path / "in", name) for name in "abc"]
+    with pytest.raises(SamnetError, match=r"3 of 3 cases.*\n  a: MemoryError: no more than 8000 bytes"):
+        predict_cases(Greedy(), cases, tmp_path / "out")
+    assert still_there == [False, False, False]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
