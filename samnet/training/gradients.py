@@ -16,7 +16,14 @@ from samnet.models.network import SegmentationNetwork
 from samnet.training.embedded_samples import EmbeddedInputs, take_rows
 
 log = logging.getLogger(__name__)
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "STATUS_ALLOC_FAILED",  # of cuBLAS and of cuDNN
+    # A convolution tries one way after the other, and does not say that each wanted more work space than there is.
+    "unable to find an engine to execute this computation",
+)
 _REMEDY = (
     "Train with a smaller --batch-size or --set input_size=..., with --backbone small or the configuration frozen, "
     "or where there is more memory; samnet_plan --memory SIZE plans for what there is"
