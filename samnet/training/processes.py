@@ -141,7 +141,9 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)
     if rank:
         logging.getLogger("samnet").setLevel(logging.WARNING)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    # The first thing they do is to wait for each other; torch would guess the GPU for that.
+    backend, device_id = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    distributed.init_process_group(backend, timeout=_PATIENCE, device_id=device_id)
     yield Processes(rank, size, device)
     # Only after success: a process that failed must not wait here for the others.
     distributed.destroy_process_group()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 
 from samnet.cli.train import main
 from samnet.core.errors import UserError
@@ -22,7 +23,7 @@ from samnet.models.network import load_weights
 from samnet.training.checkpoint import FINAL, LAST, read_progress
 from samnet.training.launch import _free_port
 from samnet.training.loop import Trainer
-from samnet.training.processes import Processes
+from samnet.training.processes import Processes, join_processes
 from training.tiny import add_tiny_backbone, one_process, prepare_dataset, use_folders, write_dataset
 
 TESTS = Path(__file__).parents[1]
@@ -185,3 +186,17 @@ def test_one_process_passes_everything_through() -> None:
     assert alone.gather_batch(tensor) is tensor
     assert alone.maximum(1.0, 2.0) == [1.0, 2.0]
     assert alone.gather("a") == ["a"]
+
+
+def test_each_process_on_gpus_names_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.update(current=device))
+    monkeypatch.setattr(distributed, "init_process_group", lambda name, **given: asked.update(given, backend=name))
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "6"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with join_processes(torch.device("cuda")) as processes:
+        assert processes.device == torch.device("cuda", 1)
+    assert asked["backend"] == "nccl"
+    assert asked["device_id"] == asked["current"] == torch.device("cuda", 1)
