@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from measuring import describe_machine, machine_line, write_result
 from sam_encoder import shipped_encoder
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from torch_timing import alternate, asked, make_parser, medians, parse
@@ -30,7 +31,7 @@ from samnet.planning.backbones import BACKBONES
 ROWS = 4096
 KINDS = {
     "linear layers": ("addmm", "aten::mm"),
-    "fused attention": ("scaled_dot_product", "flash", "fmha"),
+    "fused attention": ("scaled_dot_product", "attention_forward"),
     "products of attention and positions": ("bmm",),
     "convolutions": ("conv", "slow_conv2d"),
     "copies": ("copy", "aten::cat", "contiguous", "clone", "CatArray"),
@@ -125,8 +126,15 @@ def profile_kinds(work: Callable[[], object], device: torch.device) -> dict[str,
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+    return shares_of_kinds(profiler.key_averages(), device)
+
+
+def shares_of_kinds(events: Iterable[Any], device: torch.device) -> dict[str, float]:
+    """Those of a profile's events. A GPU's are there twice, as operations and as their kernels: operations count."""
     spent: dict[str, float] = defaultdict(float)
-    for event in profiler.key_averages():
+    for event in events:
+        if event.device_type != DeviceType.CPU:
+            continue
         on_device = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
         kind = next((kind for kind, names in KINDS.items() if any(name in event.key for name in names)), "other")
         spent[kind] += on_device
