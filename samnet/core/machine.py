@@ -51,7 +51,9 @@ def choose_device(device: str | None) -> str:
     import torch
 
     kind, index = _parse_device(device)
-    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    # The count is of what is built in, also where the driver is too old for this torch to use it.
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cuda": num_gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if kind is None or device is None:
         return next(name for name, count in counts.items() if count)
     if index >= counts[kind]:

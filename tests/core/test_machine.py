@@ -57,6 +57,15 @@ def test_without_a_gpu(mps: bool, device: str, monkeypatch: pytest.MonkeyPatch) 
     assert detect_machine(memory=4) == Machine(device, 4)
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the driver is too old, the GPUs are counted all the same."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(None) == "cpu"
+    with pytest.raises(UserError, match=r"--device cuda: not on this machine \(available: cpu\)"):
+        choose_device("cuda")
+
+
 @pytest.mark.usefixtures("no_gpu")
 def test_a_device_that_is_not_here_is_refused_unless_its_memory_is_given() -> None:
     with pytest.raises(UserError, match=r"--device cuda: not on this machine \(available: cpu\)"):
