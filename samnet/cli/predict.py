@@ -25,13 +25,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLD",
         help="folds to average (default: all finished ones of the cross-validation, else the fold all)",
     )
-    parser.add_argument("--checkpoint", choices=("final", "best", "last"), default="final", help="(default: final)")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("final", "best", "last"),
+        default="final",
+        help="which weights of a training: final, which only a finished one has and which are the best epoch's where "
+        "cases were held out (default); best, the best epoch's so far; last, the last that were saved",
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(
         "--no-mirror", action="store_true", help="do not average over mirrored inputs: faster, seldom as good"
     )
     parser.add_argument(
-        "--continue", dest="keep_existing", action="store_true", help="skip cases whose label map is in OUT already"
+        "--continue",
+        dest="keep_existing",
+        action="store_true",
+        help="skip cases whose label map is in OUT already, as after an interruption; else all are predicted again",
     )
     parser.add_argument(
         "--dicom-seg",

@@ -20,12 +20,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--configs", nargs="+", default=[], metavar="CONFIG", help="more than one configuration")
     train.add_argument("--folds", nargs="+", default=["cv"], metavar="FOLD", help="0 to 4, all, or cv (default: cv)")
     predict = kinds.add_parser("predict", help="shares of the cases as a job array")
-    predict.add_argument("-i", "--input", required=True, metavar="IN", help="a folder of images")
+    predict.add_argument("-i", "--input", required=True, metavar="IN", help="a folder of images or DICOM series")
     predict.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the label maps")
     preprocess = kinds.add_parser("preprocess", help="planning, where there is no plan, then shares of the cases")
     preprocess.add_argument("dataset", metavar="ID", help="id or name of a data set, such as 8")
     for kind in (predict, preprocess):
-        kind.add_argument("--num-parts", type=positive_int, default=1, metavar="N", help="tasks of the array (1)")
+        kind.add_argument(
+            "--num-parts", type=positive_int, default=1, metavar="N", help="shares of the cases: tasks of the array (1)"
+        )
     for kind, command in ((train, "samnet_train"), (predict, "samnet_predict"), (preprocess, "samnet_plan")):
         _add_resources(kind)
         kind.add_argument("--options", default="", metavar="TEXT", help=f"further options of {command}, in quotes")

@@ -13,9 +13,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8")
     parser.add_argument("configuration", metavar="CONFIG", help="a configuration of its plan, such as lora")
     parser.add_argument("fold", nargs="?", default="0", metavar="FOLD", help="0 to 4, all, or cv (default: 0)")
-    parser.add_argument("--epochs", type=positive_int, metavar="N", help="train for N epochs")
+    parser.add_argument(
+        "--epochs", type=positive_int, metavar="N", help="train for N epochs, each of the plan's steps_per_epoch steps"
+    )
     parser.add_argument("--steps", type=positive_int, metavar="N", help="train for N optimiser steps")
-    parser.add_argument("--max-time", type=duration, metavar="TIME", help="train for at most 90s, 30m, 12h, ...")
+    parser.add_argument(
+        "--max-time",
+        type=duration,
+        metavar="TIME",
+        help="train for at most 90s, 30m, 12h, ...; the prediction of the held-out cases comes after that",
+    )
     parser.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")
     parser.add_argument("--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned anew")
@@ -31,7 +38,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin with the weights of this trained model, as far as they fit; what does not is listed",
     )
     parser.add_argument(
-        "--workers", type=non_negative_int, metavar="N", help="processes that prepare samples; 0 for none"
+        "--workers",
+        type=non_negative_int,
+        metavar="N",
+        help="processes that prepare samples (default: one less than the cores, 1 to 7); 0 for none",
     )
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(

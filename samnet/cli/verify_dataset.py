@@ -23,7 +23,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "labelsTr_before_fix",
     )
     add_processes_option(parser)
-    parser.epilog = "Exit code 0: no faults, perhaps something to look at. 2: faults; samnet_plan would not go on."
+    parser.epilog = (
+        "Exit code 0: no faults, perhaps something to look at. 2: faults, at which samnet_plan_and_preprocess stops."
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -89,7 +89,7 @@ def is_finished(folder: Path, record: dict[str, Any], *, resume: bool) -> bool:
         return finished
     if not resume:
         kind = "a finished" if finished else "an unfinished"
-        way_on = "with more --steps or --max-time prolongs it" if finished else "goes on with it"
+        way_on = "with more --steps, --epochs or --max-time prolongs it" if finished else "goes on with it"
         raise UserError(
             f"{folder} holds {kind} training with other settings; --continue {way_on}, --restart replaces it"
         )
