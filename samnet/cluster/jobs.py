@@ -66,7 +66,9 @@ def preparation_jobs(identifier: str, num_parts: int, options: Sequence[str], re
     prepare = Job(f"samnet-preprocess-{number}", (command,), resources, num_tasks=num_parts)
     if plan_path(name).is_file():
         if options:
-            raise UserError(f"{plan_path(name)}: is planned already; change it with samnet_plan {' '.join(options)}")
+            raise UserError(
+                f"{plan_path(name)}: is planned already; change it with samnet_plan -d {number} {' '.join(options)}"
+            )
         return [prepare]
     plan = Job(f"samnet-plan-{number}", (("plan", "-d", name, *options),), resources)
     return [plan, replace(prepare, after=(plan.name,))]

@@ -34,12 +34,13 @@ _ARRAY_NAMES = (
     "PBS_ARRAY_INDEX",
 )
 _KILLED = (
-    "its worker process was killed, also when it ran alone, most likely for want of memory. "
+    "its worker process was killed, also when it ran alone, most likely because the memory ran out. "
     "Run the same command again (finished cases are kept) where there is more memory, or with -np 0"
 )
 _NO_WORKERS = (
-    f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they cannot start, or want "
-    "for memory. Run the same command again (finished cases are kept) with -np 0, which needs no worker processes"
+    f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they cannot start, or "
+    "the memory is too small. Run the same command again (finished cases are kept) with -np 0, which needs no worker "
+    "processes"
 )
 
 
