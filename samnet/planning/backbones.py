@@ -17,6 +17,7 @@ class Backbone:
     width: channels of a token; depth: blocks; heads: of each attention.
     global_blocks: the blocks that attend to the whole image instead of a window.
     pretrained_size: the input size its released weights were trained at; None where there are none.
+    smallest_input: the edge in pixels below which no input is planned.
     stem: channels of the convolutions of stride 2 that precede the last one into tokens; none for a single step of 16.
     decoder_mlp: inner width of the mask decoder's perceptrons.
     trained_upsampling: whether its released weights hold the features of the upsampling heads.
@@ -28,6 +29,7 @@ class Backbone:
     heads: int
     global_blocks: tuple[int, ...]
     pretrained_size: int | None
+    smallest_input: int = WINDOW * PATCH
     stem: tuple[int, ...] = ()
     decoder_mlp: int = SAM_DECODER_MLP
     trained_upsampling: bool = False
@@ -41,7 +43,7 @@ class Backbone:
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone("small", 192, 6, 3, (1, 3, 5), 224, stem=(16, 32, 64), decoder_mlp=256, trained_upsampling=True),
+        Backbone("small", 192, 6, 3, (1, 3, 5), 224, 112, stem=(16, 32, 64), decoder_mlp=256, trained_upsampling=True),
         Backbone("vit_b", 768, 12, 12, (2, 5, 8, 11), 1024),
         Backbone("vit_l", 1024, 24, 16, (5, 11, 17, 23), 1024),
         Backbone("vit_h", 1280, 32, 16, (7, 15, 23, 31), 1024),

@@ -48,12 +48,16 @@ def test_one_choice_is_the_plans_own_and_the_others_differ(find: Find, decision:
         ("views", "views", [(0,), (1,), (2,), (0, 1, 2)]),
         ("channels", "channel_layout", ["neighbours", "repeat"]),
         ("mirror", "mirror_axes", [(), (2,), (0, 1, 2)]),
-        ("input_size", "input_size", [112, 224, 448]),
+        ("input_size", "input_size", [112, 224]),
         ("augmentation", "augmentation", ["planned", "none"]),
     ],
 )
 def test_the_values_of_a_scan(find: Find, decision: str, key: str, values: list[Any]) -> None:
     assert [value(choice, key) for choice in find(decision).values()] == values
+
+
+def test_the_next_input_sizes(find: Find) -> None:
+    assert [value(choice, "input_size") for choice in find("input_size", shape=(8, 90, 80)).values()] == [112, 224, 448]
 
 
 def test_a_zoom_is_halved_and_doubled(find: Find) -> None:
@@ -62,7 +66,7 @@ def test_a_zoom_is_halved_and_doubled(find: Find) -> None:
 
 
 def test_what_follows_from_a_choice_is_named(find: Find) -> None:
-    larger = find("input_size")["448"]
+    larger = find("input_size", shape=(8, 90, 80))["448"]
     assert larger.follows["batch_size"] == value(larger, "batch_size")
     assert "input_size" not in larger.follows
     assert find("augmentation")["none"].follows == {}

@@ -51,9 +51,9 @@ def shown_edge(configuration: Configuration, extent_mm: float) -> float:
 
 def test_hippocampus(plan_few_cases: Callable) -> None:
     values = plan_few_cases("Dataset004_Hippocampus", 4, CPU).configuration("lora")
-    assert (values.in_plane_spacing, values.channel_layout, values.input_size) == (1.0, "neighbours", 224)
+    assert (values.in_plane_spacing, values.channel_layout, values.input_size) == (1.0, "neighbours", 112)
     assert values.intensity[0].scheme == "percentiles"
-    assert 3.5 < values.zoom < 5.5
+    assert 1.75 < values.zoom < 2.75
     assert values.mirror_axes == (2,)
 
 
@@ -105,7 +105,7 @@ def test_2d_nifti(make_dataset: Callable[..., Path], folders: dict[str, Path], s
     values = make_plan(extract_fingerprint(RawDataset.load(501), 0), CPU).configuration("lora")
     assert (values.slicing_axis, values.views, values.channel_layout) == (0, (0,), "repeat")
     assert values.in_plane_spacing == pytest.approx(spacing)
-    assert values.zoom == pytest.approx(224 / 24, abs=0.01)
+    assert values.zoom == pytest.approx(112 / 24, abs=0.01)
 
 
 def test_nothing_but_background(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
@@ -115,6 +115,6 @@ def test_nothing_but_background(make_dataset: Callable[..., Path], folders: dict
         nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), file)
     dataset = RawDataset.load(501)
     plan = make_plan(extract_fingerprint(dataset, 0), CPU)
-    assert plan.configuration("lora").input_size == 224
+    assert plan.configuration("lora").input_size == 112
     prepare_all_configurations(dataset, plan, 0)
     assert load_case(prepared_folder(dataset.name), "case_00").record.class_slices == {"0": {}}

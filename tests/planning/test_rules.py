@@ -254,10 +254,19 @@ def test_small_structures_get_a_larger_input(make_fingerprint: Make, diameter: f
 
 
 def test_a_small_field_of_view_is_enlarged(make_fingerprint: Make) -> None:
-    """The hippocampus crops: 35 x 50 pixels fill the input."""
+    """The hippocampus crops: 35 x 50 pixels fill the input, which is half a window where a backbone was taught that."""
     made = make_fingerprint(shape=(35, 50, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": 15.0})
-    planned = values(made, CPU)
-    assert (planned["input_size"], planned["zoom"]) == (224, 4.48)
+    small, vit_b = values(made, CPU), values(made, CPU, backbone="vit_b")
+    assert (small["input_size"], small["zoom"], small["batch_size"]) == (112, 2.24, 8)
+    assert (vit_b["input_size"], vit_b["zoom"], vit_b["batch_size"]) == (224, 4.48, 8)
+
+
+@pytest.mark.parametrize(("edge", "diameter", "size"), [(74, 15.0, 112), (75, 15.0, 224), (50, 3.0, 224)])
+def test_half_a_window_shows_all_that_slices_hold(
+    make_fingerprint: Make, edge: int, diameter: float, size: int
+) -> None:
+    made = make_fingerprint(shape=(35, edge, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": diameter})
+    assert values(made, CPU)["input_size"] == size
 
 
 def test_slices_of_many_sizes_are_shown_at_the_scale_of_the_median_one(make_fingerprint: Make) -> None:
@@ -283,7 +292,7 @@ def test_a_frozen_encoder_gets_a_convolutional_head(make_fingerprint: Make) -> N
 
 def test_enlarged_slices_need_no_finer_output(make_fingerprint: Make) -> None:
     made = make_fingerprint(shape=(35, 50, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": 15.0})
-    assert values(made, CPU)["head"] == "upsampling_quarter"
+    assert values(made, CPU, input_size=224)["head"] == "upsampling_quarter"
 
 
 def test_a_class_that_never_occurs_decides_nothing(make_fingerprint: Make) -> None:

@@ -12,6 +12,7 @@ TOKENS_PER_STRUCTURE = 2
 HEAD_STRIDE = 4
 MIN_OUTPUT_PIXELS = 3.0
 ENLARGED = 3.0
+MIN_ENLARGEMENT = 1.5
 NARROW = 384
 LARGE_GPU_GIB = 40
 LORA_TARGETS = ("q", "k", "v", "projection", "mlp")
@@ -85,10 +86,11 @@ def input_size(facts: Facts) -> tuple[int, str]:
     """The smallest size of whole windows at which the smallest class covers two tokens and a whole slice fits.
 
     Smaller where a training step does not fit. On a CPU half a token has to do: the next size costs more than four
-    times as much, and in the same time a network learns more from four times as many slices.
+    times as much, and in the same time a network learns more from four times as many slices. For that reason slices
+    that lose nothing in it get half a window, where the backbone was trained for that.
     """
-    allowed = _allowed_sizes(facts)
     extent, _ = _slice_extent(facts)
+    allowed = _allowed_sizes(facts, extent)
     name, diameter = facts.smallest_diameter()
     wanted = PATCH // 2 if facts.machine.device == "cpu" else PATCH * TOKENS_PER_STRUCTURE
     size = next((size for size in allowed if diameter * size / extent >= wanted), allowed[-1])
@@ -102,8 +104,11 @@ def input_size(facts: Facts) -> tuple[int, str]:
     return size, reason if size != allowed[-1] else f"{reason}; {size} is the largest for {facts.machine}"
 
 
-def _allowed_sizes(facts: Facts) -> tuple[int, ...]:
+def _allowed_sizes(facts: Facts, extent: float) -> tuple[int, ...]:
     sizes = INPUT_SIZES[:2] if facts.machine.device == "cpu" else INPUT_SIZES
+    smallest = BACKBONES[facts.values["backbone"]].smallest_input
+    if smallest < sizes[0] and smallest >= MIN_ENLARGEMENT * extent:
+        sizes = (smallest, *sizes)
     largest = facts.rung.largest_input
     return sizes if largest is None else tuple(size for size in sizes if size <= largest)
 

@@ -36,11 +36,11 @@ def folds(facts: Facts) -> tuple[int, str]:
 def batch_size(facts: Facts) -> tuple[int, str]:
     """Sixteen small inputs, eight on a CPU; fewer of larger ones, in proportion to their tokens, and what fits."""
     size = facts.values["input_size"]
-    windows = (size / (WINDOW * PATCH)) ** 2
+    windows = max(1.0, (size / (WINDOW * PATCH)) ** 2)  # in the same time many small steps teach more than few large
     base = 8 if facts.machine.device == "cpu" else 16
     wanted = max(SMALLEST_BATCH, round(base / windows))
     value = wanted if facts.rung.largest_batch is None else min(wanted, facts.rung.largest_batch)
-    reason = f"{base} inputs of {WINDOW * PATCH} pixels, or as many tokens"
+    reason = f"{base} inputs of up to {WINDOW * PATCH} pixels, or as many tokens"
     return value, f"{reason}{f', would be {wanted}' if value < wanted else ''}; {_step(facts, value)}"
 
 
