@@ -8,6 +8,7 @@ optimiser; a batch once drawn, so that reading is in none of them.
     attention   samnet's encoder at 512: against `samed`, the encoder alone
     size        segment_anything's encoder at the planned size: against `samed`, the size alone
     last_half   as `samnet`, LoRA in the last half of the blocks alone
+    compiled    as `samnet`, through torch.compile; on request, as compiling takes a minute or more
 
 Steps alternate in one process, so that whatever else the machine does meets all.
 
@@ -26,12 +27,12 @@ import torch
 from made_case import LABELS, prepare
 from measuring import describe_machine, machine_line, run_in_folder
 from sam_encoder import shipped_encoder
-from torch_timing import alternate, asked, make_parser, medians, parse, synchronise
+from torch_timing import alternate, asked, make_parser, medians, parse, synchronise, time_once
 
 from samnet.models.encoder import ImageEncoder
 from samnet.models.lora import add_lora
 from samnet.models.network import SegmentationNetwork, build_network
-from samnet.planning.configuration import Configuration
+from samnet.planning.configuration import CHOICES, Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
@@ -39,6 +40,7 @@ from samnet.training.task import TrainingTask
 
 SAMED_SIZE = 512
 WAYS = ("samnet", "samed", "attention", "size", "last_half")
+ON_REQUEST = ("compiled",)
 
 
 def main() -> None:
@@ -48,11 +50,11 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--backbone", default="vit_b", choices=["vit_b", "vit_l", "vit_h"])
+    parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
     parser.add_argument("--size", type=int, default=448, help="the planned edge of the input in pixels (default: 448)")
     parser.add_argument("--batch-size", type=int, default=1, help="default: 1")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="the latter on a GPU")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=(*WAYS, *ON_REQUEST))
     parser.add_argument("--rounds", type=int, default=5)
     return parse(parser)
 
@@ -80,16 +82,26 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "attention": at_512,
         "size": planned,
         "last_half": replace(planned, lora_blocks="last_half"),
+        "compiled": planned,
     }
     steps: dict[str, Callable[[], object]] = {
-        name: make_step(configurations[name], case, folder / name, device, shipped=name in ("samed", "size"))
+        name: make_step(
+            configurations[name],
+            case,
+            folder / name,
+            device,
+            shipped=name in ("samed", "size"),
+            compiled=name == "compiled",
+        )
         for name in options.ways
     }
+    first = {name: time_once(step, device) for name, step in steps.items()}
     times = alternate(steps, options.rounds, device)
     seconds = medians(times)
     return {
         "asked": asked(options),
         "machine": describe_machine(options.device),
+        "seconds_of_the_first_step": first,
         "seconds_of_steps": times,
         "seconds_of_a_step": seconds,
         "times_as_fast_as_samed": {name: seconds["samed"] / value for name, value in seconds.items()}
@@ -100,7 +112,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def make_step(
-    configuration: Configuration, case: StoredCase, folder: Path, device: torch.device, *, shipped: bool
+    configuration: Configuration, case: StoredCase, folder: Path, device: torch.device, *, shipped: bool, compiled: bool
 ) -> Callable[[], float]:
     """A training step of a configuration's network, with segment_anything's own encoder if `shipped`."""
     torch.manual_seed(0)
@@ -113,6 +125,8 @@ def make_step(
     add_lora(network.encoder, rank=configuration.lora_rank, targets=targets, blocks=blocks)
     task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
     trainer = Trainer(network.train(), task, folder, device)
+    if compiled:
+        network.compile()
     images, target = draw_batch(configuration, case, network)
     return lambda: trainer._step(images, target)
 
@@ -143,6 +157,8 @@ def describe(result: dict[str, Any]) -> str:
         ratio = f", {ratios[name]:.2f} times as fast as samed" if name in ratios else ""
         memory = f", {result['peak_bytes'][name] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
         lines.append(f"{name:<10} at {size}: {seconds:.3f} s a step{ratio}{memory}")
+    if "compiled" in result["seconds_of_a_step"]:
+        lines.append(f"the first compiled step took {result['seconds_of_the_first_step']['compiled']:.0f} s")
     return "\n".join(lines)
 
 
