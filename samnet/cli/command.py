@@ -33,12 +33,14 @@ class Command:
     summary: the first paragraph of its help.
     add_arguments: adds its options to a parser; imports nothing heavy, so that `--help` is quick.
     run: does the work by calling a station; heavy imports belong in here.
+    way_on: how the work goes on after it was stopped.
     """
 
     name: str
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
+    way_on: str = "the same command goes on"
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Parse, run, and return the exit code."""
@@ -57,10 +59,10 @@ class Command:
             return self._fail(str(error), error.exit_code)
         except Interrupted as stop:
             ignore_signals()  # being put back into the queue ends this job with another one
-            way_on = "SLURM starts it again" if requeue_job(stop.number) else "the same command goes on"
+            way_on = "SLURM starts it again" if requeue_job(stop.number) else self.way_on
             return self._fail(f"{stop}; {way_on}", STOPPED)
         except KeyboardInterrupt:
-            return self._fail("interrupted; run the same command again to go on", 130)
+            return self._fail(f"interrupted; {self.way_on}", 130)
         except BrokenPipeError:
             # The reader of our output (head, less) left. Without a place to go, Python's own flush would fail as well.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

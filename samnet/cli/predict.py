@@ -80,5 +80,11 @@ def _run(options: argparse.Namespace) -> None:
     )
 
 
-COMMAND = Command("samnet_predict", "Segment images with a trained model.", _add_arguments, _run)
+COMMAND = Command(
+    "samnet_predict",
+    "Segment images with a trained model.",
+    _add_arguments,
+    _run,
+    way_on="the same command goes on with --continue, and begins anew without",
+)
 main = COMMAND.main

@@ -41,7 +41,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that prepare samples (default: one less than the cores, 1 to 7); 0 for none",
+        help="processes that prepare samples (default: one less than the cores, 1 to 7); 0: no processes for anything",
     )
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(

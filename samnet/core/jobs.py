@@ -35,12 +35,12 @@ _ARRAY_NAMES = (
 )
 _KILLED = (
     "its worker process was killed, also when it ran alone, most likely because the memory ran out. "
-    "Run the same command again (finished cases are kept) where there is more memory, or with -np 0"
+    "Run the same command again where there is more memory, or without worker processes: -np 0, and --workers 0 for "
+    "a training"
 )
 _NO_WORKERS = (
     f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they cannot start, or "
-    "the memory is too small. Run the same command again (finished cases are kept) with -np 0, which needs no worker "
-    "processes"
+    "the memory is too small. Run the same command again with -np 0 (--workers 0 for a training), which needs none"
 )
 
 

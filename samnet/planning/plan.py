@@ -18,6 +18,7 @@ from samnet.dataset.labels import Label, Labelled
 from samnet.planning.configuration import KEYS, Configuration, build_configuration, check_value
 
 SCHEMA_VERSION = 1
+PLANS_FILE = "samnetPlans.json"
 BY_HAND = "by hand"
 ON_COMMAND_LINE = "--set"
 SPLIT_KEYS = ("patient_key", "folds")
@@ -136,7 +137,11 @@ class Plan(Labelled):
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
                 f"{path}: no plan of schema version {SCHEMA_VERSION}, perhaps of another version of samnet; "
-                "samnet_plan --overwrite makes one"
+                + (
+                    "samnet_plan --overwrite makes one"
+                    if path.name == PLANS_FILE
+                    else "train the model again with this one"
+                )
             )
         _expand_bare_values(content, path)
         return from_json(cls, content, str(path))._with_checked_values(path)
@@ -175,7 +180,7 @@ def decisions_key(plan: Plan) -> str:
 
 
 def plan_path(dataset_name: str) -> Path:
-    return preprocessed_folder() / dataset_name / "samnetPlans.json"
+    return preprocessed_folder() / dataset_name / PLANS_FILE
 
 
 def _expand_bare_values(content: dict[str, Any], path: Path) -> None:

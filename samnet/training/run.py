@@ -133,7 +133,7 @@ def train(
         )
         device = processes.device
         if processes.is_writer:
-            warn_of_changed_data(dataset_name, task.training_cases)
+            warn_of_changed_data(dataset_name, task.training_cases, _processes(options))
             _warn_of_another_device(dataset_name, plan, device)
             _warn_of_another_precision(dataset_name, values.precision, device)
         torch.manual_seed(task.seed)
@@ -157,7 +157,7 @@ def train(
                     record_base(values, folder, base_file)
             processes.wait_for_all()
             Trainer(network, replace(task, embeddings=embeddings), folder, device, processes).run()
-    _validate_fold(dataset_name, folder, validation if held_out else [], processes)
+    _validate_fold(dataset_name, folder, validation if held_out else [], options, processes)
     return folder
 
 
@@ -292,13 +292,20 @@ def _warn_of_another_precision(dataset_name: str, planned: str, device: torch.de
         )
 
 
+def _processes(options: TrainingOptions) -> int:
+    """For work on files; without workers for the samples none for files either, as some containers allow none."""
+    return 0 if options.workers == 0 else default_processes()
+
+
 def _choose_workers(options: TrainingOptions, processes: Processes) -> int:
     if options.workers is not None:
         return options.workers
     return min(8, max(1, default_processes() // processes.size - 1))
 
 
-def _validate_fold(dataset_name: str, folder: Path, cases: Sequence[str], processes: Processes) -> None:
+def _validate_fold(
+    dataset_name: str, folder: Path, cases: Sequence[str], options: TrainingOptions, processes: Processes
+) -> None:
     """Predict the held-out cases as files, and evaluate them: what the choice of a configuration rests on."""
     output = folder / VALIDATION
     if not cases or (output / "summary.json").is_file():
@@ -311,4 +318,4 @@ def _validate_fold(dataset_name: str, folder: Path, cases: Sequence[str], proces
     if not processes.is_writer:
         return
     references = {case.identifier: case.label_file for case in chosen if case.label_file is not None}
-    evaluate_folder(output, references, dataset.description, output, default_processes(), skip_missing=True)
+    evaluate_folder(output, references, dataset.description, output, _processes(options), skip_missing=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.jobs import default_processes
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import read_splits
 from samnet.fingerprint.extract import fingerprint_path
@@ -74,13 +73,13 @@ def load_cases(dataset_name: str, identifiers: Sequence[str], views: Sequence[in
     return cases
 
 
-def warn_of_changed_data(dataset_name: str, cases: Sequence[StoredCase]) -> None:
+def warn_of_changed_data(dataset_name: str, cases: Sequence[StoredCase], processes: int) -> None:
     """Point out cases whose raw files hold something else than was prepared; without raw data nothing can be said."""
     try:
         dataset = RawDataset.load(dataset_name)
     except UserError:
         return
-    outdated = find_outdated(dataset, cases, default_processes())
+    outdated = find_outdated(dataset, cases, processes)
     if outdated:
         log.warning(
             "the raw files of %d of %d training cases have changed since they were prepared, such as those of %s: "

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import samnet
+from samnet.cli import predict
 from samnet.cli.command import Command, add_part_options, add_processes_option, duration, positive_float
 from samnet.core.errors import DatasetFaults, SamnetError, UserError
 
@@ -97,7 +99,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (UserError("a.nii: 4D; split it"), 2, "a.nii: 4D; split it"),
         (DatasetFaults("Set", ["one", "two"]), 2, "Set: 2 faults\n  1. one\n  2. two"),
         (SamnetError("a case failed"), 1, "a case failed"),
-        (KeyboardInterrupt(), 130, "run the same command again"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
         (OSError(errno.ENOSPC, "No space left on device", "/disk/a"), 1, "/disk/a: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", "/root/a"), 1, "/root/a: Permission denied"),
     ],
@@ -111,6 +113,12 @@ def test_errors_are_an_exit_code_and_a_message(
     assert printed.err.startswith("samnet_try: error: ")
     assert message in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_a_stopped_prediction_names_the_option_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    stopped = dataclasses.replace(predict.COMMAND, run=fail_with(KeyboardInterrupt()))
+    assert stopped.main(["-i", "in", "-o", "out"]) == 130
+    assert "goes on with --continue" in capsys.readouterr().err
 
 
 def test_verbose_shows_where_an_error_came_from(capsys: pytest.CaptureFixture[str]) -> None:

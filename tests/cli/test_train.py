@@ -64,6 +64,16 @@ def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(Trainer, "_step", step)
 
 
+def test_without_workers_no_process_is_started(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("a process was started")
+
+    use_folders(root, tmp_path, monkeypatch)
+    monkeypatch.setattr("samnet.core.jobs.ProcessPoolExecutor", forbidden)
+    assert train(fold="0") == 0
+    assert (tmp_path / NAME / "lora" / "fold_0" / "validation" / "summary.json").is_file()
+
+
 def test_a_fold_is_trained_validated_and_then_left_alone(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--seed", "4", fold="0") == 0
     folder = results / "fold_0"

@@ -198,5 +198,4 @@ def use_folders(root: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker processes for the evaluation that ends a training: they take longer to start than it takes."""
-    for module in ("run", "run_cases"):
-        monkeypatch.setattr(f"samnet.training.{module}.default_processes", lambda: 0)
+    monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)
