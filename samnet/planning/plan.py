@@ -135,13 +135,9 @@ class Plan(Labelled):
         """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+            remedy = "samnet_plan --overwrite makes one" if path.name == PLANS_FILE else "train the model again"
             raise UserError(
-                f"{path}: no plan of schema version {SCHEMA_VERSION}, perhaps of another version of samnet; "
-                + (
-                    "samnet_plan --overwrite makes one"
-                    if path.name == PLANS_FILE
-                    else "train the model again with this one"
-                )
+                f"{path}: no plan of schema version {SCHEMA_VERSION}, perhaps of another version of samnet; {remedy}"
             )
         _expand_bare_values(content, path)
         return from_json(cls, content, str(path))._with_checked_values(path)
