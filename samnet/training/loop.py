@@ -39,6 +39,7 @@ from samnet.training.validation import choose_validation_cases, validate
 log = logging.getLogger(__name__)
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 FUSED_DEVICES = ("cuda", "cpu")  # that have a step of all weights at once
+NOTEWORTHY_WAITING = 0.1
 
 
 class Trainer:
@@ -296,8 +297,11 @@ class Trainer:
 
     def _postfix(self, loss: float) -> str:
         parts = [f"loss {loss:.3f}"]
-        if self.history.rows and self.history.rows[-1]["mean_dice"] is not None:
-            parts.append(f"Dice {self.history.rows[-1]['mean_dice']:.3f}")
+        epoch = self.history.rows[-1] if self.history.rows else {}
+        if epoch.get("mean_dice") is not None:
+            parts.append(f"Dice {epoch['mean_dice']:.3f}")
+        if epoch.get("waiting_share", 0) >= NOTEWORTHY_WAITING:
+            parts.append(f"waiting for samples {epoch['waiting_share']:.0%}")
         if self.task.max_seconds is not None:
             parts.append(f"time left {max(0, self.task.max_seconds - self.progress.seconds) / 60:.1f} min")
         return ", ".join(parts)

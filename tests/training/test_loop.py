@@ -137,6 +137,13 @@ def test_the_share_of_waiting_is_recorded(
         assert row["waiting_share"] > 0.5 if slow == "samples" else 0 < row["waiting_share"] < 0.5
 
 
+@pytest.mark.parametrize(("share", "shown"), [(0.34, True), (0.05, False)])
+def test_long_waiting_is_shown_beside_the_loss(make_trainer: Callable[..., Trainer], share: float, shown: bool) -> None:
+    trainer = make_trainer()
+    trainer.history.rows.append({"mean_dice": None, "waiting_share": share})
+    assert ("waiting for samples 34%" in trainer._postfix(0.5)) == shown
+
+
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
