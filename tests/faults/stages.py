@@ -67,8 +67,7 @@ class Project:
         for station in ("raw", "preprocessed", "results"):
             monkeypatch.setenv(f"samnet_{station}", str(self.root / station))
         monkeypatch.chdir(self.root)
-        for module in ("run", "run_cases"):
-            monkeypatch.setattr(f"samnet.training.{module}.default_processes", lambda: 0)
+        monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)
         monkeypatch.setattr(tqdm, "monitor_interval", 0)  # a thread that may hold its lock while a process is forked
 
     def complete(self) -> None:
