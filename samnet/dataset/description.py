@@ -14,6 +14,7 @@ from samnet.core.files import read_json
 from samnet.dataset.images import label_ending_for, label_endings, supported_endings, variants_of
 from samnet.dataset.labels import Label, Labelled, Regions, all_values, foreground, has_regions, values_of
 
+DESCRIPTION_FILE = "dataset.json"
 IGNORE = "ignore"
 
 
@@ -49,6 +50,19 @@ class DatasetDescription(Labelled):
         """The endings that references and predictions may have."""
         predicted = label_ending_for(Path(f"image{self.file_ending}"))
         return tuple(dict.fromkeys((*variants_of(self.label_file_ending), *variants_of(predicted))))
+
+    def as_json(self) -> dict[str, Any]:
+        """A `dataset.json` that says what a model expects and what its labels mean."""
+        labels: dict[str, Any] = dict(self.labels)
+        if self.ignore_label is not None:
+            labels[IGNORE] = self.ignore_label
+        regions = {"regions_class_order": self.regions_class_order} if self.regions else {}
+        return {
+            "channel_names": {str(index): name for index, name in enumerate(self.channel_names)},
+            "labels": labels,
+            **regions,
+            "file_ending": self.file_ending,
+        }
 
     @classmethod
     def load(cls, path: Path) -> DatasetDescription:

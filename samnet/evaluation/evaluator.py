@@ -97,7 +97,7 @@ def evaluate_folder(
     summary = summarize(list(outcome.results.values()), protocol, left_out)
     written = _write(summary, output)
     if failed:
-        raise EvaluationIncomplete(_describe_failures(summary, written), summary)
+        raise EvaluationIncomplete(_describe_failures(summary, written, output), summary)
     return summary
 
 
@@ -135,9 +135,11 @@ def _write(summary: dict[str, Any], output: Path) -> list[Path]:
     return files
 
 
-def _describe_failures(summary: dict[str, Any], written: list[Path]) -> str:
+def _describe_failures(summary: dict[str, Any], written: list[Path], output: Path) -> str:
     failed, done = summary["failed"], len(summary["metric_per_case"])
     where = f"; the scores of the others are in {' and '.join(map(str, written))}" if written else ""
+    if (output / SUMMARY_FILE).exists():
+        where += f"; {SUMMARY_FILE} and {CSV_FILE} there are of an earlier evaluation"
     listing = "\n".join(f"  {identifier}: {reason}" for identifier, reason in failed.items())
     return f"{len(failed)} of {len(failed) + done} cases could not be evaluated{where}:\n{listing}"
 

@@ -21,14 +21,14 @@ from samnet.core.files import atomic_path
 from samnet.core.hashing import file_sha256
 from samnet.core.locks import lock_folder
 from samnet.core.records import to_json
-from samnet.dataset.description import IGNORE, DatasetDescription
+from samnet.dataset.description import DESCRIPTION_FILE
 from samnet.inference.load import FINAL_WEIGHTS
 from samnet.inference.predictor import PLAN_FILE, find_fold_folders
 from samnet.models.base import BASE_FILE, Base, base_sha256, find_model_base, load_base, needs_base
 from samnet.planning.plan import Plan
 
 SCHEMA_VERSION = 1
-MANIFEST_FILE, DESCRIPTION_FILE = "manifest.json", "dataset.json"
+MANIFEST_FILE = "manifest.json"
 FOLD_FOLDER = re.compile(r"fold_(?:0|[1-9][0-9]{0,3}|all)")
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the same model makes the same file
 _PLAIN_FILE = 0o100644 << 16
@@ -74,7 +74,7 @@ def export_model(folder: Path, output: Path, folds: Sequence[str] | None = None)
     fold_folders = find_fold_folders(Path(folder), folds, "final")
     plans = [Plan.load(fold / PLAN_FILE) for fold in fold_folders]
     base = _common_base(fold_folders, plans)
-    contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(describe(plans[0].description))}
+    contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(plans[0].description.as_json())}
     for fold, plan in zip(fold_folders, plans, strict=True):
         name = fold.name if FOLD_FOLDER.fullmatch(fold.name) else "fold_all"
         contents[f"{name}/{PLAN_FILE}"] = _as_bytes(to_json(_portable(plan)))
@@ -97,20 +97,6 @@ def export_model(folder: Path, output: Path, folds: Sequence[str] | None = None)
         for name, content in {MANIFEST_FILE: _as_bytes(to_json(manifest)), **contents}.items():
             _add(archive, name, content)
     return manifest
-
-
-def describe(description: DatasetDescription) -> dict[str, Any]:
-    """A `dataset.json`, in nnU-Net's form, that says what a model expects and what its labels mean."""
-    labels = dict(description.labels)
-    if description.ignore_label is not None:
-        labels[IGNORE] = description.ignore_label
-    regions = {"regions_class_order": description.regions_class_order} if description.regions else {}
-    return {
-        "channel_names": {str(index): name for index, name in enumerate(description.channel_names)},
-        "labels": labels,
-        **regions,
-        "file_ending": description.file_ending,
-    }
 
 
 def _common_base(folders: Sequence[Path], plans: Sequence[Plan]) -> Base | None:

@@ -15,10 +15,12 @@ from tqdm import tqdm
 
 from samnet.core.ahead import one_ahead
 from samnet.core.errors import UserError
+from samnet.core.files import write_json
 from samnet.core.jobs import Outcome, describe_error
 from samnet.core.locks import lock_folder
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
+from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
 from samnet.inference.predictor import Predictor
@@ -36,6 +38,8 @@ def predict_cases(
 ) -> None:
     """Write a label map for every case into `output`, named as the case, on the grid of its image.
 
+    A `dataset.json` beside them says what the labels mean; DICOM segmentations say it themselves.
+
     While the networks look at a case, the next one is read and the one before it is written. Of two processes that are
     to predict the same cases into one folder, one waits for the other.
 
@@ -52,11 +56,16 @@ def predict_cases(
     targets = {case.identifier: output_file(case, output, dicom_segmentation) for case in cases}
     _check_output(cases, output, {file.name for file in targets.values()})
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
-        _predict_cases(predictor, cases, targets, keep_existing)
+        outcome = _predict_cases(predictor, cases, targets, keep_existing)
+        if not dicom_segmentation and any(file.is_file() for file in targets.values()):
+            _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
+    outcome.raise_if_failed("prediction")
     log.info("label maps: %s", output)
 
 
-def _predict_cases(predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool) -> None:
+def _predict_cases(
+    predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool
+) -> Outcome:
     outcome = Outcome()
     open_cases = [case for case in cases if not (keep_existing and targets[case.identifier].is_file())]
     if len(open_cases) < len(cases):
@@ -73,7 +82,7 @@ def _predict_cases(predictor: Predictor, cases: Sequence[Case], targets: dict[st
             bar.set_postfix_str(name, refresh=False)
             bar.update()
     log.info("predicted %d cases in %.0f s", len(outcome.results), time.monotonic() - started)
-    outcome.raise_if_failed("prediction")
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,23 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
     except Exception as error:
         return _failed(step.case, error)
     return _Step(step.case)
+
+
+def _describe_labels(description: DatasetDescription, file: Path) -> None:
+    """Write `dataset.json`, where `samnet_evaluate` and nnU-Net look for the names of labels; one that is there stays.
+
+    It may be that of a whole data set, or of another model that predicted into the folder.
+    """
+    if not file.exists():
+        write_json(file, description.as_json())
+        return
+    try:
+        found = DatasetDescription.load(file)
+        same = (found.labels, found.ignore_label) == (description.labels, description.ignore_label)
+    except UserError:
+        same = False
+    if not same:
+        log.warning("%s: left as it is, but its labels are not the model's, %s", file, description.as_json()["labels"])
 
 
 def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:

@@ -27,9 +27,8 @@ from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import TEMPORARY_PREFIX, atomic_path
 from samnet.core.paths import dataset_number, results_folder
 from samnet.core.records import from_json
-from samnet.dataset.description import DatasetDescription
+from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.inference.archive import (
-    DESCRIPTION_FILE,
     FOLD_FOLDER,
     MANIFEST_FILE,
     SCHEMA_VERSION,

@@ -12,7 +12,7 @@ import torch
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path, write_json
 from samnet.core.machine import Machine
-from samnet.dataset.description import DatasetDescription
+from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.fingerprint.records import (
     PERCENTILES,
     SCHEMA_VERSION,
@@ -23,7 +23,6 @@ from samnet.fingerprint.records import (
     Fingerprint,
     ShapeStatistics,
 )
-from samnet.inference.archive import DESCRIPTION_FILE, describe
 from samnet.inference.load import FINAL_WEIGHTS, load_network
 from samnet.inference.predictor import PLAN_FILE, find_fold_folders
 from samnet.models.base import Base, base_sha256, save_base
@@ -76,7 +75,7 @@ def import_samed(file: Path, description: DatasetDescription, output: Path, opti
         plan.save(temporary / FOLD / PLAN_FILE)
         save_base(base, temporary / FOLD)
         save_weights(adapter, temporary / FOLD / FINAL_WEIGHTS)
-        write_json(temporary / DESCRIPTION_FILE, describe(description))
+        write_json(temporary / DESCRIPTION_FILE, description.as_json())
         if output.exists():
             output.rmdir()  # an empty one; Windows replaces no folder
     return plan

@@ -43,7 +43,7 @@ def predict(source: Path, *options: str, output: str = "out") -> int:
 
 
 def written(output: str = "out") -> list[str]:
-    return sorted(file.name for file in Path(output).iterdir())
+    return sorted(file.name for file in Path(output).iterdir() if file.name != "dataset.json")
 
 
 CASES = [f"case_{number:02d}.nii.gz" for number in range(6)]

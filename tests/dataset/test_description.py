@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ def test_the_keys_of_nnunet_are_read(tmp_path: Path) -> None:
     assert description.num_training == 3
     assert description.ignore_label is None
     assert description.patient_key is None
+
+
+def test_it_is_written_as_it_is_read(tmp_path: Path) -> None:
+    described = DatasetDescription(("T1", "T2"), {"background": 0, "a": 1}, 2, ".png")
+    assert described.as_json() == {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "a": 1, "ignore": 2},
+        "file_ending": ".png",
+    }
+    regions = {"background": 0, "whole": (1, 2), "core": 2}
+    for description in (described, replace(described, labels=regions, ignore_label=3, regions_class_order=(1, 2))):
+        (tmp_path / "dataset.json").write_text(json.dumps(description.as_json()), encoding="utf-8")
+        assert DatasetDescription.load(tmp_path / "dataset.json") == description
 
 
 def test_channels_and_labels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

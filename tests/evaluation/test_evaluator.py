@@ -122,6 +122,15 @@ def test_unreadable_files_do_not_stop_the_others(dataset: Path) -> None:
     assert sorted(file.name for file in (dataset / "out").iterdir()) == ["metrics.csv", "summary.json"]
 
 
+def test_an_earlier_evaluation_is_not_taken_for_that_of_unreadable_files(dataset: Path) -> None:
+    evaluate(dataset)
+    earlier = (dataset / "out" / "summary.json").read_bytes()
+    (dataset / "preds" / "case_1.nii.gz").write_bytes(b"")
+    with pytest.raises(EvaluationIncomplete, match=r"summary\.json and metrics\.csv there are of an earlier"):
+        evaluate(dataset)
+    assert (dataset / "out" / "summary.json").read_bytes() == earlier
+
+
 def test_nothing_readable_writes_nothing(dataset: Path) -> None:
     for file in (dataset / "labelsTs").iterdir():
         file.write_bytes(b"")

@@ -15,7 +15,7 @@ from inference.made_models import DATASET, LORA, add_tiny_sam, made_image, make_
 
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
-from samnet.inference.archive import describe, export_model
+from samnet.inference.archive import export_model
 from samnet.inference.install import install_model
 from samnet.inference.predictor import Predictor
 from samnet.models.base import BASE_FILE, load_base
@@ -157,15 +157,6 @@ def test_a_model_from_before_bases_were_noted(adapter: Path, tmp_path: Path, cap
         (adapter / fold / BASE_FILE).unlink()
     assert export_model(adapter, tmp_path / "model.zip").base == before
     assert "unknown" in caplog.text
-
-
-def test_the_description() -> None:
-    described = describe(DatasetDescription(("T1", "T2"), {"background": 0, "a": 1}, 2, ".png"))
-    assert described == {
-        "channel_names": {"0": "T1", "1": "T2"},
-        "labels": {"background": 0, "a": 1, "ignore": 2},
-        "file_ending": ".png",
-    }
 
 
 def test_a_model_of_regions(checkpoints: Path, tmp_path: Path) -> None:

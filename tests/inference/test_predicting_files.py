@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from inference.made_models import make_plan
 from scipy.spatial.transform import Rotation
 from skimage import io
 
@@ -15,6 +17,7 @@ from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.geometry import Grid
 from samnet.core.locks import lock_folder
 from samnet.dataset.cases import Case
+from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import write_labels
 from samnet.inference.files import output_file, predict_cases
 
@@ -24,6 +27,8 @@ AFFINE = np.vstack([np.column_stack([TURNED * (0.8, 0.6, 2.9), (11, -5, 7)]), (0
 
 class FakePredictor:
     """Labels what is bright; fails as it is told to."""
+
+    plan = make_plan("scratch")
 
     def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure
@@ -61,7 +66,7 @@ def test_a_bad_case_is_named_after_the_others_are_done(tmp_path: Path, failure: 
     with pytest.raises(SamnetError, match=rf"failed for 1 of 3 cases.*\n  b: .*{failure.args[0]}") as caught:
         predict_cases(FakePredictor(failure), cases, tmp_path / "out")
     assert caught.value.exit_code == 1
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz", "dataset.json"]
 
 
 def test_a_failed_case_leaves_the_next_one_its_memory(tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_missing_and_broken_images_stop_nothing(tmp_path: Path) -> None:
         predict_cases(FakePredictor(), cases, tmp_path / "out")
     assert "a_0000.nii.gz: no such file" in str(caught.value)
     assert "b_0000.nii.gz: cannot be read" in str(caught.value)
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["c.nii.gz"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["c.nii.gz", "dataset.json"]
 
 
 def test_a_label_map_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +116,24 @@ def test_a_label_map_that_cannot_be_written_stops_nothing(tmp_path: Path, monkey
     monkeypatch.setattr("samnet.inference.files.write_labels", write)
     with pytest.raises(SamnetError, match=r"1 of 3 cases(.|\n)*b: OSError: no space left"):
         predict_cases(FakePredictor(), cases, tmp_path / "out")
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz", "dataset.json"]
+
+
+def test_label_maps_say_what_they_mean(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    case = write_case(tmp_path / "in", "a")
+    predict_cases(FakePredictor(), [case], tmp_path / "out")
+    written = DatasetDescription.load(tmp_path / "out" / "dataset.json")
+    assert written == FakePredictor.plan.description
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("there", ['{"labels": {"background": 0, "liver": 1}}', "no JSON"])
+def test_a_dataset_json_that_is_there_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture, there: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset.json").write_text(there)
+    predict_cases(FakePredictor(), [write_case(tmp_path / "in", "a")], tmp_path / "out")
+    assert (tmp_path / "out" / "dataset.json").read_text() == there
+    assert re.search(r"dataset\.json: left as it is, but its labels are not the model's", caplog.text)
 
 
 def test_finished_cases_are_kept_when_asked_to(tmp_path: Path) -> None:
@@ -136,7 +158,7 @@ def test_what_killed_predictions_left_is_deleted_but_not_other_peoples_files(tmp
         predict_cases(FakePredictor(), [case], output)
         assert (output / half_written).exists()
     predict_cases(FakePredictor(), [case], output)
-    assert sorted(file.name for file in output.iterdir()) == ["a.nii.gz", "notes.txt"]
+    assert sorted(file.name for file in output.iterdir()) == ["a.nii.gz", "dataset.json", "notes.txt"]
 
 
 def test_an_image_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from dataset.formats.made_dicom import FRAME_UID, SERIES_UID, STUDY_UID, write_series
+from inference.made_models import make_plan
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
@@ -21,7 +22,7 @@ LABELS[1:3, 2:4, 1:3], LABELS[3, 5, 4] = 1, 2
 
 
 class FakePredictor:
-    plan = SimpleNamespace(class_names=("liver", "größe"), regions=None)
+    plan = replace(make_plan("scratch"), labels={"background": 0, "liver": 1, "größe": 2})
 
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels
