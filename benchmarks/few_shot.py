@@ -7,6 +7,7 @@ meets all. Finished runs are kept: the same command goes on where it was ended, 
 cases it adds to the table.
 
     python benchmarks/few_shot.py 4 --cases 1 5 20 --seeds 0 1 2 --minutes 5 --ways lora scratch --output OUT
+    python benchmarks/few_shot.py 20 --patients --cases 1 3 --ways lora scratch --output OUT
     python benchmarks/few_shot.py 4 --cases 5 --ways lora lora:lora_rank=16 lora:lora_rank=1:head=cnn_slim --output OUT
     python benchmarks/few_shot.py 4 --cases 20 --ways lora --nnunet 2d --nnunet-python ENV/bin/python \
         --nnunet-script nnunet_cpu.py --output OUT
@@ -36,9 +37,10 @@ from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.cases import RawDataset
-from samnet.dataset.splits import read_splits
+from samnet.dataset.splits import patient_of, read_splits
 from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
+from samnet.planning.plan import Plan, plan_path
 from samnet.planning.splits import splits_path
 from samnet.training.run_cases import choose_cases
 
@@ -47,7 +49,10 @@ NNUNET_ID = 990
 
 @dataclass(frozen=True)
 class Row:
-    """One run. cases: trained on; 0 stands for all. dice: mean over foreground classes and test cases."""
+    """One run. cases: trained on, or patients, as `unit` says; 0 stands for all.
+
+    dice: mean over foreground classes and test cases.
+    """
 
     way: str
     cases: int
@@ -56,6 +61,14 @@ class Row:
     dice: float
     steps: int
     per_class: str
+    unit: str = "cases"
+
+    @property
+    def folder(self) -> str:
+        """The run's own, below that of all runs."""
+        way = self.way.replace(":", "_").replace("/", "_")
+        patients = "patients-" if self.unit == "patients" else ""
+        return f"{way}-{patients}{self.cases}-{self.seed}-{self.minutes:g}"
 
 
 def main() -> None:
@@ -67,24 +80,35 @@ def main() -> None:
     for cases in options.cases:
         for seed in options.seeds:
             for way in [*options.ways, *(f"nnunet:{configuration}" for configuration in options.nnunet)]:
-                if any(
-                    (row.way, row.cases, row.seed, row.minutes) == (way, cases, seed, options.minutes) for row in rows
-                ):
+                wanted = Row(way, cases, seed, options.minutes, math.nan, 0, "", options.unit)
+                if any(row.folder == wanted.folder for row in rows):
                     continue
                 run = run_nnunet if way.startswith("nnunet:") else run_samnet
-                row = run(name, way, cases, seed, options)
+                row = run(name, wanted, options)
                 rows.append(row)
                 write_rows(table, rows, Row)
-                print(f"{way}, {cases or 'all'} cases, seed {seed}: {row.dice:.3f} after {row.steps} steps", flush=True)
+                print(
+                    f"{way}, {cases or 'all'} {row.unit}, seed {seed}: {row.dice:.3f} after {row.steps} steps",
+                    flush=True,
+                )
     write_facts(options, name)
-    draw([row for row in rows if row.minutes == options.minutes], options.output / "few_shot.png", name)
-    print(summary(rows))
+    alike = [row for row in rows if (row.minutes, row.unit) == (options.minutes, options.unit)]
+    draw(alike, options.output / "few_shot.png", name)
+    print(summary(alike))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="id or name of a planned and prepared data set")
     parser.add_argument("--cases", type=int, nargs="+", default=[1, 5, 20], help="to train on; 0 for all")
+    parser.add_argument(
+        "--patients",
+        dest="unit",
+        action="store_const",
+        const="patients",
+        default="cases",
+        help="the numbers are of patients, all of whose cases are trained on",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the choice of cases and of the training")
     parser.add_argument("--minutes", type=float, default=5.0, help="of training for each run (default: 5)")
     parser.add_argument("--ways", nargs="+", default=["lora", "scratch"], help="CONFIG or CONFIG:KEY=VALUE:...")
@@ -99,14 +123,14 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def run_samnet(name: str, way: str, cases: int, seed: int, options: argparse.Namespace) -> Row:
-    configuration, *changes = way.split(":")
-    folder = options.output / "runs" / f"{way.replace(':', '_').replace('/', '_')}-{cases}-{seed}-{options.minutes:g}"
+def run_samnet(name: str, wanted: Row, options: argparse.Namespace) -> Row:
+    configuration, *changes = wanted.way.split(":")
+    folder = options.output / "runs" / wanted.folder
     results = folder / "results"
     environment = {**os.environ, "samnet_results": str(results)}
     device = ["--device", options.device] if options.device else []
     settings = [word for change in changes for word in ("--set", change)]
-    number = ["--num-cases", str(cases)] if cases else []
+    number = [f"--num-{wanted.unit}", str(wanted.cases)] if wanted.cases else []
     train = [
         *SAMNET,
         "train",
@@ -114,7 +138,7 @@ def run_samnet(name: str, way: str, cases: int, seed: int, options: argparse.Nam
         configuration,
         "all",
         "--seed",
-        str(seed),
+        str(wanted.seed),
         "--max-time",
         f"{options.minutes * 60:g}s",
     ]
@@ -124,15 +148,15 @@ def run_samnet(name: str, way: str, cases: int, seed: int, options: argparse.Nam
     images = raw_folder() / name / "imagesTs"
     predict = [*SAMNET, "predict", "-i", images, "-o", predictions, "-m", model, *device]
     call(predict, folder / "predict.log", environment)
-    return score(name, folder, Row(way, cases, seed, options.minutes, math.nan, last_epoch(model)["step"], ""))
+    return score(name, folder, replace(wanted, steps=last_epoch(model)["step"]))
 
 
-def run_nnunet(name: str, way: str, cases: int, seed: int, options: argparse.Namespace) -> Row:
+def run_nnunet(name: str, wanted: Row, options: argparse.Namespace) -> Row:
     """nnU-Net on the same cases, planned on them alone, as samnet's runs see no others while they train."""
-    configuration = way.partition(":")[2]
-    folder = (options.output / "runs" / f"nnunet_{configuration}-{cases}-{seed}-{options.minutes:g}").resolve()
+    configuration = wanted.way.partition(":")[2]
+    folder = (options.output / "runs" / wanted.folder).resolve()
     dataset = f"Dataset{NNUNET_ID}_FewShot"
-    chosen = chosen_cases(name, cases, seed)
+    chosen = chosen_cases(name, wanted)
     copy_dataset(raw_folder() / name, folder / "raw" / dataset, chosen)
     environment = {
         **os.environ,
@@ -150,7 +174,7 @@ def run_nnunet(name: str, way: str, cases: int, seed: int, options: argparse.Nam
     call([*script, "predict", *which, *inputs, *device], folder / "predict.log", environment)
     log = (folder / "train.log").read_text(encoding="utf-8", errors="replace")
     steps = next((int(line.split()[1]) for line in log.splitlines() if line.startswith("nnU-Net: ")), 0)
-    return score(name, folder, Row(way, cases, seed, options.minutes, math.nan, steps, ""))
+    return score(name, folder, replace(wanted, steps=steps))
 
 
 def score(name: str, folder: Path, row: Row) -> Row:
@@ -163,11 +187,15 @@ def score(name: str, folder: Path, row: Row) -> Row:
     return replace(row, dice=round(dice.mean, 5), per_class=per_class)
 
 
-def chosen_cases(name: str, cases: int, seed: int) -> list[str]:
-    """Those that `samnet_train ID CONFIG all --num-cases N --seed S` trains on."""
+def chosen_cases(name: str, wanted: Row) -> list[str]:
+    """Those that `samnet_train ID CONFIG all --num-cases N --seed S`, or `--num-patients N`, trains on."""
     fingerprint = Fingerprint.load(fingerprint_path(name))
     splits = read_splits(splits_path(name), list(fingerprint.cases))
-    return choose_cases(splits, "all", cases or None, seed)[0]
+    number = wanted.cases or None
+    if wanted.unit == "cases":
+        return choose_cases(splits, "all", number, wanted.seed)[0]
+    key = Plan.load(plan_path(name)).patient_key
+    return choose_cases(splits, "all", seed=wanted.seed, num_patients=number, patient_key=key)[0]
 
 
 def copy_dataset(source: Path, target: Path, chosen: list[str]) -> None:
@@ -214,12 +242,18 @@ def grouped(rows: list[Row]) -> dict[str, dict[int, list[float]]]:
 
 
 def summary(rows: list[Row]) -> str:
-    lines = [f"{'way':<40} cases  Dice (mean of seeds, lowest to highest)"]
+    lines = [f"{'way':<40} {rows[0].unit if rows else 'cases'}  Dice (mean of seeds, lowest to highest)"]
     for way, by_cases in grouped(rows).items():
         for cases, dice in sorted(by_cases.items()):
             spread = f"{np.mean(dice):.3f}  ({min(dice):.3f} to {max(dice):.3f}, {len(dice)} seeds)"
             lines.append(f"{way:<40} {cases or 'all':>5}  {spread}")
     return "\n".join(lines)
+
+
+def count_all(name: str, unit: str) -> int:
+    cases = [case.identifier for case in RawDataset.load(name).cases]
+    key = Plan.load(plan_path(name)).patient_key if unit == "patients" else None
+    return len({patient_of(case, key) for case in cases})
 
 
 def draw(rows: list[Row], file: Path, name: str) -> None:
@@ -229,7 +263,7 @@ def draw(rows: list[Row], file: Path, name: str) -> None:
     figure = Figure(figsize=(7, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    total = len(RawDataset.load(name).cases)
+    total = count_all(name, rows[0].unit) if rows else 0
     for way, by_cases in grouped(rows).items():
         points = sorted((cases or total, dice) for cases, dice in by_cases.items())
         (line,) = axes.plot([x for x, _ in points], [np.mean(dice) for _, dice in points], marker="o", label=way)
@@ -239,7 +273,7 @@ def draw(rows: list[Row], file: Path, name: str) -> None:
     ticks = sorted({row.cases or total for row in rows})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("training cases")
+    axes.set_xlabel(f"training {rows[0].unit}" if rows else "training cases")
     axes.set_ylabel("mean foreground Dice on the test cases")
     axes.set_title(f"{name}, {rows[0].minutes:g} minutes of training each" if rows else name)
     axes.grid(alpha=0.3)

@@ -29,7 +29,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_option(parser)
     parser.add_argument("--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
-    parser.add_argument("--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only")
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only")
+    number.add_argument(
+        "--num-patients", type=positive_int, metavar="N", help="train on all cases of N patients of the fold only"
+    )
     parser.add_argument(
         "--from",
         dest="start_from",
@@ -112,6 +116,7 @@ def _run(options: argparse.Namespace) -> None:
             seed=options.seed,
             device=options.device,
             num_cases=options.num_cases,
+            num_patients=options.num_patients,
             start_from=options.start_from,
             workers=options.workers,
             cache_size=cache_size,

@@ -57,8 +57,8 @@ class TrainingOptions:
     """What the user asks for beyond the plan.
 
     settings: values of the plan to change for this run. epochs: instead of steps. max_seconds: of training time.
-    seed: None for 0. num_cases: train on so many cases of the fold only. start_from: the folder of a trained model
-        whose weights to begin with, as far as they fit.
+    seed: None for 0. num_cases, num_patients: train on so many of the fold only. start_from: the folder of a trained
+        model whose weights to begin with, as far as they fit.
     cache_size: GiB for the embeddings of a frozen encoder; 0 to keep none, None for as much as is sensible.
     save_seconds: how often the state is saved, besides at the end of each epoch.
     multiply_batch: whether each of several processes takes the plan's whole batch, instead of a share of it.
@@ -71,6 +71,7 @@ class TrainingOptions:
     seed: int | None = None
     device: str | None = None
     num_cases: int | None = None
+    num_patients: int | None = None
     start_from: Path | None = None
     workers: int | None = None
     cache_size: float | None = None
@@ -109,7 +110,14 @@ def train(
     folder = run_folder(dataset_name, configuration, fold)
     options = _complete_options(folder, options)
     plan = _plan_of_run(dataset_name, configuration, folder, options, processes)
-    training, validation, held_out = choose_cases(load_splits(dataset_name), fold, options.num_cases, options.seed or 0)
+    training, validation, held_out = choose_cases(
+        load_splits(dataset_name),
+        fold,
+        options.num_cases,
+        options.seed or 0,
+        num_patients=options.num_patients,
+        patient_key=plan.patient_key,
+    )
     source = choose_source(options.start_from, read_asked(folder) if options.resume else {})
     record = _run_record(plan, fold, training, options, source)
     has_finished = not options.restart and is_finished(folder, record, resume=options.resume)
@@ -189,12 +197,15 @@ def _complete_options(folder: Path, options: TrainingOptions) -> TrainingOptions
     asked = read_asked(folder)
     if not asked:
         raise UserError(f"--continue: there is no training in {folder}")
+    if options.num_cases is None and options.num_patients is None:
+        patients = asked.get("num_patients")
+        number = len(asked["training_cases"]) if patients is None else None
+        options = replace(options, num_cases=number, num_patients=patients)
     return replace(
         options,
         seed=asked["seed"] if options.seed is None else options.seed,
         max_seconds=asked["max_seconds"] if options.max_seconds is None else options.max_seconds,
         cache_size=asked.get("cache_size") if options.cache_size is None else options.cache_size,
-        num_cases=len(asked["training_cases"]) if options.num_cases is None else options.num_cases,
     )
 
 
@@ -232,6 +243,7 @@ def _run_record(
     return {
         "fold": fold,
         "training_cases": list(training),
+        "num_patients": options.num_patients,
         "seed": options.seed or 0,
         "max_seconds": options.max_seconds,
         "cache_size": options.cache_size,
@@ -262,7 +274,7 @@ def _choose_embeddings(
     if choice is None:
         return None
     cases = task.training_cases
-    if options.num_cases is None:  # all folds share the bound
+    if options.num_cases is None and options.num_patients is None:  # all folds share the bound
         names = {case for split in load_splits(dataset_name) for case in split["train"] + split["val"]}
         cases = load_cases(dataset_name, sorted(names), task.configuration.views)
     return EmbeddingCache(root, choice, cases)

@@ -9,7 +9,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.dataset.cases import RawDataset
-from samnet.dataset.splits import read_splits
+from samnet.dataset.splits import patient_of, read_splits
 from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
 from samnet.planning.splits import splits_path
@@ -27,15 +27,22 @@ def load_splits(dataset_name: str) -> list[dict[str, list[str]]]:
 
 
 def choose_cases(
-    splits: Sequence[dict[str, list[str]]], fold: str, num_cases: int | None = None, seed: int = 0
+    splits: Sequence[dict[str, list[str]]],
+    fold: str,
+    num_cases: int | None = None,
+    seed: int = 0,
+    *,
+    num_patients: int | None = None,
+    patient_key: str | None = None,
 ) -> tuple[list[str], list[str], bool]:
     """Training cases, validation cases, and whether the latter are kept from the training.
 
     `all` trains on every case and watches a few of them. With `num_cases` a random order, fixed by `seed`, is cut
-    off: fewer cases are always a subset of more.
+    off: fewer cases are always a subset of more. `num_patients` does the same with patients, and takes all of their
+    cases; `patient_key` tells whose a case is.
 
     Raises:
-        UserError: there is no such fold, or fewer cases than asked for.
+        UserError: there is no such fold, or fewer cases or patients than asked for.
     """
     if fold == "all":
         training = sorted({case for split in splits for case in split["train"] + split["val"]})
@@ -49,11 +56,21 @@ def choose_cases(
     if num_cases is not None:
         if num_cases > len(training):
             raise UserError(f"--num-cases {num_cases}: fold {fold} has {len(training)} training cases")
-        order = np.random.default_rng(seed).permutation(len(training))
-        training = sorted(training[index] for index in order[:num_cases])
+        training = _draw(training, num_cases, seed)
+    if num_patients is not None:
+        patients = sorted({patient_of(case, patient_key) for case in training})
+        if num_patients > len(patients):
+            raise UserError(f"--num-patients {num_patients}: fold {fold} has {len(patients)} training patients")
+        drawn = _draw(patients, num_patients, seed)
+        training = [case for case in training if patient_of(case, patient_key) in drawn]
     if not held_out:
         validation = training[:MAX_TRAINING_VALIDATION]
     return training, validation, held_out
+
+
+def _draw(names: Sequence[str], number: int, seed: int) -> list[str]:
+    order = np.random.default_rng(seed).permutation(len(names))
+    return sorted(names[index] for index in order[:number])
 
 
 def load_cases(dataset_name: str, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:

@@ -176,9 +176,10 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     assert len(json.loads((results / "fold_all" / "run.json").read_text())["sittings"]) == 2
 
 
-def test_continue_keeps_what_it_is_not_told(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", ["--num-cases", "--num-patients"])
+def test_continue_keeps_what_it_is_not_told(results: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     """Seed, cases and time of the beginning, also without their flags."""
-    began = ["--seed", "5", "--num-cases", "3", "--max-time", "1h"]
+    began = ["--seed", "5", number, "3", "--max-time", "1h"]
     stop_at_step(monkeypatch, 1)
     assert train(*began) == 75
     before = asked(results / "fold_all")
@@ -234,6 +235,7 @@ def test_continue_does_not_change_what_the_weights_rest_on(
         (["502", "lora"], "no data set '502'"),
         (["501", "lora", "--epochs", "2", "--steps", "3"], "give one"),
         (["501", "lora", "--num-cases", "7"], "fold 0 has"),
+        (["501", "lora", "--num-patients", "7"], "fold 0 has"),
         (["501", "lora", "--set", "zom=2"], "zom"),
         (["501", "lora", "--set", "steps=many"], "steps"),
         (["501", "lora", "--epochs", "2", "--set", "steps_per_epoch=x"], "steps_per_epoch"),

@@ -34,6 +34,24 @@ def test_fewer_cases_are_a_part_of_more() -> None:
     assert choose_cases(SPLITS, "0", num_cases=3)[1] == CASES[:2]
 
 
+def test_fewer_patients_come_with_all_their_cases() -> None:
+    cases = [f"patient{patient}_{frame}" for patient in range(6) for frame in range(patient + 1)]
+    splits = [{"train": cases[3:], "val": cases[:3]}]  # patients 2 to 5
+    key = r"^patient\d"
+
+    def draw(number: int, seed: int = 0) -> list[str]:
+        return choose_cases(splits, "0", seed=seed, num_patients=number, patient_key=key)[0]
+
+    for number in range(1, 5):
+        patients = {case[:8] for case in draw(number)}
+        assert len(patients) == number
+        assert draw(number) == [case for case in cases if case[:8] in patients]
+        assert set(draw(number)) <= set(draw(min(number + 1, 4)))
+    assert len({tuple(draw(1, seed)) for seed in range(20)}) == 4
+    with pytest.raises(UserError, match="--num-patients 5: fold 0 has 4 training patients"):
+        draw(5)
+
+
 @pytest.mark.parametrize("fold", ["2", "-1", "00", "²", "a", "", "fold_0"])
 def test_what_is_no_fold(fold: str) -> None:
     with pytest.raises(UserError, match="choose from 0 to 1, all, or cv"):
