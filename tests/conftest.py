@@ -83,7 +83,7 @@ def made_case(
     label_map = np.zeros(shape, dtype=np.uint8)
     for value in values:
         centre = generator.uniform(-0.4, 0.4, size=3)
-        label_map[((grid - centre[:, None, None, None]) ** 2).sum(axis=0) < 0.2] = value
+        label_map[((grid - centre[:, None, None, None]) ** 2).sum(axis=0) < 0.3] = value
     volumes = [
         (20 + 60 * label_map + generator.normal(0, 5, shape)).clip(1, 255).astype(np.uint8) for _ in range(num_channels)
     ]

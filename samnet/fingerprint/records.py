@@ -110,6 +110,17 @@ class Fingerprint(Labelled):
         z, y, x = np.median([case.spacing for case in self.cases.values()], axis=0)
         return float(z), float(y), float(x)
 
+    @property
+    def labelled_part(self) -> float | None:
+        """The part of the volume in which foreground lies: of the slices across each axis the share that shows any,
+        multiplied; median over the cases that have some. None where nothing is labelled."""
+        parts = [
+            float(np.prod(np.array(case.labelled_slices) / case.shape))
+            for case in self.cases.values()
+            if any(case.labelled_slices)
+        ]
+        return float(np.median(parts)) if parts else None
+
     def labelled_slices(self, axis: int) -> int:
         """Slices across `axis` with any foreground, over all cases."""
         return sum(case.labelled_slices[axis] for case in self.cases.values())

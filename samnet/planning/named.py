@@ -33,6 +33,9 @@ class Named:
 _CONDITIONS: dict[str, Callable[[Facts], bool]] = {
     "one_channel": lambda facts: len(facts.fingerprint.channel_names) == 1,
     "ct": lambda facts: len(facts.fingerprint.channel_names) == 1 and facts.is_ct(0),
+    "across_z": lambda facts: facts.values["slicing_axis"] == 0,
+    "across_y": lambda facts: facts.values["slicing_axis"] == 1,
+    "across_x": lambda facts: facts.values["slicing_axis"] == 2,
 }
 
 

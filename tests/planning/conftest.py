@@ -29,7 +29,7 @@ def made_fingerprint(
     values: tuple[float, float] = (0.0, 1000.0),
     foreground: tuple[float, float] | None = (100.0, 300.0),
     whole_numbers: bool = True,
-    labelled_slices: int = 20,
+    labelled_slices: int | tuple[int, int, int] = 20,
     case_names: tuple[str, ...] = ("a", "b", "c", "d", "e", "f"),
     file_ending: str = ".nii.gz",
     patient_key: str | None = None,
@@ -39,23 +39,26 @@ def made_fingerprint(
 
     diameters: in mm, by class; None for a class that never occurs. thickness: of every class in mm; as the diameter
     without it. values: the smallest and largest intensity. foreground: its lowest and highest percentile, or None
-    where nothing is labelled. labelled_slices: of each case across every axis. shapes: of the cases, where they differ.
+    where nothing is labelled. labelled_slices: of each case across every axis; or across its shortest, while all slices
+    across the others are labelled. shapes: of the cases, where they differ.
     """
     diameters = {"organ": 40.0} if diameters is None else diameters
     percentiles = None if foreground is None else _percentiles(*foreground)
     channel = ChannelStatistics(*values, whole_numbers, _percentiles(*values), percentiles)
-    classes = {name: _class(diameter, labelled_slices) for name, diameter in diameters.items()}
-    cases = {
-        name: CaseFingerprint(
-            shape=shapes[index % len(shapes)] if shapes else shape,
+
+    def case(shape: tuple[int, int, int]) -> CaseFingerprint:
+        slices = _labelled(labelled_slices, shape)
+        return CaseFingerprint(
+            shape=shape,
             spacing=spacing,
-            cropped_shape=shapes[index % len(shapes)] if shapes else shape,
+            cropped_shape=shape,
             channels=(channel,) * len(channels),
-            classes=classes,
-            labelled_slices=(labelled_slices,) * 3,
+            classes={name: _class(diameter, slices) for name, diameter in diameters.items()},
+            labelled_slices=slices,
         )
-        for index, name in enumerate(case_names)
-    }
+
+    shapes = shapes or (shape,)
+    cases = {name: case(shapes[index % len(shapes)]) for index, name in enumerate(case_names)}
     return Fingerprint(
         schema_version=SCHEMA_VERSION,
         dataset_name="Dataset500_Made",
@@ -75,8 +78,17 @@ def _percentiles(low: float, high: float) -> tuple[float, ...]:
     return tuple(low + (high - low) * share for share in (0.0, 0.05, 0.5, 0.95, 1.0))
 
 
-def _class(diameter: float | None, slices: int) -> ClassStatistics:
-    return ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, (slices,) * 3)
+def _labelled(slices: int | tuple[int, int, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if isinstance(slices, tuple):
+        return slices
+    if not slices:
+        return 0, 0, 0
+    z, y, x = (slices if axis == shape.index(min(shape)) else length for axis, length in enumerate(shape))
+    return z, y, x
+
+
+def _class(diameter: float | None, slices: tuple[int, int, int]) -> ClassStatistics:
+    return ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, slices)
 
 
 def _shape(diameter: float | None, thickness: float | None) -> ShapeStatistics:

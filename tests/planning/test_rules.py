@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def test_every_decision_has_a_reason_and_a_rule(make_fingerprint: Make, machine:
     ("key", "numbers"),
     [
         ("slicing_axis", "3.00 x 1.00 x 1.00 mm"),
-        ("views", "3.0 fold"),
+        ("views", "50%"),
         ("in_plane_spacing", "6 cases"),
         ("channel_layout", "3.00 mm"),
         ("backbone", "16 GiB"),
@@ -90,8 +91,48 @@ def test_slices_lie_across_the_coarsest_axis(make_fingerprint: Make, spacing: tu
     assert axis in planned["views"]
 
 
-def test_slices_that_would_be_squeezed_are_no_view(make_fingerprint: Make) -> None:
-    assert values(make_fingerprint(spacing=(3.0, 1.0, 1.0)))["views"] == (0,)
+@pytest.mark.parametrize(
+    ("spacing", "labelled_slices", "views"),
+    [
+        ((3.0, 1.0, 1.0), (20, 60, 60), (0, 1, 2)),
+        ((1.0, 1.0, 1.0), (10, 40, 40), (0, 1, 2)),
+        ((3.9, 1.0, 1.0), (20, 60, 60), (0, 1, 2)),
+        ((4.1, 1.0, 1.0), (20, 60, 60), (0,)),
+        ((3.0, 1.0, 1.0), (20, 104, 80), (0,)),
+        ((3.0, 1.0, 1.0), (20, 96, 80), (0, 1, 2)),
+        ((3.0, 1.0, 1.0), (40, 200, 160), (0,)),
+        ((3.0, 1.0, 1.0), (0, 0, 0), (0,)),
+    ],
+    ids=["small", "isotropic", "hardly squeezed", "squeezed", "over an eighth", "under it", "everywhere", "nowhere"],
+)
+def test_small_structures_are_seen_from_three_sides(
+    make_fingerprint: Make, spacing: tuple, labelled_slices: tuple, views: tuple
+) -> None:
+    assert values(make_fingerprint(spacing=spacing, labelled_slices=labelled_slices))["views"] == views
+
+
+def test_slices_annotated_across_one_axis_are_one_view(make_fingerprint: Make) -> None:
+    fingerprint = make_fingerprint(labelled_slices=(1, 60, 60))
+    assert values(fingerprint)["views"] == (0, 1, 2)
+    assert values(replace(fingerprint, ignore_label=2))["views"] == (0,)
+
+
+def test_cases_without_labels_say_nothing_of_the_views(make_fingerprint: Make) -> None:
+    fingerprint = make_fingerprint(labelled_slices=(20, 60, 60))
+    empty = {name: replace(case, labelled_slices=(0, 0, 0)) for name, case in list(fingerprint.cases.items())[:5]}
+    assert values(replace(fingerprint, cases=fingerprint.cases | empty))["views"] == (0, 1, 2)
+
+
+@pytest.mark.parametrize(("spacing", "axis"), [((3.0, 1, 1), 0), ((1, 3.0, 1), 1), ((1, 1, 3.0), 2)])
+def test_the_papers_systems_have_one_view(make_fingerprint: Make, spacing: tuple, axis: int) -> None:
+    plan = make_plan(make_fingerprint(spacing=spacing, labelled_slices=(9, 9, 9)), GPU)
+    assert plan.configuration("lora").views == (0, 1, 2)
+    papers = [name for name in configuration_names() if name.startswith(("samed", "autosam"))]
+    assert len(papers) == 6
+    assert {plan.configuration(name).views for name in papers} == {(axis,)}
+
+
+def test_single_slices_are_one_view(make_fingerprint: Make) -> None:
     assert values(make_fingerprint(spacing=(1.0, 2.5, 2.5), shape=(1, 200, 160)))["views"] == (0,)
 
 
@@ -330,7 +371,7 @@ def test_patients_are_read_off_the_case_names(make_fingerprint: Make) -> None:
 
 @pytest.mark.parametrize(("slices", "steps"), [(1, 1500), (100, 2250), (10_000, 12_000)])
 def test_steps_follow_the_labelled_slices_within_limits(make_fingerprint: Make, slices: int, steps: int) -> None:
-    planned = values(make_fingerprint(labelled_slices=slices))
+    planned = values(make_fingerprint(labelled_slices=slices), views=[0])
     assert planned["batch_size"] == 16
     assert planned["steps"] == steps
     assert planned["warmup_steps"] <= planned["steps"] / 10
