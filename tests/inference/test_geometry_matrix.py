@@ -15,6 +15,7 @@ import pytest
 import SimpleITK
 import torch
 from dataset.formats.made_dicom import write_series
+from inference.made_models import make_plan
 from scipy.spatial.transform import Rotation
 from torch.nn.functional import avg_pool2d, one_hot
 
@@ -60,6 +61,8 @@ def affine_of(order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[flo
 
 class PerfectPredictor:
     """Gives back the values of the image, straight or by way of the network's input and output grids."""
+
+    plan = make_plan("scratch")
 
     def __init__(self, resample: bool) -> None:
         self.resample = resample
