@@ -40,7 +40,7 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import make_splits
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.plan import Plan, plan_path
+from samnet.plan.plan import Plan, plan_path
 from samnet.planning.planner import make_plan
 from samnet.planning.splits import splits_path
 from samnet.preprocessing.prepare import prepare_dataset

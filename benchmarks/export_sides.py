@@ -41,9 +41,9 @@ def main() -> None:
 
 def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[[], np.ndarray]:
     """Chunk by chunk, as a network gives them."""
-    from samnet.core.framing import frame_slice
     from samnet.inference.outputs import outputs_for
     from samnet.inference.reconstruction import ViewMaps, label_slices
+    from samnet.preprocessing.slice_frame import frame_slice
 
     num_slices, num_classes, rows, _ = shape
     stride = 4

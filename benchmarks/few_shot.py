@@ -40,7 +40,7 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import patient_of, read_splits
 from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.plan import Plan, plan_path
+from samnet.plan.plan import Plan, plan_path
 from samnet.planning.splits import splits_path
 from samnet.training.run_cases import choose_cases
 

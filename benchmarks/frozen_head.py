@@ -26,13 +26,13 @@ from measuring import describe_machine, machine_line, run_in_folder
 from torch_timing import asked, make_parser, medians, parse, time_once
 
 from samnet.models.network import build_network
-from samnet.planning.configuration import CHOICES
-from samnet.training.embedded_samples import EmbeddedSamples, collate, embed_samples
-from samnet.training.embedding_choice import VIEWS, CacheChoice, embedding_bytes
-from samnet.training.embeddings import EmbeddingCache
+from samnet.plan.configuration import CHOICES
+from samnet.training.embeddings.cache import EmbeddingCache
+from samnet.training.embeddings.choice import VIEWS, CacheChoice, embedding_bytes
+from samnet.training.embeddings.encoder import SliceEncoder
+from samnet.training.embeddings.samples import EmbeddedSamples, collate, embed_samples
 from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
-from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.task import TrainingTask
 
 

@@ -39,7 +39,7 @@ from pathlib import Path
 from samnet.inference.predictor import PLAN_FILE
 from samnet.models.base import find_base_file, record_base
 from samnet.models.network import build_network, save_weights
-from samnet.planning.plan import Plan
+from samnet.plan.plan import Plan
 plan, folder = Plan.load(Path(sys.argv[1])).only("lora"), Path(sys.argv[2])
 values = plan.configuration("lora")
 network = build_network(values, len(plan.channel_names), plan.num_outputs)

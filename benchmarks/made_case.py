@@ -15,7 +15,7 @@ from samnet.dataset.cases import RawDataset
 from samnet.demo.abdomen import LABELS as LABELS
 from samnet.demo.anatomy import make_case
 from samnet.fingerprint.extract import extract_fingerprint
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.prepare import prepare_dataset
 from samnet.preprocessing.storage import StoredCase, load_case

@@ -8,9 +8,9 @@ from typing import Any
 
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.configuration import CHOICES, Configuration, IntensityWindow
+from samnet.plan.configuration import CHOICES, Configuration, IntensityWindow
+from samnet.plan.plan import Plan
 from samnet.planning.memory import INPUT_SIZES, Meter
-from samnet.planning.plan import Plan
 from samnet.planning.planner import make_plan
 from samnet.planning.rules.facts import AXIS_NAMES, Facts
 from samnet.planning.rules.intensity import HIGH, LOW

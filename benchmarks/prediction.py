@@ -35,7 +35,7 @@ from samnet.inference.load import prepare_network
 from samnet.inference.volume import predict_volume
 from samnet.models.lora import merge_lora
 from samnet.models.network import SegmentationNetwork, build_network
-from samnet.planning.configuration import CHOICES, Configuration
+from samnet.plan.configuration import CHOICES, Configuration
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.case import prepare_volume
 from samnet.preprocessing.intensity import apply_window, window_bounds

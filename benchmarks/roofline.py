@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_timing import alternate, asked, make_parser, medians, parse
 
 from samnet.models.encoder import build_encoder
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 
 ROWS = 4096
 KINDS = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from samnet.core.errors import SamnetError
 from samnet.core.files import atomic_path
-from samnet.dataset.labels import Label
+from samnet.dataset.label_scheme import Label
 from samnet.evaluation.summary import read_summary
 
 SAMNET = (sys.executable, "-m", "samnet")

@@ -6,7 +6,7 @@ from torch import nn
 
 from samnet.models.encoder import ImageEncoder, encoder_arguments
 from samnet.models.sam_modules import ImageEncoderViT
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 
 
 def shipped_encoder(backbone: str, input_size: int, own: ImageEncoder) -> nn.Module:

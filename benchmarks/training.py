@@ -32,7 +32,7 @@ from torch_timing import alternate, asked, make_parser, medians, parse, synchron
 from samnet.models.encoder import ImageEncoder
 from samnet.models.lora import add_lora
 from samnet.models.network import SegmentationNetwork, build_network
-from samnet.planning.configuration import CHOICES, Configuration
+from samnet.plan.configuration import CHOICES, Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples

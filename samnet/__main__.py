@@ -1,5 +1,5 @@
 import sys
 
-from samnet.cli.umbrella import main
+from samnet.cli.main import main
 
 sys.exit(main())

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 import samnet
-from samnet.cli.umbrella import COMMANDS
+from samnet.cli.main import COMMANDS
 
 PACKAGE = Path(samnet.__file__).parent
-STATIONS = (
+LAYERS = (
     "core",
     "dataset",
+    "plan",
     "fingerprint",
     "planning",
     "preprocessing",
@@ -26,6 +27,7 @@ STATIONS = (
     "inference",
     "evaluation",
     "training",
+    "sharing",
     "pretraining",
     "cluster",
     "demo",
@@ -35,8 +37,8 @@ FORBIDDEN = {("evaluation", "inference")}
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE)
 
 
-def imported_stations(file: Path) -> Iterator[tuple[str, int]]:
-    """The stations a module imports anywhere in it, also late or for types only, with the lines."""
+def imported_layers(file: Path) -> Iterator[tuple[str, int]]:
+    """The layers a module imports anywhere in it, also late or for types only, with the lines."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
@@ -50,29 +52,29 @@ def imported_stations(file: Path) -> Iterator[tuple[str, int]]:
                 yield parts[1], node.lineno
 
 
-def test_every_folder_is_a_station() -> None:
+def test_every_folder_is_a_layer() -> None:
     folders = {file.relative_to(PACKAGE).parts[0] for file in MODULES}
-    assert folders == set(STATIONS)
+    assert folders == set(LAYERS)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_a_station_imports_only_itself_and_earlier_ones(file: Path) -> None:
-    station = file.relative_to(PACKAGE).parts[0]
-    for other, line in imported_stations(file):
-        assert other in STATIONS, f"{file}:{line}: samnet.{other} is no station"
-        assert STATIONS.index(other) <= STATIONS.index(station), f"{file}:{line}: {station} imports {other}"
-        assert (station, other) not in FORBIDDEN, f"{file}:{line}: {station} imports {other}"
+def test_a_layer_imports_only_itself_and_earlier_ones(file: Path) -> None:
+    layer = file.relative_to(PACKAGE).parts[0]
+    for other, line in imported_layers(file):
+        assert other in LAYERS, f"{file}:{line}: samnet.{other} is no layer"
+        assert LAYERS.index(other) <= LAYERS.index(layer), f"{file}:{line}: {layer} imports {other}"
+        assert (layer, other) not in FORBIDDEN, f"{file}:{line}: {layer} imports {other}"
 
 
 def test_every_command_is_installed_under_both_names() -> None:
     project = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
     scripts = dict(re.findall(r'^(\w+) = "(samnet\.cli\.\w+:main)"$', project, re.MULTILINE))
     expected = {f"samnet_{name}": f"samnet.cli.{name}:main" for name in COMMANDS}
-    assert scripts == {"samnet": "samnet.cli.umbrella:main"} | expected
+    assert scripts == {"samnet": "samnet.cli.main:main"} | expected
     assert all(importlib.util.find_spec(f"samnet.cli.{name}") for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["umbrella", *COMMANDS])
+@pytest.mark.parametrize("name", ["main", *COMMANDS])
 def test_help_loads_nothing_heavy(name: str) -> None:
     program = (
         f"import sys\nfrom samnet.cli.{name} import main\n"

@@ -19,9 +19,9 @@ from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.lora import merge_lora
 from samnet.models.network import build_network
 from samnet.models.sam_modules import PromptEncoder
-from samnet.planning.backbones import BACKBONES, Backbone
-from samnet.planning.named import configuration_names
-from samnet.planning.plan import Plan, plan_path
+from samnet.plan.backbones import BACKBONES, Backbone
+from samnet.plan.plan import Plan, plan_path
+from samnet.planning.presets import configuration_names
 from samnet.training.loop import OPTIMIZERS
 from samnet.training.loss import segmentation_loss
 from samnet.training.run import TrainingOptions, train

@@ -9,15 +9,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from builders.tiny import one_process, tiny_backbone
 from scipy.spatial.transform import Rotation
 from skimage import io
-from training.tiny import one_process, tiny_backbone
 
 from samnet.cli.evaluate import main as evaluate
 from samnet.cli.plan_and_preprocess import main as plan_and_preprocess
 from samnet.cli.predict import main as predict
 from samnet.cli.train import main as train
-from samnet.planning.plan import Plan
+from samnet.plan.plan import Plan
 
 __all__ = ["tiny_backbone"]
 OBLIQUE = np.eye(4)

@@ -9,7 +9,14 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from training.tiny import add_tiny_backbone, one_process, prepare_dataset, tiny_backbone, use_folders, write_dataset
+from builders.data import write_dataset
+from builders.tiny import (
+    add_tiny_backbone,
+    one_process,
+    prepare_dataset,
+    tiny_backbone,
+    use_folders,
+)
 
 from samnet.cli.evaluate import main as evaluate
 from samnet.cli.export_model import main as export_model

@@ -23,8 +23,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.inference.archive import export_model
     from samnet.inference.find_model import find_model
+    from samnet.sharing.export import export_model
 
     folder = find_model(options.model, options.dataset, options.configuration)
     manifest = export_model(folder, options.output, options.folds)

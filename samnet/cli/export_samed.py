@@ -15,7 +15,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.inference.samed import export_samed
+    from samnet.sharing.samed import export_samed
 
     export_samed(options.model, options.output, options.fold)
     print(options.output)

@@ -24,7 +24,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.training.best_configuration import find_best_configuration
+    from samnet.evaluation.best_configuration import find_best_configuration
 
     print(find_best_configuration(options.dataset, options.configurations))
 

@@ -43,7 +43,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.paths import dataset_number
     from samnet.dataset.description import DatasetDescription
-    from samnet.inference.samed import SamedOptions, import_samed
+    from samnet.sharing.samed import SamedOptions, import_samed
 
     dataset_number(options.dataset_name)
     plan = import_samed(

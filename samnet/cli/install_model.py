@@ -19,8 +19,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.inference.install import install_model
     from samnet.models.base import advice, locate
+    from samnet.sharing.install import install_model
 
     folder, manifest = install_model(options.archive, name=options.name, force=options.force)
     print(f"installed: {folder} ({', '.join(manifest.folds)})")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 
 from samnet.cli.command import Command, add_processes_option
-from samnet.cli.planning_steps import add_dataset_option, add_planning_options, load_datasets, plan_dataset
+from samnet.cli.planning_steps import (
+    add_dataset_option,
+    add_planning_options,
+    load_datasets,
+    plan_dataset,
+)
 from samnet.cli.settings import add_set_option
 
 
@@ -22,8 +27,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.fingerprint.extract import fingerprint_path
     from samnet.fingerprint.records import Fingerprint
+    from samnet.plan.plan import plan_path
     from samnet.planning.explain import explain
-    from samnet.planning.plan import plan_path
 
     for dataset in load_datasets(options):
         plan = plan_dataset(dataset, options)

@@ -26,7 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.dataset.integrity import verify_dataset
-    from samnet.planning.plan import plan_path
+    from samnet.plan.plan import plan_path
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     processes = chosen_processes(options)

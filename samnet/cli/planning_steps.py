@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from samnet.core.machine import Machine
     from samnet.dataset.cases import RawDataset
-    from samnet.planning.plan import Plan
+    from samnet.plan.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     """
     from samnet.core.locks import lock_folder
     from samnet.fingerprint.extract import extract_fingerprint
-    from samnet.planning.plan import plan_path
+    from samnet.plan.plan import plan_path
     from samnet.planning.planner import make_plan
+    from samnet.planning.replan import update_plan
     from samnet.planning.splits import write_splits
-    from samnet.planning.update import update_plan
     from samnet.training.dry_run import measure_step
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
@@ -69,7 +69,7 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
 
 def _known_plan(dataset_name: str) -> Plan | None:
     from samnet.core.errors import UserError
-    from samnet.planning.plan import Plan, plan_path
+    from samnet.plan.plan import Plan, plan_path
 
     path = plan_path(dataset_name)
     if not path.is_file():

@@ -16,7 +16,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
-    from samnet.planning.plan import Plan, plan_path
+    from samnet.plan.plan import Plan, plan_path
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     for dataset in load_datasets(options):

@@ -86,8 +86,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.machine import choose_device, parse_memory
+    from samnet.training.distributed import started_by_torchrun
     from samnet.training.launch import end_with_launcher, launch
-    from samnet.training.processes import started_by_torchrun
     from samnet.training.run import TrainingOptions, train_folds
 
     if options.gpus is not None and options.gpus > 1 and not started_by_torchrun():

@@ -32,8 +32,8 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.zero_shot import ZeroShot, zero_shot_cases
     from samnet.models.prompted import BoxPromptedSam
     from samnet.models.registry import find_checkpoint
-    from samnet.planning.backbones import BACKBONES
-    from samnet.planning.plan import Plan, plan_path
+    from samnet.plan.backbones import BACKBONES
+    from samnet.plan.plan import Plan, plan_path
 
     released = [name for name, backbone in BACKBONES.items() if backbone.has_weights]
     if options.backbone not in released:

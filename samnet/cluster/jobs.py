@@ -11,7 +11,7 @@ from samnet.core.paths import dataset_number, find_dataset_name
 from samnet.dataset.splits import read_splits
 from samnet.fingerprint.extract import fingerprint_path
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.plan import Plan, plan_path
+from samnet.plan.plan import Plan, plan_path
 from samnet.planning.splits import splits_path
 
 

@@ -14,7 +14,7 @@ from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.faults import Fault, fault_of_message
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, read_image, read_labels
-from samnet.dataset.labels import all_values
+from samnet.dataset.label_scheme import all_values
 
 MASK_KIND = "mask of 0 and 255"
 BACKGROUND_KIND = "background only"

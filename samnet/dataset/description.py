@@ -12,7 +12,15 @@ from typing import Any
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json
 from samnet.dataset.images import label_ending_for, label_endings, supported_endings, variants_of
-from samnet.dataset.labels import Label, Labelled, Regions, all_values, foreground, has_regions, values_of
+from samnet.dataset.label_scheme import (
+    Label,
+    Labelled,
+    Regions,
+    all_values,
+    foreground,
+    has_regions,
+    values_of,
+)
 
 DESCRIPTION_FILE = "dataset.json"
 IGNORE = "ignore"

@@ -15,7 +15,7 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.core.geometry import Grid
-from samnet.dataset.formats import dicom, itk, nifti, pictures, tiff
+from samnet.dataset.formats import dicom, itk, nifti, raster, tiff
 from samnet.dataset.formats.image import Format, Image
 
 GRID_TOLERANCE_VOXELS = 0.1
@@ -23,7 +23,7 @@ _LOSSY = "JPEG changes values as it compresses and cannot hold labels; use PNG"
 
 _NIFTI = Format(nifti.read, nifti.write, nifti.serves)
 _ITK = Format(itk.read, itk.write, itk.serves, itk.companions)
-_PICTURE = Format(pictures.read, pictures.write, pictures.serves)
+_PICTURE = Format(raster.read, raster.write, raster.serves)
 _BMP = replace(_PICTURE, highest_label=255)
 _JPEG = replace(_PICTURE, highest_label=0)
 _TIFF = Format(tiff.read, tiff.write, tiff.serves, tiff.companions)
@@ -185,7 +185,7 @@ def label_ending_for(image: Path) -> str:
 def is_picture(file_ending: str, num_slices: int) -> bool:
     """Whether an image of this ending is a 2D picture without a spacing of its own; a TIFF may also be a volume."""
     form = _FORMATS[file_ending]
-    return form.read is pictures.read or (form is _TIFF and num_slices == 1)
+    return form.read is raster.read or (form is _TIFF and num_slices == 1)
 
 
 def may_hold_channels(file_ending: str) -> bool:

@@ -22,7 +22,7 @@ from samnet.evaluation.summary import format_table
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
-from samnet.planning.plan import plan_path
+from samnet.plan.plan import plan_path
 from samnet.planning.planner import make_plan
 from samnet.planning.splits import write_splits
 from samnet.preprocessing.prepare import prepare_all_configurations

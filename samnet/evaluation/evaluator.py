@@ -13,10 +13,17 @@ from samnet.core.jobs import run_jobs
 from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture, read_labels
-from samnet.dataset.labels import all_values
+from samnet.dataset.label_scheme import all_values
 from samnet.evaluation.metrics import case_metrics
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
-from samnet.evaluation.summary import CaseScores, LeftOut, Protocol, summarize, write_csv, write_summary
+from samnet.evaluation.summary import (
+    CaseScores,
+    LeftOut,
+    Protocol,
+    summarize,
+    write_csv,
+    write_summary,
+)
 
 SUMMARY_FILE = "summary.json"
 CSV_FILE = "metrics.csv"

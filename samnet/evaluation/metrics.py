@@ -7,8 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samnet.dataset.labels import Label, find_boxes, foreground, join_boxes, label_sets_of, mask_of, values_of
-from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, SYNAPSE_LEGACY, find_policy
+from samnet.dataset.label_scheme import (
+    Label,
+    find_boxes,
+    foreground,
+    join_boxes,
+    label_sets_of,
+    mask_of,
+    values_of,
+)
+from samnet.evaluation.policies import (
+    DEFAULT_NSD_TOLERANCE_MM,
+    STANDARD,
+    SYNAPSE_LEGACY,
+    find_policy,
+)
 from samnet.evaluation.surface import hausdorff_95_in_voxels, surface_scores
 
 _CHUNK_VOXELS = 1 << 18

@@ -23,7 +23,7 @@ from samnet.dataset.images import (
     read_image,
     read_labels,
 )
-from samnet.dataset.labels import Regions, label_sets_of, mask_of
+from samnet.dataset.label_scheme import Regions, label_sets_of, mask_of
 from samnet.evaluation.metrics import dice_per_class
 
 if TYPE_CHECKING:

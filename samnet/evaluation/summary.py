@@ -25,7 +25,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json, write_text
-from samnet.dataset.labels import Label, foreground
+from samnet.dataset.label_scheme import Label, foreground
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 
 COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")

@@ -14,7 +14,15 @@ from samnet.core.jobs import run_jobs
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
-from samnet.dataset.contents import Hashes, case_key, content_keys, hash_files, known_of, load_hashes, remember_hashes
+from samnet.dataset.contents import (
+    Hashes,
+    case_key,
+    content_keys,
+    hash_files,
+    known_of,
+    load_hashes,
+    remember_hashes,
+)
 from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
 from samnet.fingerprint.records import (

@@ -14,8 +14,13 @@ from samnet.core.geometry import Reorientation, nonzero_box
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
-from samnet.dataset.labels import find_boxes, foreground, mask_of, values_of
-from samnet.fingerprint.records import PERCENTILES, CaseFingerprint, ChannelStatistics, ClassStatistics
+from samnet.dataset.label_scheme import find_boxes, foreground, mask_of, values_of
+from samnet.fingerprint.records import (
+    PERCENTILES,
+    CaseFingerprint,
+    ChannelStatistics,
+    ClassStatistics,
+)
 
 MAX_SHAPE_SLICES = 32
 MAX_SAMPLED_VOXELS = 200_000

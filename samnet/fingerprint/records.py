@@ -11,7 +11,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json_rows
 from samnet.core.records import from_json, to_json
 from samnet.dataset.images import is_picture
-from samnet.dataset.labels import Label, Labelled
+from samnet.dataset.label_scheme import Label, Labelled
 
 SCHEMA_VERSION = 2
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)

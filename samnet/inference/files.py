@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from samnet.core.ahead import one_ahead
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
 from samnet.core.jobs import Outcome, describe_error
 from samnet.core.locks import lock_folder
+from samnet.core.prefetch import one_ahead
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription

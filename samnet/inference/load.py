@@ -9,7 +9,7 @@ import torch
 from samnet.models.base import find_model_base
 from samnet.models.lora import merge_lora
 from samnet.models.network import SegmentationNetwork, build_network, load_weights
-from samnet.planning.plan import Plan
+from samnet.plan.plan import Plan
 
 FINAL_WEIGHTS = "checkpoint_final.safetensors"
 _RUNNING = "network."  # before the names of weights in the checkpoint of a running training

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 
 Window = tuple[slice, slice, slice]
 # An output's number, where in a block of voxels (Z, Y, X) it is known, and its probabilities there.

@@ -16,8 +16,8 @@ from samnet.core.machine import choose_device
 from samnet.inference.load import load_network, prepare_network
 from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
-from samnet.planning.configuration import Configuration
-from samnet.planning.plan import Plan
+from samnet.plan.configuration import Configuration
+from samnet.plan.plan import Plan
 from samnet.preprocessing.case import prepare_volume
 
 log = logging.getLogger(__name__)

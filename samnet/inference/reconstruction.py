@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.core.framing import SliceFrame
 from samnet.inference.outputs import Outputs, Piece, Window
+from samnet.preprocessing.slice_frame import SliceFrame
 
 BLOCK = 32  # edge in voxels: fine enough to leave much out, and coarse enough to cost little
 CACHED_BYTES = 4 * 2**20  # of one output at full size: a processor's cache holds it beside the best so far

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.core.framing import SliceFrame, frame_slice, tile_starts, tile_weights
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
+from samnet.preprocessing.slice_frame import SliceFrame, frame_slice, tile_starts, tile_weights
 
 # By measurement: on a CPU, what a head makes of more inputs no longer fits the caches.
 INPUTS_PER_BATCH = 8

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.core.ahead import one_ahead
-from samnet.dataset.labels import Regions
+from samnet.core.prefetch import one_ahead
+from samnet.dataset.label_scheme import Regions
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_window
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 
 SLAB_BYTES = 128 * 2**20

@@ -17,19 +17,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.framing import SliceFrame, frame_slice
 from samnet.core.jobs import Outcome
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case, label_file_of
 from samnet.dataset.images import read_labels, write_labels
-from samnet.dataset.labels import Regions, label_sets_of, mask_of
+from samnet.dataset.label_scheme import Regions, label_sets_of, mask_of
 from samnet.inference.files import output_file
 from samnet.inference.outputs import outputs_for
 from samnet.models.prompted import STRIDE, BoxPromptedSam
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
 from samnet.preprocessing.channels import compose_channels
 from samnet.preprocessing.intensity import apply_window, window_bounds
+from samnet.preprocessing.slice_frame import SliceFrame, frame_slice
 
 
 @dataclass(frozen=True)

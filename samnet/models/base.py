@@ -25,8 +25,8 @@ from samnet.models.registry import (
     find_released,
     how_to_get,
 )
-from samnet.planning.backbones import BACKBONES
-from samnet.planning.configuration import Configuration
+from samnet.plan.backbones import BACKBONES
+from samnet.plan.configuration import Configuration
 
 log = logging.getLogger(__name__)
 BASE_FILE = "base.json"

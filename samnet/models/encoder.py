@@ -14,7 +14,7 @@ from samnet.models.attention import WindowAttention
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.registry import PIXEL_MEAN, PIXEL_STD
 from samnet.models.sam_modules import ImageEncoderViT
-from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
+from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
 
 
 class ImageEncoder(ImageEncoderViT):

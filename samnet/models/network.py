@@ -21,8 +21,8 @@ from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.heads import build_head
 from samnet.models.heads.head import Head
 from samnet.models.lora import add_decoder_lora, add_lora, lora_layers, unmerge_lora
-from samnet.planning.backbones import BACKBONES, PATCH
-from samnet.planning.configuration import Configuration
+from samnet.plan.backbones import BACKBONES, PATCH
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
 
 

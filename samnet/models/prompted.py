@@ -13,7 +13,7 @@ from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.sam_modules import PromptEncoder
-from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, Backbone
+from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, Backbone
 
 STRIDE = 4
 # One mask for an unambiguous prompt, and three for an ambiguous one, as SAM was trained.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samnet.core.errors import UserError
-from samnet.planning.backbones import Backbone
+from samnet.plan.backbones import Backbone
 
 SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
 # SAM's pixel statistics (0 to 255) as in its released model; images here go from 0 to 1.

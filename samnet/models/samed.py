@@ -17,7 +17,7 @@ from torch import Tensor
 from samnet.core.errors import UserError
 from samnet.models.lora import LoraLinear, lora_layers
 from samnet.models.network import SegmentationNetwork
-from samnet.planning.backbones import BACKBONES, Backbone
+from samnet.plan.backbones import BACKBONES, Backbone
 
 _TRANSFORMER = "head.mask_decoder.transformer"
 _ATTENTIONS = {"sa": "self_attn", "cti": "cross_attn_token_to_image", "cit": "cross_attn_image_to_token"}

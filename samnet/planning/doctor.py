@@ -15,11 +15,11 @@ from samnet.dataset.integrity import inspect_dataset_by_name
 from samnet.dataset.splits import find_patient_key, make_splits, patient_of, read_splits
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.backbones import PATCH
-from samnet.planning.configuration import Configuration
+from samnet.plan.backbones import PATCH
+from samnet.plan.configuration import Configuration
+from samnet.plan.plan import Plan, plan_path
 from samnet.planning.explain import FIRST
 from samnet.planning.memory import Meter
-from samnet.planning.plan import Plan, plan_path
 from samnet.planning.planner import make_plan
 from samnet.planning.rules.facts import AXIS_NAMES, CT_NAMES
 from samnet.planning.rules.slicing import ANISOTROPIC

@@ -8,8 +8,8 @@ from typing import Any
 
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.plan import Decision, Plan
-from samnet.planning.what_if import Alternative, what_would_change
+from samnet.plan.plan import Decision, Plan
+from samnet.planning.alternatives import Alternative, what_would_change
 
 FIRST = "lora"
 

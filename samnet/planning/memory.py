@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from samnet.core.machine import Machine
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 
 # (configuration, channels, outputs, whether these are regions, device) -> GiB at the fullest moment of a step.
 Meter = Callable[[Configuration, int, int, bool, str], float]

@@ -12,10 +12,8 @@ from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.configuration import Configuration, build_configuration, check_value
-from samnet.planning.memory import WANTED, Meter, Rung, choose_rung, usable_memory
-from samnet.planning.named import configuration_names, read_named
-from samnet.planning.plan import (
+from samnet.plan.configuration import Configuration, build_configuration, check_value
+from samnet.plan.plan import (
     HOW_TO_CHANGE_SPLITS,
     ON_COMMAND_LINE,
     SCHEMA_VERSION,
@@ -25,6 +23,8 @@ from samnet.planning.plan import (
     PlannedConfiguration,
     decisions_key,
 )
+from samnet.planning.memory import WANTED, Meter, Rung, choose_rung, usable_memory
+from samnet.planning.presets import configuration_names, read_named
 from samnet.planning.rules import intensity, network, slicing, training
 from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
 

@@ -9,7 +9,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import write_json
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.splits import make_splits, read_splits
-from samnet.planning.plan import Plan
+from samnet.plan.plan import Plan
 
 log = logging.getLogger(__name__)
 

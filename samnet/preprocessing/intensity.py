@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from samnet.planning.configuration import IntensityWindow
+from samnet.plan.configuration import IntensityWindow
 
 QUANTILE_POINTS = np.linspace(0.0, 100.0, 201)
 _MAX_VOXELS = 2_000_000

@@ -14,9 +14,17 @@ from samnet.core.jobs import run_jobs, select_part
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.dataset.cases import Case, RawDataset
-from samnet.dataset.contents import UNREADABLE, Hashes, case_key, content_keys, hash_files, known_of, load_hashes
+from samnet.dataset.contents import (
+    UNREADABLE,
+    Hashes,
+    case_key,
+    content_keys,
+    hash_files,
+    known_of,
+    load_hashes,
+)
 from samnet.dataset.images import read_image, read_labels
-from samnet.planning.plan import Plan
+from samnet.plan.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
 from samnet.preprocessing.storage import StoredCase, store_case, stored_views
 
@@ -108,7 +116,9 @@ def prepare_all_configurations(
     Raises:
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
-    from samnet.fingerprint.extract import data_key  # not above: worker processes would load SciPy for it
+    from samnet.fingerprint.extract import (
+        data_key,  # not above: worker processes would load SciPy for it
+    )
 
     if plan.data_key != data_key(dataset, content_keys(dataset, dataset.cases, processes)):
         log.warning("the raw files of %s have changed since they were planned: run samnet_plan again", dataset.name)

@@ -13,7 +13,7 @@ from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.mask_decoder import decode_masks
 from samnet.models.heads.upsampling import Upsampling
 from samnet.models.prompted import PromptedDecoder
-from samnet.planning.backbones import PATCH, WINDOW, Backbone
+from samnet.plan.backbones import PATCH, WINDOW, Backbone
 
 _LEVELS = 3
 # What each part is called in a file of weights; the first three are SAM's names.

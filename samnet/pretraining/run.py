@@ -17,11 +17,17 @@ from samnet.core.errors import UserError
 from samnet.core.files import atomic_path, read_json, write_json
 from samnet.core.records import from_json, to_json
 from samnet.models.network import save_weights
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 from samnet.pretraining.network import PretrainingNetwork
 from samnet.pretraining.objectives import scene_losses
 from samnet.pretraining.scenes import Scenes
-from samnet.training.checkpoint import Progress, find_state, load_training, read_progress, save_training
+from samnet.training.checkpoint import (
+    Progress,
+    find_state,
+    load_training,
+    read_progress,
+    save_training,
+)
 
 BACKBONE = "small"
 WEIGHTS, CURVE, RECIPE = f"{BACKBONE}.safetensors", "pretraining.jsonl", "recipe.json"

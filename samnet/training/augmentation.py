@@ -15,13 +15,16 @@ from batchgenerators.augmentations.color_augmentations import (
     augment_contrast,
     augment_gamma,
 )
-from batchgenerators.augmentations.noise_augmentations import augment_gaussian_blur, augment_gaussian_noise
+from batchgenerators.augmentations.noise_augmentations import (
+    augment_gaussian_blur,
+    augment_gaussian_noise,
+)
 from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 from torch.nn import functional
 
-from samnet.dataset.labels import Regions, mask_of
+from samnet.dataset.label_scheme import Regions, mask_of
 from samnet.training.smooth_fields import smooth_field
 
 MAX_ROTATION = math.radians(25)

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from samnet.models.network import build_network
 from samnet.models.positional_attention import as_if_on
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.loss import segmentation_loss
 

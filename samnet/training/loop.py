@@ -24,15 +24,21 @@ from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
 from samnet.models.precision import autocast
 from samnet.training.checkpoint import BEST, FINAL, PREVIOUS, resume_training, save_training
-from samnet.training.embedded_samples import EmbeddedInputs, EmbeddedSamples, collate, embed_samples, predict_logits
-from samnet.training.gradients import BatchGradients, Economy
+from samnet.training.distributed import ALONE, Processes
+from samnet.training.embeddings.encoder import SliceEncoder
+from samnet.training.embeddings.samples import (
+    EmbeddedInputs,
+    EmbeddedSamples,
+    collate,
+    embed_samples,
+    predict_logits,
+)
 from samnet.training.history import History
 from samnet.training.loss import segmentation_loss
-from samnet.training.processes import ALONE, Processes
+from samnet.training.out_of_memory import BatchGradients, Economy
 from samnet.training.run_folder import note_in_sitting
 from samnet.training.sampling import SliceSamples
 from samnet.training.schedule import planned_rate
-from samnet.training.slice_encoder import SliceEncoder
 from samnet.training.task import TrainingTask
 from samnet.training.validation import choose_validation_cases, validate
 

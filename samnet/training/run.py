@@ -26,15 +26,16 @@ from samnet.inference.predictor import PLAN_FILE, Predictor
 from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.models.precision import used_precision
-from samnet.planning.configuration import check_value
-from samnet.planning.plan import Plan, plan_path
-from samnet.planning.update import replan
+from samnet.plan.configuration import check_value
+from samnet.plan.plan import Plan, plan_path
+from samnet.planning.replan import replan
 from samnet.training.checkpoint import find_state
+from samnet.training.distributed import Processes, join_processes
 from samnet.training.dry_run import measure_step
-from samnet.training.embedding_choice import CacheChoice, choose_cache
-from samnet.training.embeddings import EmbeddingCache
+from samnet.training.embeddings.cache import EmbeddingCache
+from samnet.training.embeddings.choice import CacheChoice, choose_cache
+from samnet.training.embeddings.views import SliceViews
 from samnet.training.loop import Trainer
-from samnet.training.processes import Processes, join_processes
 from samnet.training.run_cases import choose_cases, load_cases, load_splits, warn_of_changed_data
 from samnet.training.run_folder import (
     RUN_FILE,
@@ -45,9 +46,8 @@ from samnet.training.run_folder import (
     run_folder,
     start_folder,
 )
-from samnet.training.slice_views import SliceViews
-from samnet.training.start import Source, choose_source, start_from
 from samnet.training.task import SAVE_EVERY_SECONDS, TrainingTask
+from samnet.training.warm_start import Source, choose_source, start_from
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json, remove_partial_files, write_json
 from samnet.core.paths import results_folder
 from samnet.inference.predictor import PLAN_FILE
-from samnet.planning.plan import Plan
+from samnet.plan.plan import Plan
 from samnet.training.checkpoint import BEST, FINAL, LAST, find_state, read_progress
 
 RUN_FILE = "run.json"

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samnet.core.framing import frame_slice
-from samnet.dataset.labels import Regions
-from samnet.planning.configuration import Configuration
+from samnet.dataset.label_scheme import Regions
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
+from samnet.preprocessing.slice_frame import frame_slice
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.augmentation import (
     PROFILES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 
 MAX_WARMUP_SHARE = 0.1
 PLATEAU_EPOCHS = 10

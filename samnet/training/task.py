@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samnet.dataset.labels import Regions
-from samnet.planning.configuration import Configuration
+from samnet.dataset.label_scheme import Regions
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.embeddings import EmbeddingCache
+from samnet.training.embeddings.cache import EmbeddingCache
 
 SAVE_EVERY_SECONDS = 300.0
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.evaluation.metrics import dice_per_class
 from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.processes import ALONE, Processes
+from samnet.training.distributed import ALONE, Processes
 
 MAX_CASES = 12
 

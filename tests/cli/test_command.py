@@ -14,7 +14,13 @@ import pytest
 
 import samnet
 from samnet.cli import predict
-from samnet.cli.command import Command, add_part_options, add_processes_option, duration, positive_float
+from samnet.cli.command import (
+    Command,
+    add_part_options,
+    add_processes_option,
+    duration,
+    positive_float,
+)
 from samnet.core.errors import DatasetFaults, SamnetError, UserError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inference.made_models import DATASET, LORA, add_tiny_sam, make_model, make_plan
+from builders.models import DATASET, LORA, add_tiny_sam, make_model, make_plan
 
 from samnet.cli import download_checkpoint, export_model, import_samed, install_model, predict
 from samnet.models import download

@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dataset.broken_input import change, describe
+from builders.broken_input import change, describe
 
-from samnet.cli import doctor, extract_fingerprint, plan, plan_and_preprocess, preprocess, verify_dataset
+from samnet.cli import (
+    doctor,
+    extract_fingerprint,
+    plan,
+    plan_and_preprocess,
+    preprocess,
+    verify_dataset,
+)
 from samnet.cli.settings import key_and_value
 from samnet.preprocessing.storage import load_case
 from samnet.training import dry_run

@@ -11,8 +11,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from dataset.formats.made_dicom import write_series
-from training.tiny import make_configuration, make_model, make_plan, tiny_backbone, write_dataset
+from builders.data import write_dataset
+from builders.dicom import write_series
+from builders.tiny import make_configuration, make_model, make_plan, tiny_backbone
 
 from samnet.cli.predict import main
 from samnet.core.files import TEMPORARY_PREFIX
@@ -193,7 +194,7 @@ PROGRAM = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import pytest
-from training.tiny import add_tiny_backbone
+from builders.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
 from samnet.inference.predictor import Predictor
 plain = Predictor.predict_on_grid

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.tiny import add_tiny_backbone, one_process, prepare_dataset, tiny_backbone, use_folders, write_dataset
+from builders.data import write_dataset
+from builders.tiny import (
+    add_tiny_backbone,
+    one_process,
+    prepare_dataset,
+    tiny_backbone,
+    use_folders,
+)
 
 from samnet.cli.train import main
 from samnet.core.files import TEMPORARY_PREFIX
@@ -288,7 +295,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 import pytest
-from training.tiny import add_tiny_backbone
+from builders.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
 from samnet.cli.train import main
 sys.exit(main(sys.argv[1:]))

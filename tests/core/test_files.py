@@ -10,7 +10,14 @@ import pytest
 
 import samnet
 from samnet.core.errors import UserError
-from samnet.core.files import TEMPORARY_PREFIX, atomic_path, read_json, remove_partial_files, write_json, write_text
+from samnet.core.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    read_json,
+    remove_partial_files,
+    write_json,
+    write_text,
+)
 
 
 def test_the_final_name_appears_when_the_block_is_done(tmp_path: Path) -> None:

@@ -4,29 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
+from builders.geometry import SPACING_XYZ, native_affine
 from nibabel.orientations import io_orientation
 from scipy.spatial.transform import Rotation
 
 from samnet.core.geometry import Box, Grid, Reorientation, bounding_box, nonzero_box, spacing_affine
 
 SHAPE_ZYX = (3, 4, 5)
-SPACING_XYZ = (0.7, 1.1, 4.5)
 MARKED_ZYX = (2, 1, 3)
 ORIENTATIONS = [
     (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
 ]
-
-
-def native_affine(order: tuple[int, ...], signs: tuple[int, ...], degrees: float = 0.0) -> np.ndarray:
-    """Voxel axis i runs along world axis `order[i]`, then everything is turned about an oblique axis."""
-    affine = np.eye(4)
-    affine[:3, :3] = 0
-    for axis in range(3):
-        affine[order[axis], axis] = signs[axis] * SPACING_XYZ[axis]
-    turn = Rotation.from_rotvec(np.radians(degrees) * np.array([1, -2, 3]) / np.sqrt(14)).as_matrix()
-    affine[:3, :3] = turn @ affine[:3, :3]
-    affine[:3, 3] = (-31.5, 8.25, 120.0)
-    return affine
 
 
 def world(grid: Grid, zyx: tuple[int, ...]) -> np.ndarray:

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from samnet.core.errors import UserError
-from samnet.core.paths import dataset_number, find_dataset_name, preprocessed_folder, raw_folder, results_folder
+from samnet.core.paths import (
+    dataset_number,
+    find_dataset_name,
+    preprocessed_folder,
+    raw_folder,
+    results_folder,
+)
 
 VARIABLES = ("samnet_raw", "nnUNet_raw", "samnet_preprocessed", "samnet_results")
 

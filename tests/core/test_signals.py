@@ -7,7 +7,13 @@ import threading
 
 import pytest
 
-from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals, ended_by_signals, ignore_signals
+from samnet.core.signals import (
+    STOP_SIGNALS,
+    Interrupted,
+    StopSignals,
+    ended_by_signals,
+    ignore_signals,
+)
 
 
 def send(number: int) -> None:

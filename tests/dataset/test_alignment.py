@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from core.test_geometry import native_affine
+from builders.geometry import native_affine
 from skimage import io
 
 from samnet.core.errors import UserError

@@ -8,11 +8,17 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from dataset.formats.made_dicom import write_series
+from builders.dicom import write_series
 from PIL import Image as Picture
 
 from samnet.core.errors import UserError
-from samnet.dataset.cases import Case, RawDataset, find_image_files, find_label_files, find_prediction_cases
+from samnet.dataset.cases import (
+    Case,
+    RawDataset,
+    find_image_files,
+    find_label_files,
+    find_prediction_cases,
+)
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image
 from samnet.dataset.integrity import verify_dataset

@@ -11,7 +11,14 @@ import pytest
 
 import samnet.dataset.contents as module
 from samnet.dataset.cases import RawDataset
-from samnet.dataset.contents import LEDGER, UNREADABLE, case_key, content_keys, hash_files, load_hashes
+from samnet.dataset.contents import (
+    LEDGER,
+    UNREADABLE,
+    case_key,
+    content_keys,
+    hash_files,
+    load_hashes,
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 
 GOOD = {
     "channel_names": {"0": "CT"},

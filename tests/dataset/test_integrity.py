@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset.broken_input import CHANNELS, FAULTS, SHAPE, change, describe, put, truncate
+from builders.broken_input import CHANNELS, FAULTS, SHAPE, change, describe, put, truncate
 from skimage import io
 
 from samnet.core.errors import DatasetFaults, UserError

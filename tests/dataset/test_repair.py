@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from dataset.broken_input import change, describe, put
+from builders.broken_input import change, describe, put
 from skimage import io
 
 from samnet.core.errors import UserError

@@ -10,7 +10,7 @@ from skimage import io
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.evaluation import overlays
 from samnet.evaluation.metrics import dice_per_class
 from samnet.evaluation.overlays import draw_overlays

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from faults.stages import Project
-from training.tiny import add_tiny_backbone, tiny_backbone
+from builders.stages import Project
+from builders.tiny import add_tiny_backbone, tiny_backbone
 
 __all__ = ["tiny_backbone"]
 

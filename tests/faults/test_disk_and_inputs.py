@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.stages import STAGES, Project, contents, leftovers, start
+from builders.stages import STAGES, Project, contents, leftovers, start
 
 from samnet.preprocessing import prepare
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 
-from faults.stages import STAGES, Project, leftovers, start
+from builders.stages import STAGES, Project, leftovers, start
 
 NUM_KILLS = int(os.environ.get("SAMNET_FAULTS", "20"))
 SEED = int(os.environ.get("SAMNET_FAULTS_SEED", "0"))

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from dataset.formats.made_dicom import write_series
-from inference.made_models import make_plan
+from builders.dicom import write_series
+from builders.models import make_plan
 from scipy.spatial.transform import Rotation
 from torch.nn.functional import avg_pool2d, one_hot
 
-from samnet.core.framing import frame_slice
 from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
 from samnet.dataset.images import read_image, read_labels
 from samnet.inference.files import output_file, predict_cases
 from samnet.preprocessing.case import prepare_volume
+from samnet.preprocessing.slice_frame import frame_slice
 
 SHAPE_XYZ = (8, 9, 6)
 EVERY = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dataset.broken_input import CHANNELS, IMAGE_FAULTS, SHAPE
-from inference.test_predicting_files import FakePredictor
+from builders.broken_input import CHANNELS, IMAGE_FAULTS, SHAPE
+from builders.models import FakePredictor
 
 from samnet.core.errors import SamnetError
 from samnet.dataset.cases import find_prediction_cases

@@ -8,7 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from inference.made_models import make_plan
+from builders.models import FakePredictor
 from scipy.spatial.transform import Rotation
 from skimage import io
 
@@ -23,20 +23,6 @@ from samnet.inference.files import output_file, predict_cases
 
 TURNED = Rotation.from_rotvec([0.3, -0.2, 1.4]).as_matrix()
 AFFINE = np.vstack([np.column_stack([TURNED * (0.8, 0.6, 2.9), (11, -5, 7)]), (0, 0, 0, 1)])
-
-
-class FakePredictor:
-    """Labels what is bright; fails as it is told to."""
-
-    plan = make_plan("scratch")
-
-    def __init__(self, failure: BaseException | None = None) -> None:
-        self.failure = failure
-
-    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
-        if self.failure and array.max() > 200:
-            raise self.failure
-        return (array[0] > 100).astype(np.uint8)
 
 
 def write_case(folder: Path, name: str, brightest: float = 150) -> Case:

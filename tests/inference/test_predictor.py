@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training.tiny import make_configuration, make_model, make_plan, make_volume, tiny_backbone
+from builders.tiny import make_configuration, make_model, make_plan, make_volume, tiny_backbone
 
 import samnet
 from samnet.core.errors import UserError

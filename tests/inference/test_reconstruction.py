@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from samnet.core.framing import frame_slice
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.inference.outputs import outputs_for
 from samnet.inference.reconstruction import ViewMaps, cut, label_slices, label_window
+from samnet.preprocessing.slice_frame import frame_slice
 
 CPU = torch.device("cpu")
 STRIDE = 4

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.tiny import FakeNetwork, make_configuration, make_volume, thresholds
 from scipy import ndimage
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from training.tiny import FakeNetwork, make_configuration, make_volume, thresholds
 
-from samnet.core.framing import tile_starts, tile_weights
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.inference import volume as volume_module
 from samnet.inference.slices import SlicePredictor
 from samnet.inference.volume import predict_volume
-from samnet.planning.configuration import IntensityWindow
+from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window
+from samnet.preprocessing.slice_frame import tile_starts, tile_weights
 
 LEVELS = [0.3, 0.5, 0.7]
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from samnet.cli import plan_and_preprocess, zero_shot
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.inference.zero_shot import _draw_regions, find_boxes
 from samnet.models import registry
 from samnet.models.encoder import PIXEL_MEAN, PIXEL_STD, build_encoder
 from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.prompted import BoxPromptedSam
 from samnet.models.sam_modules import PromptEncoder
-from samnet.planning.backbones import BACKBONES, Backbone
+from samnet.plan.backbones import BACKBONES, Backbone
 
 SIZE = 224
 TINY = Backbone("tiny", 48, 2, 2, (1,), SIZE)

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_sam import TINY, VALUES, Build, randomise, sam_encoder
+from builders.tiny_sam import TINY, VALUES, Build, randomise, sam_encoder
 from torch import Tensor
 
 from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.network import SegmentationNetwork, build_network
 from samnet.models.registry import CHECKPOINTS, Checkpoint
 from samnet.models.sam_modules import PromptEncoder
-from samnet.planning.backbones import BACKBONES
-from samnet.planning.configuration import Configuration
+from samnet.plan.backbones import BACKBONES
+from samnet.plan.configuration import Configuration
 
 
 @pytest.fixture(autouse=True)

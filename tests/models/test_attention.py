@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny_sam import randomise, sam_encoder
+from builders.tiny_sam import randomise, sam_encoder
 from torch import Tensor, nn
 
 from samnet.models import positional_attention
 from samnet.models.encoder import build_encoder
 from samnet.models.lora import add_lora
 from samnet.models.positional_attention import Positions, attend, attend_with_codes
-from samnet.planning.backbones import Backbone
+from samnet.plan.backbones import Backbone
 
 Form = Callable[[Tensor, Tensor, Tensor, Positions], Tensor]
 TWO_BLOCKS = Backbone("two", 48, 2, 3, (1,), None)

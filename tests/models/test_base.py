@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_sam import VALUES
+from builders.tiny_sam import VALUES
 
 from samnet.core.errors import UserError
 from samnet.models.base import (
@@ -26,7 +26,7 @@ from samnet.models.base import (
     save_base,
 )
 from samnet.models.registry import CHECKPOINTS, Checkpoint
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 
 RELEASED, OTHER = b"the released weights", b"MedSAM's weights"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_sam import randomise
+from builders.tiny_sam import randomise
 from torch import Tensor, nn
 
 from samnet.models.heads import HEADS
@@ -11,7 +11,7 @@ from samnet.models.heads.linear import LinearHead
 from samnet.models.heads.mask_decoder import MaskDecoderHead
 from samnet.models.heads.vit import VitHead
 from samnet.models.network import count_parameters
-from samnet.planning.configuration import CHOICES
+from samnet.plan.configuration import CHOICES
 
 GRID = 4
 

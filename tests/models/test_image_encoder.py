@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_sam import TINY, randomise, sam_encoder
+from builders.tiny_sam import TINY, randomise, sam_encoder
 
 from samnet.models.checkpoints import resize_position_table
 from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.lora import add_lora
-from samnet.planning.backbones import BACKBONES, Backbone
+from samnet.plan.backbones import BACKBONES, Backbone
 
 NARROW = Backbone("narrow", 32, 3, 2, (2,), 96)
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tiny_sam import TINY, randomise
+from builders.tiny_sam import TINY, randomise
 from torch import Tensor, nn
 
 from samnet.core.errors import UserError
@@ -21,8 +21,8 @@ from samnet.models.lora import (
     unmerge_lora,
 )
 from samnet.models.network import count_parameters
-from samnet.planning.backbones import BACKBONES, Backbone
-from samnet.planning.configuration import CHOICES
+from samnet.plan.backbones import BACKBONES, Backbone
+from samnet.plan.configuration import CHOICES
 
 TARGETS = CHOICES["lora_targets"]
 LAYERS = {"q": "attn.qkv", "k": "attn.qkv", "v": "attn.qkv", "projection": "attn.proj", "mlp": "mlp.lin"}

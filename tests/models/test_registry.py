@@ -16,7 +16,7 @@ from samnet.models.registry import (
     find_checkpoint,
     find_released,
 )
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 
 
 def test_every_backbone_has_weights() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders.tiny_sam import TINY, Build, sam_encoder
 from safetensors.torch import save_file
-from tiny_sam import TINY, Build, sam_encoder
 from torch import Tensor
 from torch.nn import functional
 

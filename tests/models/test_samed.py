@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from samed_files import samed_logits, write_samed
-from tiny_sam import TINY, sam_encoder
+from builders.samed_files import samed_logits, write_samed
+from builders.tiny_sam import TINY, sam_encoder
 from torch import Tensor
 
 from samnet.core.errors import UserError
 from samnet.models.network import SegmentationNetwork
 from samnet.models.samed import from_samed, inspect_samed, save_samed, to_samed
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 
 SIZE = 224
 HEADS = {False: "mask_decoder", True: "mask_decoder_lora"}

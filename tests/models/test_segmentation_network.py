@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_sam import Build, train_a_little
+from builders.tiny_sam import Build, train_a_little
 from torch import Tensor
 
 from samnet.core.errors import SamnetError, UserError
@@ -15,7 +15,7 @@ from samnet.models.heads import HEADS
 from samnet.models.heads.mask_decoder import MaskDecoderHead
 from samnet.models.lora import add_decoder_lora, add_lora, merge_lora, unmerge_lora
 from samnet.models.network import SegmentationNetwork, count_parameters, load_weights, save_weights
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "samed": {},

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_sam import VALUES, train_a_little
+from builders.tiny_sam import VALUES, train_a_little
 
 from samnet.models.network import SegmentationNetwork, build_network
 from samnet.models.transfer import Transfer, transfer_weights
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 
 Build = Callable[..., SegmentationNetwork]
 

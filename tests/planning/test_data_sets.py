@@ -12,8 +12,8 @@ import pytest
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
 from samnet.fingerprint.extract import extract_fingerprint
-from samnet.planning.configuration import Configuration, IntensityWindow
-from samnet.planning.plan import Plan
+from samnet.plan.configuration import Configuration, IntensityWindow
+from samnet.plan.plan import Plan
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.prepare import prepare_all_configurations, prepared_folder
 from samnet.preprocessing.storage import load_case

@@ -182,7 +182,7 @@ def test_an_image_on_both_sides_of_a_fold(dataset: Path, folders: dict[str, Path
 def test_a_plan_of_other_data(dataset: Path, folders: dict[str, Path]) -> None:
     from samnet.dataset.cases import RawDataset
     from samnet.fingerprint.extract import extract_fingerprint
-    from samnet.planning.plan import plan_path
+    from samnet.plan.plan import plan_path
 
     plan = make_plan(extract_fingerprint(RawDataset.load(501), 0), CPU)
     dataclasses.replace(plan, data_key="another").save(plan_path(plan.dataset_name))

@@ -10,9 +10,9 @@ import pytest
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
+from samnet.plan.plan import Decision
 from samnet.planning.memory import usable_memory
-from samnet.planning.plan import Decision
 from samnet.planning.planner import make_plan
 
 Make = Callable[..., Fingerprint]

@@ -14,11 +14,11 @@ from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.dataset.splits import MAX_FOLDS, make_splits
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.named import configuration_names
-from samnet.planning.plan import BY_HAND, ON_COMMAND_LINE, Decision, Plan
+from samnet.plan.plan import BY_HAND, ON_COMMAND_LINE, Decision, Plan
 from samnet.planning.planner import make_plan
+from samnet.planning.presets import configuration_names
+from samnet.planning.replan import find_hand_made, replan, update_plan
 from samnet.planning.splits import splits_path, write_splits
-from samnet.planning.update import find_hand_made, replan, update_plan
 
 CPU = Machine("cpu", 8)
 GPU = Machine("cuda", 16)

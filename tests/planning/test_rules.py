@@ -10,10 +10,10 @@ import pytest
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.configuration import KEYS, IntensityWindow
-from samnet.planning.named import configuration_names
-from samnet.planning.plan import SPLIT_KEYS, Decision
+from samnet.plan.configuration import KEYS, IntensityWindow
+from samnet.plan.plan import SPLIT_KEYS, Decision
 from samnet.planning.planner import CONFIGURATION_RULES, DATASET_RULES, make_plan
+from samnet.planning.presets import configuration_names
 from samnet.planning.rules.slicing import find_left_right_pair
 
 CPU = Machine("cpu", 8)

@@ -3,9 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samnet.planning.configuration import IntensityWindow
+from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.channels import compose_channels, num_input_channels, slice_indices
-from samnet.preprocessing.intensity import QUANTILE_POINTS, apply_window, channel_quantiles, window_bounds
+from samnet.preprocessing.intensity import (
+    QUANTILE_POINTS,
+    apply_window,
+    channel_quantiles,
+    window_bounds,
+)
 
 
 def quantiles_of(*channels: np.ndarray) -> np.ndarray:

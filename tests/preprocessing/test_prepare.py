@@ -26,7 +26,12 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.images import read_image, read_labels
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.planning.planner import make_plan
-from samnet.preprocessing.prepare import find_outdated, prepare_all_configurations, prepare_dataset, prepared_folder
+from samnet.preprocessing.prepare import (
+    find_outdated,
+    prepare_all_configurations,
+    prepare_dataset,
+    prepared_folder,
+)
 from samnet.preprocessing.storage import load_case
 
 MakeDataset = Callable[..., Path]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 from samnet.pretraining.label_maps import OUTSIDE
 from samnet.pretraining.network import PretrainingNetwork
 from samnet.pretraining.objectives import mask_iou, mask_losses, prototype_loss, scene_losses

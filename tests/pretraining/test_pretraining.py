@@ -12,7 +12,7 @@ from samnet.core.errors import UserError
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import build_encoder
 from samnet.models.heads import build_head
-from samnet.planning.backbones import BACKBONES
+from samnet.plan.backbones import BACKBONES
 from samnet.pretraining import run
 from samnet.pretraining.run import CURVE, Recipe, pretrain
 

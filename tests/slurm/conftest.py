@@ -6,12 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training.tiny import tiny_backbone
+from builders.tiny import tiny_backbone
+from builders.waiting import becomes_true
 
 __all__ = ["tiny_backbone"]
 
@@ -43,15 +43,6 @@ SchedulerParameters=sched_interval=5,bf_interval=5
 NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
 PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 """
-
-
-def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.5)
-    return False
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from slurm.conftest import becomes_true
-from training.tiny import prepare_dataset, use_folders, write_dataset
+from builders.data import write_dataset
+from builders.tiny import prepare_dataset, use_folders
+from builders.waiting import becomes_true
 
 from samnet.cli.submit import main
 from samnet.training.checkpoint import FINAL, LAST, read_progress
@@ -22,7 +23,7 @@ CUSTOMIZE = f"""
 import sys
 sys.path.insert(0, {str(TESTS)!r})
 import pytest
-from training.tiny import add_tiny_backbone
+from builders.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
 """
 QUICK = "--device cpu --workers 0"

@@ -1,3 +1,3 @@
-from training.tiny import tiny_backbone
+from builders.tiny import tiny_backbone
 
 __all__ = ["tiny_backbone"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from samnet.core.framing import SliceFrame, frame_slice
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
+from samnet.preprocessing.slice_frame import SliceFrame, frame_slice
 from samnet.training import augmentation
 from samnet.training.augmentation import (
     MAX_BEND,

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from builders.tiny import make_configuration, tiny_backbone
 
 from samnet.models.heads import HEADS
 from samnet.models.network import build_network
-from samnet.planning.configuration import Configuration
+from samnet.plan.configuration import Configuration
 from samnet.training import dry_run
 from samnet.training.dry_run import StorageCount, measure_step
 from samnet.training.loss import segmentation_loss
-from training.tiny import make_configuration, tiny_backbone
 
 __all__ = ["tiny_backbone"]
 GIB = 2**30

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.tiny import make_case, make_configuration
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.signals import Interrupted
@@ -25,7 +26,6 @@ from samnet.training.checkpoint import BEST, FINAL, LAST, PREVIOUS, read_progres
 from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
 from samnet.training.task import TrainingTask
-from training.tiny import make_case, make_configuration
 
 
 @pytest.fixture

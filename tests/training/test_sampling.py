@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.tiny import make_case, make_configuration, thresholds
 from torch.utils.data import DataLoader
 
-from samnet.dataset.labels import Regions
+from samnet.dataset.label_scheme import Regions
 from samnet.inference.slices import SlicePredictor
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.augmentation import Placement, place_image
 from samnet.training.sampling import SliceSamples
-from training.tiny import make_case, make_configuration, thresholds
 
 
 def balls(seed: int, shape: tuple[int, int, int] = (6, 24, 20)) -> tuple[np.ndarray, np.ndarray]:

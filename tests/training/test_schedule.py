@@ -3,9 +3,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from builders.tiny import make_configuration
 
 from samnet.training.schedule import learning_rate, planned_rate
-from training.tiny import make_configuration
 
 
 def samed(step: int, peak: float, warmup: int, steps: int, power: float) -> float:

@@ -18,7 +18,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset.formats.image import Image
-from samnet.dataset.formats.pictures import without_alpha
+from samnet.dataset.formats.raster import without_alpha
 
 if TYPE_CHECKING:
     from tifffile import TiffFile

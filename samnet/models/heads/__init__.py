@@ -8,7 +8,7 @@ from samnet.models.heads.linear import LinearHead
 from samnet.models.heads.mask_decoder import MaskDecoderHead
 from samnet.models.heads.upsampling import QuarterUpsamplingHead, UpsamplingHead
 from samnet.models.heads.vit import VitHead
-from samnet.planning.backbones import Backbone
+from samnet.plan.backbones import Backbone
 
 HEADS: dict[str, type[Head]] = {
     "mask_decoder": MaskDecoderHead,

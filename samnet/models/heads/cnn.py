@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.heads.head import Head
-from samnet.planning.backbones import EMBEDDING_CHANNELS
+from samnet.plan.backbones import EMBEDDING_CHANNELS
 
 _WIDTH = 1024
 _STAGES = 4

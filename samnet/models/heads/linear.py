@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from samnet.models.heads.head import Head
 from samnet.models.sam_modules import LayerNorm2d
-from samnet.planning.backbones import EMBEDDING_CHANNELS
+from samnet.plan.backbones import EMBEDDING_CHANNELS
 
 
 class LinearHead(Head):

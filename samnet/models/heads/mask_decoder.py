@@ -10,7 +10,7 @@ from torch import Tensor
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.sam_modules import MaskDecoder, PromptEncoder, TwoWayTransformer
-from samnet.planning.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
+from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
 
 
 class MaskDecoderHead(Head):

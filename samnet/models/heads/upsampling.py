@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.heads.head import Head
-from samnet.planning.backbones import EMBEDDING_CHANNELS
+from samnet.plan.backbones import EMBEDDING_CHANNELS
 
 _DETAIL_WIDTHS = (16, 32, 64)
 

@@ -18,7 +18,7 @@ from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.sam_modules import PositionEmbeddingRandom
-from samnet.planning.backbones import EMBEDDING_CHANNELS, SAM_DECODER_MLP
+from samnet.plan.backbones import EMBEDDING_CHANNELS, SAM_DECODER_MLP
 
 _MASKS = 2
 _MAPS_AT_ONCE = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from samnet.fingerprint.records import PERCENTILES
-from samnet.planning.configuration import IntensityWindow
+from samnet.plan.configuration import IntensityWindow
 from samnet.planning.rules.facts import CT_NAMES, Facts
 
 LOW, HIGH = PERCENTILES[0], PERCENTILES[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samnet.planning.backbones import BACKBONES, PATCH
+from samnet.plan.backbones import BACKBONES, PATCH
 from samnet.planning.memory import BACKBONE_LADDER, INPUT_SIZES
 from samnet.planning.rules.facts import Facts
 

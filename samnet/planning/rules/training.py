@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
-from samnet.planning.backbones import PATCH, WINDOW
+from samnet.plan.backbones import PATCH, WINDOW
 from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from dataset.formats.made_dicom import write_series
+from builders.dicom import write_series
 from scipy.spatial.transform import Rotation
 
 from samnet.core.errors import UserError

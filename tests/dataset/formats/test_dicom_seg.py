@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset.formats.made_dicom import FRAME_UID, SERIES_UID, STUDY_UID, write_series
-from inference.made_models import make_plan
+from builders.dicom import FRAME_UID, SERIES_UID, STUDY_UID, write_series
+from builders.models import make_plan
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid

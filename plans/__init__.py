@@ -1,0 +1,1 @@
+"""The named configurations, one JSON file each; installed as `samnet.plans`."""

@@ -1,0 +1,1 @@
+"""Trained models that travel: archives to share, and files of SAMed's own code."""

@@ -1,0 +1,208 @@
+"""Files of SAMed and SAMed_s as samnet models, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from samnet.core.errors import UserError
+from samnet.core.files import atomic_path, write_json
+from samnet.core.machine import Machine
+from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
+from samnet.fingerprint.records import (
+    PERCENTILES,
+    SCHEMA_VERSION,
+    SHAPE_PERCENTILES,
+    CaseFingerprint,
+    ChannelStatistics,
+    ClassStatistics,
+    Fingerprint,
+    ShapeStatistics,
+)
+from samnet.inference.load import FINAL_WEIGHTS, load_network
+from samnet.inference.predictor import PLAN_FILE, find_fold_folders
+from samnet.models.base import Base, base_sha256, save_base
+from samnet.models.checkpoints import load_checkpoint
+from samnet.models.network import SegmentationNetwork, build_network, save_weights
+from samnet.models.registry import CHECKPOINTS
+from samnet.models.samed import SamedFile, from_samed, inspect_samed, save_samed, to_samed
+from samnet.plan.configuration import Configuration
+from samnet.plan.plan import Decision, Plan, PlannedConfiguration
+from samnet.planning.planner import make_plan
+
+FOLD = "fold_all"
+_RULE = "import of a SAMed file"
+
+
+@dataclass(frozen=True)
+class SamedOptions:
+    """What a SAMed file does not say.
+
+    dataset_name: for the plan. input_size: edge of the network's input in pixels. slice_width: mm that the input shows;
+    SAMed shrinks every slice to its input whatever its size, samnet shows all at one scale.
+    window: the intensities that become 0 and 1. base_file: the weights it was trained on; None for SAM's released ones.
+    """
+
+    dataset_name: str = "Dataset000_SAMed"
+    input_size: int = 512
+    slice_width: float = 400.0
+    window: tuple[float, float] = (-125.0, 275.0)
+    base_file: Path | None = None
+
+
+def import_samed(file: Path, description: DatasetDescription, output: Path, options: SamedOptions) -> Plan:
+    """Make a model folder that predicts from a `.pth` of SAMed or SAMed_s.
+
+    description: names the channel and, in the order of the file's outputs, the classes.
+
+    Raises:
+        UserError: the file is not SAMed's, has other classes than described, or something is in `output` already.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} is there already; choose another folder with -o")
+    weights = load_checkpoint(file)
+    found = inspect_samed(weights, str(file))
+    _check_described(found, description, file)
+    base = _base(found, options)
+    plan = _plan(found, description, options)
+    configuration = plan.configuration(next(iter(plan.configurations)))
+    adapter = from_samed(_empty_network(configuration, plan), weights, str(file))
+    with atomic_path(output) as temporary:
+        plan.save(temporary / FOLD / PLAN_FILE)
+        save_base(base, temporary / FOLD)
+        save_weights(adapter, temporary / FOLD / FINAL_WEIGHTS)
+        write_json(temporary / DESCRIPTION_FILE, description.as_json())
+        if output.exists():
+            output.rmdir()  # an empty one; Windows replaces no folder
+    return plan
+
+
+def export_samed(folder: Path, output: Path, fold: str | None = None) -> None:
+    """Write a model trained as `samed` or `samed_s` in the form that SAMed's own code loads.
+
+    Raises:
+        UserError: there are several folds to choose from, or SAMed has no form for this network.
+    """
+    folds = find_fold_folders(folder, None if fold is None else [fold], "final")
+    if len(folds) > 1:
+        raise UserError(f"{folder} has {', '.join(entry.name for entry in folds)}; choose one with -f")
+    plan = Plan.load(folds[0] / PLAN_FILE)
+    if plan.regions is not None:
+        raise UserError(f"{folds[0]}: was trained on regions; SAMed's code would take them for classes")
+    network = load_network(folds[0], plan)
+    with atomic_path(output) as temporary:
+        save_samed(to_samed(network, str(folds[0])), temporary)
+
+
+def _check_described(found: SamedFile, description: DatasetDescription, file: Path) -> None:
+    if description.regions is not None:
+        raise UserError(
+            f"dataset.json names regions ({', '.join(description.class_names)}); SAMed's networks tell apart classes, "
+            "one value each"
+        )
+    if found.num_classes != description.num_classes:
+        raise UserError(
+            f"{file} has {found.num_classes} classes, dataset.json names {description.num_classes} "
+            f"({', '.join(description.class_names)}); name as many, in the order SAMed was trained with"
+        )
+    if len(description.channel_names) != 1:
+        raise UserError(
+            f"dataset.json names the channels {', '.join(description.channel_names)}; SAMed's networks see a single one"
+        )
+
+
+def _base(found: SamedFile, options: SamedOptions) -> Base:
+    if options.base_file is not None:
+        return Base(found.backbone.name, options.base_file.name, base_sha256(options.base_file))
+    if found.backbone.name not in CHECKPOINTS:
+        raise UserError(f"there are no released weights of {found.backbone.name}; name the file with --base")
+    released = CHECKPOINTS[found.backbone.name]
+    return Base(found.backbone.name, released.file_name, released.sha256)
+
+
+def _empty_network(configuration: Configuration, plan: Plan) -> SegmentationNetwork:
+    """The network without memory for its weights: names and shapes are what is wanted."""
+    shape_only = dataclasses.replace(configuration, initial_weights="random")
+    with torch.device("meta"):
+        network = build_network(shape_only, len(plan.channel_names), plan.num_outputs)
+    network.trainable_only = True
+    return network
+
+
+def _plan(found: SamedFile, description: DatasetDescription, options: SamedOptions) -> Plan:
+    """SAMed's values; what only a training needs is planned as for one slice of the described width."""
+    values = _values(found, options)
+    fresh = make_plan(_imagined_data(description, options), Machine("cpu", 16.0), values)
+    name = {"vit_h": "samed_h"}.get(found.backbone.name, "samed_s" if found.decoder_lora else "samed")
+    template = fresh.only(name if name in fresh.configurations else "lora")
+    decisions = next(iter(template.configurations.values())).decisions
+    known = {
+        key: Decision(value, "SAMed's released code, or given at the import", _RULE) for key, value in values.items()
+    }
+    rest = {
+        key: dataclasses.replace(decision, because="not in SAMed's file; predictions do not depend on it")
+        for key, decision in decisions.items()
+    }
+    kind = "SAMed_s" if found.decoder_lora else "SAMed"
+    planned = PlannedConfiguration(rest | known, None, f"imported from a file of {kind} (arXiv 2304.13785)")
+    return dataclasses.replace(template, configurations={name: planned})
+
+
+def _values(found: SamedFile, options: SamedOptions) -> dict[str, Any]:
+    """Everything that predictions depend on."""
+    lower, upper = options.window
+    return {
+        "slicing_axis": 0,
+        "views": [0],
+        "in_plane_spacing": options.slice_width / options.input_size,
+        "zoom": 1.0,
+        "input_size": options.input_size,
+        "channel_layout": "repeat",
+        "intensity": [{"scheme": "fixed", "lower": float(lower), "upper": float(upper)}],
+        "pixel_statistics": "none",
+        "backbone": found.backbone.name,
+        "initial_weights": str(options.base_file.absolute()) if options.base_file else "pretrained",
+        "encoder_tuning": "lora",
+        "lora_rank": found.rank,
+        "lora_scale": 1.0,
+        "lora_targets": ["q", "v"],
+        "lora_blocks": "all",
+        "head": "mask_decoder_lora" if found.decoder_lora else "mask_decoder",
+        "precision": "float32",
+        "tile_overlap": 0.5,
+        "mirror_at_prediction": False,
+    }
+
+
+def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fingerprint:
+    """The planner wants measured data; there are none, so here is one slice of the described size."""
+    edge = options.input_size
+    spacing = options.slice_width / edge
+    spread = (options.window[0],) * (len(PERCENTILES) - 1) + (options.window[1],)
+    points = len(SHAPE_PERCENTILES)
+    shape = ShapeStatistics((options.slice_width / 10,) * points, (options.slice_width / 20,) * points)
+    case = CaseFingerprint(
+        shape=(1, edge, edge),
+        spacing=(5 * spacing, spacing, spacing),
+        cropped_shape=(1, edge, edge),
+        channels=(ChannelStatistics(*options.window, whole_numbers=True, nonzero=spread, foreground=spread),),
+        classes={name: ClassStatistics(1, 1, (1, 1, 1)) for name in description.class_names},
+        labelled_slices=(1, 1, 1),
+    )
+    return Fingerprint(
+        schema_version=SCHEMA_VERSION,
+        dataset_name=options.dataset_name,
+        data_key=_RULE,
+        channel_names=description.channel_names,
+        labels=description.labels,
+        ignore_label=description.ignore_label,
+        file_ending=description.file_ending,
+        patient_key=None,
+        foreground=(spread,),
+        shapes=dict.fromkeys(description.class_names, (shape,) * 3),
+        cases={"imported": case},
+    )

@@ -1,0 +1,1 @@
+"""What a frozen encoder makes of slices: computed once, kept on disk, trained on."""

@@ -1,0 +1,91 @@
+"""Fingerprints of data sets that need not exist."""
+
+from __future__ import annotations
+
+from samnet.fingerprint.records import (
+    SCHEMA_VERSION,
+    SHAPE_PERCENTILES,
+    CaseFingerprint,
+    ChannelStatistics,
+    ClassStatistics,
+    Fingerprint,
+    ShapeStatistics,
+)
+
+
+def make_fingerprint(
+    shape: tuple[int, int, int] = (40, 200, 160),
+    spacing: tuple[float, float, float] = (3.0, 1.0, 1.0),
+    channels: tuple[str, ...] = ("MRI",),
+    diameters: dict[str, float] | None = None,
+    thickness: float | None = None,
+    values: tuple[float, float] = (0.0, 1000.0),
+    foreground: tuple[float, float] | None = (100.0, 300.0),
+    whole_numbers: bool = True,
+    labelled_slices: int | tuple[int, int, int] = 20,
+    case_names: tuple[str, ...] = ("a", "b", "c", "d", "e", "f"),
+    file_ending: str = ".nii.gz",
+    patient_key: str | None = None,
+    shapes: tuple[tuple[int, int, int], ...] = (),
+) -> Fingerprint:
+    """The fingerprint of a data set whose cases are alike.
+
+    diameters: in mm, by class; None for a class that never occurs. thickness: of every class in mm; as the diameter
+    without it. values: the smallest and largest intensity. foreground: its lowest and highest percentile, or None
+    where nothing is labelled. labelled_slices: of each case across every axis; or across its shortest, while all slices
+    across the others are labelled. shapes: of the cases, where they differ.
+    """
+    diameters = {"organ": 40.0} if diameters is None else diameters
+    percentiles = None if foreground is None else _percentiles(*foreground)
+    channel = ChannelStatistics(*values, whole_numbers, _percentiles(*values), percentiles)
+
+    def case(shape: tuple[int, int, int]) -> CaseFingerprint:
+        slices = _labelled(labelled_slices, shape)
+        return CaseFingerprint(
+            shape=shape,
+            spacing=spacing,
+            cropped_shape=shape,
+            channels=(channel,) * len(channels),
+            classes={name: _class(diameter, slices) for name, diameter in diameters.items()},
+            labelled_slices=slices,
+        )
+
+    shapes = shapes or (shape,)
+    cases = {name: case(shapes[index % len(shapes)]) for index, name in enumerate(case_names)}
+    return Fingerprint(
+        schema_version=SCHEMA_VERSION,
+        dataset_name="Dataset500_Made",
+        data_key="key",
+        channel_names=channels,
+        labels={"background": 0} | {name: value for value, name in enumerate(diameters, 1)},
+        ignore_label=None,
+        file_ending=file_ending,
+        patient_key=patient_key,
+        foreground=(percentiles or (0.0,) * 5,) * len(channels),
+        shapes={name: (_shape(diameter, thickness),) * 3 for name, diameter in diameters.items()},
+        cases=cases,
+    )
+
+
+def _percentiles(low: float, high: float) -> tuple[float, ...]:
+    return tuple(low + (high - low) * share for share in (0.0, 0.05, 0.5, 0.95, 1.0))
+
+
+def _labelled(slices: int | tuple[int, int, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if isinstance(slices, tuple):
+        return slices
+    if not slices:
+        return 0, 0, 0
+    z, y, x = (slices if axis == shape.index(min(shape)) else length for axis, length in enumerate(shape))
+    return z, y, x
+
+
+def _class(diameter: float | None, slices: tuple[int, int, int]) -> ClassStatistics:
+    return ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, slices)
+
+
+def _shape(diameter: float | None, thickness: float | None) -> ShapeStatistics:
+    if diameter is None:
+        return ShapeStatistics((), ())
+    points = len(SHAPE_PERCENTILES)
+    return ShapeStatistics((diameter,) * points, (thickness or diameter,) * points)

@@ -1,0 +1,109 @@
+"""Models of a few hundred kilobytes, made without a training: for the tests of archives and imports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from builders.samed_files import mask_decoder, prompt_encoder
+from builders.tiny import VALUES, add_tiny_backbone
+from builders.tiny_sam import randomise, sam_encoder
+from samnet import __version__
+from samnet.core.geometry import Grid
+from samnet.core.hashing import file_sha256
+from samnet.core.machine import Machine
+from samnet.core.records import to_json
+from samnet.inference.load import FINAL_WEIGHTS
+from samnet.inference.predictor import PLAN_FILE
+from samnet.models.base import find_base_file, record_base
+from samnet.models.network import build_network, save_weights
+from samnet.models.registry import CHECKPOINTS, Checkpoint
+from samnet.plan import configuration as configuration_module
+from samnet.plan.backbones import BACKBONES, Backbone
+from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
+
+DATASET = "Dataset007_Made"
+TINY_SAM = Backbone("tiny_sam", 48, 2, 2, (1,), 64)
+LORA = {
+    "backbone": "tiny_sam",
+    "initial_weights": "pretrained",
+    "encoder_tuning": "lora",
+    "head": "upsampling",
+    "input_size": 64,
+}
+
+
+def add_tiny_sam(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """A backbone `tiny_sam` whose weights, with a random value each, are released and lie in `folder`."""
+    torch.manual_seed(0)
+    parts = {
+        "image_encoder": sam_encoder(TINY_SAM, 64),
+        "prompt_encoder": prompt_encoder(64),
+        "mask_decoder": mask_decoder(4),
+    }
+    weights = {
+        f"{name}.{key}": value for name, part in parts.items() for key, value in randomise(part).state_dict().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, folder / "sam_tiny.pth")
+    monkeypatch.setenv("samnet_checkpoints", str(folder))
+    monkeypatch.setitem(BACKBONES, "tiny_sam", TINY_SAM)
+    add_tiny_backbone(monkeypatch)
+    monkeypatch.setitem(configuration_module.CHOICES, "backbone", tuple(BACKBONES))
+    monkeypatch.setitem(CHECKPOINTS, "tiny_sam", Checkpoint("sam_tiny.pth", file_sha256(folder / "sam_tiny.pth")))
+    return weights
+
+
+def make_plan(name: str = "lora", **changes: Any) -> Plan:
+    values = VALUES | changes
+    decisions = {key: Decision(to_json(value), "made", "test") for key, value in values.items()}
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        samnet_version=__version__,
+        dataset_name=DATASET,
+        data_key="key",
+        channel_names=("CT",),
+        labels={"background": 0, "liver": 1, "tumour": 2},
+        ignore_label=None,
+        file_ending=".nii.gz",
+        patient_key=None,
+        machine=Machine("cpu", 8.0),
+        decisions={},
+        configurations={name: PlannedConfiguration(decisions, None, "made")},
+    )
+
+
+def make_model(folder: Path, plan: Plan, folds: tuple[str, ...] = ("fold_0",)) -> Path:
+    """A model with random weights in every fold, as a training leaves it."""
+    configuration = plan.configuration(next(iter(plan.configurations)))
+    for seed, fold in enumerate(folds):
+        torch.manual_seed(seed)
+        network = build_network(configuration, 1, plan.num_outputs)
+        weights = {name: value + 0.1 * torch.randn_like(value) for name, value in network.adapter().items()}
+        plan.save(folder / fold / PLAN_FILE)
+        save_weights(weights, folder / fold / FINAL_WEIGHTS)
+        record_base(configuration, folder / fold, find_base_file(configuration))
+    return folder
+
+
+def made_image(size: int = 40) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (3, size, size)).astype(np.float32)
+
+
+class FakePredictor:
+    """Labels what is bright; fails as it is told to."""
+
+    plan = make_plan("scratch")
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.failure = failure
+
+    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+        if self.failure and array.max() > 200:
+            raise self.failure
+        return (array[0] > 100).astype(np.uint8)

@@ -1,0 +1,187 @@
+"""A network of two small blocks, configurations and cases to train it on: for the tests of training and prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samnet import __version__
+from samnet.core.geometry import Grid, spacing_affine
+from samnet.core.machine import Machine
+from samnet.models.network import SegmentationNetwork, build_network, save_weights
+from samnet.plan import configuration as configuration_module
+from samnet.plan.backbones import BACKBONES, Backbone
+from samnet.plan.configuration import KEYS, Configuration, IntensityWindow
+from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
+from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
+from samnet.preprocessing.storage import StoredCase, load_case, store_case
+
+TINY = Backbone("tiny", 32, 2, 2, (1,), None)
+# Values of a plan for trainings of seconds.
+SHORT = {
+    "backbone": "tiny",
+    "input_size": 32,
+    "zoom": 1,
+    "head": "upsampling",
+    "batch_size": 2,
+    "steps": 6,
+    "steps_per_epoch": 2,
+    "warmup_steps": 1,
+}
+VALUES: dict[str, Any] = {
+    "slicing_axis": 0,
+    "views": (0,),
+    "in_plane_spacing": 1.0,
+    "channel_layout": "repeat",
+    "intensity": (IntensityWindow("fixed", 0, 255),),
+    "mirror_axes": (),
+    "initial_weights": "random",
+    "encoder_tuning": "full",
+    "lora_rank": 4,
+    "lora_scale": 1.0,
+    "lora_targets": ("q", "v"),
+    "lora_blocks": "all",
+    "pixel_statistics": "sam",
+    "precision": "float32",
+    "gradient_checkpointing": False,
+    "patience": 0,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.1,
+    "decay_power": 0.9,
+    "decay_share": 1.0,
+    "optimizer": "adamw",
+    "schedule": "polynomial",
+    "loss": "samed",
+    "gradient_clip": 1.0,
+    "cross_entropy_weight": 0.2,
+    "dice_weight": 0.8,
+    "foreground_share": 0.5,
+    "augmentation": "planned",
+    "tile_overlap": 0.5,
+    "mirror_at_prediction": False,
+    **SHORT,
+}
+
+
+def add_tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "tiny", TINY)
+    monkeypatch.setitem(configuration_module.CHOICES, "backbone", (*BACKBONES, "tiny"))
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The tiny backbone by its name, and one thread: a second one only waits for so little to do."""
+    add_tiny_backbone(monkeypatch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_configuration(**changes: Any) -> Configuration:
+    return Configuration(**(VALUES | changes))
+
+
+def make_volume(image: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> PreparedVolume:
+    """From an image `(Z, Y, X)` or `(C, Z, Y, X)` with spacing `(Z, Y, X)`."""
+    image = image if image.ndim == 4 else image[None]
+    return prepare_volume(image, Grid(image.shape[1:], spacing_affine(spacing)))
+
+
+def make_case(
+    folder: Path,
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    name: str = "a",
+    views: tuple[int, ...] = (0,),
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> StoredCase:
+    """Store an image `(C, Z, Y, X)` and a label map `(Z, Y, X)` as a prepared case."""
+    volume = prepare_volume(image, Grid(labels.shape, spacing_affine(spacing)), labels)
+    store_case(folder, name, "key", volume, prepare_labels(labels, volume), views)
+    return load_case(folder, name)
+
+
+class FakeNetwork(nn.Module):
+    """A network in the eyes of the prediction: logits by a function of the inputs `(B, C, S, S)`."""
+
+    def __init__(self, stride: int, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stride, self.function = stride, function
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(images)
+
+
+def make_plan(configuration: Configuration, **changes: Any) -> Plan:
+    """The plan a trained model carries: of one configuration, for one channel and the classes of `configuration`."""
+    decisions = {key: Decision(getattr(configuration, key), "for a test", "by hand") for key in KEYS}
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "samnet_version": __version__,
+        "dataset_name": "Dataset501_Tiny",
+        "data_key": "key",
+        "channel_names": ("MRI",),
+        "labels": {"background": 0, "one": 1, "two": 2},
+        "ignore_label": None,
+        "file_ending": ".nii.gz",
+        "patient_key": None,
+        "machine": Machine("cpu", 8.0),
+        "decisions": {},
+        "configurations": {"lora": PlannedConfiguration(decisions)},
+    }
+    return Plan(**(values | changes))
+
+
+def make_model(fold: Path, seed: int = 0, plan: Plan | None = None, **changes: Any) -> SegmentationNetwork:
+    """Write the folder of a finished fold with random weights, and return its network."""
+    plan = plan or make_plan(make_configuration(**changes))
+    plan.save(fold / "plan.json")
+    torch.manual_seed(seed)
+    network = build_network(plan.configuration("lora"), len(plan.channel_names), plan.num_classes + 1)
+    for weight in network.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.3)  # the updates of LoRA begin at 0
+    save_weights(network.adapter(), fold / "checkpoint_final.safetensors")
+    return network.eval()
+
+
+def thresholds(levels: list[float], stride: int, sharpness: float = 20.0) -> FakeNetwork:
+    """Class k is most likely where the image, averaged over `stride` pixels, is nearest to `levels[k]`."""
+
+    def logits(images: Tensor) -> Tensor:
+        values = nn.functional.avg_pool2d(images[:, :1], stride)
+        return -sharpness * (values - torch.tensor(levels)[:, None, None]).abs()
+
+    return FakeNetwork(stride, logits)
+
+
+def prepare_dataset(root: Path, number: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    """Plan and prepare a data set in `root / "raw"` with the values `SHORT` and `settings` in its plan."""
+    from samnet.cli.plan_and_preprocess import main
+
+    use_folders(root, root / "results", monkeypatch)
+    monkeypatch.setattr("samnet.training.dry_run.measure_step", lambda *configuration: 0.1)  # takes seconds
+    given = [f"--set={key}={json.dumps(value)}" for key, value in {**SHORT, **settings}.items()]
+    assert main(["-d", str(number), "-np", "0", "--device", "cpu", *given]) == 0
+
+
+def use_folders(root: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raw and prepared data below `root`, results elsewhere."""
+    monkeypatch.setenv("samnet_raw", str(root / "raw"))
+    monkeypatch.setenv("samnet_preprocessed", str(root / "preprocessed"))
+    monkeypatch.setenv("samnet_results", str(results))
+
+
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker processes for the evaluation that ends a training: they take longer to start than it takes."""
+    monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)

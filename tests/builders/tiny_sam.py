@@ -1,0 +1,98 @@
+"""A tiny backbone of SAM's shape, and a configuration that uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from samnet.models.network import SegmentationNetwork
+from samnet.models.sam_modules import ImageEncoderViT
+from samnet.plan.backbones import Backbone
+from samnet.plan.configuration import IntensityWindow
+
+Build = Callable[..., SegmentationNetwork]
+TINY = Backbone("tiny", 48, 2, 2, (1,), 1024)
+
+
+def sam_encoder(backbone: Backbone, input_size: int) -> nn.Module:
+    """As segment_anything builds its encoders."""
+    return ImageEncoderViT(
+        img_size=input_size,
+        patch_size=16,
+        embed_dim=backbone.width,
+        depth=backbone.depth,
+        num_heads=backbone.heads,
+        mlp_ratio=4,
+        out_chans=256,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        rel_pos_zero_init=True,
+        window_size=14,
+        global_attn_indexes=list(backbone.global_blocks),
+    )
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Give zeros and ones values too, so that a weight that is not used or not loaded shows."""
+    for weight in module.parameters():
+        if weight.ndim < 2 or not weight.any():
+            nn.init.normal_(weight, mean=float(weight.detach().mean()), std=0.1)
+    return module
+
+
+VALUES: dict[str, Any] = {
+    "slicing_axis": 0,
+    "views": (0,),
+    "in_plane_spacing": 1.0,
+    "channel_layout": "repeat",
+    "intensity": (IntensityWindow("fixed", 0, 1),),
+    "mirror_axes": (),
+    "backbone": "tiny",
+    "initial_weights": "pretrained",
+    "encoder_tuning": "lora",
+    "lora_rank": 4,
+    "lora_scale": 1.0,
+    "lora_targets": ("q", "v"),
+    "lora_blocks": "all",
+    "input_size": 224,
+    "zoom": 1.0,
+    "head": "mask_decoder",
+    "pixel_statistics": "sam",
+    "batch_size": 2,
+    "precision": "float32",
+    "gradient_checkpointing": False,
+    "steps": 10,
+    "steps_per_epoch": 10,
+    "patience": 0,
+    "learning_rate": 1e-3,
+    "warmup_steps": 0,
+    "weight_decay": 0.1,
+    "decay_power": 0.9,
+    "decay_share": 1.0,
+    "optimizer": "adamw",
+    "schedule": "polynomial",
+    "loss": "samed",
+    "gradient_clip": 0.0,
+    "cross_entropy_weight": 0.2,
+    "dice_weight": 0.8,
+    "foreground_share": 0.5,
+    "augmentation": "none",
+    "tile_overlap": 0.5,
+    "mirror_at_prediction": False,
+}
+
+
+def train_a_little(network: SegmentationNetwork, num_channels: int = 3) -> None:
+    """Two steps of AdamW: LoRA's A gets its first gradient when B is no longer zero."""
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.1)
+    size = network.encoder.img_size
+    for _ in range(2):
+        optimizer.zero_grad()
+        network(torch.rand(1, num_channels, size, size)).square().mean().backward()
+        optimizer.step()

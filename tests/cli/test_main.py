@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import samnet
+from samnet.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "usage: samnet COMMAND" in printed
+    for name, summary in COMMANDS.items():
+        assert f"  {name} " in printed
+        assert summary in printed
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"samnet {samnet.__version__}\n"
+
+
+@pytest.mark.parametrize("word", ["tran", "umbrella", "samnet_train", "../train", "command"])
+def test_an_unknown_command_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word, "8"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"unknown command {word!r}" in printed.err
+    assert "plan_and_preprocess" in printed.err
+
+
+def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["preprocess", "--help"])
+    assert caught.value.code == 0
+    assert "usage: samnet_preprocess" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "-d", "8", "--overwrit"])
+    assert caught.value.code == 2
+    assert "samnet_plan: error: unrecognized arguments: --overwrit" in capsys.readouterr().err
+
+
+def test_the_exit_code_is_that_of_the_command(folders: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-d", "77"]) == 2
+    assert "samnet_plan: error: no data set '77'" in capsys.readouterr().err
+
+
+def test_the_package_can_be_run() -> None:
+    process = subprocess.run([sys.executable, "-m", "samnet", "nothing"], capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert "unknown command 'nothing'" in process.stderr

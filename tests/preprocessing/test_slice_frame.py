@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from samnet.preprocessing.slice_frame import (
+    SQUEEZE,
+    frame_slice,
+    interpolation_matrix,
+    tile_starts,
+    tile_weights,
+)
+
+SIZE = 224
+
+
+def frame(rows: int, columns: int, zoom: float, spacing: tuple[float, float] = (1.0, 1.0)):
+    return frame_slice((rows, columns), spacing, 1.0, zoom, SIZE)
+
+
+def label_of_small_structures(rows: int, columns: int) -> Tensor:
+    """Structures of 3 to 9 pixels: blocks, a line, an L; one of them at the edge."""
+    labels = torch.zeros(rows, columns, dtype=torch.long)
+    labels[4:6, 5:7] = 1
+    labels[10:13, 10:13] = 2
+    labels[20, 3:9] = 3
+    labels[15:18, 20] = 4
+    labels[17, 20:23] = 4
+    labels[0:2, -3:] = 5
+    return labels
+
+
+@pytest.mark.parametrize(("zoom", "stride"), [(2.0, 1), (2.7, 1), (4.0, 1), (6.4, 1), (4.0, 2), (5.5, 2)])
+def test_structures_of_few_pixels_come_back(zoom: float, stride: int) -> None:
+    labels = label_of_small_structures(33, 29)
+    there = frame(33, 29, zoom)
+    maps = there.to_canvas(one_hot(labels).permute(2, 0, 1).float())
+    maps = torch.nn.functional.avg_pool2d(maps, stride)
+    back = there.from_canvas(maps, stride).argmax(0)
+    for value in range(6):
+        one, other = labels == value, back == value
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.98
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 1.3), (2.0, 0.8)])
+def test_a_gradient_stays_in_its_place(spacing: tuple[float, float]) -> None:
+    """The values of the ramps are positions: an offset of half a pixel on either way would show."""
+    ramps = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="ij"))
+    there = frame(40, 30, 3.0, spacing)
+    back = there.from_canvas(there.to_canvas(ramps), 1)
+    assert (back - ramps)[:, 2:-2, 2:-2].abs().max() < 0.05
+
+
+def test_the_slice_lies_in_the_middle_with_zeros_around() -> None:
+    there = frame(20, 30, 4.0)
+    canvas = there.to_canvas(torch.ones(1, 20, 30))[0]
+    assert there.canvas == canvas.shape == (SIZE, SIZE)
+    assert (there.offset(0), there.offset(1)) == (72, 52)
+    inside = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    inside[72:-72, 52:-52] = True
+    assert torch.allclose(canvas[inside], torch.ones(()))
+    assert canvas[~inside].abs().max() == 0
+
+
+def test_shrinking_averages() -> None:
+    """A checkerboard of single pixels has no structure that a third of the resolution could show: it becomes grey."""
+    board = (torch.arange(240)[:, None] + torch.arange(240)) % 2 * 1.0
+    canvas = frame_slice((240, 240), (1.0, 1.0), 1.0, 1 / 3, 80).to_canvas(board[None])[0]
+    assert canvas.shape == (80, 80)
+    assert (canvas[2:-2, 2:-2] - 0.5).abs().max() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("num_out", "num_in", "step", "start"),
+    [(224, 50, 0.25, -3.0), (80, 240, 3.0, 0.0), (50, 224, 4.4, 2.0), (7, 7, 1.0, 0.0), (10, 1, 0.1, 0.0)],
+)
+def test_rows_of_a_matrix_sum_to_one_inside_and_to_nothing_outside(
+    num_out: int, num_in: int, step: float, start: float
+) -> None:
+    matrix = interpolation_matrix(num_out, num_in, step, start)
+    centres = start + (torch.arange(num_out) + 0.5) * step
+    inside = ((centres >= 0) & (centres <= num_in)).float()
+    assert matrix.min() >= 0
+    assert torch.allclose(matrix.sum(1), inside, atol=1e-6)
+
+
+def test_without_scaling_nothing_changes() -> None:
+    assert torch.equal(interpolation_matrix(9, 9, 1.0, 0.0), torch.eye(9))
+
+
+@pytest.mark.parametrize("zoom", [3.0, 9.0])
+@pytest.mark.parametrize("rows", [slice(0, 5), slice(13, 14), slice(30, 40)])
+def test_some_pixels_are_those_of_all(rows: slice, zoom: float) -> None:
+    there = frame(40, 30, zoom)
+    maps = torch.rand(2, *(length // 4 for length in there.canvas))
+    some = there.from_canvas(maps, 4, rows=rows, columns=slice(7, 20))
+    assert torch.allclose(some, there.from_canvas(maps, 4)[..., rows, 7:20])
+
+
+@pytest.mark.parametrize("zoom", [0.5, 3.0, 9.0])
+def test_pixels_depend_on_their_support_alone(zoom: float) -> None:
+    there, rows = frame(400, 30, zoom), slice(13, 17)
+    length = there.canvas[0] // 4
+    support = there.support(0, 4, rows)
+    assert 1 <= support.stop - support.start <= 2 + 5 * zoom / 4
+    maps = torch.zeros(length, there.canvas[1] // 4)
+    maps[: support.start] = maps[support.stop :] = 1.0
+    assert there.from_canvas(maps, 4)[rows].abs().max() == 0
+    maps[support] = 1.0
+    assert torch.allclose(there.from_canvas(maps, 4)[rows], torch.ones(()))
+
+
+@pytest.mark.parametrize("longest", [225, 230, 246])
+def test_a_slice_slightly_too_large_is_squeezed(longest: int) -> None:
+    there = frame(100, longest, 1.0)
+    assert there.canvas == (SIZE, SIZE)
+    assert there.scale[0] == there.scale[1] == pytest.approx(SIZE / longest)
+    assert tile_starts(there.canvas[1], SIZE, 0.5) == [0]
+
+
+def test_a_larger_slice_keeps_its_scale_on_a_canvas_of_whole_patches() -> None:
+    there = frame(100, int(SQUEEZE * SIZE) + 2, 1.0)
+    assert there.scale == (1.0, 1.0)
+    assert there.canvas == (SIZE, 256)
+
+
+def test_rounding_costs_no_tile() -> None:
+    there = frame_slice((51, 51), (0.7, 0.7), 0.7, 224 / 51, SIZE)
+    assert there.canvas == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.9])
+def test_tiles_cover_everything(size: int, overlap: float) -> None:
+    for length in range(16, 6 * size, 16):
+        starts = tile_starts(length, size, overlap)
+        assert starts[0] == 0
+        assert starts[-1] == max(0, length - size)
+        assert all(start % 16 == 0 for start in starts)
+        steps = [second - first for first, second in itertools.pairwise(starts)]
+        assert all(0 < step <= max(16, size * (1 - overlap) + 16) and step <= size for step in steps)
+
+
+def test_weights_of_a_tile_are_largest_in_the_middle_and_nowhere_nothing() -> None:
+    weights = tile_weights(56)
+    assert weights.shape == (56, 56)
+    assert weights.min() > 0
+    assert weights.argmax() in (27 * 56 + 27, 27 * 56 + 28, 28 * 56 + 27, 28 * 56 + 28)
+    assert torch.equal(weights, weights.T)
+    assert torch.allclose(weights, weights.flip(0))
+
+
+def test_a_single_row_is_a_slice_too() -> None:
+    there = frame(1, 30, 2.0)
+    row = one_hot(torch.arange(30) // 4).T[:, None].float()
+    assert there.to_canvas(row).shape == (8, SIZE, SIZE)
+    assert torch.equal(there.from_canvas(there.to_canvas(row), 1).argmax(0), row.argmax(0))

@@ -1,0 +1,193 @@
+"""A file of SAMed as a model that predicts, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.models import LORA, TINY_SAM, add_tiny_sam, make_model, make_plan
+from builders.samed_files import samed_logits, write_samed
+from builders.tiny_sam import sam_encoder
+from torch import Tensor
+from torch.nn import functional
+
+from samnet.cli import export_samed, import_samed
+from samnet.core.errors import UserError
+from samnet.dataset.description import DatasetDescription
+from samnet.inference.predictor import Predictor
+from samnet.models.base import load_base
+from samnet.models.registry import CHECKPOINTS
+from samnet.plan.plan import Plan
+from samnet.sharing import samed
+from samnet.sharing.samed import SamedOptions
+
+SIZE = 96
+ORGANS = DatasetDescription(("CT",), {"background": 0, "spleen": 1, "liver": 2}, None, ".nii.gz")
+OPTIONS = SamedOptions(input_size=SIZE, slice_width=SIZE * 1.0)
+
+
+@pytest.fixture
+def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    return add_tiny_sam(tmp_path / "checkpoints", monkeypatch)
+
+
+def save(content: dict[str, Tensor], folder: Path) -> Path:
+    torch.save(content, folder / "epoch_159.pth")
+    return folder / "epoch_159.pth"
+
+
+def image() -> np.ndarray:
+    """Two slices of HU, some beyond SAMed's window."""
+    generator = np.random.default_rng(0)
+    coarse = torch.from_numpy(generator.uniform(-300, 500, (1, 2, 12, 12)).astype(np.float32))
+    return functional.interpolate(coarse, (SIZE, SIZE), mode="bilinear")[0].numpy()
+
+
+@pytest.mark.parametrize("decoder_lora", [False, True], ids=["samed", "samed_s"])
+def test_an_imported_model_predicts_what_samed_does(sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool) -> None:
+    content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora)
+    samed.import_samed(save(content, tmp_path), ORGANS, tmp_path / "model", OPTIONS)
+    found = Predictor.from_folder(tmp_path / "model", device="cpu").predict(image(), (5, 1, 1))
+
+    scaled = torch.from_numpy((np.clip(image(), -125, 275) + 125) / 400)
+    inputs = scaled[:, None].repeat(1, 3, 1, 1)
+    logits = samed_logits(inputs, content, sam, sam_encoder(TINY_SAM, SIZE), TINY_SAM)
+    probabilities = functional.interpolate(logits.softmax(1), (SIZE, SIZE), mode="bilinear")
+    expected = probabilities.argmax(1).numpy()
+    assert len(np.unique(expected)) > 1
+    assert (found == expected).mean() > 0.9999
+    # SAMed itself enlarges logits, not probabilities: the same but for pixels on the edges.
+    enlarged = functional.interpolate(logits, (SIZE, SIZE), mode="bilinear").argmax(1).numpy()
+    assert (found == enlarged).mean() > 0.95
+
+
+@pytest.mark.parametrize(("decoder_lora", "name"), [(False, "samed"), (True, "samed_s")])
+def test_what_the_model_says_of_itself(sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool, name: str) -> None:
+    file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora), tmp_path)
+    samed.import_samed(file, ORGANS, tmp_path / "model", OPTIONS)
+    plan = Plan.load(tmp_path / "model" / "fold_all" / "plan.json")
+    assert list(plan.configurations) == [name]
+    configuration = plan.configuration(name)
+    assert (plan.labels, plan.channel_names, plan.dataset_name) == (ORGANS.labels, ("CT",), "Dataset000_SAMed")
+    assert (configuration.lora_rank, configuration.lora_scale, configuration.lora_targets) == (4, 1.0, ("q", "v"))
+    assert (configuration.in_plane_spacing, configuration.zoom, configuration.views) == (1.0, 1.0, (0,))
+    assert (configuration.pixel_statistics, configuration.channel_layout) == ("none", "repeat")
+    assert not configuration.mirror_at_prediction
+    decisions = plan.configurations[name].decisions
+    assert decisions["intensity"].rule == "import of a SAMed file"
+    assert decisions["steps"].because == "not in SAMed's file; predictions do not depend on it"
+    base = load_base(tmp_path / "model" / "fold_all" / "base.json")
+    assert (base.file_name, base.sha256) == ("sam_tiny.pth", CHECKPOINTS["tiny_sam"].sha256)
+    assert DatasetDescription.load(tmp_path / "model" / "dataset.json") == ORGANS
+
+
+def test_the_commands_there_and_back(
+    sam: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=True)
+    described = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "spleen": 1, "liver": 2},
+        "file_ending": ".nii.gz",
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    model, back = tmp_path / "model", tmp_path / "back.pth"
+    typed = ["--dataset-json", str(tmp_path / "dataset.json"), "-o", str(model), "--input-size", str(SIZE)]
+    window = ["--window", "-160", "240", "--slice-width", "192", "--dataset-name", "Dataset042_Organs"]
+    assert import_samed.main([str(save(content, tmp_path)), *typed, *window]) == 0
+    assert f"{model}: samed_s, tiny_sam, 2 classes" in capsys.readouterr().out
+    plan = Plan.load(model / "fold_all" / "plan.json")
+    configuration = plan.configuration("samed_s")
+    assert (configuration.intensity[0].lower, configuration.intensity[0].upper) == (-160.0, 240.0)
+    assert (configuration.in_plane_spacing, plan.dataset_name) == (2.0, "Dataset042_Organs")
+
+    assert export_samed.main(["-m", str(model), "-o", str(back)]) == 0
+    written = torch.load(back, weights_only=True)
+    assert set(written) == set(content)
+    for key in ("w_a_000", "w_b_003", "fati_vb", "cit_a_002", "mask_decoder.mask_tokens.weight"):
+        assert torch.equal(written[key], content[key])
+
+
+def test_on_other_weights(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    medsam = tmp_path / "elsewhere" / "medsam.pth"
+    medsam.parent.mkdir()
+    changed = {key: value * 1.1 for key, value in sam.items()}
+    torch.save(changed, medsam)
+    content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=False)
+    options = SamedOptions(input_size=SIZE, slice_width=SIZE * 1.0, base_file=medsam)
+    samed.import_samed(save(content, tmp_path), ORGANS, tmp_path / "model", options)
+    network = Predictor.from_folder(tmp_path / "model", device="cpu").networks[0]
+    inputs = torch.rand(1, 3, SIZE, SIZE)
+    expected = samed_logits(inputs, content, changed, sam_encoder(TINY_SAM, SIZE), TINY_SAM)
+    with torch.no_grad():
+        torch.testing.assert_close(network(inputs), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    medsam.unlink()
+    with pytest.raises(UserError, match=r"was trained on medsam\.pth"):
+        Predictor.from_folder(tmp_path / "model", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (
+            DatasetDescription(("CT",), {"background": 0, "liver": 1}, None, ".nii.gz"),
+            r"has 2 classes, dataset.json names 1 \(liver\)",
+        ),
+        (
+            DatasetDescription(("T1", "T2"), ORGANS.labels, None, ".nii.gz"),
+            "names the channels T1, T2; SAMed's networks see a single one",
+        ),
+    ],
+)
+def test_a_description_that_does_not_fit(
+    sam: dict[str, Tensor], tmp_path: Path, described: DatasetDescription, message: str
+) -> None:
+    file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
+    with pytest.raises(UserError, match=message):
+        samed.import_samed(file, described, tmp_path / "model", OPTIONS)
+    assert not (tmp_path / "model").exists()
+
+
+def test_nothing_is_overwritten(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    samed.import_samed(file, ORGANS, model, OPTIONS)  # an empty folder is as good as none
+    with pytest.raises(UserError, match="is there already; choose another folder with -o"):
+        samed.import_samed(file, ORGANS, model, OPTIONS)
+
+
+def test_a_file_of_weights_alone_and_one_with_code(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (print, ("harm",))
+
+    torch.save({"w_a_000": Harm()}, tmp_path / "harm.pth")
+    for file in (tmp_path / "harm.pth", tmp_path / "none.pth", tmp_path / "checkpoints" / "sam_tiny.pth"):
+        with pytest.raises(UserError, match=file.name):
+            samed.import_samed(file, ORGANS, tmp_path / "model", OPTIONS)
+
+
+def test_what_samed_cannot_hold(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    model = make_model(tmp_path / "lora", make_plan(**LORA), ("fold_0", "fold_1"))
+    with pytest.raises(UserError, match="has fold_0, fold_1; choose one with -f"):
+        samed.export_samed(model, tmp_path / "out.pth")
+    with pytest.raises(UserError, match="SAMed's files hold"):
+        samed.export_samed(model, tmp_path / "out.pth", "1")
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_samed_knows_no_regions(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    labels: dict[str, Any] = {"background": 0, "whole": (1, 2), "core": 2}
+    described = DatasetDescription(("CT",), labels, None, ".nii.gz", regions_class_order=(1, 2))
+    file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
+    with pytest.raises(UserError, match=r"names regions \(whole, core\)"):
+        samed.import_samed(file, described, tmp_path / "model", OPTIONS)
+    plan = dataclasses.replace(make_plan(**LORA), labels=labels, regions_class_order=(1, 2))
+    with pytest.raises(UserError, match="was trained on regions"):
+        samed.export_samed(make_model(tmp_path / "lora", plan), tmp_path / "out.pth")
