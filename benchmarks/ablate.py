@@ -76,22 +76,49 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="ids or names of data sets")
     parser.add_argument(
-        "--decision", nargs="+", required=True, choices=DECISIONS, metavar="NAME", help=", ".join(DECISIONS)
+        "--decision",
+        nargs="+",
+        required=True,
+        choices=DECISIONS,
+        metavar="NAME",
+        help=", ".join(DECISIONS),
     )
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=positive_int, help="of every training")
-    length.add_argument("--minutes", type=positive_float, help="of every training, on a machine that does nothing else")
-    parser.add_argument(
-        "--seeds", type=non_negative_int, nargs="+", default=[0], help="of the choice of cases and of the training"
+    length.add_argument(
+        "--minutes",
+        type=positive_float,
+        help="of every training, on a machine that does nothing else",
     )
-    parser.add_argument("--cases", type=positive_int, help="to train on at most (default: all of fold 0)")
-    parser.add_argument("--validation-cases", type=positive_int, default=20, help="to score at most (default: 20)")
-    parser.add_argument("--config", default="lora", help="configuration of the plan (default: lora)")
-    parser.add_argument("--device", default=None, help="to plan for and train on (default: the best one here)")
-    parser.add_argument("--finished", action="store_true", help="train nothing: the tables of the runs that are there")
+    parser.add_argument(
+        "--seeds",
+        type=non_negative_int,
+        nargs="+",
+        default=[0],
+        help="of the choice of cases and of the training",
+    )
+    parser.add_argument(
+        "--cases", type=positive_int, help="to train on at most (default: all of fold 0)"
+    )
+    parser.add_argument(
+        "--validation-cases", type=positive_int, default=20, help="to score at most (default: 20)"
+    )
+    parser.add_argument(
+        "--config", default="lora", help="configuration of the plan (default: lora)"
+    )
+    parser.add_argument(
+        "--device", default=None, help="to plan for and train on (default: the best one here)"
+    )
+    parser.add_argument(
+        "--finished",
+        action="store_true",
+        help="train nothing: the tables of the runs that are there",
+    )
     parser.add_argument("--output", type=lambda text: Path(text).resolve(), required=True)
     return parser.parse_args()
 
@@ -108,14 +135,24 @@ def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
     fold = make_splits(list(fingerprint.cases), plan.patient_key)[0]
     if set(fold["train"]) & set(fold["val"]):
         raise UserError(f"{dataset.name}: a single patient: there are no cases to validate on")
-    chosen = np.linspace(0, len(fold["val"]) - 1, min(options.validation_cases, len(fold["val"]))).round().astype(int)
-    return Subject(dataset, fingerprint, plan, {**fold, "val": [fold["val"][index] for index in chosen]})
+    chosen = (
+        np.linspace(0, len(fold["val"]) - 1, min(options.validation_cases, len(fold["val"])))
+        .round()
+        .astype(int)
+    )
+    return Subject(
+        dataset, fingerprint, plan, {**fold, "val": [fold["val"][index] for index in chosen]}
+    )
 
 
-def ablate(decision: str, subject: Subject, options: argparse.Namespace, rows: list[Row]) -> list[str]:
+def ablate(
+    decision: str, subject: Subject, options: argparse.Namespace, rows: list[Row]
+) -> list[str]:
     """Add a row for every choice and seed, and write the tables; returns what failed."""
     name, failures = subject.dataset.name, []
-    choices = find_choices(decision, subject.plan, subject.fingerprint, options.config, measure_step)
+    choices = find_choices(
+        decision, subject.plan, subject.fingerprint, options.config, measure_step
+    )
     if not choices:
         print(f"{decision}, {name}: nothing else can be chosen", flush=True)
         return []
@@ -135,7 +172,9 @@ def ablate(decision: str, subject: Subject, options: argparse.Namespace, rows: l
     return failures
 
 
-def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, options: argparse.Namespace) -> Row | None:
+def run_choice(
+    decision: str, choice: Choice, subject: Subject, seed: int, options: argparse.Namespace
+) -> Row | None:
     """Train a choice where that is not done yet, and read its scores; None where it is not to be trained.
 
     Raises:
@@ -145,7 +184,13 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
     number = min(options.cases or len(fold["train"]), len(fold["train"]))
     fold = {"train": choose_cases([fold], "0", number, seed)[0], "val": fold["val"]}
     length = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
-    contents = [subject.plan.data_key, to_json(choice.plan.configuration(options.config)), fold, seed, length]
+    contents = [
+        subject.plan.data_key,
+        to_json(choice.plan.configuration(options.config)),
+        fold,
+        seed,
+        length,
+    ]
     key = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
     folder = options.output / "runs" / f"{name}-{key}"
     run = folder / "results" / name / options.config / "fold_0"
@@ -177,7 +222,12 @@ def run_choice(decision: str, choice: Choice, subject: Subject, seed: int, optio
 
 
 def train(
-    plan: Plan, fold: dict[str, list[str]], dataset: RawDataset, seed: int, folder: Path, options: argparse.Namespace
+    plan: Plan,
+    fold: dict[str, list[str]],
+    dataset: RawDataset,
+    seed: int,
+    folder: Path,
+    options: argparse.Namespace,
 ) -> None:
     """Put a plan into its place, prepare what it needs that is not there yet, and train by it, in a folder of its own.
 
@@ -194,14 +244,32 @@ def train(
     if options.steps:
         length = ["--steps", str(options.steps), "--set", f"steps_per_epoch={options.steps}"]
     else:
-        length = ["--max-time", f"{options.minutes * 60:g}s", "--set", f"steps_per_epoch={configuration.steps}"]
+        length = [
+            "--max-time",
+            f"{options.minutes * 60:g}s",
+            "--set",
+            f"steps_per_epoch={configuration.steps}",
+        ]
     device = ["--device", options.device] if options.device else []
-    command = [*SAMNET, "train", dataset.name, options.config, "0", "--seed", str(seed), *length, *device]
+    command = [
+        *SAMNET,
+        "train",
+        dataset.name,
+        options.config,
+        "0",
+        "--seed",
+        str(seed),
+        *length,
+        *device,
+    ]
     call(command, folder / "train.log", {**os.environ, "samnet_results": str(folder / "results")})
 
 
 def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
-    machine, written = describe_machine(choose_device(options.device)), time.strftime("%Y-%m-%d %H:%M")
+    machine, written = (
+        describe_machine(choose_device(options.device)),
+        time.strftime("%Y-%m-%d %H:%M"),
+    )
     heading = (
         f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; torch {machine['torch']}, "
         f"Python {machine['python']}, samnet {machine['samnet']}; {written}"
@@ -209,7 +277,10 @@ def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
     arguments = {key: str(value) for key, value in vars(options).items()}
     write_rows(options.output / "ablation.csv", rows, Row)
     write_text(options.output / "ablation.md", f"{heading}\n\n{describe(rows)}")
-    write_json(options.output / "ablation.json", {"machine": machine, "written": written, "arguments": arguments})
+    write_json(
+        options.output / "ablation.json",
+        {"machine": machine, "written": written, "arguments": arguments},
+    )
 
 
 if __name__ == "__main__":

@@ -88,7 +88,15 @@ def _details(rows: Sequence[Row]) -> str:
         f"`{first.configuration}`, {first.cases} training cases, {first.validation_cases} validation cases of fold 0, "
         f"{first.length} each, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}."
     )
-    columns = ["choice", "which changes also", "Dice", "difference +- its error", "of each class", "steps", "seconds"]
+    columns = [
+        "choice",
+        "which changes also",
+        "Dice",
+        "difference +- its error",
+        "of each class",
+        "steps",
+        "seconds",
+    ]
     lines = [heading, "", _line(columns), _line(["---"] * len(columns))]
     for choice in dice:
         found = [row for row in rows if row.choice == choice]
@@ -113,7 +121,9 @@ def _difference(rows: Sequence[Row], planned: Sequence[Row]) -> str:
     """
     difference = mean(row.dice for row in rows) - mean(row.dice for row in planned)
     by_seed = {row.seed: row.per_case for row in planned}
-    pairs = [zip(row.per_case, by_seed[row.seed], strict=True) for row in rows if row.seed in by_seed]
+    pairs = [
+        zip(row.per_case, by_seed[row.seed], strict=True) for row in rows if row.seed in by_seed
+    ]
     of_seeds = [[one - other for one, other in pair] for pair in pairs]
     of_cases = [value for value in map(mean, zip(*of_seeds, strict=True)) if not isnan(value)]
     if len(of_cases) < 2:

@@ -42,20 +42,35 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--slices", type=int, default=400, help="default: 400")
-    parser.add_argument("--size", type=int, default=512, help="edge of a slice in pixels (default: 512)")
+    parser.add_argument(
+        "--size", type=int, default=512, help="edge of a slice in pixels (default: 512)"
+    )
     parser.add_argument("--classes", type=int, default=60, help="with the background (default: 60)")
     parser.add_argument(
-        "--input-size", type=int, default=448, help="of the network; logits are a quarter (default: 448)"
+        "--input-size",
+        type=int,
+        default=448,
+        help="of the network; logits are a quarter (default: 448)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument(
-        "--without", nargs="*", default=[], metavar="WAY", help="ways to leave out, such as transcribed"
+        "--without",
+        nargs="*",
+        default=[],
+        metavar="WAY",
+        help="ways to leave out, such as transcribed",
     )
-    parser.add_argument("--nnunet-python", metavar="FILE", help="Python of an environment with nnU-Net 2.8")
-    parser.add_argument("--work", type=Path, metavar="FOLDER", help="for the logits (default: the system's)")
+    parser.add_argument(
+        "--nnunet-python", metavar="FILE", help="Python of an environment with nnU-Net 2.8"
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="FOLDER", help="for the logits (default: the system's)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     return parser.parse_args()
 
@@ -87,8 +102,14 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     shape = (options.slices, options.classes, edge, edge)
     logits = folder / "logits"
     make_logits(logits, shape)
-    pythons = {"samnet": sys.executable, "transcribed": sys.executable, "nnunet": options.nnunet_python}
-    pythons = {way: python for way, python in pythons.items() if python and way not in options.without}
+    pythons = {
+        "samnet": sys.executable,
+        "transcribed": sys.executable,
+        "nnunet": options.nnunet_python,
+    }
+    pythons = {
+        way: python for way, python in pythons.items() if python and way not in options.without
+    }
     given = ["--logits", str(logits), "--shape", *map(str, shape)]
     given += ["--size", str(options.size), "--threads", str(options.threads)]
     costs: dict[str, list[ExportCost]] = {way: [] for way in pythons}
@@ -110,7 +131,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for way, other in medians.items()
         if way != "samnet"
     }
-    return {"asked": vars(options), "machine": describe_machine(), "medians": medians, "samnet_against": ratios}
+    return {
+        "asked": vars(options),
+        "machine": describe_machine(),
+        "medians": medians,
+        "samnet_against": ratios,
+    }
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -21,11 +21,19 @@ CHUNK = 8  # slices that a network gives at once
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("way", choices=WAYS)
-    parser.add_argument("--logits", type=Path, required=True, help="half precision, as --shape, without a header")
     parser.add_argument(
-        "--shape", type=int, nargs=4, required=True, help="slices, classes, rows, columns of the logits"
+        "--logits", type=Path, required=True, help="half precision, as --shape, without a header"
     )
-    parser.add_argument("--size", type=int, required=True, help="edge of the volume's slices in pixels")
+    parser.add_argument(
+        "--shape",
+        type=int,
+        nargs=4,
+        required=True,
+        help="slices, classes, rows, columns of the logits",
+    )
+    parser.add_argument(
+        "--size", type=int, required=True, help="edge of the volume's slices in pixels"
+    )
     parser.add_argument("--threads", type=int, required=True, help="of torch")
     parser.add_argument("--labels", type=Path, required=True, help="the .npy file to write")
     options = parser.parse_args()
@@ -33,7 +41,10 @@ def main() -> None:
     work = WAYS[options.way](options.logits, tuple(options.shape), options.size)
     started, cpu_started = time.perf_counter(), time.process_time()
     labels = work()
-    cost = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
+    cost = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
+    }
     cost["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(cost))
     np.save(options.labels, labels)
@@ -61,7 +72,9 @@ def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[
     return work
 
 
-def transcribed(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[[], np.ndarray]:
+def transcribed(
+    file: Path, shape: tuple[int, int, int, int], size: int
+) -> Callable[[], np.ndarray]:
     """All classes of all slices at full size, in single precision, then the largest."""
     from skimage.transform import resize
 
@@ -71,7 +84,9 @@ def transcribed(file: Path, shape: tuple[int, int, int, int], size: int) -> Call
         resampled = np.empty((*logits.shape[:2], size, size), np.float32)
         for here, values in zip(resampled, logits, strict=True):
             for index, plane in enumerate(values):
-                here[index] = resize(plane.astype(float), (size, size), 1, mode="edge", anti_aliasing=False)
+                here[index] = resize(
+                    plane.astype(float), (size, size), 1, mode="edge", anti_aliasing=False
+                )
         return torch.from_numpy(resampled).argmax(0).numpy().astype(np.uint8)
 
     return work

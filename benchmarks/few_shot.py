@@ -79,7 +79,10 @@ def main() -> None:
     rows = read_rows(table)
     for cases in options.cases:
         for seed in options.seeds:
-            for way in [*options.ways, *(f"nnunet:{configuration}" for configuration in options.nnunet)]:
+            for way in [
+                *options.ways,
+                *(f"nnunet:{configuration}" for configuration in options.nnunet),
+            ]:
                 wanted = Row(way, cases, seed, options.minutes, math.nan, 0, "", options.unit)
                 if any(row.folder == wanted.folder for row in rows):
                     continue
@@ -98,9 +101,13 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", help="id or name of a planned and prepared data set")
-    parser.add_argument("--cases", type=int, nargs="+", default=[1, 5, 20], help="to train on; 0 for all")
+    parser.add_argument(
+        "--cases", type=int, nargs="+", default=[1, 5, 20], help="to train on; 0 for all"
+    )
     parser.add_argument(
         "--patients",
         dest="unit",
@@ -109,14 +116,32 @@ def parse() -> argparse.Namespace:
         default="cases",
         help="the numbers are of patients, all of whose cases are trained on",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the choice of cases and of the training")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of training for each run (default: 5)")
-    parser.add_argument("--ways", nargs="+", default=["lora", "scratch"], help="CONFIG or CONFIG:KEY=VALUE:...")
-    parser.add_argument("--device", default=None, help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="of the choice of cases and of the training",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="of training for each run (default: 5)"
+    )
+    parser.add_argument(
+        "--ways", nargs="+", default=["lora", "scratch"], help="CONFIG or CONFIG:KEY=VALUE:..."
+    )
+    parser.add_argument(
+        "--device", default=None, help="cpu, cuda or mps (default: the best one here)"
+    )
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--nnunet", nargs="+", default=[], metavar="CONFIG", help="nnU-Net's, such as 2d 3d_fullres")
-    parser.add_argument("--nnunet-python", type=Path, help="the Python of an environment with nnU-Net")
-    parser.add_argument("--nnunet-script", type=Path, help="runs `train` and `predict` for NNUNET_MINUTES")
+    parser.add_argument(
+        "--nnunet", nargs="+", default=[], metavar="CONFIG", help="nnU-Net's, such as 2d 3d_fullres"
+    )
+    parser.add_argument(
+        "--nnunet-python", type=Path, help="the Python of an environment with nnU-Net"
+    )
+    parser.add_argument(
+        "--nnunet-script", type=Path, help="runs `train` and `predict` for NNUNET_MINUTES"
+    )
     options = parser.parse_args()
     if options.nnunet and not (options.nnunet_python and options.nnunet_script):
         parser.error("--nnunet needs --nnunet-python and --nnunet-script")
@@ -168,19 +193,45 @@ def run_nnunet(name: str, wanted: Row, options: argparse.Namespace) -> Row:
     script = [options.nnunet_python, options.nnunet_script]
     device = ["-device", options.device or ("cuda" if torch.cuda.is_available() else "cpu")]
     which = ["-d", str(NNUNET_ID), "-c", configuration]
-    call([tools / "nnUNetv2_plan_and_preprocess", *which, "-np", "2", "-npfp", "2"], folder / "plan.log", environment)
-    call([*script, "train", str(NNUNET_ID), configuration, "all", *device], folder / "train.log", environment)
-    inputs = ["-i", folder / "raw" / dataset / "imagesTs", "-o", folder / "predictions", "-f", "all"]
+    call(
+        [tools / "nnUNetv2_plan_and_preprocess", *which, "-np", "2", "-npfp", "2"],
+        folder / "plan.log",
+        environment,
+    )
+    call(
+        [*script, "train", str(NNUNET_ID), configuration, "all", *device],
+        folder / "train.log",
+        environment,
+    )
+    inputs = [
+        "-i",
+        folder / "raw" / dataset / "imagesTs",
+        "-o",
+        folder / "predictions",
+        "-f",
+        "all",
+    ]
     call([*script, "predict", *which, *inputs, *device], folder / "predict.log", environment)
     log = (folder / "train.log").read_text(encoding="utf-8", errors="replace")
-    steps = next((int(line.split()[1]) for line in log.splitlines() if line.startswith("nnU-Net: ")), 0)
+    steps = next(
+        (int(line.split()[1]) for line in log.splitlines() if line.startswith("nnU-Net: ")), 0
+    )
     return score(name, folder, replace(wanted, steps=steps))
 
 
 def score(name: str, folder: Path, row: Row) -> Row:
     """The row with the Dice of the predictions in a run's folder."""
     references = raw_folder() / name / "labelsTs"
-    files: list[str | Path] = ["-p", folder / "predictions", "-r", references, "-d", name, "-o", folder / "scores"]
+    files: list[str | Path] = [
+        "-p",
+        folder / "predictions",
+        "-r",
+        references,
+        "-d",
+        name,
+        "-o",
+        folder / "scores",
+    ]
     call([*SAMNET, "evaluate", *files], folder / "evaluate.log", dict(os.environ))
     dice = read_dice(folder / "scores" / "summary.json")
     per_class = " ".join(f"{label}={value:.3f}" for label, value in dice.by_class.items())
@@ -218,9 +269,15 @@ def copy_dataset(source: Path, target: Path, chosen: list[str]) -> None:
 def read_rows(table: Path) -> list[Row]:
     if not table.is_file():
         return []
-    kinds = {field.name: {"int": int, "float": float, "str": str}[str(field.type)] for field in fields(Row)}
+    kinds = {
+        field.name: {"int": int, "float": float, "str": str}[str(field.type)]
+        for field in fields(Row)
+    }
     with table.open(encoding="utf-8", newline="") as handle:
-        return [Row(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(handle)]
+        return [
+            Row(**{key: kinds[key](value) for key, value in row.items()})
+            for row in csv.DictReader(handle)
+        ]
 
 
 def write_facts(options: argparse.Namespace, name: str) -> None:
@@ -230,7 +287,9 @@ def write_facts(options: argparse.Namespace, name: str) -> None:
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "arguments": {key: str(value) for key, value in vars(options).items()},
     }
-    (options.output / "few_shot.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (options.output / "few_shot.json").write_text(
+        json.dumps(facts, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def grouped(rows: list[Row]) -> dict[str, dict[int, list[float]]]:
@@ -242,7 +301,9 @@ def grouped(rows: list[Row]) -> dict[str, dict[int, list[float]]]:
 
 
 def summary(rows: list[Row]) -> str:
-    lines = [f"{'way':<40} {rows[0].unit if rows else 'cases'}  Dice (mean of seeds, lowest to highest)"]
+    lines = [
+        f"{'way':<40} {rows[0].unit if rows else 'cases'}  Dice (mean of seeds, lowest to highest)"
+    ]
     for way, by_cases in grouped(rows).items():
         for cases, dice in sorted(by_cases.items()):
             spread = f"{np.mean(dice):.3f}  ({min(dice):.3f} to {max(dice):.3f}, {len(dice)} seeds)"
@@ -266,7 +327,9 @@ def draw(rows: list[Row], file: Path, name: str) -> None:
     total = count_all(name, rows[0].unit) if rows else 0
     for way, by_cases in grouped(rows).items():
         points = sorted((cases or total, dice) for cases, dice in by_cases.items())
-        (line,) = axes.plot([x for x, _ in points], [np.mean(dice) for _, dice in points], marker="o", label=way)
+        (line,) = axes.plot(
+            [x for x, _ in points], [np.mean(dice) for _, dice in points], marker="o", label=way
+        )
         for x, dice in points:
             axes.scatter([x] * len(dice), dice, color=line.get_color(), s=10, alpha=0.5)
     axes.set_xscale("log")

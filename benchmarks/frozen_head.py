@@ -44,13 +44,23 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
-    parser.add_argument("--size", type=int, default=1024, help="edge of the input in pixels (default: 1024)")
+    parser.add_argument(
+        "--size", type=int, default=1024, help="edge of the input in pixels (default: 1024)"
+    )
     parser.add_argument("--head", default="linear", choices=CHOICES["head"], help="default: linear")
-    parser.add_argument("--slices", type=int, default=1000, help="of the epoch that is worked out (default: 1000)")
-    parser.add_argument("--epochs", type=int, default=120, help="of the training that is worked out (default: 120)")
+    parser.add_argument(
+        "--slices", type=int, default=1000, help="of the epoch that is worked out (default: 1000)"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=120, help="of the training that is worked out (default: 120)"
+    )
     parser.add_argument("--batch-size", type=int, default=2, help="default: 2")
-    parser.add_argument("--kept", type=int, default=8, help="slices to encode once and to train on (default: 8)")
-    parser.add_argument("--rounds", type=int, default=3, help="of a step with the encoder, then some from the cache")
+    parser.add_argument(
+        "--kept", type=int, default=8, help="slices to encode once and to train on (default: 8)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of a step with the encoder, then some from the cache"
+    )
     parser.add_argument("--cached-steps", type=int, default=10, help="of each round (default: 10)")
     return parse(parser)
 
@@ -70,9 +80,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     given: dict[str, Any] = {"stride": network.stride, "seed": 0}
     with torch.no_grad():  # what only the first pass takes time for
         network.embed(torch.zeros(1, 3, options.size, options.size, device=device))
-    cache = EmbeddingCache(folder / "kept", CacheChoice(2 * options.kept * bytes_each(options) / 2**30, 1), [case])
+    cache = EmbeddingCache(
+        folder / "kept", CacheChoice(2 * options.kept * bytes_each(options) / 2**30, 1), [case]
+    )
     started = time.perf_counter()
-    kept = embed_samples(cache, SliceEncoder(network, device), [case], configuration, ignore_label=None, **given)
+    kept = embed_samples(
+        cache, SliceEncoder(network, device), [case], configuration, ignore_label=None, **given
+    )
     encoding = (time.perf_counter() - started) / options.kept
     whole = SliceSamples([case], configuration, **given)
     task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
@@ -106,16 +120,22 @@ def alternate_steps(
             ("cache", kept, collate, options.cached_steps if counted else 2),
         ):
             for step in range(count):
-                seconds = time_step(trainer, samples, collate_fn, options.batch_size * (100 * turn + 100 + step))
+                seconds = time_step(
+                    trainer, samples, collate_fn, options.batch_size * (100 * turn + 100 + step)
+                )
                 if counted:
                     times[name].append(seconds)
         print(f"round {turn + 1} of {options.rounds}" if counted else "warmed up", flush=True)
     return times
 
 
-def time_step(trainer: Trainer, samples: SliceSamples, collate_fn: Callable[[list], Any], first: int) -> float:
+def time_step(
+    trainer: Trainer, samples: SliceSamples, collate_fn: Callable[[list], Any], first: int
+) -> float:
     numbers = range(first, first + trainer.task.configuration.batch_size)
-    return time_once(lambda: trainer._step(*collate_fn([samples[number] for number in numbers])), trainer.device)
+    return time_once(
+        lambda: trainer._step(*collate_fn([samples[number] for number in numbers])), trainer.device
+    )
 
 
 def read_from_disk(files: list[Path]) -> float | None:

@@ -67,12 +67,18 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="where the data are made; about 1 GB")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="where the data are made; about 1 GB"
+    )
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--classes", type=int, default=60)
-    parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 400), metavar=("X", "Y", "Z"))
+    parser.add_argument(
+        "--shape", type=int, nargs=3, default=(512, 512, 400), metavar=("X", "Y", "Z")
+    )
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     return parser.parse_args()
 
@@ -95,11 +101,15 @@ def make_dataset(folder: Path, cases: int, classes: int, shape: tuple[int, int, 
             continue
         image, labels = make_case(np.random.default_rng(number), classes, shape)
         affine = np.diag([*SPACING, 1.0])
-        nibabel.save(nibabel.Nifti1Image(labels, affine), folder / "labelsTr" / f"case_{number}.nii.gz")
+        nibabel.save(
+            nibabel.Nifti1Image(labels, affine), folder / "labelsTr" / f"case_{number}.nii.gz"
+        )
         nibabel.save(nibabel.Nifti1Image(image, affine), image_file)
 
 
-def make_case(generator: np.random.Generator, classes: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
+def make_case(
+    generator: np.random.Generator, classes: int, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, ...]:
     """An image in Hounsfield units and its label map, `(X, Y, Z)`: one ellipsoid a class, in noise."""
     image = generator.integers(-30, 30, shape, dtype=np.int16)
     image[:8], image[-8:] = -1000, -1000
@@ -108,9 +118,14 @@ def make_case(generator: np.random.Generator, classes: int, shape: tuple[int, in
     for value in range(1, classes + 1):
         radii = size * generator.uniform(0.02, 0.08, 3) + 1
         centre = generator.uniform(radii, size - radii)
-        low, high = np.maximum(centre - radii, 0).astype(int), np.minimum(centre + radii + 1, size).astype(int)
+        low, high = (
+            np.maximum(centre - radii, 0).astype(int),
+            np.minimum(centre + radii + 1, size).astype(int),
+        )
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        axes = [(np.arange(a, b) - c) / r for a, b, c, r in zip(low, high, centre, radii, strict=True)]
+        axes = [
+            (np.arange(a, b) - c) / r for a, b, c, r in zip(low, high, centre, radii, strict=True)
+        ]
         inside = sum(distance**2 for distance in np.ix_(*axes)) <= 1
         labels[box][inside] = value
         image[box][inside] += np.int16(20 * value)
@@ -125,12 +140,37 @@ def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
     commands: dict[str, list[str]] = {
         "verify": ["-m", "samnet", "verify_dataset", "-d", number, "-np", "1"],
         "fingerprint": ["-m", "samnet", "extract_fingerprint", "-d", number, "-np", "1"],
-        "plan": ["-m", "samnet", "plan", "-d", number, "--device", "cpu", "--overwrite", "-np", "1"],
+        "plan": [
+            "-m",
+            "samnet",
+            "plan",
+            "-d",
+            number,
+            "--device",
+            "cpu",
+            "--overwrite",
+            "-np",
+            "1",
+        ],
         "preprocess": ["-m", "samnet", "preprocess", "-d", number, "-np", "1"],
-        "predict": ["-m", "samnet", "predict", "-i", str(image), "-o", str(folder / "predictions"), "--device", "cpu"],
+        "predict": [
+            "-m",
+            "samnet",
+            "predict",
+            "-i",
+            str(image),
+            "-o",
+            str(folder / "predictions"),
+            "--device",
+            "cpu",
+        ],
     }
     commands["predict"] += ["-m", str(model.parent), "-f", "0"]
-    made_by = {"fingerprint": [prepared], "preprocess": [prepared / "slices"], "predict": [folder / "predictions"]}
+    made_by = {
+        "fingerprint": [prepared],
+        "preprocess": [prepared / "slices"],
+        "predict": [folder / "predictions"],
+    }
     for stale in made_by.get(step, []):
         shutil.rmtree(stale, ignore_errors=True)
     if step == "predict":
@@ -140,12 +180,21 @@ def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
     peak = peak_of(commands[step], folder)
     seconds = time.monotonic() - started
     print(f"{step}: {peak:.2f} GiB, {seconds:.0f} s", file=sys.stderr, flush=True)
-    return {"step": step, "peak_gib": round(peak, 3), "seconds": round(seconds, 1), "within_bound": peak <= BOUND_GIB}
+    return {
+        "step": step,
+        "peak_gib": round(peak, 3),
+        "seconds": round(seconds, 1),
+        "within_bound": peak <= BOUND_GIB,
+    }
 
 
 def peak_of(arguments: Sequence[str], folder: Path) -> float:
     """Run Python with these arguments; the resident peak in GiB of the largest process it came to."""
-    names = {"samnet_raw": "raw", "samnet_preprocessed": "preprocessed", "samnet_results": "results"}
+    names = {
+        "samnet_raw": "raw",
+        "samnet_preprocessed": "preprocessed",
+        "samnet_results": "results",
+    }
     environment = os.environ | {variable: str(folder / name) for variable, name in names.items()}
     process = subprocess.Popen([sys.executable, *arguments], env=environment)
     # The kernel's count of a process that was waited for includes the largest of those it had waited for itself.

@@ -23,7 +23,9 @@ from samnet.preprocessing.storage import StoredCase, load_case
 NAME = "Dataset999_Benchmark"
 
 
-def prepare(folder: Path, settings: dict[str, Any], device: str, num_slices: int) -> tuple[Configuration, StoredCase]:
+def prepare(
+    folder: Path, settings: dict[str, Any], device: str, num_slices: int
+) -> tuple[Configuration, StoredCase]:
     """The configuration `lora`, changed by settings, with random weights; and a case of so many slices, in `folder`."""
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"samnet_{name}"] = str(folder / name)
@@ -32,8 +34,15 @@ def prepare(folder: Path, settings: dict[str, Any], device: str, num_slices: int
     for part, array in (("imagesTr/made_0000", image), ("labelsTr/made", labels)):
         file = folder / "raw" / NAME / f"{part}.nii.gz"
         file.parent.mkdir(parents=True)
-        nibabel.save(nibabel.Nifti1Image(array[rows].transpose(), np.diag([2.0, 2.0, 5.0, 1.0])), file)
-    described = {"channel_names": {"0": "CT"}, "labels": LABELS, "numTraining": 1, "file_ending": ".nii.gz"}
+        nibabel.save(
+            nibabel.Nifti1Image(array[rows].transpose(), np.diag([2.0, 2.0, 5.0, 1.0])), file
+        )
+    described = {
+        "channel_names": {"0": "CT"},
+        "labels": LABELS,
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
     (folder / "raw" / NAME / "dataset.json").write_text(json.dumps(described), encoding="utf-8")
     dataset = RawDataset.load(NAME)
     settings = {"slicing_axis": 0, "views": [0], "initial_weights": "random", **settings}

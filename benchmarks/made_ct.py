@@ -25,7 +25,9 @@ def enlarged_case(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, n
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16), labels
 
 
-def write_dataset(folder: Path, shape: tuple[int, int, int], spacings: list[tuple[float, float, float]]) -> None:
+def write_dataset(
+    folder: Path, shape: tuple[int, int, int], spacings: list[tuple[float, float, float]]
+) -> None:
     """A raw data set in nnU-Net v2's layout with one case of `shape` `(Z, Y, X)` for each spacing `(Z, Y, X)` in mm."""
     for seed, (z, y, x) in enumerate(spacings):
         image, labels = enlarged_case(shape, seed)

@@ -35,7 +35,9 @@ class FinishedProcess:
     output: str
 
 
-def run_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> FinishedProcess:
+def run_process(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> FinishedProcess:
     """Run a command to its end.
 
     Raises:
@@ -43,7 +45,9 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
     """
     started = time.perf_counter()
     with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=printed, stderr=errors, env={**os.environ, **(environment or {})})
+        process = subprocess.Popen(
+            command, stdout=printed, stderr=errors, env={**os.environ, **(environment or {})}
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
@@ -64,13 +68,18 @@ def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
             started, cpu_started = time.perf_counter(), time.process_time()
             call()
             if turn:
-                costs[name].append(Cost(time.perf_counter() - started, time.process_time() - cpu_started))
+                costs[name].append(
+                    Cost(time.perf_counter() - started, time.process_time() - cpu_started)
+                )
         print(f"round {turn} of {rounds}" if turn else "warmed up", flush=True)
     return costs
 
 
 def median_cost(costs: Sequence[Cost]) -> dict[str, float]:
-    return {field.name: statistics.median(getattr(cost, field.name) for cost in costs) for field in fields(costs[0])}
+    return {
+        field.name: statistics.median(getattr(cost, field.name) for cost in costs)
+        for field in fields(costs[0])
+    }
 
 
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
@@ -106,7 +115,9 @@ def run_in_folder(
 
     The folder lies in that of `--work`, where a script has such an option and it is given.
     """
-    with tempfile.TemporaryDirectory(prefix="samnet-benchmark-", dir=getattr(options, "work", None)) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="samnet-benchmark-", dir=getattr(options, "work", None)
+    ) as folder:
         result = measure(options, Path(folder))
     print("\n" + describe(result))
     write_result(result, options.output)

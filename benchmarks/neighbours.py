@@ -43,7 +43,10 @@ def views(facts: Facts, planned: Configuration) -> dict[str, Settings]:
     """Slices across each axis alone, and of all three in one network."""
     if _is_flat(facts, planned):
         return {}
-    single = {f"across {name}": {"slicing_axis": axis, "views": [axis]} for axis, name in enumerate(AXIS_NAMES)}
+    single = {
+        f"across {name}": {"slicing_axis": axis, "views": [axis]}
+        for axis, name in enumerate(AXIS_NAMES)
+    }
     return single | {"all three": {"slicing_axis": planned.slicing_axis, "views": [0, 1, 2]}}
 
 
@@ -60,7 +63,9 @@ def window(facts: Facts, planned: Configuration) -> dict[str, Settings]:
         IntensityWindow("fixed", float(f"{values[0]:.6g}"), float(f"{values[-1]:.6g}"))
         for values in facts.fingerprint.foreground
     ]
-    ranges = [IntensityWindow("fixed", *facts.intensity_range(index)) for index in range(len(foreground))]
+    ranges = [
+        IntensityWindow("fixed", *facts.intensity_range(index)) for index in range(len(foreground))
+    ]
     each_image = [IntensityWindow("percentiles", LOW, HIGH)] * len(foreground)
     rules = {"data set's foreground": foreground, "each image": each_image, "full range": ranges}
     return {
@@ -82,14 +87,20 @@ def heads(facts: Facts, planned: Configuration) -> dict[str, Settings]:
 
 
 def mirror(facts: Facts, planned: Configuration) -> dict[str, Settings]:
-    return {"none": {"mirror_axes": []}, "left-right": {"mirror_axes": [2]}, "every axis": {"mirror_axes": [0, 1, 2]}}
+    return {
+        "none": {"mirror_axes": []},
+        "left-right": {"mirror_axes": [2]},
+        "every axis": {"mirror_axes": [0, 1, 2]},
+    }
 
 
 def input_size(facts: Facts, planned: Configuration) -> dict[str, Settings]:
     """The next smaller and larger one; the zoom follows, so that slices fill each."""
     smaller = max((size for size in SIZES if size < planned.input_size), default=planned.input_size)
     larger = min((size for size in SIZES if size > planned.input_size), default=planned.input_size)
-    return {str(size): {"input_size": size} for size in sorted({smaller, planned.input_size, larger})}
+    return {
+        str(size): {"input_size": size} for size in sorted({smaller, planned.input_size, larger})
+    }
 
 
 def augmentation(facts: Facts, planned: Configuration) -> dict[str, Settings]:
@@ -122,9 +133,13 @@ def find_choices(
     """
     planned = plan.configuration(name)
     choices: dict[Configuration, Choice] = {}
-    for label, settings in DECISIONS[decision](Facts(fingerprint, plan.machine, {}), planned).items():
+    for label, settings in DECISIONS[decision](
+        Facts(fingerprint, plan.machine, {}), planned
+    ).items():
         other = make_plan(fingerprint, plan.machine, settings, measure)
-        values = other.configuration(name)  # the planned ones where what is set is fixed by the configuration's name
+        values = other.configuration(
+            name
+        )  # the planned ones where what is set is fixed by the configuration's name
         changed = _differences(planned, values)
         follows = {key: value for key, value in changed.items() if key not in settings}
         choices.setdefault(values, Choice(label, other, not changed, follows))

@@ -57,12 +57,20 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="small", choices=CHOICES["backbone"], help="default: small")
-    parser.add_argument("--size", type=int, default=224, help="edge of the network's input in pixels (default: 224)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--backbone", default="small", choices=CHOICES["backbone"], help="default: small"
+    )
+    parser.add_argument(
+        "--size", type=int, default=224, help="edge of the network's input in pixels (default: 224)"
+    )
     parser.add_argument("--head", choices=CHOICES["head"], help="default: as planned")
     parser.add_argument("--slices", type=int, default=24, help="default: 24")
-    parser.add_argument("--native", type=int, default=512, help="edge of a slice in pixels (default: 512)")
+    parser.add_argument(
+        "--native", type=int, default=512, help="edge of a slice in pixels (default: 512)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of torch (default: its own)")
@@ -71,7 +79,9 @@ def parse() -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    write_dataset(folder / "raw" / NAME, (options.slices, options.native, options.native), [(3.0, 0.8, 0.8)])
+    write_dataset(
+        folder / "raw" / NAME, (options.slices, options.native, options.native), [(3.0, 0.8, 0.8)]
+    )
     dataset = RawDataset.load(NAME)
     configuration, num_outputs = plan(dataset, options)
     image = read_image(dataset.cases[0].image_files)
@@ -96,7 +106,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "machine": describe_machine(options.device),
         "medians": typical,
         "times_as_fast": typical["samed"]["seconds"] / typical["samnet"]["seconds"],
-        "times_less_processor_time": typical["samed"]["cpu_seconds"] / typical["samnet"]["cpu_seconds"],
+        "times_less_processor_time": typical["samed"]["cpu_seconds"]
+        / typical["samnet"]["cpu_seconds"],
     }
 
 
@@ -118,7 +129,9 @@ def plan(dataset: RawDataset, options: argparse.Namespace) -> tuple[Configuratio
 
 
 @torch.inference_mode()
-def predict_as_samed(network: SegmentationNetwork, configuration: Configuration, volume: np.ndarray) -> np.ndarray:
+def predict_as_samed(
+    network: SegmentationNetwork, configuration: Configuration, volume: np.ndarray
+) -> np.ndarray:
     """Labels `(Z, Y, X)` of a volume `(Z, Y, X)`."""
     device = next(network.parameters()).device
     size, native = configuration.input_size, volume.shape[1:]

@@ -33,13 +33,24 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", metavar="ID", help="in samnet_raw (default: made CTs)")
-    parser.add_argument("--shape", type=int, nargs=3, default=(200, 512, 512), help="of made CTs, Z Y X")
+    parser.add_argument(
+        "--shape", type=int, nargs=3, default=(200, 512, 512), help="of made CTs, Z Y X"
+    )
     parser.add_argument("--processes", type=int, default=2, help="of both (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--nnunet-python", type=Path, metavar="FILE", help="Python of an environment with nnU-Net 2.8")
-    parser.add_argument("--work", type=Path, metavar="FOLDER", help="for all that is made (default: the system's)")
+    parser.add_argument(
+        "--nnunet-python",
+        type=Path,
+        metavar="FILE",
+        help="Python of an environment with nnU-Net 2.8",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="FOLDER", help="for all that is made (default: the system's)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     return parser.parse_args()
 
@@ -65,13 +76,18 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     for turn in range(options.rounds):
         for side, commands in sides.items():
-            shutil.rmtree(folder / f"{side.replace('nnunet', 'nnUNet')}_preprocessed", ignore_errors=True)
+            shutil.rmtree(
+                folder / f"{side.replace('nnunet', 'nnUNet')}_preprocessed", ignore_errors=True
+            )
             for step, command in commands.items():
                 cost = run_process(command, environment).cost
                 if step in costs:
                     costs[step][side].append(cost)
         print(f"round {turn + 1} of {options.rounds}", flush=True)
-    medians = {step: {side: median_cost(values) for side, values in each.items()} for step, each in costs.items()}
+    medians = {
+        step: {side: median_cost(values) for side, values in each.items()}
+        for step, each in costs.items()
+    }
     return {
         "asked": vars(options),
         "dataset": name,
@@ -97,9 +113,23 @@ def samnet_commands(name: str, processes: int) -> dict[str, list[str]]:
 def nnunet_commands(name: str, options: argparse.Namespace) -> dict[str, list[str]]:
     folder, dataset, processes = options.nnunet_python.parent, name[7:10], str(options.processes)
     return {
-        "fingerprint": [str(folder / "nnUNetv2_extract_fingerprint"), "-d", dataset, "-np", processes],
+        "fingerprint": [
+            str(folder / "nnUNetv2_extract_fingerprint"),
+            "-d",
+            dataset,
+            "-np",
+            processes,
+        ],
         "plan": [str(folder / "nnUNetv2_plan_experiment"), "-d", dataset],
-        "preprocess": [str(folder / "nnUNetv2_preprocess"), "-d", dataset, "-c", "2d", "-np", processes],
+        "preprocess": [
+            str(folder / "nnUNetv2_preprocess"),
+            "-d",
+            dataset,
+            "-c",
+            "2d",
+            "-np",
+            processes,
+        ],
     }
 
 
@@ -110,7 +140,9 @@ def describe(result: dict[str, Any]) -> str:
             f"{step}, {side}: {cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of processor time"
             for side, cost in each.items()
         ]
-    lines += [f"{step}: samnet {ratio:.1f} x as fast" for step, ratio in result["times_as_fast"].items()]
+    lines += [
+        f"{step}: samnet {ratio:.1f} x as fast" for step, ratio in result["times_as_fast"].items()
+    ]
     return "\n".join(lines)
 
 

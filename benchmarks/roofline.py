@@ -45,7 +45,11 @@ KINDS = {
 def main() -> None:
     options = parse_options()
     device = torch.device(options.device)
-    result: dict[str, Any] = {"asked": asked(options), "machine": describe_machine(options.device), "sizes": {}}
+    result: dict[str, Any] = {
+        "asked": asked(options),
+        "machine": describe_machine(options.device),
+        "sizes": {},
+    }
     for size in options.sizes:
         result["sizes"][str(size)] = measure(options, size, device)
         print(describe(size, result["sizes"][str(size)]), flush=True)
@@ -56,10 +60,14 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=BACKBONES)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 512, 448, 224], metavar="PIXELS")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[1024, 512, 448, 224], metavar="PIXELS"
+    )
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--shipped", action="store_true", help="time segment_anything's encoder too")
+    parser.add_argument(
+        "--shipped", action="store_true", help="time segment_anything's encoder too"
+    )
     return parse(parser)
 
 
@@ -76,7 +84,10 @@ def measure(options: argparse.Namespace, size: int, device: torch.device) -> dic
         ways["segment_anything"] = shipped_encoder(options.backbone, size, encoder)
     forward = {name: _forward(way.to(device, dtype), image) for name, way in ways.items()}
     width = BACKBONES[options.backbone].width
-    left, right = (torch.rand(shape, device=device, dtype=dtype) for shape in ((ROWS, width), (width, 4 * width)))
+    left, right = (
+        torch.rand(shape, device=device, dtype=dtype)
+        for shape in ((ROWS, width), (width, 4 * width))
+    )
     repeats = max(1, round(operations / 4 / (8 * ROWS * width**2)))
     product = torch.empty(ROWS, 4 * width, device=device, dtype=dtype)
 
@@ -115,7 +126,9 @@ def count_operations(encoder: nn.Module, image: Tensor) -> int:
     with FlopCounterMode(display=False, custom_mapping={kernel: of_attention}) as counter:
         encoder(image)
     if kernel not in counter.get_flop_counts()["Global"]:
-        raise SystemExit("attention did not run as the kernel that is counted; is this torch of another version?")
+        raise SystemExit(
+            "attention did not run as the kernel that is counted; is this torch of another version?"
+        )
     return int(counter.get_total_flops())
 
 
@@ -135,18 +148,27 @@ def shares_of_kinds(events: Iterable[Any], device: torch.device) -> dict[str, fl
     for event in events:
         if event.device_type != DeviceType.CPU:
             continue
-        on_device = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
-        kind = next((kind for kind, names in KINDS.items() if any(name in event.key for name in names)), "other")
+        on_device = (
+            event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+        )
+        kind = next(
+            (kind for kind, names in KINDS.items() if any(name in event.key for name in names)),
+            "other",
+        )
         spent[kind] += on_device
     total = sum(spent.values())
     return {kind: time / total for kind, time in sorted(spent.items(), key=lambda item: -item[1])}
 
 
 def describe(size: int, result: dict[str, Any]) -> str:
-    lines = [f"{size}: {result['operations'] / 1e9:.1f} GFLOP; product {result['peak'] / 1e9:.0f} GFLOP/s"]
+    lines = [
+        f"{size}: {result['operations'] / 1e9:.1f} GFLOP; product {result['peak'] / 1e9:.0f} GFLOP/s"
+    ]
     for name, share in result["share_of_peak"].items():
         lines.append(f"  {name}: {result['seconds'][name]:.3f} s, {share:.2f} of the peak")
-    parts = ", ".join(f"{kind} {share:.0%}" for kind, share in result["profile"].items() if share >= 0.005)
+    parts = ", ".join(
+        f"{kind} {share:.0%}" for kind, share in result["profile"].items() if share >= 0.005
+    )
     return "\n".join([*lines, f"  time of samnet's: {parts}"])
 
 

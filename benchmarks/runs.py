@@ -38,7 +38,10 @@ def call(command: Sequence[str | Path], log: Path, environment: Mapping[str, str
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as handle:
         code = subprocess.call(
-            [str(word) for word in command], stdout=handle, stderr=subprocess.STDOUT, env=environment
+            [str(word) for word in command],
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            env=environment,
         )
     if code:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
@@ -67,7 +70,9 @@ def read_dice(summary: Path) -> Dice:
     scores = read_summary(summary)
     by_case = {}
     for case in scores["metric_per_case"]:
-        known = [entry["Dice"] for entry in case["metrics"].values() if not math.isnan(entry["Dice"])]
+        known = [
+            entry["Dice"] for entry in case["metrics"].values() if not math.isnan(entry["Dice"])
+        ]
         by_case[case["case"]] = sum(known) / len(known) if known else math.nan
     by_class = {label: entry["Dice"] for label, entry in scores["mean"].items()}
     return Dice(scores["foreground_mean"]["Dice"], by_class, by_case)
@@ -80,11 +85,17 @@ def last_epoch(run: Path) -> dict[str, Any]:
 
 def write_rows(table: Path, rows: Sequence[Any], kind: type) -> None:
     """Write dataclasses of one kind as CSV, one column for each field; several numbers in one have blanks between."""
-    with atomic_path(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+    with (
+        atomic_path(table) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as handle,
+    ):
         writer = csv.DictWriter(handle, [field.name for field in fields(kind)])
         writer.writeheader()
         for row in rows:
             values = asdict(row).items()
             writer.writerow(
-                {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values}
+                {
+                    key: " ".join(map(str, value)) if isinstance(value, tuple) else value
+                    for key, value in values
+                }
             )

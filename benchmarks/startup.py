@@ -30,10 +30,19 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--nnunet-python", type=Path, metavar="FILE", help="Python of an environment with nnU-Net 2.8")
-    parser.add_argument("--nnunet-script", type=Path, metavar="FILE", help="runs nnU-Net for a time")
+    parser.add_argument(
+        "--nnunet-python",
+        type=Path,
+        metavar="FILE",
+        help="Python of an environment with nnU-Net 2.8",
+    )
+    parser.add_argument(
+        "--nnunet-script", type=Path, metavar="FILE", help="runs nnU-Net for a time"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
     if (options.nnunet_python is None) != (options.nnunet_script is None):
@@ -57,7 +66,14 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ]
     steps = {
         "samnet --help": [*SAMNET, "train", "--help"],
-        "samnet predict": [*SAMNET, "predict", *given, str(folder / "samnet_out"), "--device", "cpu"],
+        "samnet predict": [
+            *SAMNET,
+            "predict",
+            *given,
+            str(folder / "samnet_out"),
+            "--device",
+            "cpu",
+        ],
     }
     if options.nnunet_python:
         peer = [str(options.nnunet_python), str(options.nnunet_script)]
@@ -97,7 +113,11 @@ def describe(result: dict[str, Any]) -> str:
         for name, cost in result["medians"].items()
     ]
     return "\n".join(
-        lines + [f"{what}: samnet {ratio:.1f} x as fast" for what, ratio in result["times_as_fast"].items()]
+        lines
+        + [
+            f"{what}: samnet {ratio:.1f} x as fast"
+            for what, ratio in result["times_as_fast"].items()
+        ]
     )
 
 

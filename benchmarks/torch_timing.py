@@ -15,7 +15,9 @@ import torch
 
 def make_parser(text: str | None) -> argparse.ArgumentParser:
     """A parser with what every such benchmark takes."""
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of torch (default: its own)")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
@@ -49,7 +51,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def alternate(ways: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def alternate(
+    ways: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
     """Seconds of each way in each round, one after the other, until the device is done too."""
 
     def complete(work: Callable[[], object]) -> Callable[[], float]:

@@ -51,9 +51,19 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
-    parser.add_argument("--size", type=int, default=448, help="the planned edge of the input in pixels (default: 448)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=448,
+        help="the planned edge of the input in pixels (default: 448)",
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="default: 1")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="the latter on a GPU")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "bfloat16"],
+        help="the latter on a GPU",
+    )
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=(*WAYS, *ON_REQUEST))
     parser.add_argument("--rounds", type=int, default=5)
     return parse(parser)
@@ -75,7 +85,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     planned, case = prepare(folder, settings, options.device, max(4, options.batch_size))
     device = torch.device(options.device)
-    at_512 = replace(planned, input_size=SAMED_SIZE, zoom=planned.zoom * SAMED_SIZE / planned.input_size)
+    at_512 = replace(
+        planned, input_size=SAMED_SIZE, zoom=planned.zoom * SAMED_SIZE / planned.input_size
+    )
     configurations = {
         "samnet": planned,
         "samed": at_512,
@@ -104,15 +116,25 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seconds_of_the_first_step": first,
         "seconds_of_steps": times,
         "seconds_of_a_step": seconds,
-        "times_as_fast_as_samed": {name: seconds["samed"] / value for name, value in seconds.items()}
+        "times_as_fast_as_samed": {
+            name: seconds["samed"] / value for name, value in seconds.items()
+        }
         if "samed" in seconds
         else {},
-        "peak_bytes": {name: peak_bytes(step, device) for name, step in steps.items()} if device.type == "cuda" else {},
+        "peak_bytes": {name: peak_bytes(step, device) for name, step in steps.items()}
+        if device.type == "cuda"
+        else {},
     }
 
 
 def make_step(
-    configuration: Configuration, case: StoredCase, folder: Path, device: torch.device, *, shipped: bool, compiled: bool
+    configuration: Configuration,
+    case: StoredCase,
+    folder: Path,
+    device: torch.device,
+    *,
+    shipped: bool,
+    compiled: bool,
 ) -> Callable[[], float]:
     """A training step of a configuration's network, with segment_anything's own encoder if `shipped`."""
     torch.manual_seed(0)
@@ -135,7 +157,9 @@ def draw_batch(
     configuration: Configuration, case: StoredCase, network: SegmentationNetwork
 ) -> tuple[torch.Tensor, torch.Tensor]:
     samples = SliceSamples([case], configuration, stride=network.stride, seed=0)
-    images, target = torch.utils.data.default_collate([samples[row] for row in range(configuration.batch_size)])
+    images, target = torch.utils.data.default_collate(
+        [samples[row] for row in range(configuration.batch_size)]
+    )
     return images, target
 
 
@@ -158,7 +182,9 @@ def describe(result: dict[str, Any]) -> str:
         memory = f", {result['peak_bytes'][name] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
         lines.append(f"{name:<10} at {size}: {seconds:.3f} s a step{ratio}{memory}")
     if "compiled" in result["seconds_of_a_step"]:
-        lines.append(f"the first compiled step took {result['seconds_of_the_first_step']['compiled']:.0f} s")
+        lines.append(
+            f"the first compiled step took {result['seconds_of_the_first_step']['compiled']:.0f} s"
+        )
     return "\n".join(lines)
 
 

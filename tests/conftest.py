@@ -22,7 +22,9 @@ def real_data() -> Path:
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Empty folders `raw`, `preprocessed` and `results`, which samnet finds by its environment variables."""
-    paths = {station: tmp_path / f"samnet_{station}" for station in ("raw", "preprocessed", "results")}
+    paths = {
+        station: tmp_path / f"samnet_{station}" for station in ("raw", "preprocessed", "results")
+    }
     for station, path in paths.items():
         path.mkdir()
         monkeypatch.setenv(f"samnet_{station}", str(path))

@@ -81,7 +81,9 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
         "print('loaded:', *sorted({'torch', 'numpy', 'pandas', 'scipy', 'nibabel', 'SimpleITK'} & set(sys.modules)))"
     )
-    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == "loaded:"
     assert "usage: samnet" in process.stdout

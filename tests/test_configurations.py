@@ -28,7 +28,14 @@ from samnet.training.run import TrainingOptions, train
 
 DATASET = "Dataset008_Liver"
 SIZE = 224
-SHORT = {"input_size": SIZE, "zoom": 9.0, "steps": 2, "steps_per_epoch": 2, "batch_size": 2, "warmup_steps": 0}
+SHORT = {
+    "input_size": SIZE,
+    "zoom": 9.0,
+    "steps": 2,
+    "steps_per_epoch": 2,
+    "batch_size": 2,
+    "warmup_steps": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,12 @@ def _write_weights(file: Path, backbone: Backbone) -> None:
     }
     file.parent.mkdir(exist_ok=True)
     torch.save(
-        {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}, file
+        {
+            f"{name}.{key}": value
+            for name, part in parts.items()
+            for key, value in part.state_dict().items()
+        },
+        file,
     )
 
 

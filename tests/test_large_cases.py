@@ -21,7 +21,9 @@ BOUND = 4 * 2**30 * np.prod(SHAPE) / (512 * 512 * 400)
 
 @pytest.fixture
 def dataset(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> RawDataset:
-    labels = {"background": 0} | {f"structure_{value}": value for value in range(1, NUM_CLASSES + 1)}
+    labels = {"background": 0} | {
+        f"structure_{value}": value for value in range(1, NUM_CLASSES + 1)
+    }
     make_dataset(folders["raw"], num_cases=1, shape=SHAPE, labels=labels)
     return RawDataset.load(501)
 

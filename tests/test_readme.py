@@ -65,7 +65,10 @@ def test_the_three_lines_and_the_python_example_work_as_written(
 
     (snippet,) = (block for language, block in BLOCKS if language == "python")
     snippet = snippet.replace("samnet_data/results", str(folders["results"]))
-    names: dict[str, Any] = {"array": np.random.default_rng(0).normal(size=(4, 20, 24)), "spacing": (3.0, 1.0, 1.0)}
+    names: dict[str, Any] = {
+        "array": np.random.default_rng(0).normal(size=(4, 20, 24)),
+        "spacing": (3.0, 1.0, 1.0),
+    }
     exec(snippet, names)  # noqa: S102: it is our own README
     assert names["labels"].shape == (4, 20, 24)
 

@@ -42,7 +42,9 @@ def nested_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij"))
     distance = np.sqrt(((grid - generator.uniform(-0.2, 0.2, (3, 1, 1, 1))) ** 2).sum(axis=0))
-    labels = np.select([distance < 0.3, distance < 0.5, distance < 0.75], [3, 2, 1], 0).astype(np.uint8)
+    labels = np.select([distance < 0.3, distance < 0.5, distance < 0.75], [3, 2, 1], 0).astype(
+        np.uint8
+    )
     image = (20 + 55 * labels + generator.normal(0, 6, SHAPE)).clip(1, 255).astype(np.uint8)
     return image, labels
 
@@ -59,7 +61,10 @@ def write_nested(raw: Path, number: int, labels: dict[str, Any], **more: Any) ->
         affine = np.diag([1.0, 1.0, 2.0, 1.0])
         nibabel.save(nibabel.Nifti1Image(label_map.transpose(), affine), file)
         stem = file.name.removesuffix(".nii.gz")
-        nibabel.save(nibabel.Nifti1Image(image.transpose(), affine), folder / f"images{part}" / f"{stem}_0000.nii.gz")
+        nibabel.save(
+            nibabel.Nifti1Image(image.transpose(), affine),
+            folder / f"images{part}" / f"{stem}_0000.nii.gz",
+        )
     description = read_json(folder / "dataset.json") | {"labels": labels} | more
     (folder / "dataset.json").write_text(json.dumps(description))
 
@@ -84,19 +89,39 @@ def test_the_commands_train_and_score_regions(
     one_process(monkeypatch)
     assert plan(["-d", "501", "--explain", "--device", "cpu"]) == 0
     assert "core = 2, 3, written as 2" in capsys.readouterr().out
-    length = ["--steps", "80", "--set", "steps_per_epoch=40", "--lr", "3e-3", "--set", "augmentation=none"]
+    length = [
+        "--steps",
+        "80",
+        "--set",
+        "steps_per_epoch=40",
+        "--lr",
+        "3e-3",
+        "--set",
+        "augmentation=none",
+    ]
     assert train(["501", "lora", "0", "--device", "cpu", "--workers", "0", *length]) == 0
     run = tmp_path / "results" / NAMES[501] / "lora" / "fold_0"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert list(rows[-1]["dice"]) == ["whole", "core", "inner"]
-    assert list(read_json(run / "validation" / "summary.json")["mean"]) == ["(1, 2, 3)", "(2, 3)", "3"]
+    assert list(read_json(run / "validation" / "summary.json")["mean"]) == [
+        "(1, 2, 3)",
+        "(2, 3)",
+        "3",
+    ]
 
-    images, references = root / "raw" / NAMES[501] / "imagesTs", root / "raw" / NAMES[501] / "labelsTs"
+    images, references = (
+        root / "raw" / NAMES[501] / "imagesTs",
+        root / "raw" / NAMES[501] / "labelsTs",
+    )
     output = tmp_path / "predictions"
     assert predict(["-i", str(images), "-o", str(output), "--device", "cpu"]) == 0
     capsys.readouterr()
     assert evaluate(["-p", str(output), "-r", str(references), "-np", "0"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:5]] == ["whole", "core", "inner"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:5]] == [
+        "whole",
+        "core",
+        "inner",
+    ]
     scores = read_json(output / "summary.json")["mean"]
     assert all(scores[key]["Dice"] > 0.6 for key in ("(1, 2, 3)", "(2, 3)", "3")), scores
     for file in output.glob("*.nii.gz"):
@@ -113,7 +138,8 @@ def test_the_commands_train_and_score_regions(
 
 def test_regions_and_plain_labels_of_the_same_files_agree_where_they_must(root: Path) -> None:
     fingerprints = [
-        Fingerprint.load(root / "preprocessed" / name / "dataset_fingerprint.json") for name in NAMES.values()
+        Fingerprint.load(root / "preprocessed" / name / "dataset_fingerprint.json")
+        for name in NAMES.values()
     ]
     nested, plain = fingerprints
     assert nested.foreground == plain.foreground
@@ -122,8 +148,13 @@ def test_regions_and_plain_labels_of_the_same_files_agree_where_they_must(root: 
         assert case.classes["inner"] == other.classes["inner"]
         assert case.classes["whole"].voxels == sum(entry.voxels for entry in other.classes.values())
         assert (case.channels, case.labelled_slices) == (other.channels, other.labelled_slices)
-        prepared = [load_case(root / "preprocessed" / name / "slices", identifier) for name in NAMES.values()]
+        prepared = [
+            load_case(root / "preprocessed" / name / "slices", identifier)
+            for name in NAMES.values()
+        ]
         assert np.array_equal(prepared[0].labels(), prepared[1].labels())
         assert prepared[0].record.class_slices == prepared[1].record.class_slices
-    splits = [read_json(root / "preprocessed" / name / "splits_final.json") for name in NAMES.values()]
+    splits = [
+        read_json(root / "preprocessed" / name / "splits_final.json") for name in NAMES.values()
+    ]
     assert splits[0] == splits[1]

@@ -86,7 +86,9 @@ class Command:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_arguments(parser)
-        parser.add_argument("--verbose", action="store_true", help="more log lines, and the traceback of an error")
+        parser.add_argument(
+            "--verbose", action="store_true", help="more log lines, and the traceback of an error"
+        )
         parser.add_argument("--version", action="version", version=f"samnet {__version__}")
         return parser
 
@@ -96,7 +98,11 @@ class _StrictParser(argparse.ArgumentParser):
 
     def _get_option_tuples(self, option_string: str) -> list:
         # allow_abbrev=False covers --long options only: -n would still be taken for -np.
-        return [entry for entry in super()._get_option_tuples(option_string) if option_string.startswith(entry[1])]
+        return [
+            entry
+            for entry in super()._get_option_tuples(option_string)
+            if option_string.startswith(entry[1])
+        ]
 
 
 def _start_logging(verbose: bool) -> None:
@@ -181,5 +187,7 @@ def duration(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write for example 90s, 30m, 12h")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a duration; write for example 90s, 30m, 12h"
+        )
     return value

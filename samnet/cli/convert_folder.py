@@ -15,17 +15,36 @@ in ascending order, 0 (black) being the background."""
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="the images")
-    parser.add_argument("--masks", type=Path, required=True, metavar="FOLDER", help="the masks, one an image")
     parser.add_argument(
-        "-d", "--dataset", type=positive_int, required=True, metavar="ID", help="number of the data set, 1 to 999"
+        "--masks", type=Path, required=True, metavar="FOLDER", help="the masks, one an image"
+    )
+    parser.add_argument(
+        "-d",
+        "--dataset",
+        type=positive_int,
+        required=True,
+        metavar="ID",
+        help="number of the data set, 1 to 999",
     )
     parser.add_argument("--name", required=True, metavar="NAME", help="name of the data set")
     parser.add_argument(
-        "--labels", nargs="+", metavar="NAME", help="names of the classes, in the order of their values"
+        "--labels",
+        nargs="+",
+        metavar="NAME",
+        help="names of the classes, in the order of their values",
     )
-    parser.add_argument("--channels", nargs="+", metavar="NAME", help="names of the channels of an image, such as CT")
-    parser.add_argument("--skip-unmatched", action="store_true", help="leave out files without a partner")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and write nothing")
+    parser.add_argument(
+        "--channels",
+        nargs="+",
+        metavar="NAME",
+        help="names of the channels of an image, such as CT",
+    )
+    parser.add_argument(
+        "--skip-unmatched", action="store_true", help="leave out files without a partner"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be done, and write nothing"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -10,11 +10,22 @@ from samnet.cli.command import Command, positive_int
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="FOLDER", help="the folder of a task, such as Task09_Spleen"
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the folder of a task, such as Task09_Spleen",
     )
-    parser.add_argument("-d", "--dataset", type=positive_int, metavar="ID", help="(default: the number of the task)")
-    parser.add_argument("--name", metavar="NAME", help="of the data set (default: the name of the task)")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and write nothing")
+    parser.add_argument(
+        "-d", "--dataset", type=positive_int, metavar="ID", help="(default: the number of the task)"
+    )
+    parser.add_argument(
+        "--name", metavar="NAME", help="of the data set (default: the name of the task)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be done, and write nothing"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -10,13 +10,36 @@ from samnet.cli.command import Command, duration, non_negative_int, positive_int
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(demo_output)"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo_output"),
+        metavar="FOLDER",
+        help="(demo_output)",
     )
-    parser.add_argument("--num-training", type=positive_int, default=12, metavar="N", help="made training cases (12)")
-    parser.add_argument("--num-test", type=positive_int, default=4, metavar="N", help="made test cases (4)")
-    parser.add_argument("--max-time", type=duration, default=300.0, metavar="TIME", help="of training (5m)")
-    parser.add_argument("--seed", type=non_negative_int, default=0, metavar="N", help="seed of data and training (0)")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: cpu, so that everyone sees the same)")
+    parser.add_argument(
+        "--num-training",
+        type=positive_int,
+        default=12,
+        metavar="N",
+        help="made training cases (12)",
+    )
+    parser.add_argument(
+        "--num-test", type=positive_int, default=4, metavar="N", help="made test cases (4)"
+    )
+    parser.add_argument(
+        "--max-time", type=duration, default=300.0, metavar="TIME", help="of training (5m)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="seed of data and training (0)",
+    )
+    parser.add_argument(
+        "--device", help="cpu, cuda or mps (default: cpu, so that everyone sees the same)"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -10,7 +10,9 @@ from samnet.cli.planning_steps import add_dataset_option, chosen_processes
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
-    parser.add_argument("--device", help="plan for this device where there is no plan (default: the best one here)")
+    parser.add_argument(
+        "--device", help="plan for this device where there is no plan (default: the best one here)"
+    )
     add_processes_option(parser)
     parser.epilog = (
         "Looks for classes that never occur, cases that are there twice, structures too small for the planned input,\n"
@@ -27,7 +29,10 @@ def _run(options: argparse.Namespace) -> None:
 
     machine = detect_machine(options.device)
     processes = chosen_processes(options)
-    reports = [examine_dataset(identifier, processes, machine, measure_step) for identifier in options.dataset]
+    reports = [
+        examine_dataset(identifier, processes, machine, measure_step)
+        for identifier in options.dataset
+    ]
     for report in reports:
         if not report.faults:
             print(report)
@@ -35,5 +40,7 @@ def _run(options: argparse.Namespace) -> None:
         raise UserError("\n".join(faulty))
 
 
-COMMAND = Command("samnet_doctor", "Say in plain words what is odd about data sets.", _add_arguments, _run)
+COMMAND = Command(
+    "samnet_doctor", "Say in plain words what is odd about data sets.", _add_arguments, _run
+)
 main = COMMAND.main

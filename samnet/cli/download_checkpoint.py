@@ -12,7 +12,9 @@ from samnet.models.registry import CHECKPOINTS, checkpoints_folder
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CHECKPOINTS)}")
-    parser.add_argument("--list", action="store_true", help="show names, sizes and addresses, and what is here")
+    parser.add_argument(
+        "--list", action="store_true", help="show names, sizes and addresses, and what is here"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -20,7 +22,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where to put the files (default: $samnet_checkpoints, else ~/.cache/samnet/checkpoints)",
     )
-    parser.add_argument("--mirror", metavar="URL", help="address of another folder with files of the same names")
+    parser.add_argument(
+        "--mirror", metavar="URL", help="address of another folder with files of the same names"
+    )
     parser.epilog = (
         "An interrupted download goes on when the same command is given again. A file gets its name only when its "
         "sha256 is right; one that is there already is left alone."

@@ -22,13 +22,25 @@ class). A region counts as the union of its labels. Voxels that the reference ma
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-p", "--predictions", type=Path, required=True, metavar="FOLDER", help="the label maps to be scored"
+        "-p",
+        "--predictions",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the label maps to be scored",
     )
     parser.add_argument(
-        "-r", "--references", type=Path, required=True, metavar="FOLDER", help="the true label maps, e.g. labelsTs"
+        "-r",
+        "--references",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the true label maps, e.g. labelsTs",
     )
     description = parser.add_mutually_exclusive_group()
-    description.add_argument("-d", "--dataset", metavar="ID", help="the data set that declares the labels: id or name")
+    description.add_argument(
+        "-d", "--dataset", metavar="ID", help="the data set that declares the labels: id or name"
+    )
     description.add_argument(
         "--dataset-json",
         type=Path,
@@ -37,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of predictions)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="where to write (default: the folder of predictions)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write (default: the folder of predictions)",
     )
     rules = "; ".join(f"{name}: {policy.statement}" for name, policy in POLICIES.items())
     parser.add_argument(
@@ -115,7 +131,9 @@ def _print_result(summary: dict) -> None:
     from samnet.evaluation.summary import format_table
 
     print(format_table(summary))
-    notes = [f"mean +- standard deviation over {len(summary['metric_per_case'])} cases, policy {summary['policy']}"]
+    notes = [
+        f"mean +- standard deviation over {len(summary['metric_per_case'])} cases, policy {summary['policy']}"
+    ]
     if summary["skipped"]:
         notes.append(f"{len(summary['skipped'])} skipped, without prediction or reference")
     if summary["failed"]:

@@ -9,13 +9,27 @@ from samnet.cli.command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the archive, FILE.zip")
     parser.add_argument(
-        "-m", "--model", type=Path, metavar="FOLDER", help="folder of a model (a configuration or fold)"
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the archive, FILE.zip"
     )
-    parser.add_argument("-d", "--dataset", metavar="ID", help="the data set the model was trained on")
+    parser.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a model (a configuration or fold)",
+    )
+    parser.add_argument(
+        "-d", "--dataset", metavar="ID", help="the data set the model was trained on"
+    )
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="its configuration")
-    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds (default: those prediction would take)")
+    parser.add_argument(
+        "-f",
+        "--folds",
+        nargs="+",
+        metavar="FOLD",
+        help="folds (default: those prediction would take)",
+    )
     parser.epilog = (
         "Without -m, -d, -c the only trained model is taken. The archive holds plan and adapter of each fold, and the "
         "hash of the weights they build on, not those weights. samnet_install_model unpacks it."

@@ -9,9 +9,20 @@ from samnet.cli.command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", type=Path, required=True, metavar="FOLDER", help="folder of a model or fold")
-    parser.add_argument("-f", "--fold", metavar="FOLD", help="the fold, where the model has several")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .pth to write")
+    parser.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder of a model or fold",
+    )
+    parser.add_argument(
+        "-f", "--fold", metavar="FOLD", help="the fold, where the model has several"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .pth to write"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -9,7 +9,9 @@ from samnet.cli.command import Command, positive_float, positive_int
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .pth that SAMed, SAMed_s or SAMed_h has written")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="a .pth that SAMed, SAMed_s or SAMed_h has written"
+    )
     parser.add_argument(
         "--dataset-json",
         type=Path,
@@ -17,9 +19,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a dataset.json with the channel, and the classes in the order SAMed was trained with",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the model")
     parser.add_argument(
-        "--input-size", type=positive_int, default=512, metavar="N", help="SAMed's --img_size: 512 (default), or 224"
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the model"
+    )
+    parser.add_argument(
+        "--input-size",
+        type=positive_int,
+        default=512,
+        metavar="N",
+        help="SAMed's --img_size: 512 (default), or 224",
     )
     parser.add_argument(
         "--slice-width",
@@ -36,8 +44,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="intensities that become 0 and 1 (-125 275, in HU)",
     )
-    parser.add_argument("--base", type=Path, metavar="FILE", help="the weights it was trained on (default: SAM's own)")
-    parser.add_argument("--dataset-name", default="Dataset000_SAMed", metavar="NAME", help="(Dataset000_SAMed)")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="FILE",
+        help="the weights it was trained on (default: SAM's own)",
+    )
+    parser.add_argument(
+        "--dataset-name", default="Dataset000_SAMed", metavar="NAME", help="(Dataset000_SAMed)"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -59,7 +74,9 @@ def _run(options: argparse.Namespace) -> None:
         ),
     )
     name = next(iter(plan.configurations))
-    print(f"{options.output}: {name}, {plan.configuration(name).backbone}, {plan.num_classes} classes")
+    print(
+        f"{options.output}: {name}, {plan.configuration(name).backbone}, {plan.num_classes} classes"
+    )
     print(f"predict with: samnet_predict -m {options.output} -i IN -o OUT")
 
 

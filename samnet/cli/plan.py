@@ -19,7 +19,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_planning_options(parser)
     add_set_option(parser)
     parser.add_argument(
-        "--explain", action="store_true", help="print every decision, its reason, and what would change it"
+        "--explain",
+        action="store_true",
+        help="print every decision, its reason, and what would change it",
     )
     add_processes_option(parser)
 

@@ -35,7 +35,9 @@ def _run(options: argparse.Namespace) -> None:
             verify_dataset(dataset, processes)
         plan = plan_dataset(dataset, options)
         prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
-        print(f"{dataset.name}: planned and prepared. The plan, for reading and changing: {plan_path(dataset.name)}")
+        print(
+            f"{dataset.name}: planned and prepared. The plan, for reading and changing: {plan_path(dataset.name)}"
+        )
 
 
 COMMAND = Command(

@@ -16,14 +16,25 @@ log = logging.getLogger(__name__)
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-d", "--dataset", nargs="+", required=True, metavar="ID", help="ids or names of data sets, such as 8"
+        "-d",
+        "--dataset",
+        nargs="+",
+        required=True,
+        metavar="ID",
+        help="ids or names of data sets, such as 8",
     )
 
 
 def add_planning_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="plan for this device: cpu, cuda or mps (default: the best one here)")
-    parser.add_argument("--memory", metavar="SIZE", help="plan for so much memory on the device, for example 16G")
-    parser.add_argument("--overwrite", action="store_true", help="replace a plan, also what was changed by hand")
+    parser.add_argument(
+        "--device", help="plan for this device: cpu, cuda or mps (default: the best one here)"
+    )
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="plan for so much memory on the device, for example 16G"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a plan, also what was changed by hand"
+    )
 
 
 def chosen_processes(options: argparse.Namespace) -> int:
@@ -84,7 +95,9 @@ def _choose_machine(options: argparse.Namespace, known: Plan | None) -> Machine:
     """The machine asked for, else this one; but a plan for a GPU stays one where there is none, as on a login node."""
     from samnet.core.machine import detect_machine, parse_memory
 
-    machine = detect_machine(options.device, parse_memory(options.memory) if options.memory else None)
+    machine = detect_machine(
+        options.device, parse_memory(options.memory) if options.memory else None
+    )
     is_asked_for = options.device is not None or options.memory is not None
     if known is None or is_asked_for or machine.device != "cpu":
         return machine

@@ -10,13 +10,26 @@ from samnet.cli.command import Command, add_part_options, chosen_part
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="IN", help="a folder of images or DICOM series, or one file"
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="IN",
+        help="a folder of images or DICOM series, or one file",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps")
     parser.add_argument(
-        "-m", "--model", type=Path, metavar="FOLDER", help="folder of a model (a configuration or fold)"
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps"
     )
-    parser.add_argument("-d", "--dataset", metavar="ID", help="the data set the model was trained on")
+    parser.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a model (a configuration or fold)",
+    )
+    parser.add_argument(
+        "-d", "--dataset", metavar="ID", help="the data set the model was trained on"
+    )
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="its configuration")
     parser.add_argument(
         "-f",
@@ -34,7 +47,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(
-        "--no-mirror", action="store_true", help="do not average over mirrored inputs: faster, seldom as good"
+        "--no-mirror",
+        action="store_true",
+        help="do not average over mirrored inputs: faster, seldom as good",
     )
     parser.add_argument(
         "--continue",

@@ -22,7 +22,9 @@ def _run(options: argparse.Namespace) -> None:
     for dataset in load_datasets(options):
         path = plan_path(dataset.name)
         if not path.is_file():
-            raise UserError(f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first")
+            raise UserError(
+                f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first"
+            )
         plan = Plan.load(path)
         prepare_all_configurations(dataset, plan, chosen_processes(options), *chosen_part(options))
 

@@ -12,7 +12,14 @@ _COARSE_STEPS, _FINE_STEPS = 2273, 900
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for weights and curve")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder for weights and curve",
+    )
     parser.add_argument(
         "--coarse-steps",
         type=non_negative_int,
@@ -27,12 +34,29 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"optimiser steps on images of 224 pixels ({_FINE_STEPS})",
     )
-    parser.add_argument("--batch-size", type=positive_int, default=8, metavar="N", help="pairs of images in a step (8)")
-    parser.add_argument("--lr", type=positive_float, default=1e-3, metavar="RATE", help="peak learning rate (0.001)")
-    parser.add_argument("--seed", type=non_negative_int, default=0, metavar="N", help="seed of everything random (0)")
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        default=8,
+        metavar="N",
+        help="pairs of images in a step (8)",
+    )
+    parser.add_argument(
+        "--lr", type=positive_float, default=1e-3, metavar="RATE", help="peak learning rate (0.001)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="seed of everything random (0)",
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(
-        "--workers", type=non_negative_int, metavar="N", help="processes that draw images (default: by the machine)"
+        "--workers",
+        type=non_negative_int,
+        metavar="N",
+        help="processes that draw images (default: by the machine)",
     )
     parser.epilog = (
         "Needs no data: images and label maps are made up. A training that was interrupted goes on when the same "
@@ -63,6 +87,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 COMMAND = Command(
-    "samnet_pretrain", "Pre-train the small backbone on made images, as samnet's own was.", _add_arguments, _run
+    "samnet_pretrain",
+    "Pre-train the small backbone on made images, as samnet's own was.",
+    _add_arguments,
+    _run,
 )
 main = COMMAND.main

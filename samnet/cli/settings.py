@@ -30,6 +30,8 @@ def key_and_value(text: str) -> tuple[str, Any]:
         pass
     if value in ("True", "False"):
         return key, value == "True"
-    if value.startswith("[") and value.endswith("]"):  # a shell takes the quotes of ["q", "v"] for its own
+    if value.startswith("[") and value.endswith(
+        "]"
+    ):  # a shell takes the quotes of ["q", "v"] for its own
         return key, [entry.strip() for entry in value[1:-1].split(",")]
     return key, value

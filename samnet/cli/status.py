@@ -9,7 +9,9 @@ from samnet.cli.command import Command
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", metavar="ID", help="of this data set only")
-    parser.epilog = "Read from the folders of the runs in $samnet_results: it works wherever these can be seen."
+    parser.epilog = (
+        "Read from the folders of the runs in $samnet_results: it works wherever these can be seen."
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -14,24 +14,59 @@ if TYPE_CHECKING:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="train|predict|preprocess")
-    train = kinds.add_parser("train", help="folds x configurations as a job array, then their summary and the choice")
-    train.add_argument("dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8")
-    train.add_argument("configuration", nargs="?", metavar="CONFIG", help="a configuration of its plan, such as lora")
-    train.add_argument("--configs", nargs="+", default=[], metavar="CONFIG", help="more than one configuration")
-    train.add_argument("--folds", nargs="+", default=["cv"], metavar="FOLD", help="0 to 4, all, or cv (default: cv)")
+    train = kinds.add_parser(
+        "train", help="folds x configurations as a job array, then their summary and the choice"
+    )
+    train.add_argument(
+        "dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8"
+    )
+    train.add_argument(
+        "configuration",
+        nargs="?",
+        metavar="CONFIG",
+        help="a configuration of its plan, such as lora",
+    )
+    train.add_argument(
+        "--configs", nargs="+", default=[], metavar="CONFIG", help="more than one configuration"
+    )
+    train.add_argument(
+        "--folds",
+        nargs="+",
+        default=["cv"],
+        metavar="FOLD",
+        help="0 to 4, all, or cv (default: cv)",
+    )
     predict = kinds.add_parser("predict", help="shares of the cases as a job array")
-    predict.add_argument("-i", "--input", required=True, metavar="IN", help="a folder of images or DICOM series")
-    predict.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the label maps")
-    preprocess = kinds.add_parser("preprocess", help="planning, where there is no plan, then shares of the cases")
+    predict.add_argument(
+        "-i", "--input", required=True, metavar="IN", help="a folder of images or DICOM series"
+    )
+    predict.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="folder for the label maps"
+    )
+    preprocess = kinds.add_parser(
+        "preprocess", help="planning, where there is no plan, then shares of the cases"
+    )
     preprocess.add_argument("dataset", metavar="ID", help="id or name of a data set, such as 8")
     for kind in (predict, preprocess):
         kind.add_argument(
-            "--num-parts", type=positive_int, default=1, metavar="N", help="shares of the cases: tasks of the array (1)"
+            "--num-parts",
+            type=positive_int,
+            default=1,
+            metavar="N",
+            help="shares of the cases: tasks of the array (1)",
         )
-    for kind, command in ((train, "samnet_train"), (predict, "samnet_predict"), (preprocess, "samnet_plan")):
+    for kind, command in (
+        (train, "samnet_train"),
+        (predict, "samnet_predict"),
+        (preprocess, "samnet_plan"),
+    ):
         _add_resources(kind)
-        kind.add_argument("--options", default="", metavar="TEXT", help=f"further options of {command}, in quotes")
-        kind.add_argument("--dry-run", action="store_true", help="print the scripts, and submit nothing")
+        kind.add_argument(
+            "--options", default="", metavar="TEXT", help=f"further options of {command}, in quotes"
+        )
+        kind.add_argument(
+            "--dry-run", action="store_true", help="print the scripts, and submit nothing"
+        )
     parser.epilog = (
         "A task that is stopped before its time limit saves its state and is put back into the queue. Scripts and what "
         "the jobs print: $samnet_results/slurm. samnet_status shows how far they are."
@@ -39,11 +74,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_resources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--partition", metavar="NAME", help="SLURM partition (default: the cluster's)")
-    parser.add_argument("--gpus", type=non_negative_int, default=0, metavar="N", help="GPUs of each task (0)")
+    parser.add_argument(
+        "--partition", metavar="NAME", help="SLURM partition (default: the cluster's)"
+    )
+    parser.add_argument(
+        "--gpus", type=non_negative_int, default=0, metavar="N", help="GPUs of each task (0)"
+    )
     parser.add_argument("--cpus", type=positive_int, metavar="N", help="cores of each task")
     parser.add_argument("--memory", metavar="SIZE", help="memory of each task, such as 64G")
-    parser.add_argument("--time", type=duration, metavar="TIME", help="time limit of each task: 30m, 12h, ...")
+    parser.add_argument(
+        "--time", type=duration, metavar="TIME", help="time limit of each task: 30m, 12h, ..."
+    )
     parser.add_argument(
         "--sbatch",
         action="append",
@@ -73,7 +114,9 @@ def _make_jobs(options: argparse.Namespace) -> list[Job]:
         first = [options.configuration] if options.configuration else []
         configurations = list(dict.fromkeys([*first, *options.configs]))
         if not configurations:
-            raise UserError("which configuration is to be trained? Give one, such as lora, or several with --configs")
+            raise UserError(
+                "which configuration is to be trained? Give one, such as lora, or several with --configs"
+            )
         return training_jobs(options.dataset, configurations, options.folds, further, resources)
     if options.kind == "predict":
         words = ["-i", options.input, "-o", options.output, *further]

@@ -10,13 +10,24 @@ from samnet.cli.settings import add_set_option
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8")
-    parser.add_argument("configuration", metavar="CONFIG", help="a configuration of its plan, such as lora")
-    parser.add_argument("fold", nargs="?", default="0", metavar="FOLD", help="0 to 4, all, or cv (default: 0)")
     parser.add_argument(
-        "--epochs", type=positive_int, metavar="N", help="train for N epochs, each of the plan's steps_per_epoch steps"
+        "dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8"
     )
-    parser.add_argument("--steps", type=positive_int, metavar="N", help="train for N optimiser steps")
+    parser.add_argument(
+        "configuration", metavar="CONFIG", help="a configuration of its plan, such as lora"
+    )
+    parser.add_argument(
+        "fold", nargs="?", default="0", metavar="FOLD", help="0 to 4, all, or cv (default: 0)"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=positive_int,
+        metavar="N",
+        help="train for N epochs, each of the plan's steps_per_epoch steps",
+    )
+    parser.add_argument(
+        "--steps", type=positive_int, metavar="N", help="train for N optimiser steps"
+    )
     parser.add_argument(
         "--max-time",
         type=duration,
@@ -25,14 +36,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")
-    parser.add_argument("--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned anew")
+    parser.add_argument(
+        "--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned anew"
+    )
     add_set_option(parser)
-    parser.add_argument("--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)")
+    parser.add_argument(
+        "--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)"
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     number = parser.add_mutually_exclusive_group()
-    number.add_argument("--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only")
     number.add_argument(
-        "--num-patients", type=positive_int, metavar="N", help="train on all cases of N patients of the fold only"
+        "--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only"
+    )
+    number.add_argument(
+        "--num-patients",
+        type=positive_int,
+        metavar="N",
+        help="train on all cases of N patients of the fold only",
     )
     parser.add_argument(
         "--from",
@@ -55,13 +75,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 20G, or half of the free disk)",
     )
     cache.add_argument(
-        "--no-cache", action="store_true", help="run a frozen encoder at every step, on a new view of each slice"
+        "--no-cache",
+        action="store_true",
+        help="run a frozen encoder at every step, on a new view of each slice",
     )
     parser.add_argument(
-        "--save-every", type=duration, default=300.0, metavar="TIME", help="save the state this often (default: 5m)"
+        "--save-every",
+        type=duration,
+        default=300.0,
+        metavar="TIME",
+        help="save the state this often (default: 5m)",
     )
     parser.add_argument(
-        "--gpus", type=positive_int, metavar="N", help="train on N GPUs of this machine (with --device cpu: processes)"
+        "--gpus",
+        type=positive_int,
+        metavar="N",
+        help="train on N GPUs of this machine (with --device cpu: processes)",
     )
     parser.add_argument(
         "--multiply-batch",
@@ -76,7 +105,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with a run, with the settings it began with where they are not given anew; with more --steps, "
         "--epochs or --max-time a finished one too",
     )
-    ending.add_argument("--restart", action="store_true", help="delete what is there and start anew")
+    ending.add_argument(
+        "--restart", action="store_true", help="delete what is there and start anew"
+    )
     parser.epilog = (
         "A run that was interrupted goes on when the same command is given again. "
         "Results: $samnet_results/DATASET/CONFIG/fold_FOLD (metrics.jsonl, progress.png, checkpoints, validation)."
@@ -96,7 +127,9 @@ def _run(options: argparse.Namespace) -> None:
     end_with_launcher()
     if options.epochs is not None and options.steps is not None:
         raise UserError("--epochs and --steps both say how long to train; give one")
-    cache_size = 0.0 if options.no_cache else options.cache_size and parse_memory(options.cache_size)
+    cache_size = (
+        0.0 if options.no_cache else options.cache_size and parse_memory(options.cache_size)
+    )
     settings = dict(options.settings)
     flags = {
         "steps": options.steps,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file as well, as JSON")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the report to this file as well, as JSON"
+    )
     parser.add_argument(
         "--fix",
         action="store_true",
@@ -23,9 +25,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "labelsTr_before_fix",
     )
     add_processes_option(parser)
-    parser.epilog = (
-        "Exit code 0: no faults, perhaps something to look at. 2: faults, at which samnet_plan_and_preprocess stops."
-    )
+    parser.epilog = "Exit code 0: no faults, perhaps something to look at. 2: faults, at which samnet_plan_and_preprocess stops."
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -61,6 +61,9 @@ def _fix(identifier: str, report: Report, processes: int) -> Report:
 
 
 COMMAND = Command(
-    "samnet_verify_dataset", "Check raw data sets and report all their faults at once.", _add_arguments, _run
+    "samnet_verify_dataset",
+    "Check raw data sets and report all their faults at once.",
+    _add_arguments,
+    _run,
 )
 main = COMMAND.main

@@ -10,11 +10,19 @@ from samnet.cli.command import Command, add_part_options, chosen_part, non_negat
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="a planned data set")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps")
-    parser.add_argument("-i", "--input", type=Path, metavar="IN", help="images (default: the data set's imagesTs)")
-    parser.add_argument("-r", "--references", type=Path, metavar="REF", help="label maps (default: its labelsTs)")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps"
+    )
+    parser.add_argument(
+        "-i", "--input", type=Path, metavar="IN", help="images (default: the data set's imagesTs)"
+    )
+    parser.add_argument(
+        "-r", "--references", type=Path, metavar="REF", help="label maps (default: its labelsTs)"
+    )
     parser.add_argument("--backbone", default="vit_b", help="small, vit_b, vit_l or vit_h (vit_b)")
-    parser.add_argument("--margin", type=non_negative_int, default=0, metavar="N", help="pixels around each box (0)")
+    parser.add_argument(
+        "--margin", type=non_negative_int, default=0, metavar="N", help="pixels around each box (0)"
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     add_part_options(parser)
     parser.epilog = (
@@ -42,8 +50,12 @@ def _run(options: argparse.Namespace) -> None:
     plan = Plan.load(plan_path(name))
     backbone = BACKBONES[options.backbone]
     size = backbone.pretrained_size or 1024
-    network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(choose_device(options.device))
-    model = ZeroShot(network, plan.configuration("lora"), plan.num_classes, size, options.margin, plan.regions)
+    network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(
+        choose_device(options.device)
+    )
+    model = ZeroShot(
+        network, plan.configuration("lora"), plan.num_classes, size, options.margin, plan.regions
+    )
     source = options.input or raw_folder() / name / "imagesTs"
     references = options.references or raw_folder() / name / "labelsTs"
     cases = find_prediction_cases(source, plan.description)

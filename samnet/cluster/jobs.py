@@ -16,7 +16,11 @@ from samnet.planning.splits import splits_path
 
 
 def training_jobs(
-    identifier: str, configurations: Sequence[str], folds: Sequence[str], options: Sequence[str], resources: Resources
+    identifier: str,
+    configurations: Sequence[str],
+    folds: Sequence[str],
+    options: Sequence[str],
+    resources: Resources,
 ) -> list[Job]:
     """An array of folds x configurations, and the summary and choice that follow it where all folds are trained.
 
@@ -37,13 +41,18 @@ def training_jobs(
     gpus = ("--gpus", str(resources.gpus)) if resources.gpus > 1 else ()
     number = dataset_number(name)
     commands = [
-        ("train", name, configuration, fold, *gpus, *options) for configuration in configurations for fold in chosen
+        ("train", name, configuration, fold, *gpus, *options)
+        for configuration in configurations
+        for fold in chosen
     ]
     train = Job(f"samnet-train-{number}", tuple(commands), resources, num_tasks=len(commands))
     if not set(known) <= set(chosen):
         return [train]
     choice = ("find_best_configuration", name, "-c", *configurations)
-    return [train, Job(f"samnet-choose-{number}", (choice,), replace(resources, gpus=0), after=(train.name,))]
+    return [
+        train,
+        Job(f"samnet-choose-{number}", (choice,), replace(resources, gpus=0), after=(train.name,)),
+    ]
 
 
 def prediction_jobs(words: Sequence[str], num_parts: int, resources: Resources) -> list[Job]:
@@ -52,7 +61,9 @@ def prediction_jobs(words: Sequence[str], num_parts: int, resources: Resources) 
     return [Job("samnet-predict", (command,), resources, num_tasks=num_parts)]
 
 
-def preparation_jobs(identifier: str, num_parts: int, options: Sequence[str], resources: Resources) -> list[Job]:
+def preparation_jobs(
+    identifier: str, num_parts: int, options: Sequence[str], resources: Resources
+) -> list[Job]:
     """An array whose tasks prepare a share of the cases each; before it, planning where there is no plan yet.
 
     options: further ones of samnet_plan.

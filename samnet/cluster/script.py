@@ -43,7 +43,10 @@ class Resources:
             "mem": self.memory,
             "time": None if self.seconds is None else max(1, round(self.seconds / 60)),  # minutes
         }
-        return [*(f"--{name}={value}" for name, value in given.items() if value is not None), *self.options]
+        return [
+            *(f"--{name}={value}" for name, value in given.items() if value is not None),
+            *self.options,
+        ]
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,10 @@ def script_of(job: Job, logs: Path) -> str:
         *(f"#SBATCH {directive}" for directive in directives),
         "set -euo pipefail",
         f"cd {shlex.quote(os.getcwd())}",
-        *(f"export {name}={shlex.quote(str(folder().absolute()))}" for name, folder in _FOLDERS.items()),
+        *(
+            f"export {name}={shlex.quote(str(folder().absolute()))}"
+            for name, folder in _FOLDERS.items()
+        ),
         "# The number of the array's task, under SLURM, Kubernetes, or as the first argument.",
         "part=${SLURM_ARRAY_TASK_ID:-${JOB_COMPLETION_INDEX:-${1:-0}}}",
         "# As a step of the job, the command gets the signals that are sent to the job.",
@@ -97,7 +103,9 @@ def script_of(job: Job, logs: Path) -> str:
 def _choice(job: Job) -> list[str]:
     if len(job.commands) == 1:
         return [f"command=({_quote(job.commands[0])})"]
-    cases = [f"  {number}) command=({_quote(words)}) ;;" for number, words in enumerate(job.commands)]
+    cases = [
+        f"  {number}) command=({_quote(words)}) ;;" for number, words in enumerate(job.commands)
+    ]
     return ['case "$part" in', *cases, '  *) echo "no task $part" >&2; exit 2 ;;', "esac"]
 
 

@@ -49,7 +49,9 @@ def format_runs(runs: list[RunStatus]) -> str:
     rows = [_COLUMNS, *(run.cells() for run in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]
+        ).rstrip()
         for row in rows
     )
 
@@ -62,14 +64,19 @@ def _read_run(folder: Path) -> RunStatus:
         return RunStatus(name, "damaged", None, None, None, str(error))
     last = _last_row(folder / "metrics.jsonl")
     owner = find_owner(folder.parent, f"training {folder.name}")
-    needs_scores = record["asked"]["fold"] != "all" and not (folder / VALIDATION / SUMMARY_FILE).is_file()
+    needs_scores = (
+        record["asked"]["fold"] != "all" and not (folder / VALIDATION / SUMMARY_FILE).is_file()
+    )
     sitting = record["sittings"][-1]
     if owner is not None:
         state, message = "running", f"{owner}, since {sitting['started']}"
     elif not (folder / FINAL).is_file():
         state, message = "stopped", f"begun {sitting['started']}; the same command goes on"
     elif needs_scores:
-        state, message = "trained", "its held-out cases are being predicted, or the same command does it"
+        state, message = (
+            "trained",
+            "its held-out cases are being predicted, or the same command does it",
+        )
     else:
         state, message = "finished", f"begun {sitting['started']}"
     left = _seconds_left(record["asked"], last) if state in ("running", "stopped") else None

@@ -42,7 +42,11 @@ def submit_jobs(jobs: Sequence[Job]) -> dict[str, str]:
     for job in jobs:
         script = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.name}.sh"
         write_text(script, script_of(job, folder))
-        dependency = [f"--dependency=afterany:{':'.join(numbers[name] for name in job.after)}"] if job.after else []
+        dependency = (
+            [f"--dependency=afterany:{':'.join(numbers[name] for name in job.after)}"]
+            if job.after
+            else []
+        )
         numbers[job.name] = _submit([*dependency, str(script)])
         log.info("job %s: %s, %d task(s), %s", numbers[job.name], job.name, job.num_tasks, script)
     return numbers
@@ -50,9 +54,13 @@ def submit_jobs(jobs: Sequence[Job]) -> dict[str, str]:
 
 def _submit(words: Sequence[str]) -> str:
     try:
-        process = subprocess.run(["sbatch", "--parsable", *words], capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            ["sbatch", "--parsable", *words], capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
-        raise UserError("there is no sbatch on this machine; --dry-run prints scripts for other schedulers") from None
+        raise UserError(
+            "there is no sbatch on this machine; --dry-run prints scripts for other schedulers"
+        ) from None
     if process.returncode:
         raise SamnetError(f"sbatch refuses {words[-1]}: {process.stderr.strip()}")
     return process.stdout.strip().partition(";")[0]

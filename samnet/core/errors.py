@@ -17,7 +17,9 @@ class DatasetFaults(UserError):
     """All faults found in one data set, reported together."""
 
     def __init__(self, title: str, faults: list[str]) -> None:
-        super().__init__(title, faults)  # as they came in: an error is rebuilt from them in another process
+        super().__init__(
+            title, faults
+        )  # as they came in: an error is rebuilt from them in another process
         self.title = title
         self.faults = faults
 

@@ -75,7 +75,9 @@ def write_json_rows(path: Path, content: dict[str, Any]) -> None:
     for key, value in content.items():
         text = _compact(value)
         if isinstance(value, dict) and value:
-            rows = ",\n".join(f"    {_compact(name)}: {_compact(row)}" for name, row in value.items())
+            rows = ",\n".join(
+                f"    {_compact(name)}: {_compact(row)}" for name, row in value.items()
+            )
             text = f"{{\n{rows}\n  }}"
         entries.append(f"  {_compact(key)}: {text}")
     write_text(path, "{\n" + ",\n".join(entries) + "\n}\n")
@@ -92,10 +94,14 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing, unreadable, or not JSON; the message has the line and column.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
+        return json.loads(
+            Path(path).read_text(encoding="utf-8-sig")
+        )  # some editors put a byte order mark first
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg}, line {error.lineno}, column {error.colno})") from None
+        raise UserError(
+            f"{path}: not valid JSON ({error.msg}, line {error.lineno}, column {error.colno})"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None

@@ -55,7 +55,9 @@ class Grid:
 
     def distance_in_voxels(self, other: Grid) -> float:
         """The largest distance between corresponding corner voxels, in units of this grid's smallest spacing."""
-        corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
+        corners = np.array(
+            [[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float
+        )
         corners[:, :3] *= np.array(self.shape[::-1]) - 1
         offsets = corners @ (self.affine - other.affine).T
         return float(np.linalg.norm(offsets[:, :3], axis=1).max() / max(min(self.spacing), 1e-9))

@@ -44,7 +44,11 @@ def remembered_sha256(file: Path) -> str:
     state = _state(file)
     with contextlib.suppress(UserError):  # no note, or a damaged one
         known = read_json(_note(file))
-        if isinstance(known, dict) and is_sha256(str(known.get("sha256"))) and known.items() >= state.items():
+        if (
+            isinstance(known, dict)
+            and is_sha256(str(known.get("sha256")))
+            and known.items() >= state.items()
+        ):
             return known["sha256"]
     digest = file_sha256(file)
     if _state(file) == state:

@@ -46,7 +46,9 @@ _NO_WORKERS = (
 
 def default_processes() -> int:
     """One process per core this process may use, at most 8 (each holds a case in memory)."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(8, available)
 
 
@@ -57,7 +59,9 @@ def select_part(items: Sequence[Item], num_parts: int, part_id: int) -> list[Ite
         UserError: `part_id` is outside 0 .. num_parts - 1.
     """
     if num_parts < 1 or not 0 <= part_id < num_parts:
-        raise UserError(f"--part-id {part_id} with --num-parts {num_parts}: the id goes from 0 to {num_parts - 1}")
+        raise UserError(
+            f"--part-id {part_id} with --num-parts {num_parts}: the id goes from 0 to {num_parts - 1}"
+        )
     return list(items[part_id::num_parts])
 
 
@@ -67,10 +71,19 @@ def array_part() -> tuple[int, int | None]:
 
     SLURM tells both, LSF too; Kubernetes and PBS the number alone.
     """
-    numbers = {name: int(value) for name, value in os.environ.items() if name in _ARRAY_NAMES and value.isdecimal()}
+    numbers = {
+        name: int(value)
+        for name, value in os.environ.items()
+        if name in _ARRAY_NAMES and value.isdecimal()
+    }
     if "SLURM_ARRAY_TASK_ID" in numbers:
-        first, step = numbers.get("SLURM_ARRAY_TASK_MIN", 0), numbers.get("SLURM_ARRAY_TASK_STEP", 1)
-        return (numbers["SLURM_ARRAY_TASK_ID"] - first) // max(1, step), numbers.get("SLURM_ARRAY_TASK_COUNT")
+        first, step = (
+            numbers.get("SLURM_ARRAY_TASK_MIN", 0),
+            numbers.get("SLURM_ARRAY_TASK_STEP", 1),
+        )
+        return (numbers["SLURM_ARRAY_TASK_ID"] - first) // max(1, step), numbers.get(
+            "SLURM_ARRAY_TASK_COUNT"
+        )
     if numbers.get("LSB_JOBINDEX"):  # from 1; 0 outside of arrays
         return numbers["LSB_JOBINDEX"] - 1, numbers.get("LSB_JOBINDEX_END")
     return numbers.get("JOB_COMPLETION_INDEX", numbers.get("PBS_ARRAY_INDEX", 0)), None
@@ -86,20 +99,32 @@ class Outcome:
     def raise_if_failed(self, what: str) -> None:
         """Raise one error that names every failed job, after all the others have finished."""
         if self.failures:
-            lines = "\n".join(f"  {name}: {reason}" for name, reason in sorted(self.failures.items()))
+            lines = "\n".join(
+                f"  {name}: {reason}" for name, reason in sorted(self.failures.items())
+            )
             total = len(self.results) + len(self.failures)
-            raise SamnetError(f"{what} failed for {len(self.failures)} of {total} cases; the others are done:\n{lines}")
+            raise SamnetError(
+                f"{what} failed for {len(self.failures)} of {total} cases; the others are done:\n{lines}"
+            )
 
 
-def run_jobs(function: Callable[..., Any], arguments: dict[str, tuple], processes: int, description: str) -> Outcome:
+def run_jobs(
+    function: Callable[..., Any], arguments: dict[str, tuple], processes: int, description: str
+) -> Outcome:
     """Call `function(*arguments[name])` for every name; with `processes` = 0 in this process, without any pool.
 
     A job that raises does not stop the others. A worker that is killed (out of memory, usually) takes the jobs in
     flight with it: each is tried again by itself once the others are done, so a job must bear being run twice.
     """
     outcome = Outcome()
-    runner = _run_here(function, arguments) if processes == 0 else _run_in_pool(function, arguments, processes)
-    with tqdm(total=len(arguments), desc=description, unit="case", disable=len(arguments) == 0) as bar:
+    runner = (
+        _run_here(function, arguments)
+        if processes == 0
+        else _run_in_pool(function, arguments, processes)
+    )
+    with tqdm(
+        total=len(arguments), desc=description, unit="case", disable=len(arguments) == 0
+    ) as bar:
         for name, attempt in runner:
             if attempt.failure is None:
                 outcome.results[name] = attempt.result
@@ -136,7 +161,9 @@ def _run_here(function: Callable, arguments: dict[str, tuple]) -> Iterator[tuple
         yield name, _attempt(function, values)
 
 
-def _run_in_pool(function: Callable, arguments: dict[str, tuple], processes: int) -> Iterator[tuple[str, _Attempt]]:
+def _run_in_pool(
+    function: Callable, arguments: dict[str, tuple], processes: int
+) -> Iterator[tuple[str, _Attempt]]:
     waiting, suspects, breaks = deque(arguments), [], 0
     while waiting:
         num_ended, in_flight = yield from _run_until_killed(function, arguments, waiting, processes)
@@ -162,7 +189,10 @@ def _run_until_killed(
     context = multiprocessing.get_context("spawn")
     num_ended, killed, is_broken = 0, [], False
     in_flight: dict[Future[_Attempt], str] = {}
-    with ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool, _ending_workers():
+    with (
+        ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool,
+        _ending_workers(),
+    ):
         while in_flight or (waiting and not is_broken):
             while waiting and not is_broken and len(in_flight) < processes:
                 try:
@@ -178,7 +208,10 @@ def _run_until_killed(
                     killed.append(name)
                 else:
                     num_ended += 1
-                    yield name, _Attempt(failure=describe_error(error)) if error else future.result()
+                    yield (
+                        name,
+                        _Attempt(failure=describe_error(error)) if error else future.result(),
+                    )
     return num_ended, killed
 
 

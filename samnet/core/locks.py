@@ -82,7 +82,12 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
     folder.mkdir(parents=True, exist_ok=True)
     file = _lock_file(folder, task)
     owner = Owner(
-        socket.gethostname(), _this_machine(), os.getpid(), _process_status(os.getpid())[1], task, uuid.uuid4().hex
+        socket.gethostname(),
+        _this_machine(),
+        os.getpid(),
+        _process_status(os.getpid())[1],
+        task,
+        uuid.uuid4().hex,
     )
     _acquire(file, owner, waits)
     stop = threading.Event()
@@ -191,12 +196,16 @@ def _remove_leftovers(folder: Path, own: Path) -> None:
     """
     leftovers = [entry for entry in folder.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)]
     unborn = list(folder.glob(f"{_UNBORN}*{_SUFFIX}"))
-    locks = [entry for entry in folder.glob(f".*{_SUFFIX}") if entry not in (own, *leftovers, *unborn)]
+    locks = [
+        entry for entry in folder.glob(f".*{_SUFFIX}") if entry not in (own, *leftovers, *unborn)
+    ]
     owners = [_read(lock) for lock in locks]
     if all(owner is None or owner.is_dead() for owner in owners):
         for entry in leftovers:
             remove_partial_file(entry)
-    for entry in unborn:  # where nobody is named, it is cut short; one that is just being written is made again
+    for entry in (
+        unborn
+    ):  # where nobody is named, it is cut short; one that is just being written is made again
         owner = _read(entry)
         if owner is not None and (owner.token == "" or owner.is_dead()):
             entry.unlink(missing_ok=True)
@@ -207,7 +216,11 @@ def _read(file: Path) -> Owner | None:
         return Owner(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):  # made on a file system without links, and not yet written
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+    ):  # made on a file system without links, and not yet written
         return Owner("an unknown machine", "", 0, "", "unknown", "")
 
 
@@ -224,7 +237,9 @@ def _this_machine() -> str:
     parts = [socket.gethostname()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         with contextlib.suppress(OSError):
-            parts.append(os.readlink(path) if path.endswith("pid") else Path(path).read_text().strip())
+            parts.append(
+                os.readlink(path) if path.endswith("pid") else Path(path).read_text().strip()
+            )
     return " ".join(parts)
 
 

@@ -35,7 +35,9 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
     try:
         kind, index = _parse_device(choose_device(device))
     except UserError as error:
-        raise UserError(f"{error}; to plan for another machine give its memory too, such as --memory 16G") from None
+        raise UserError(
+            f"{error}; to plan for another machine give its memory too, such as --memory 16G"
+        ) from None
     assert kind is not None
     if memory is None:
         memory = _graphics_memory(index) if kind == "cuda" else _main_memory()
@@ -57,7 +59,11 @@ def choose_device(device: str | None) -> str:
     if kind is None or device is None:
         return next(name for name, count in counts.items() if count)
     if index >= counts[kind]:
-        there = ", ".join(f"{name}:0 to {count - 1}" if count > 1 else name for name, count in counts.items() if count)
+        there = ", ".join(
+            f"{name}:0 to {count - 1}" if count > 1 else name
+            for name, count in counts.items()
+            if count
+        )
         raise UserError(f"--device {device}: not on this machine (available: {there})")
     return device
 
@@ -68,7 +74,9 @@ def _parse_device(device: str | None) -> tuple[str | None, int]:
         return None, 0
     match = _DEVICE.fullmatch(device)
     if match is None:
-        raise UserError(f"--device {device}: choose cuda, mps or cpu (one of several GPUs as cuda:1)")
+        raise UserError(
+            f"--device {device}: choose cuda, mps or cpu (one of several GPUs as cuda:1)"
+        )
     return match[1], int(match[2] or 0)
 
 

@@ -39,7 +39,9 @@ def find_dataset_name(identifier: str | int) -> str:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise UserError(f"data set id {text} is ambiguous: {', '.join(matches)}. Give each its own number.")
+            raise UserError(
+                f"data set id {text} is ambiguous: {', '.join(matches)}. Give each its own number."
+            )
     listing = ", ".join(known) if known else "none"
     raise UserError(
         f"no data set {text!r} in {raw_folder()} (known: {listing}). "
@@ -51,12 +53,18 @@ def _known_dataset_names() -> list[str]:
     names = set()
     for folder in (raw_folder(), preprocessed_folder(), results_folder()):
         if folder.is_dir():
-            names |= {entry.name for entry in folder.iterdir() if entry.is_dir() and _DATASET_FOLDER.match(entry.name)}
+            names |= {
+                entry.name
+                for entry in folder.iterdir()
+                if entry.is_dir() and _DATASET_FOLDER.match(entry.name)
+            }
     return sorted(names)
 
 
 def dataset_number(name: str) -> int:
     match = _DATASET_FOLDER.match(name)
     if match is None:
-        raise UserError(f"{name!r} is not a data set name: expected DatasetXXX_Name, for example Dataset008_Liver")
+        raise UserError(
+            f"{name!r} is not a data set name: expected DatasetXXX_Name, for example Dataset008_Liver"
+        )
     return int(match.group(1))

@@ -18,7 +18,9 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "tru
 def to_json(value: Any) -> Any:
     """Dataclasses become dicts and tuples become lists, at any depth."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): to_json(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -39,22 +41,30 @@ def from_json(record: type[Record], content: Any, where: str) -> Record:
     fields = {field.name: field for field in dataclasses.fields(record)}  # type: ignore[arg-type]
     unknown = sorted(set(content) - set(fields))
     if unknown:
-        raise UserError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}")
+        raise UserError(
+            f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}"
+        )
     missing = [
         name
         for name, field in fields.items()
-        if name not in content and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if name not in content
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise UserError(f"{where}: the key {missing[0]!r} is missing")
     hints = _type_hints(typing.cast(Hashable, record))
-    values = {name: convert(hints[name], value, f"{where}: {name}") for name, value in content.items()}
+    values = {
+        name: convert(hints[name], value, f"{where}: {name}") for name, value in content.items()
+    }
     return record(**values)
 
 
 @functools.lru_cache(maxsize=64)
 def _type_hints(record: Hashable) -> dict[str, Any]:
-    return typing.get_type_hints(record)  # it evaluates the annotations, and some files hold thousands of records
+    return typing.get_type_hints(
+        record
+    )  # it evaluates the annotations, and some files hold thousands of records
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
@@ -71,7 +81,9 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             return None
         is_list = isinstance(value, (list, tuple))
         remaining = [argument for argument in arguments if argument is not type(None)]
-        fitting = [argument for argument in remaining if (typing.get_origin(argument) is tuple) == is_list]
+        fitting = [
+            argument for argument in remaining if (typing.get_origin(argument) is tuple) == is_list
+        ]
         return convert((fitting or remaining)[0], value, where)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, typing.cast(type, hint)):
@@ -86,7 +98,9 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UserError(f"{where}: expected {_TYPE_NAMES.get(hint, hint.__name__)}, found {_show(value)}")
+        raise UserError(
+            f"{where}: expected {_TYPE_NAMES.get(hint, hint.__name__)}, found {_show(value)}"
+        )
     return value
 
 
@@ -94,11 +108,16 @@ def _convert_tuple(arguments: tuple, value: Any, where: str) -> tuple:
     if not isinstance(value, (list, tuple)):
         raise UserError(f"{where}: expected a list, found {_show(value)}")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(convert(arguments[0], entry, f"{where}[{index}]") for index, entry in enumerate(value))
+        return tuple(
+            convert(arguments[0], entry, f"{where}[{index}]") for index, entry in enumerate(value)
+        )
     if len(value) != len(arguments):
         raise UserError(f"{where}: expected {len(arguments)} values, found {len(value)}")
     pairs = zip(arguments, value, strict=True)
-    return tuple(convert(argument, entry, f"{where}[{index}]") for index, (argument, entry) in enumerate(pairs))
+    return tuple(
+        convert(argument, entry, f"{where}[{index}]")
+        for index, (argument, entry) in enumerate(pairs)
+    )
 
 
 def _show(value: Any) -> str:

@@ -85,7 +85,9 @@ class StopSignals:
 
 @contextlib.contextmanager
 def _handled_by(handler: object, numbers: list[int]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread alone
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Python takes signals in the main thread alone
         yield
         return
     before = {number: signal.signal(number, handler) for number in numbers}  # type: ignore[arg-type]
@@ -93,4 +95,6 @@ def _handled_by(handler: object, numbers: list[int]) -> Iterator[None]:
         yield
     finally:
         for number, earlier in before.items():
-            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)  # None: not set from Python
+            signal.signal(
+                number, signal.SIG_DFL if earlier is None else earlier
+            )  # None: not set from Python

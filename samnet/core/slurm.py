@@ -39,7 +39,11 @@ def _ask(*words: str) -> tuple[str, str]:
     """What `scontrol` answers, and the reason where it fails."""
     try:
         process = subprocess.run(
-            ["scontrol", *words], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False
+            ["scontrol", *words],
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return "", str(error)

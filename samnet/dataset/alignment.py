@@ -32,7 +32,9 @@ def read_aligned_image(case: Case) -> Image:
         image, found = read_channel(file, case)
         for fault in found:
             if fault.kind == TILT_KIND:  # as of a tilted gantry; the label map gets the same grid
-                log.warning("case %s: %s: %s; distances are not exact", case.identifier, file, fault.value)
+                log.warning(
+                    "case %s: %s: %s; distances are not exact", case.identifier, file, fault.value
+                )
             else:
                 faults.append(fault)
         if image is not None:
@@ -40,8 +42,13 @@ def read_aligned_image(case: Case) -> Image:
     if faults:
         raise UserError("; ".join(map(str, faults)))
     first = images[0]
-    others = [_on_grid(image, file, first, case) for image, file in zip(images[1:], case.image_files[1:], strict=True)]
-    return Image(np.concatenate([first.array, *others]), first.grid, first.header) if others else first
+    others = [
+        _on_grid(image, file, first, case)
+        for image, file in zip(images[1:], case.image_files[1:], strict=True)
+    ]
+    return (
+        Image(np.concatenate([first.array, *others]), first.grid, first.header) if others else first
+    )
 
 
 def _on_grid(image: Image, file: Path, first: Image, case: Case) -> np.ndarray:
@@ -84,12 +91,18 @@ def resample(array: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
     limits = np.array(source.shape)[:, None, None]
     resampled = np.zeros((len(array), *target.shape), array.dtype)
     covered = 0
-    for index in range(target.shape[0]):  # slice by slice: the coordinates take six times the memory of a volume
-        places = np.einsum("ij,jyx->iyx", matrix, np.stack([np.full_like(rows, index), rows, columns]))
+    for index in range(
+        target.shape[0]
+    ):  # slice by slice: the coordinates take six times the memory of a volume
+        places = np.einsum(
+            "ij,jyx->iyx", matrix, np.stack([np.full_like(rows, index), rows, columns])
+        )
         places += offset[:, None, None]
         inside = ((places > -0.5) & (places < limits - 0.5)).all(axis=0)
         covered += int(inside.sum())
         for channel, output in zip(array, resampled, strict=True):
             values = ndimage.map_coordinates(channel, places, np.float64, order=1, mode="nearest")
-            output[index] = np.where(inside, np.rint(values) if array.dtype.kind in "iu" else values, 0)
+            output[index] = np.where(
+                inside, np.rint(values) if array.dtype.kind in "iu" else values, 0
+            )
     return resampled, covered / np.prod(target.shape)

@@ -23,7 +23,9 @@ MASK_VALUE = 255
 # Distances are reckoned along the axes: at one degree they are wrong by up to 2 %.
 MAX_SHEAR_DEGREES = 1.0
 _SHOWN_VALUES = 8
-_REPLACE_IMAGE = "put a whole file of the format that its ending names in its place, or remove the case"
+_REPLACE_IMAGE = (
+    "put a whole file of the format that its ending names in its place, or remove the case"
+)
 _REPLACE_LABELS = "put a whole label map in its place, or remove the case"
 
 
@@ -51,13 +53,17 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
         remarks += _repeated_channels(case, channels)
     if labels is not None:
         assert case.label_file is not None
-        value_faults, value_remarks = _label_values(case, case.label_file, labels.array, description)
+        value_faults, value_remarks = _label_values(
+            case, case.label_file, labels.array, description
+        )
         faults += value_faults
         remarks += value_remarks
         if grid is not None:
             faults += grid_faults(case, case.label_file, labels.grid, grid, "its image")
     is_labelled = labels is not None and bool(_is_foreground(labels.array, description).any())
-    is_constant = bool(channels) and all(image.array.min() == image.array.max() for image in channels.values())
+    is_constant = bool(channels) and all(
+        image.array.min() == image.array.max() for image in channels.values()
+    )
     if is_constant:
         (faults if is_labelled else remarks).append(_constant_image(case, channels, is_labelled))
     whole = len(channels) == len(case.image_files) and not is_constant
@@ -72,11 +78,17 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
 def read_channel(file: Path, case: Case) -> tuple[Image | None, list[Fault]]:
     """Read one image file of a case; None where it cannot be read. The faults hold for training and prediction."""
     if not file.exists():
-        return None, [Fault("no image", str(file), "no such file", "add it, or remove the case", case.identifier)]
+        return None, [
+            Fault(
+                "no image", str(file), "no such file", "add it, or remove the case", case.identifier
+            )
+        ]
     try:
         image = read_image([file])
     except UserError as error:
-        return None, [fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, case.identifier)]
+        return None, [
+            fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, case.identifier)
+        ]
     return image, _image_faults(file, image, case)
 
 
@@ -86,9 +98,19 @@ def _image_faults(file: Path, image: Image, case: Case) -> list[Fault]:
         count = int((~np.isfinite(image.array)).sum())
         if count > 0:
             value = f"{count} voxels are NaN or infinite"
-            faults.append(Fault("not finite", str(file), value, "replace them, for example by 0", case.identifier))
+            faults.append(
+                Fault(
+                    "not finite",
+                    str(file),
+                    value,
+                    "replace them, for example by 0",
+                    case.identifier,
+                )
+            )
     if image.grid.shear > MAX_SHEAR_DEGREES:
-        value = f"its axes are not perpendicular, by {image.grid.shear:.1f} degrees (a tilted gantry?)"
+        value = (
+            f"its axes are not perpendicular, by {image.grid.shear:.1f} degrees (a tilted gantry?)"
+        )
         remedy = "resample the image, and its label map, to perpendicular axes"
         faults.append(Fault(TILT_KIND, str(file), value, remedy, case.identifier))
     return faults
@@ -112,9 +134,14 @@ def grid_faults(case: Case, file: Path, grid: Grid, expected: Grid, of_what: str
         )
         if not np.allclose(found, wanted, rtol=0, atol=tolerance)
     }
-    listing = ", ".join(f"{name} {_show(found)} and not {_show(wanted)}" for name, (found, wanted) in differing.items())
+    listing = ", ".join(
+        f"{name} {_show(found)} and not {_show(wanted)}"
+        for name, (found, wanted) in differing.items()
+    )
     value = f"lies {grid.distance_in_voxels(expected):.1f} voxels beside {of_what} ({listing})"
-    remedy = f"if the voxels do correspond, copy the header of {of_what}, else resample it to that grid"
+    remedy = (
+        f"if the voxels do correspond, copy the header of {of_what}, else resample it to that grid"
+    )
     return [Fault(next(iter(differing), "place"), str(file), value, remedy, case.identifier)]
 
 
@@ -138,15 +165,24 @@ def _read_channels(case: Case) -> tuple[dict[Path, Image], list[Fault]]:
     return channels, faults
 
 
-def _channel_count_faults(case: Case, channels: dict[Path, Image], description: DatasetDescription) -> list[Fault]:
-    count, expected = sum(len(image.array) for image in channels.values()), len(description.channel_names)
+def _channel_count_faults(
+    case: Case, channels: dict[Path, Image], description: DatasetDescription
+) -> list[Fault]:
+    count, expected = (
+        sum(len(image.array) for image in channels.values()),
+        len(description.channel_names),
+    )
     if count == expected:
         return []
     value = (
         f"the case has {count} channel(s) in {len(case.image_files)} file(s), dataset.json names {expected}: "
         f"{list(description.channel_names)}"
     )
-    remedy = "add what is missing" if count < expected else "remove what is too much, or name it in channel_names"
+    remedy = (
+        "add what is missing"
+        if count < expected
+        else "remove what is too much, or name it in channel_names"
+    )
     return [Fault("number of channels", str(case.image_files[0]), value, remedy, case.identifier)]
 
 
@@ -164,8 +200,16 @@ def _repeated_channels(case: Case, channels: dict[Path, Image]) -> list[Fault]:
 
 def _constant_image(case: Case, channels: dict[Path, Image], is_labelled: bool) -> Fault:
     file, image = next(iter(channels.items()))
-    value = f"every voxel is {image.array.flat[0]}" + (", but its label map is not empty" if is_labelled else "")
-    return Fault("constant image", str(file), value, "export the image again, or remove the case", case.identifier)
+    value = f"every voxel is {image.array.flat[0]}" + (
+        ", but its label map is not empty" if is_labelled else ""
+    )
+    return Fault(
+        "constant image",
+        str(file),
+        value,
+        "export the image again, or remove the case",
+        case.identifier,
+    )
 
 
 def _read_label_map(case: Case, faults: list[Fault]) -> Image | None:
@@ -178,7 +222,11 @@ def _read_label_map(case: Case, faults: list[Fault]) -> Image | None:
     try:
         return read_labels(file)
     except UserError as error:
-        faults.append(fault_of_message("unreadable label map", str(error), file, _REPLACE_LABELS, case.identifier))
+        faults.append(
+            fault_of_message(
+                "unreadable label map", str(error), file, _REPLACE_LABELS, case.identifier
+            )
+        )
         return None
 
 
@@ -192,29 +240,51 @@ def _label_values(
     """Faults and remarks about the values of a label map."""
     allowed = {*all_values(description.labels), description.ignore_label}
     values, counts = np.unique(labels, return_counts=True)
-    undeclared = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value not in allowed}
+    undeclared = {
+        int(value): int(count)
+        for value, count in zip(values, counts, strict=True)
+        if value not in allowed
+    }
     if undeclared:
         return [_undeclared_values(case, file, undeclared, set(map(int, values)), description)], []
     found = set(map(int, values))
     if found == {description.ignore_label}:
-        value, remedy = "every voxel has the ignore label", "label a part of it, or leave the case out"
+        value, remedy = (
+            "every voxel has the ignore label",
+            "label a part of it, or leave the case out",
+        )
         return [], [Fault("nothing labelled", str(file), value, remedy, case.identifier)]
     if found <= {0, description.ignore_label}:
-        value, remedy = "holds background only", "label it, unless the case does show nothing of any class"
+        value, remedy = (
+            "holds background only",
+            "label it, unless the case does show nothing of any class",
+        )
         return [], [Fault(BACKGROUND_KIND, str(file), value, remedy, case.identifier)]
     return [], []
 
 
 def _undeclared_values(
-    case: Case, file: Path, undeclared: dict[int, int], found: set[int], description: DatasetDescription
+    case: Case,
+    file: Path,
+    undeclared: dict[int, int],
+    found: set[int],
+    description: DatasetDescription,
 ) -> Fault:
-    listing = ", ".join(f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:_SHOWN_VALUES])
+    listing = ", ".join(
+        f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:_SHOWN_VALUES]
+    )
     more = f" and {len(undeclared) - _SHOWN_VALUES} more" if len(undeclared) > _SHOWN_VALUES else ""
     value = f"values that dataset.json does not declare: {listing}{more}"
     if found <= {0, MASK_VALUE} and set(all_values(description.labels)) == {0, 1}:
         remedy = "map 255 to 1, which samnet_verify_dataset --fix does"
         return Fault(MASK_KIND, str(file), value, remedy, case.identifier)
-    return Fault("undeclared labels", str(file), value, "correct the voxels, or declare the labels", case.identifier)
+    return Fault(
+        "undeclared labels",
+        str(file),
+        value,
+        "correct the voxels, or declare the labels",
+        case.identifier,
+    )
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -56,7 +56,11 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
         return ["a name that cannot be that of a file; rename the case"]
     images = entry.get("images") if isinstance(entry, dict) else None
     label = entry.get("label") if isinstance(entry, dict) else None
-    if not isinstance(images, list) or not images or not all(isinstance(text, str) for text in (*images, label)):
+    if (
+        not isinstance(images, list)
+        or not images
+        or not all(isinstance(text, str) for text in (*images, label))
+    ):
         return [f"{entry!r}; expected {_FORM}"]
     faults = [
         f"the image {text!r} of an unknown ending; supported are {', '.join(supported_endings())}"
@@ -64,7 +68,9 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
         if ending_of(Path(text)) is None
     ]
     if ending_of(Path(str(label))) not in label_endings():
-        faults.append(f"the label map {label!r} of an ending that is none; supported are {', '.join(label_endings())}")
+        faults.append(
+            f"the label map {label!r} of an ending that is none; supported are {', '.join(label_endings())}"
+        )
     return faults
 
 

@@ -44,7 +44,11 @@ class Case:
 
     def raw_files(self) -> list[Path]:
         """The files that are there of all that the case is read from, those beside a header included."""
-        named = [file for file in (*self.image_files, self.label_file) if file is not None and file.is_file()]
+        named = [
+            file
+            for file in (*self.image_files, self.label_file)
+            if file is not None and file.is_file()
+        ]
         return [file for one in named for file in (one, *companions_of(one)) if file.is_file()]
 
 
@@ -87,9 +91,15 @@ def _cases_in_folders(folder: Path, description: DatasetDescription) -> list[Cas
             "name images CASE_0000, CASE_0001, ... with one number a channel"
         )
     ending = description.label_file_ending
-    labels = find_label_files(folder / "labelsTr", variants_of(ending)) if (folder / "labelsTr").is_dir() else {}
+    labels = (
+        find_label_files(folder / "labelsTr", variants_of(ending))
+        if (folder / "labelsTr").is_dir()
+        else {}
+    )
     return [
-        Case(identifier, files, labels.get(identifier, folder / "labelsTr" / f"{identifier}{ending}"))
+        Case(
+            identifier, files, labels.get(identifier, folder / "labelsTr" / f"{identifier}{ending}")
+        )
         for identifier, files in sorted(images.items())
     ]
 
@@ -118,7 +128,11 @@ def label_file_of(case: Case, folder: Path) -> Path | None:
 def _files_with(folder: Path, endings: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    return [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and ending_of(file) in endings]
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if not file.name.startswith(".") and ending_of(file) in endings
+    ]
 
 
 def find_image_files(folder: Path, file_ending: str) -> dict[str, tuple[Path, ...]]:
@@ -157,7 +171,10 @@ def group_files(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
 def _without_gaps(files: dict[int, Path], count: int) -> tuple[Path, ...]:
     some_number, some_file = next(iter(files.items()))
     before, after = some_file.name.rsplit(f"_{some_number:04d}", 1)
-    return tuple(files.get(number, some_file.with_name(f"{before}_{number:04d}{after}")) for number in range(count))
+    return tuple(
+        files.get(number, some_file.with_name(f"{before}_{number:04d}{after}"))
+        for number in range(count)
+    )
 
 
 def find_prediction_cases(source: Path, description: DatasetDescription) -> list[Case]:
@@ -176,8 +193,14 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
         cases = [_case_of_file(source, description)]
     else:
         numbered, unnumbered = group_files(source, description.file_ending)
-        cases = [case for name, files in numbered.items() for case in _cases_of_group(name, files, description)]
-        cases = _without_collisions(cases, [_case_of_unnumbered(file, description) for file in unnumbered])
+        cases = [
+            case
+            for name, files in numbered.items()
+            for case in _cases_of_group(name, files, description)
+        ]
+        cases = _without_collisions(
+            cases, [_case_of_unnumbered(file, description) for file in unnumbered]
+        )
     if not cases:
         cases = _series_cases(source)
     if not cases:
@@ -218,17 +241,27 @@ def _series_cases(source: Path) -> list[Case]:
 def _case_of_file(file: Path, description: DatasetDescription) -> Case:
     ending = ending_of(file)
     if ending is None and is_dicom(file):
-        raise UserError(f"{file}: one file of a DICOM series; give the folder of the series, {file.parent}")
+        raise UserError(
+            f"{file}: one file of a DICOM series; give the folder of the series, {file.parent}"
+        )
     if ending is None:
-        raise UserError(f"{file}: unknown file ending; supported are {', '.join(supported_endings())}")
+        raise UserError(
+            f"{file}: unknown file ending; supported are {', '.join(supported_endings())}"
+        )
     numbered, _ = group_files(file.parent, ending)
     for name, files in numbered.items():
         if file in files.values():
-            return next(case for case in _cases_of_group(name, files, description) if file in case.image_files)
+            return next(
+                case
+                for case in _cases_of_group(name, files, description)
+                if file in case.image_files
+            )
     return _case_of_unnumbered(file, description)
 
 
-def _cases_of_group(name: str, files: dict[int, Path], description: DatasetDescription) -> list[Case]:
+def _cases_of_group(
+    name: str, files: dict[int, Path], description: DatasetDescription
+) -> list[Case]:
     """What the files `name_NNNN` are: the channels of one case, or cases of their own."""
     expected = len(description.channel_names)
     one_is_enough = _one_file_is_enough(files[min(files)], description)
@@ -248,7 +281,9 @@ def _cases_of_group(name: str, files: dict[int, Path], description: DatasetDescr
 def _case_of_unnumbered(file: Path, description: DatasetDescription) -> Case:
     ending, stem = ending_of(file) or "", stem_of(file)
     if not _one_file_is_enough(file, description):
-        names = ", ".join(f"{stem}_{number:04d}{ending}" for number in range(len(description.channel_names)))
+        names = ", ".join(
+            f"{stem}_{number:04d}{ending}" for number in range(len(description.channel_names))
+        )
         fault = (
             f"{file}: has no channel number, but a case has the channels {', '.join(description.channel_names)}; "
             f"expected {names}"
@@ -258,4 +293,6 @@ def _case_of_unnumbered(file: Path, description: DatasetDescription) -> Case:
 
 
 def _one_file_is_enough(file: Path, description: DatasetDescription) -> bool:
-    return len(description.channel_names) == 1 or may_hold_channels(ending_of(file) or description.file_ending)
+    return len(description.channel_names) == 1 or may_hold_channels(
+        ending_of(file) or description.file_ending
+    )

@@ -47,7 +47,11 @@ def content_keys(dataset: RawDataset, cases: Sequence[Case], processes: int) -> 
     for case in cases:
         hashes = _without_reading(case, dataset.folder, known)
         if hashes is None:
-            arguments[case.identifier] = (case, dataset.folder, known_of(case, dataset.folder, known))
+            arguments[case.identifier] = (
+                case,
+                dataset.folder,
+                known_of(case, dataset.folder, known),
+            )
         else:
             keys[case.identifier] = case_key(hashes)
     outcome = run_jobs(hash_files, arguments, processes, "checking raw files")
@@ -69,7 +73,9 @@ def hash_files(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Has
         place, state = os.path.relpath(file, folder), _state(file)
         entry = known.get(place)
         if entry is None or (entry.size, entry.mtime_ns) != state:
-            entry = HashedFile(*state, file_sha256(file))  # the state from before: a change meanwhile is seen later
+            entry = HashedFile(
+                *state, file_sha256(file)
+            )  # the state from before: a change meanwhile is seen later
         hashes[place] = entry
     return hashes
 
@@ -95,7 +101,9 @@ def load_hashes(dataset: RawDataset) -> Hashes:
     """The hashes that were remembered; none where the file is missing or damaged: it is no loss."""
     try:
         content = read_json(_ledger(dataset))
-        return {place: from_json(HashedFile, entry, LEDGER) for place, entry in content["files"].items()}
+        return {
+            place: from_json(HashedFile, entry, LEDGER) for place, entry in content["files"].items()
+        }
     except (UserError, AttributeError, KeyError, TypeError):
         return {}
 
@@ -116,7 +124,10 @@ def _without_reading(case: Case, folder: Path, known: Mapping[str, HashedFile]) 
         files = {os.path.relpath(file, folder): _state(file) for file in case.raw_files()}
     except (UserError, OSError):
         return None
-    if all(place in known and (known[place].size, known[place].mtime_ns) == state for place, state in files.items()):
+    if all(
+        place in known and (known[place].size, known[place].mtime_ns) == state
+        for place, state in files.items()
+    ):
         return {place: known[place] for place in files}
     return None
 

@@ -60,10 +60,16 @@ class Conversion:
         """What would be done, for people."""
         names = {label: name for name, label in self.labels.items()}
         lines = [f"{len(self.cases)} cases, channels: {', '.join(self.channel_names)}"]
-        lines += [f"  {name}: {image.name} with {mask.name}" for name, (image, mask) in list(self.cases.items())[:5]]
+        lines += [
+            f"  {name}: {image.name} with {mask.name}"
+            for name, (image, mask) in list(self.cases.items())[:5]
+        ]
         lines += [f"  ... and {len(self.cases) - 5} more"] if len(self.cases) > 5 else []
         lines += ["values in the masks:"]
-        lines += [f"  {_show(value)} becomes {label} ({names[label]})" for value, label in self.values.items()]
+        lines += [
+            f"  {_show(value)} becomes {label} ({names[label]})"
+            for value, label in self.values.items()
+        ]
         lines += [f"left out, without a partner: {file}" for file in self.unmatched]
         return "\n".join(lines)
 
@@ -92,7 +98,10 @@ def plan_conversion(
     cases, unmatched = _match(image_files, mask_files)
     faults = _ending_faults(images, [image for image, _ in cases.values()])
     faults += _ending_faults(masks, [mask for _, mask in cases.values()])
-    unpaired = [f"{file}: has no partner; rename, add or remove a file, or add --skip-unmatched" for file in unmatched]
+    unpaired = [
+        f"{file}: has no partner; rename, add or remove a file, or add --skip-unmatched"
+        for file in unmatched
+    ]
     if not cases:
         raise DatasetFaults(f"{images} and {masks} have no case in common", unpaired)
     if not skip_unmatched:
@@ -102,7 +111,9 @@ def plan_conversion(
     faults += contents.faults + _label_faults(masks, foreground, label_names)
     names = tuple(channel_names or _default_channels(contents.num_channels))
     if len(names) != contents.num_channels:
-        faults.append(f"--channels names {len(names)} channels, the images have {contents.num_channels}")
+        faults.append(
+            f"--channels names {len(names)} channels, the images have {contents.num_channels}"
+        )
     if faults:
         raise DatasetFaults(f"{images} and {masks} cannot be converted", faults)
     first_image, first_mask = next(iter(cases.values()))
@@ -140,24 +151,36 @@ def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
         channels[image.array.shape[0]] += 1
         values |= {int(value) for value in np.unique(codes)}
         if codes.shape != image.grid.shape:
-            faults.append(f"{mask_file}: shape {codes.shape} (z, y, x) differs from {image.grid.shape} of {image_file}")
+            faults.append(
+                f"{mask_file}: shape {codes.shape} (z, y, x) differs from {image.grid.shape} of {image_file}"
+            )
     if len(channels) > 1:
-        counts = ", ".join(f"{count} images with {number}" for number, count in sorted(channels.items()))
-        faults.append(f"{images}: the images differ in their channels ({counts}); convert them apart")
+        counts = ", ".join(
+            f"{count} images with {number}" for number, count in sorted(channels.items())
+        )
+        faults.append(
+            f"{images}: the images differ in their channels ({counts}); convert them apart"
+        )
     return _Contents(values, max(channels, default=1), faults)
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and not file.name.startswith(".")
+    ]
     found = [file for file in files if ending_of(file) is not None]
     if not found:
         raise UserError(f"{folder}: no image in it; supported are {', '.join(supported_endings())}")
     return found
 
 
-def _match(images: list[Path], masks: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
+def _match(
+    images: list[Path], masks: list[Path]
+) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
     """Cases, and files that have no partner or more than one."""
     cases: dict[str, tuple[Path, Path]] = {}
     left_images, left_masks = list(images), list(masks)
@@ -184,7 +207,9 @@ def _ending_faults(folder: Path, files: list[Path]) -> list[str]:
     if not endings or set(endings) <= set(variants_of(next(iter(endings)))):
         return []
     counts = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
-    return [f"{folder}: files of several kinds ({counts}); convert each kind apart, or save all as one"]
+    return [
+        f"{folder}: files of several kinds ({counts}); convert each kind apart, or save all as one"
+    ]
 
 
 def mask_codes(file: Path) -> tuple[Image, np.ndarray]:
@@ -196,9 +221,13 @@ def mask_codes(file: Path) -> tuple[Image, np.ndarray]:
     image = read_image([file])
     array = image.array
     if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
-        raise UserError(f"{file}: has values that are not whole numbers; save the labels as integers")
+        raise UserError(
+            f"{file}: has values that are not whole numbers; save the labels as integers"
+        )
     if array.min() < 0 or array.max() > 65535:
-        raise UserError(f"{file}: values go from {array.min()} to {array.max()}; expected 0 to 65535")
+        raise UserError(
+            f"{file}: values go from {array.min()} to {array.max()}; expected 0 to 65535"
+        )
     channels = array.astype(np.int64)
     if len(channels) not in (1, 3):
         raise UserError(f"{file}: has {len(channels)} channels; expected a grey or colour mask")
@@ -214,9 +243,13 @@ def mask_codes(file: Path) -> tuple[Image, np.ndarray]:
 
 def _black_or_white(codes: np.ndarray, file: Path) -> np.ndarray:
     """What a two-valued mask was before JPEG blurred its edges."""
-    grey = np.where(codes >= _COLOUR, codes >> 8 & 255, codes)  # of a colour, green is nearest to its brightness
+    grey = np.where(
+        codes >= _COLOUR, codes >> 8 & 255, codes
+    )  # of a colour, green is nearest to its brightness
     if ((grey > 63) & (grey < 192)).mean() > _SOFT_SHARE:
-        raise UserError(f"{file}: a JPEG mask that is more than black and white; save the masks as PNG")
+        raise UserError(
+            f"{file}: a JPEG mask that is more than black and white; save the masks as PNG"
+        )
     return np.where(grey > 127, 255, 0)
 
 
@@ -268,7 +301,9 @@ def convert(conversion: Conversion, folder: Path) -> None:
             ending = label_ending_for(mask)
             write_labels(labels, reference, target / "labelsTr" / f"{name}{ending}")
         description = {
-            "channel_names": {str(index): name for index, name in enumerate(conversion.channel_names)},
+            "channel_names": {
+                str(index): name for index, name in enumerate(conversion.channel_names)
+            },
             "labels": conversion.labels,
             "numTraining": len(conversion.cases),
             "file_ending": conversion.file_ending,

@@ -68,7 +68,9 @@ def read_task(folder: Path) -> Task:
         for entry in content.get("test", []):
             test[stem_of(Path(entry))] = folder / entry
     except (KeyError, TypeError, AttributeError):
-        raise UserError(f'{path}: expected "training" as {{"image": FILE, "label": FILE}}, "test" as FILE') from None
+        raise UserError(
+            f'{path}: expected "training" as {{"image": FILE, "label": FILE}}, "test" as FILE'
+        ) from None
     images = [*(image for image, _ in training.values()), *test.values()]
     faults = [fault for image in images for fault in _image_faults(image, len(channels))]
     faults += [f"{label}: no such file" for _, label in training.values() if not label.is_file()]
@@ -81,7 +83,9 @@ def read_task(folder: Path) -> Task:
 
 def _names(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
     names = content.get(key)
-    if not isinstance(names, dict) or sorted(names) != sorted(str(value) for value in range(len(names))):
+    if not isinstance(names, dict) or sorted(names) != sorted(
+        str(value) for value in range(len(names))
+    ):
         raise UserError(f'{path}: "{key}" is {names!r}; expected {{"0": NAME, "1": NAME, ...}}')
     return tuple(str(names[str(value)]) for value in range(len(names)))
 
@@ -106,7 +110,9 @@ def convert_task(task: Task, folder: Path) -> None:
         UserError: an image cannot be read.
     """
     with making_dataset(folder) as target:
-        for name, (image, label) in tqdm(sorted(task.training.items()), desc="training cases", unit="case"):
+        for name, (image, label) in tqdm(
+            sorted(task.training.items()), desc="training cases", unit="case"
+        ):
             _write_channels(image, target / "imagesTr", name, len(task.channel_names))
             shutil.copyfile(label, target / "labelsTr" / f"{name}{ending_of(label)}")
         if task.test:
@@ -128,9 +134,13 @@ def _write_channels(image: Path, folder: Path, name: str, channels: int) -> None
         return
     try:
         series: Any = nibabel.load(image)
-        stored = series.dataobj.get_unscaled()  # the stored numbers; slope and intercept stay in the header
+        stored = (
+            series.dataobj.get_unscaled()
+        )  # the stored numbers; slope and intercept stay in the header
     except Exception as error:
-        raise UserError(f"{image}: cannot be read, it may be truncated ({type(error).__name__})") from error
+        raise UserError(
+            f"{image}: cannot be read, it may be truncated ({type(error).__name__})"
+        ) from error
     for channel in range(channels):
         header = series.header.copy()
         header.set_data_shape(stored.shape[:3])

@@ -81,7 +81,9 @@ class DatasetDescription(Labelled):
         """
         content = read_json(path)
         if not isinstance(content, dict):
-            raise UserError(f"{path}: expected a JSON object with channel_names, labels and file_ending")
+            raise UserError(
+                f"{path}: expected a JSON object with channel_names, labels and file_ending"
+            )
         faults: list[str] = []
 
         def parse(parser: Callable[[Any, Path], Any], *keys: str) -> Any:
@@ -90,34 +92,59 @@ class DatasetDescription(Labelled):
             except UserError as error:
                 faults.append(str(error))
 
-        channel_names = parse(_parse_channels, "channel_names", "modality")  # "modality": nnU-Net's older name
+        channel_names = parse(
+            _parse_channels, "channel_names", "modality"
+        )  # "modality": nnU-Net's older name
         labels = parse(_parse_labels, "labels")
-        class_order = parse(functools.partial(_parse_class_order, labels[0]), "regions_class_order") if labels else ()
+        class_order = (
+            parse(functools.partial(_parse_class_order, labels[0]), "regions_class_order")
+            if labels
+            else ()
+        )
         file_ending = parse(_parse_ending, "file_ending")
         num_training = parse(_parse_num_training, "numTraining")
         patient_key = parse(_parse_patient_key, "patient_key")
         label_ending = parse(_parse_label_ending, "label_file_ending")
         if faults:
-            raise UserError(faults[0]) if len(faults) == 1 else DatasetFaults(path.parent.name, faults)
+            raise (
+                UserError(faults[0])
+                if len(faults) == 1
+                else DatasetFaults(path.parent.name, faults)
+            )
         values, ignore_label = labels
         return cls(
-            channel_names, values, ignore_label, file_ending, num_training, patient_key, class_order, label_ending
+            channel_names,
+            values,
+            ignore_label,
+            file_ending,
+            num_training,
+            patient_key,
+            class_order,
+            label_ending,
         )
 
 
 def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f'{path}: "channel_names" is {_show(value)}; write for example {{"0": "CT"}}')
+        raise UserError(
+            f'{path}: "channel_names" is {_show(value)}; write for example {{"0": "CT"}}'
+        )
     expected = [str(index) for index in range(len(value))]
     if sorted(value) != sorted(expected):
-        raise UserError(f'{path}: "channel_names" has the keys {sorted(value)}; expected {expected}')
+        raise UserError(
+            f'{path}: "channel_names" has the keys {sorted(value)}; expected {expected}'
+        )
     return tuple(str(value[key]) for key in expected)
 
 
 def _parse_labels(value: Any, path: Path) -> tuple[dict[str, Label], int | None]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f'{path}: "labels" is {_show(value)}; write for example {{"background": 0, "liver": 1}}')
-    labels = {name: label for name, entry in value.items() if (label := _parse_label(entry)) is not None}
+        raise UserError(
+            f'{path}: "labels" is {_show(value)}; write for example {{"background": 0, "liver": 1}}'
+        )
+    labels = {
+        name: label for name, entry in value.items() if (label := _parse_label(entry)) is not None
+    }
     if len(labels) != len(value):
         broken = sorted(set(value) - set(labels))
         raise UserError(
@@ -126,18 +153,24 @@ def _parse_labels(value: Any, path: Path) -> tuple[dict[str, Label], int | None]
         )
     ignore_label = labels.pop(IGNORE, None)
     if isinstance(ignore_label, tuple):
-        raise UserError(f"{path}: the ignore label is {list(ignore_label)}; it has to be a single value")
+        raise UserError(
+            f"{path}: the ignore label is {list(ignore_label)}; it has to be a single value"
+        )
     if has_regions(labels):
         _check_regions(labels, path)
         values = all_values(labels)
     else:
         values = sorted(value for label in labels.values() for value in values_of(label))
     if values != list(range(len(values))):
-        raise UserError(f'{path}: "labels" has the values {values}; expected 0 (background), 1, 2, ... without gaps')
+        raise UserError(
+            f'{path}: "labels" has the values {values}; expected 0 (background), 1, 2, ... without gaps'
+        )
     if len(values) < 2:
         raise UserError(f'{path}: "labels" has no foreground class')
     if ignore_label is not None and ignore_label != len(values):
-        raise UserError(f"{path}: the ignore label is {ignore_label}; it has to be the highest value, {len(values)}")
+        raise UserError(
+            f"{path}: the ignore label is {ignore_label}; it has to be the highest value, {len(values)}"
+        )
     background = {name: label for name, label in labels.items() if label == 0}
     return background | foreground(labels), ignore_label
 
@@ -157,15 +190,21 @@ def _is_whole(entry: Any) -> bool:
 
 
 def _check_regions(labels: dict[str, Label], path: Path) -> None:
-    with_background = [name for name, label in labels.items() if isinstance(label, tuple) and 0 in label]
+    with_background = [
+        name for name, label in labels.items() if isinstance(label, tuple) and 0 in label
+    ]
     if with_background:
-        raise UserError(f"{path}: the regions {with_background} contain 0, the background; remove it from their lists")
+        raise UserError(
+            f"{path}: the regions {with_background} contain 0, the background; remove it from their lists"
+        )
     names: dict[frozenset[int], str] = {}
     for name, label in labels.items():
         other = names.setdefault(frozenset(values_of(label)), name)
         if other != name:
             shown = list(values_of(label))
-            raise UserError(f"{path}: {other!r} and {name!r} have the same labels {shown}; remove one of them")
+            raise UserError(
+                f"{path}: {other!r} and {name!r} have the same labels {shown}; remove one of them"
+            )
 
 
 def _parse_class_order(labels: dict[str, Label], value: Any, path: Path) -> tuple[int, ...]:
@@ -185,12 +224,17 @@ def _parse_class_order(labels: dict[str, Label], value: Any, path: Path) -> tupl
     known = all_values(named)
     unknown = [entry for entry in value if entry not in known]
     if unknown:
-        raise UserError(f'{path}: "regions_class_order" has {unknown}, which no region has; choose from {known}')
+        raise UserError(
+            f'{path}: "regions_class_order" has {unknown}, which no region has; choose from {known}'
+        )
     regions = Regions(tuple(map(values_of, named.values())), tuple(value))
     for label in known:
         written = regions.label_written_for(label)
         if regions.around(written) != regions.around(label):
-            around = [" and ".join(list(named)[number] for number in regions.around(one)) for one in (label, written)]
+            around = [
+                " and ".join(list(named)[number] for number in regions.around(one))
+                for one in (label, written)
+            ]
             raise UserError(
                 f'{path}: "regions_class_order" {value}: label {label} is in {around[0]}, but would be written as '
                 f"{written}, which is in {around[1]}. Name outer regions before those within them, each with a label "
@@ -201,19 +245,25 @@ def _parse_class_order(labels: dict[str, Label], value: Any, path: Path) -> tupl
 
 def _parse_ending(value: Any, path: Path) -> str:
     if value not in supported_endings():
-        raise UserError(f'{path}: "file_ending" is {_show(value)}; supported are {", ".join(supported_endings())}')
+        raise UserError(
+            f'{path}: "file_ending" is {_show(value)}; supported are {", ".join(supported_endings())}'
+        )
     return str(value)
 
 
 def _parse_label_ending(value: Any, path: Path) -> str | None:
     if value is not None and value not in label_endings():
-        raise UserError(f'{path}: "label_file_ending" is {value!r}; label maps may be {", ".join(label_endings())}')
+        raise UserError(
+            f'{path}: "label_file_ending" is {value!r}; label maps may be {", ".join(label_endings())}'
+        )
     return value
 
 
 def _parse_num_training(value: Any, path: Path) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise UserError(f'{path}: "numTraining" is {_show(value)}; write the number of cases, or remove the key')
+        raise UserError(
+            f'{path}: "numTraining" is {_show(value)}; write the number of cases, or remove the key'
+        )
     return value
 
 
@@ -223,7 +273,9 @@ def _parse_patient_key(value: Any, path: Path) -> str | None:
     try:
         re.compile(value)
     except (re.error, TypeError) as error:
-        raise UserError(f'{path}: "patient_key" {value!r} is not a regular expression ({error})') from None
+        raise UserError(
+            f'{path}: "patient_key" {value!r} is not a regular expression ({error})'
+        ) from None
     return str(value)
 
 

@@ -31,14 +31,20 @@ class Fault:
         return f"{self.file}: {self.value}; {self.remedy}"
 
 
-def fault_of_message(kind: str, message: str, file: Path, remedy: str, case: str | None = None) -> Fault:
+def fault_of_message(
+    kind: str, message: str, file: Path, remedy: str, case: str | None = None
+) -> Fault:
     """A finding from an error's message, which reads `FILE: VALUE; REMEDY` or `FILE: VALUE`.
 
     remedy: what to do where the message does not say.
     """
     text = message.removeprefix(f"{file}: ")
     value, separator, own_remedy = text.rpartition("; ")
-    return Fault(kind, str(file), value, own_remedy, case) if separator else Fault(kind, str(file), text, remedy, case)
+    return (
+        Fault(kind, str(file), value, own_remedy, case)
+        if separator
+        else Fault(kind, str(file), text, remedy, case)
+    )
 
 
 @dataclass(frozen=True)
@@ -79,5 +85,9 @@ def short_list(findings: Sequence[Fault]) -> list[str]:
         seen[finding.kind] += 1
         if seen[finding.kind] <= SHOWN_REMARKS_OF_A_KIND:
             lines.append(str(finding))
-    more = {kind: count - SHOWN_REMARKS_OF_A_KIND for kind, count in seen.items() if count > SHOWN_REMARKS_OF_A_KIND}
+    more = {
+        kind: count - SHOWN_REMARKS_OF_A_KIND
+        for kind, count in seen.items()
+        if count > SHOWN_REMARKS_OF_A_KIND
+    }
     return lines + [f"{count} more of this kind: {kind}" for kind, count in more.items()]

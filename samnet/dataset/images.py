@@ -87,10 +87,14 @@ def read_labels(file: Path) -> Image:
         rounded = np.rint(np.nan_to_num(array, nan=-1.0))
         if not np.array_equal(rounded, array):
             wrong = array[rounded != array].ravel()[0]
-            raise UserError(f"{file}: label value {wrong} is not a whole number; save the labels as integers")
+            raise UserError(
+                f"{file}: label value {wrong} is not a whole number; save the labels as integers"
+            )
         array = rounded
     if array.min() < 0 or array.max() > 65535:
-        raise UserError(f"{file}: label values go from {array.min()} to {array.max()}; expected 0 to 65535")
+        raise UserError(
+            f"{file}: label values go from {array.min()} to {array.max()}; expected 0 to 65535"
+        )
     return Image(array.astype(_smallest_type(array)), image.grid, image.header)
 
 
@@ -101,16 +105,22 @@ def write_labels(labels: np.ndarray, reference: Image, file: Path) -> None:
         UserError: the ending is not supported, or the reference's header does not serve its format.
     """
     if labels.shape != reference.grid.shape:
-        raise ValueError(f"labels {labels.shape} do not lie on the reference grid {reference.grid.shape}")
+        raise ValueError(
+            f"labels {labels.shape} do not lie on the reference grid {reference.grid.shape}"
+        )
     if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() > 65535:
         raise ValueError(f"labels of type {labels.dtype} are not whole numbers from 0 to 65535")
     form = _format_of(file)
     if not form.serves(reference):
-        raise UserError(f"{file}: the ending differs from that of the image, which cannot lend it its geometry")
+        raise UserError(
+            f"{file}: the ending differs from that of the image, which cannot lend it its geometry"
+        )
     if form.highest_label == 0:
         raise UserError(f"{file}: {_LOSSY}")
     if labels.max() > form.highest_label:
-        raise UserError(f"{file}: holds labels up to {form.highest_label}, this map has {labels.max()}; use PNG")
+        raise UserError(
+            f"{file}: holds labels up to {form.highest_label}, this map has {labels.max()}; use PNG"
+        )
     with atomic_path(file) as temporary:
         form.write(labels.astype(_smallest_type(labels)), reference, temporary)
 
@@ -128,13 +138,19 @@ def _read_file(file: Path) -> Image:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        lines = str(error).partition("\n -")[0].strip().splitlines()  # without nibabel's hint; ITK's reason comes last
+        lines = (
+            str(error).partition("\n -")[0].strip().splitlines()
+        )  # without nibabel's hint; ITK's reason comes last
         reason = lines[-1] if lines else type(error).__name__
-        raise UserError(f"{file}: cannot be read, it may be truncated or of another format ({reason})") from error
+        raise UserError(
+            f"{file}: cannot be read, it may be truncated or of another format ({reason})"
+        ) from error
     if 0 in image.array.shape:
         raise UserError(f"{file}: is empty, shape {image.array.shape} (c, z, y, x)")
     if not _is_usable(image.grid):
-        raise UserError(f"{file}: its header has no usable geometry (affine {image.grid.affine.tolist()})")
+        raise UserError(
+            f"{file}: its header has no usable geometry (affine {image.grid.affine.tolist()})"
+        )
     return Image(_plain_numbers(image.array, file), image.grid, image.header)
 
 

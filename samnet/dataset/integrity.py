@@ -45,7 +45,11 @@ def inspect_dataset_by_name(identifier: str | int, processes: int) -> Report:
         file = raw_folder() / name / "dataset.json"
         messages = error.faults if isinstance(error, DatasetFaults) else [str(error)]
         remedy = "mend it; the cases are checked after that"
-        return Report(name, 0, tuple(fault_of_message("description", message, file, remedy) for message in messages))
+        return Report(
+            name,
+            0,
+            tuple(fault_of_message("description", message, file, remedy) for message in messages),
+        )
     return inspect_dataset(dataset, processes)
 
 
@@ -53,10 +57,18 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
     """Check every case, and what there is besides them."""
     arguments = {case.identifier: (case, dataset.description) for case in dataset.cases}
     outcome = run_jobs(check_case, arguments, processes, "verifying")
-    findings: dict[str, CaseFindings] = {name: outcome.results[name] for name in arguments if name in outcome.results}
+    findings: dict[str, CaseFindings] = {
+        name: outcome.results[name] for name in arguments if name in outcome.results
+    }
     faults = [*_description_faults(dataset), *_stray_files(dataset), *_names_that_collide(dataset)]
     faults += [
-        Fault("not checked", str(case.image_files[0]), reason, "check again, with -np 0", case.identifier)
+        Fault(
+            "not checked",
+            str(case.image_files[0]),
+            reason,
+            "check again, with -np 0",
+            case.identifier,
+        )
         for case in dataset.cases
         if (reason := outcome.failures.get(case.identifier))
     ]
@@ -65,7 +77,9 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
     duplicates = _groups({name: entry.image_digest for name, entry in findings.items()})
     faults += [*_duplicate_images(dataset, duplicates), *_nothing_labelled(dataset, remarks)]
     remarks += _duplicate_labels(dataset, findings, duplicates)
-    return Report(dataset.name, len(dataset.cases), tuple(faults), tuple(remarks), tuple(duplicates))
+    return Report(
+        dataset.name, len(dataset.cases), tuple(faults), tuple(remarks), tuple(duplicates)
+    )
 
 
 def _description_faults(dataset: RawDataset) -> list[Fault]:
@@ -76,10 +90,21 @@ def _description_faults(dataset: RawDataset) -> list[Fault]:
         value = f"numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases"
         faults.append(Fault("numTraining", file, value, "correct the number, or remove the key"))
     key = dataset.description.patient_key
-    unmatched = [case.identifier for case in dataset.cases if key is not None and not re.search(key, case.identifier)]
+    unmatched = [
+        case.identifier
+        for case in dataset.cases
+        if key is not None and not re.search(key, case.identifier)
+    ]
     if unmatched:
         value = f'"patient_key" {key!r} finds nothing in {len(unmatched)} case names, such as {unmatched[0]}'
-        faults.append(Fault("patient_key", file, value, "write an expression that finds the patient in every name"))
+        faults.append(
+            Fault(
+                "patient_key",
+                file,
+                value,
+                "write an expression that finds the patient in every name",
+            )
+        )
     return faults
 
 
@@ -91,9 +116,14 @@ def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
     if dataset.listed:
         return
     known = {os.path.abspath(file) for case in dataset.cases for file in case.raw_files()}
-    known |= {os.path.abspath(case.label_file) for case in dataset.cases if case.label_file is not None}
+    known |= {
+        os.path.abspath(case.label_file) for case in dataset.cases if case.label_file is not None
+    }
     identifiers = {case.identifier for case in dataset.cases}
-    endings = {"imagesTr": dataset.description.file_ending, "labelsTr": dataset.description.label_file_ending}
+    endings = {
+        "imagesTr": dataset.description.file_ending,
+        "labelsTr": dataset.description.label_file_ending,
+    }
     for name, expected in endings.items():
         folder = dataset.folder / name
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -108,9 +138,14 @@ def _stray_file(file: Path, ending: str, expected: str, identifiers: set[str]) -
         value = "a label map without an image in imagesTr"
         return Fault("no image of a label map", str(file), value, "add the image or remove it")
     if ending not in variants_of(expected):
-        value = f"ends in {ending} and is not used, as dataset.json names {expected} for this folder"
+        value = (
+            f"ends in {ending} and is not used, as dataset.json names {expected} for this folder"
+        )
         return Fault("another file ending", str(file), value, "convert or remove it")
-    value, remedy = "an image without a channel number", f"call the first channel {stem}_0000{ending}"
+    value, remedy = (
+        "an image without a channel number",
+        f"call the first channel {stem}_0000{ending}",
+    )
     return Fault("no channel number", str(file), value, remedy)
 
 
@@ -125,9 +160,16 @@ def _names_that_collide(dataset: RawDataset) -> Iterator[Fault]:
 
 def _nothing_labelled(dataset: RawDataset, remarks: list[Fault]) -> Iterator[Fault]:
     """A case may well be healthy, a whole data set is not."""
-    if dataset.cases and sum(remark.kind == BACKGROUND_KIND for remark in remarks) == len(dataset.cases):
+    if dataset.cases and sum(remark.kind == BACKGROUND_KIND for remark in remarks) == len(
+        dataset.cases
+    ):
         value = "not one of the label maps holds anything but background"
-        yield Fault("nothing labelled", str(dataset.folder / "labelsTr"), value, "export the label maps again")
+        yield Fault(
+            "nothing labelled",
+            str(dataset.folder / "labelsTr"),
+            value,
+            "export the label maps again",
+        )
 
 
 def _groups(digests: dict[str, str | None]) -> list[tuple[str, ...]]:

@@ -63,7 +63,9 @@ class Labelled:
         """None where the labels are classes that exclude each other."""
         if not self.regions_class_order:
             return None
-        return Regions(tuple(map(values_of, foreground(self.labels).values())), self.regions_class_order)
+        return Regions(
+            tuple(map(values_of, foreground(self.labels).values())), self.regions_class_order
+        )
 
 
 def foreground(labels: dict[str, Label]) -> dict[str, Label]:
@@ -98,7 +100,9 @@ def mask_of(label_map: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return label_map == values[0] if len(values) == 1 else np.isin(label_map, values)
 
 
-def find_boxes(label_map: np.ndarray, label_sets: Sequence[Sequence[int]]) -> list[tuple[slice, ...] | None]:
+def find_boxes(
+    label_map: np.ndarray, label_sets: Sequence[Sequence[int]]
+) -> list[tuple[slice, ...] | None]:
     """The box around the voxels of each set of labels; None for one that does not occur."""
     from scipy.ndimage import find_objects
 
@@ -112,4 +116,7 @@ def join_boxes(boxes: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...] |
     known = [box for box in boxes if box is not None]
     if not known:
         return None
-    return tuple(slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*known, strict=True))
+    return tuple(
+        slice(min(s.start for s in sides), max(s.stop for s in sides))
+        for sides in zip(*known, strict=True)
+    )

@@ -23,10 +23,14 @@ def new_dataset_folder(number: int, name: str) -> Path:
     if not 0 < number < 1000:
         raise UserError(f"-d {number}: the number of a data set goes from 1 to 999")
     if not _NAME.match(name):
-        raise UserError(f"--name {name!r}: write letters, digits, hyphens and underscores, for example Liver")
+        raise UserError(
+            f"--name {name!r}: write letters, digits, hyphens and underscores, for example Liver"
+        )
     taken = sorted(raw_folder().glob(f"Dataset{number:03d}_*"))
     if taken:
-        raise UserError(f"{taken[0]}: has the number {number} already; choose another with -d, or remove the folder")
+        raise UserError(
+            f"{taken[0]}: has the number {number} already; choose another with -d, or remove the folder"
+        )
     return raw_folder() / f"Dataset{number:03d}_{name}"
 
 

@@ -43,7 +43,9 @@ def _keep(file: Path) -> Path:
     kept = file.parent.with_name(f"{file.parent.name}_before_fix") / file.name
     if kept.is_file():
         if not filecmp.cmp(file, kept, shallow=False):
-            raise UserError(f"{kept}: is there already and differs from {file}; move it elsewhere, nothing was changed")
+            raise UserError(
+                f"{kept}: is there already and differs from {file}; move it elsewhere, nothing was changed"
+            )
         return kept
     with atomic_path(kept) as temporary:
         shutil.copy2(file, temporary)

@@ -39,7 +39,9 @@ def find_patient_key(identifiers: Sequence[str]) -> str | None:
     tells two apart; too coarse a group costs folds, too fine a one lets a patient into both sides.
     """
     fallback = None
-    most_numbers = max((len(re.findall(_NUMBERED, identifier)) for identifier in identifiers), default=0)
+    most_numbers = max(
+        (len(re.findall(_NUMBERED, identifier)) for identifier in identifiers), default=0
+    )
     for count in range(1, most_numbers + 1):
         pattern = rf"^({_BREAK.join([_NUMBERED] * count)})(?={_BREAK}|$)"
         if not all(re.search(pattern, identifier) for identifier in identifiers):
@@ -52,7 +54,9 @@ def find_patient_key(identifiers: Sequence[str]) -> str | None:
     return fallback
 
 
-def make_splits(identifiers: Sequence[str], patient_key: str | None, seed: int = 12345) -> list[dict[str, list[str]]]:
+def make_splits(
+    identifiers: Sequence[str], patient_key: str | None, seed: int = 12345
+) -> list[dict[str, list[str]]]:
     """Folds in the form of nnU-Net's `splits_final.json`: a list of `{"train": [...], "val": [...]}`.
 
     There are min(5, patients) folds. With a single patient there is nothing to hold out: one fold trains and validates
@@ -83,21 +87,32 @@ def read_splits(path: Path, identifiers: Sequence[str]) -> list[dict[str, list[s
     """
     content: Any = read_json(path)
     if not isinstance(content, list) or not content or not all(_is_fold(fold) for fold in content):
-        raise UserError(f'{path}: expected a list of folds, each {{"train": [cases], "val": [cases]}}')
+        raise UserError(
+            f'{path}: expected a list of folds, each {{"train": [cases], "val": [cases]}}'
+        )
     unknown = {case for fold in content for case in fold["train"] + fold["val"]} - set(identifiers)
     if unknown:
-        raise UserError(f"{path}: names cases that the data set does not have: {', '.join(sorted(unknown)[:5])}")
+        raise UserError(
+            f"{path}: names cases that the data set does not have: {', '.join(sorted(unknown)[:5])}"
+        )
     for number, fold in enumerate(content):
         shared = set(fold["train"]) & set(fold["val"])
-        if shared and set(fold["train"]) != set(fold["val"]):  # a single patient's fold holds the same cases twice
+        if shared and set(fold["train"]) != set(
+            fold["val"]
+        ):  # a single patient's fold holds the same cases twice
             log.warning(
-                "%s: fold %d trains and validates on %s: its scores will be too good", path, number, min(shared)
+                "%s: fold %d trains and validates on %s: its scores will be too good",
+                path,
+                number,
+                min(shared),
             )
     return content
 
 
 def _is_fold(fold: Any) -> bool:
     return isinstance(fold, dict) and all(
-        isinstance(fold.get(key), list) and fold[key] and all(isinstance(case, str) for case in fold[key])
+        isinstance(fold.get(key), list)
+        and fold[key]
+        and all(isinstance(case, str) for case in fold[key])
         for key in ("train", "val")
     )

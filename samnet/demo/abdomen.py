@@ -75,7 +75,9 @@ class Abdomen:
         self._paint_back()
         self._paint_vessels()
 
-    def _paint(self, mask: np.ndarray, hounsfield: float, label: str = "background", texture: float = 5.0) -> None:
+    def _paint(
+        self, mask: np.ndarray, hounsfield: float, label: str = "background", texture: float = 5.0
+    ) -> None:
         """Fill `mask` with tissue; `texture` is the standard deviation of its inner variation in HU."""
         self.hounsfield[mask] = hounsfield + texture * self.texture[mask]
         self.labels[mask] = LABELS[label]
@@ -86,9 +88,15 @@ class Abdomen:
         number = 5
         for _ in range(number):
             direction = self.generator.standard_normal(3)
-            direction *= 2 * np.pi / (wavelength * self.generator.uniform(0.7, 1.4) * np.linalg.norm(direction))
+            direction *= (
+                2
+                * np.pi
+                / (wavelength * self.generator.uniform(0.7, 1.4) * np.linalg.norm(direction))
+            )
             phase = self.generator.uniform(0, 2 * np.pi)
-            field += np.sin(np.tensordot(direction.astype(np.float32), points, axes=1) + np.float32(phase))
+            field += np.sin(
+                np.tensordot(direction.astype(np.float32), points, axes=1) + np.float32(phase)
+            )
         return field * np.float32(amplitude * np.sqrt(2 / number))
 
     def _vary(self, blob: _Blob, shift: float = 4.0, stretch: float = 0.1) -> _Blob:
@@ -100,7 +108,9 @@ class Abdomen:
     def _radius(self, blob: _Blob, tilt: float = 10.0, bumps: float = 0.07) -> np.ndarray:
         """Distance from the blob's centre `(Z, Y, X)` in units of its surface: below 1 inside."""
         centre = np.array(blob.centre, dtype=np.float32)[:, None, None, None]
-        local = np.tensordot(draw_rotation(self.generator, tilt).astype(np.float32), self.points - centre, axes=1)
+        local = np.tensordot(
+            draw_rotation(self.generator, tilt).astype(np.float32), self.points - centre, axes=1
+        )
         squares = sum((local[axis] / np.float32(blob.radii[axis])) ** 2 for axis in range(3))
         return np.sqrt(squares) * (1 + self._waves(local, wavelength=55.0, amplitude=bumps))
 
@@ -135,11 +145,19 @@ class Abdomen:
 
     def _paint_bowel(self) -> None:
         for _ in range(11):
-            x, y, z = (float(self.generator.uniform(*span)) for span in ((-62, 62), (-4, 44), (-75, 5)))
-            radius = self._radius(_Blob((x, y, z), tuple(self.generator.uniform(10, 19, 3))), tilt=60)
+            x, y, z = (
+                float(self.generator.uniform(*span)) for span in ((-62, 62), (-4, 44), (-75, 5))
+            )
+            radius = self._radius(
+                _Blob((x, y, z), tuple(self.generator.uniform(10, 19, 3))), tilt=60
+            )
             self._paint((radius < 1) & self.cavity, self.generator.uniform(40, 75), texture=6)
             gas = self.generator.uniform() < 0.25
-            self._paint((radius < 0.75) & self.cavity, -750 if gas else self.generator.uniform(15, 45), texture=12)
+            self._paint(
+                (radius < 0.75) & self.cavity,
+                -750 if gas else self.generator.uniform(15, 45),
+                texture=12,
+            )
 
     def _paint_stomach(self) -> None:
         radius = self._radius(self._vary(_STOMACH, shift=6, stretch=0.18))
@@ -168,7 +186,10 @@ class Abdomen:
         """One shape and one density for both sides: only their place tells them apart."""
         right, hilum = self._vary(_RIGHT_KIDNEY), self._vary(_RIGHT_HILUM, shift=1.5)
         value = 45 + 112 * self.contrast
-        sides = (("right_kidney", right, hilum), ("left_kidney", right.mirrored(), hilum.mirrored()))
+        sides = (
+            ("right_kidney", right, hilum),
+            ("left_kidney", right.mirrored(), hilum.mirrored()),
+        )
         for name, kidney, notch in sides:
             radius = self._radius(self._vary(kidney, shift=3, stretch=0.04), bumps=0.05)
             self._paint((radius < 1.15) & self.cavity, FAT, texture=10)
@@ -180,10 +201,16 @@ class Abdomen:
         """Muscles along the spine, vertebrae with their canal, and discs between them."""
         for side in (-1, 1):
             self._paint(self._tube(side * 24, -50, (21, 12), bend=1) < 1, MUSCLE, texture=7)
-            self._paint((self._tube(side * 24, -30, (10, 11), bend=1) < 1) & (self.points[2] < 15), MUSCLE, texture=7)
+            self._paint(
+                (self._tube(side * 24, -30, (10, 11), bend=1) < 1) & (self.points[2] < 15),
+                MUSCLE,
+                texture=7,
+            )
         period = np.sin(self.points[2] * (2 * np.pi / 33) + self.generator.uniform(0, 2 * np.pi))
         body = self._tube(0, -30, (17, 14), bend=0.5)
-        arch = np.minimum(self._tube(0, -47, (11, 9), bend=0.5), self._tube(0, -56, (3.5, 11), bend=0.5))
+        arch = np.minimum(
+            self._tube(0, -47, (11, 9), bend=0.5), self._tube(0, -56, (3.5, 11), bend=0.5)
+        )
         self._paint(arch < 1, 380, texture=50)
         self._paint(body < 1, 480, texture=50)
         self._paint(body < 0.82, 190, texture=35)

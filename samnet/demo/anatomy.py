@@ -78,7 +78,9 @@ def _description(recipe: dict[str, int]) -> dict[str, Any]:
 def _write_case(folder: Path, part: str, index: int, seed: int) -> None:
     hounsfield, labels, grid = make_case(seed, index)
     name, orientation = f"demo_{index:03d}", ORIENTATIONS[index % len(ORIENTATIONS)]
-    _write_nifti(hounsfield, grid, orientation, folder / f"images{part}" / f"{name}_0000{FILE_ENDING}")
+    _write_nifti(
+        hounsfield, grid, orientation, folder / f"images{part}" / f"{name}_0000{FILE_ENDING}"
+    )
     _write_nifti(labels, grid, orientation, folder / f"labels{part}" / f"{name}{FILE_ENDING}")
 
 
@@ -101,7 +103,10 @@ def make_case(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, Grid]:
     generator = np.random.default_rng([seed, index])
     grid, centre = _draw_grid(generator)
     x_y_z = np.indices(grid.shape, dtype=np.float32)[::-1]
-    points = np.tensordot(grid.affine[:3, :3], x_y_z, axes=1) + (grid.affine[:3, 3] - centre)[:, None, None, None]
+    points = (
+        np.tensordot(grid.affine[:3, :3], x_y_z, axes=1)
+        + (grid.affine[:3, 3] - centre)[:, None, None, None]
+    )
     abdomen = Abdomen(points.astype(np.float32), generator)
     abdomen.paint_all()
     return _scan(abdomen.hounsfield, generator), abdomen.labels, grid

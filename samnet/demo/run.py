@@ -55,14 +55,18 @@ def run_demo(options: DemoOptions) -> float:
         make_demo_dataset(raw_folder(), options.num_training, options.num_test, options.seed)
         dataset = RawDataset.load(DATASET_NAME)
         _prepare(dataset, options)
-        training = TrainingOptions(max_seconds=options.max_seconds, seed=options.seed, device=options.device)
+        training = TrainingOptions(
+            max_seconds=options.max_seconds, seed=options.seed, device=options.device
+        )
         model = train(DATASET_NAME, "lora", "all", training)
         predictions = results_folder() / DATASET_NAME / "predictions"
         predictor = Predictor.from_folder(model, device=options.device)
         cases = find_prediction_cases(dataset.folder / "imagesTs", dataset.description)
         predict_cases(predictor, cases, predictions)
         references = dataset.folder / "labelsTs"
-        summary = evaluate_folder(predictions, references, dataset.description, predictions, default_processes())
+        summary = evaluate_folder(
+            predictions, references, dataset.description, predictions, default_processes()
+        )
         picture = options.folder / "overlays.png"
         names, regions = dataset.description.class_names, dataset.description.regions
         draw_overlays(cases, predictions, references, names, picture, max_cases=4, regions=regions)
@@ -85,13 +89,20 @@ def _prepare(dataset: RawDataset, options: DemoOptions) -> None:
     plan.save(plan_path(dataset.name))
     write_splits(plan, list(fingerprint.cases))
     prepare_all_configurations(dataset, plan, processes)
-    log.info("plan: %s, prepared cases in %s", plan_path(dataset.name), preprocessed_folder() / dataset.name)
+    log.info(
+        "plan: %s, prepared cases in %s",
+        plan_path(dataset.name),
+        preprocessed_folder() / dataset.name,
+    )
 
 
 @contextlib.contextmanager
 def _folders_below(folder: Path) -> Iterator[None]:
     """The demo keeps to one folder, whatever the user's environment says."""
-    names = {f"samnet_{name}": str(folder.resolve() / name) for name in ("raw", "preprocessed", "results")}
+    names = {
+        f"samnet_{name}": str(folder.resolve() / name)
+        for name in ("raw", "preprocessed", "results")
+    }
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     try:

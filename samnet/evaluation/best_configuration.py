@@ -46,11 +46,16 @@ class Choice:
     def __str__(self) -> str:
         tables = [f"{name}\n{format_table(summary)}" for name, summary in self.summaries.items()]
         ranking = [
-            f"  {name:<20}{value:.4f}{'  <- best' if name == self.best else ''}" for name, value in self.dice.items()
+            f"  {name:<20}{value:.4f}{'  <- best' if name == self.best else ''}"
+            for name, value in self.dice.items()
         ]
         predict = f"samnet_predict -d {self.dataset_name} -c {self.best} -i INPUT -o OUTPUT"
         return "\n\n".join(
-            [*tables, "mean foreground Dice of all folds\n" + "\n".join(ranking), f"predict with it: {predict}"]
+            [
+                *tables,
+                "mean foreground Dice of all folds\n" + "\n".join(ranking),
+                f"predict with it: {predict}",
+            ]
         )
 
 
@@ -71,20 +76,39 @@ def find_best_configuration(identifier: str, configurations: Sequence[str] = ())
     num_folds = len(read_splits(splits_path(name), cases))
     compared = list(configurations) or _validated(name, num_folds)
     if not compared:
-        raise UserError(f"no configuration of {name} is validated on all {num_folds} folds; run samnet_train ... cv")
-    files = {configuration: _fold_files(name, configuration, num_folds) for configuration in compared}
+        raise UserError(
+            f"no configuration of {name} is validated on all {num_folds} folds; run samnet_train ... cv"
+        )
+    files = {
+        configuration: _fold_files(name, configuration, num_folds) for configuration in compared
+    }
     missing = [str(file) for every in files.values() for file in every if not file.is_file()]
     if missing:
         listing = "".join(f"\n  {file}" for file in missing)
-        raise UserError(f"not all folds are trained and validated; samnet_train makes what is missing:{listing}")
+        raise UserError(
+            f"not all folds are trained and validated; samnet_train makes what is missing:{listing}"
+        )
     summaries = {configuration: _merge(every) for configuration, every in files.items()}
-    dice = {configuration: summary["foreground_mean"]["Dice"] for configuration, summary in summaries.items()}
-    best = max(dice, key=lambda configuration: -math.inf if math.isnan(dice[configuration]) else dice[configuration])
+    dice = {
+        configuration: summary["foreground_mean"]["Dice"]
+        for configuration, summary in summaries.items()
+    }
+    best = max(
+        dice,
+        key=lambda configuration: (
+            -math.inf if math.isnan(dice[configuration]) else dice[configuration]
+        ),
+    )
     for configuration, summary in summaries.items():
         folder = results_folder() / name / configuration
         write_csv(summary, folder / CROSS_VALIDATION_CSV)
         write_json(folder / CROSS_VALIDATION_FILE, summary)
-    record = {"dataset": name, "best": best, "score": "mean foreground Dice of all folds", "Dice": dice}
+    record = {
+        "dataset": name,
+        "best": best,
+        "score": "mean foreground Dice of all folds",
+        "Dice": dice,
+    }
     write_json(results_folder() / name / BEST_FILE, record)
     return Choice(name, best, dice, summaries)
 
@@ -95,8 +119,14 @@ def _fold_files(dataset_name: str, configuration: str, num_folds: int) -> list[P
 
 
 def _validated(dataset_name: str, num_folds: int) -> list[str]:
-    names = sorted({folder.parent.name for folder in (results_folder() / dataset_name).glob("*/fold_*")})
-    return [name for name in names if all(file.is_file() for file in _fold_files(dataset_name, name, num_folds))]
+    names = sorted(
+        {folder.parent.name for folder in (results_folder() / dataset_name).glob("*/fold_*")}
+    )
+    return [
+        name
+        for name in names
+        if all(file.is_file() for file in _fold_files(dataset_name, name, num_folds))
+    ]
 
 
 def _merge(files: Sequence[Path]) -> dict[str, Any]:
@@ -107,9 +137,16 @@ def _merge(files: Sequence[Path]) -> dict[str, Any]:
     for file, summary in summaries.items():
         for key in ("labels", "policy", "nsd_tolerance", "distance_unit"):
             if summary[key] != first[key]:
-                raise UserError(f"{file}: has another {key} than {files[0]}; delete its folder and validate again")
+                raise UserError(
+                    f"{file}: has another {key} than {files[0]}; delete its folder and validate again"
+                )
         cases += [
-            CaseScores(entry["case"], Path(entry["prediction_file"]), Path(entry["reference_file"]), entry["metrics"])
+            CaseScores(
+                entry["case"],
+                Path(entry["prediction_file"]),
+                Path(entry["reference_file"]),
+                entry["metrics"],
+            )
             for entry in summary["metric_per_case"]
         ]
     protocol = Protocol(

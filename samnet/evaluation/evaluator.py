@@ -94,9 +94,13 @@ def evaluate_folder(
     if pairing.faults and skip_missing:
         log.warning("%d cases are in one of the folders only and are skipped", len(pairing.skipped))
     arguments = {pair.identifier: (pair, description) for pair in pairing.pairs}
-    failed = _check_all(arguments, [] if skip_missing else list(pairing.faults), predictions, processes)
+    failed = _check_all(
+        arguments, [] if skip_missing else list(pairing.faults), predictions, processes
+    )
     pairs = [pair for pair in pairing.pairs if pair.identifier not in failed]
-    protocol = Protocol(description.labels, description.ignore_label, policy, nsd_tolerance_mm, _unit(pairs))
+    protocol = Protocol(
+        description.labels, description.ignore_label, policy, nsd_tolerance_mm, _unit(pairs)
+    )
     readable = {pair.identifier: (pair, protocol) for pair in pairs}
     outcome = run_jobs(evaluate_pair, readable, processes, "evaluating")
     failed |= outcome.failures
@@ -118,10 +122,14 @@ def _unit(pairs: Sequence[Pair]) -> str:
     return "pixels" if may_be and is_picture(ending, read_labels(file).grid.shape[0]) else "mm"
 
 
-def _check_all(arguments: dict[str, tuple], faults: list[str], predictions: Path, processes: int) -> dict[str, str]:
+def _check_all(
+    arguments: dict[str, tuple], faults: list[str], predictions: Path, processes: int
+) -> dict[str, str]:
     """Look at every file, and return why some cannot be read. Scoring takes minutes; faults are told before it."""
     checked = run_jobs(find_pair_faults, arguments, processes, "checking")
-    faults += [fault for identifier in sorted(checked.results) for fault in checked.results[identifier]]
+    faults += [
+        fault for identifier in sorted(checked.results) for fault in checked.results[identifier]
+    ]
     if faults:
         faults += [checked.failures[identifier] for identifier in sorted(checked.failures)]
         raise DatasetFaults(f"{predictions} cannot be evaluated", faults)
@@ -144,14 +152,18 @@ def _write(summary: dict[str, Any], output: Path) -> list[Path]:
 
 def _describe_failures(summary: dict[str, Any], written: list[Path], output: Path) -> str:
     failed, done = summary["failed"], len(summary["metric_per_case"])
-    where = f"; the scores of the others are in {' and '.join(map(str, written))}" if written else ""
+    where = (
+        f"; the scores of the others are in {' and '.join(map(str, written))}" if written else ""
+    )
     if (output / SUMMARY_FILE).exists():
         where += f"; {SUMMARY_FILE} and {CSV_FILE} there are of an earlier evaluation"
     listing = "\n".join(f"  {identifier}: {reason}" for identifier, reason in failed.items())
     return f"{len(failed)} of {len(failed) + done} cases could not be evaluated{where}:\n{listing}"
 
 
-def pair_files(predictions: Path, references: Path | Mapping[str, Path], endings: Sequence[str]) -> Pairing:
+def pair_files(
+    predictions: Path, references: Path | Mapping[str, Path], endings: Sequence[str]
+) -> Pairing:
     """Find the label maps of both sides, those in folders by their endings, and match them by name.
 
     Raises:
@@ -186,7 +198,9 @@ def pair_files(predictions: Path, references: Path | Mapping[str, Path], endings
 def _label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     files = find_label_files(folder, endings)
     if not files:
-        raise UserError(f"{folder}: holds no {endings[0]} file, which is what dataset.json names as file ending")
+        raise UserError(
+            f"{folder}: holds no {endings[0]} file, which is what dataset.json names as file ending"
+        )
     return files
 
 
@@ -202,8 +216,14 @@ def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
     for file, image in ((pair.prediction_file, prediction), (pair.reference_file, reference)):
         found = int(image.array.max())
         if found > highest:
-            remedy = "map 255 to 1" if found == 255 and highest == 1 else "correct the voxels, or declare the label"
-            faults.append(f"{file}: has the label {found}, dataset.json declares 0 to {highest}; {remedy}")
+            remedy = (
+                "map 255 to 1"
+                if found == 255 and highest == 1
+                else "correct the voxels, or declare the label"
+            )
+            faults.append(
+                f"{file}: has the label {found}, dataset.json declares 0 to {highest}; {remedy}"
+            )
     return faults
 
 

@@ -45,7 +45,9 @@ def dice_per_class(
     label_sets = label_sets_of(classes)
     overlaps = _Overlaps.count(prediction, reference, label_sets, ignore_label)
     sizes = overlaps.n_pred + overlaps.n_ref
-    return np.divide(2.0 * overlaps.true_positives, sizes, out=np.full(len(label_sets), np.nan), where=sizes > 0)
+    return np.divide(
+        2.0 * overlaps.true_positives, sizes, out=np.full(len(label_sets), np.nan), where=sizes > 0
+    )
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def count_pairs(
         ValueError: the shapes differ.
     """
     if prediction.shape != reference.shape:
-        raise ValueError(f"the prediction has shape {prediction.shape}, the reference {reference.shape}")
+        raise ValueError(
+            f"the prediction has shape {prediction.shape}, the reference {reference.shape}"
+        )
     size = num_classes + 2
     pairs = np.zeros(size * size, dtype=np.int64)
     flat_prediction, flat_reference = prediction.reshape(-1), reference.reshape(-1)
@@ -168,14 +172,19 @@ def case_metrics(
         UserError: there is no such policy.
     """
     if prediction.ndim != 3 or len(spacing) != 3:
-        raise ValueError(f"expected (Z, Y, X), got shape {prediction.shape} and spacing {tuple(spacing)}")
+        raise ValueError(
+            f"expected (Z, Y, X), got shape {prediction.shape} and spacing {tuple(spacing)}"
+        )
     find_policy(policy)
     scored = list(foreground(labels).values())
     label_sets = [values_of(label) for label in scored]
     overlaps = _Overlaps.count(prediction, reference, label_sets, ignore_label)
     prediction, reference = _without_ignored(prediction, reference, ignore_label)
     structures = _structures(
-        overlaps, label_sets, *_drop_flat_axis(prediction, reference, spacing), tolerance=nsd_tolerance_mm
+        overlaps,
+        label_sets,
+        *_drop_flat_axis(prediction, reference, spacing),
+        tolerance=nsd_tolerance_mm,
     )
     return {
         label: {**_SCORES[policy](structure), **_counts(structure, overlaps.num_voxels)}
@@ -252,7 +261,9 @@ def _standard(structure: _Structure) -> dict[str, float]:
     if structure.prediction is None or structure.reference is None:
         diagonal = structure.diagonal
         return {"Dice": 0.0, "IoU": 0.0, "HD95": diagonal, "ASSD": diagonal, "NSD": 0.0}
-    surfaces = surface_scores(structure.prediction, structure.reference, structure.spacing, structure.tolerance)
+    surfaces = surface_scores(
+        structure.prediction, structure.reference, structure.spacing, structure.tolerance
+    )
     return {
         "Dice": structure.dice,
         "IoU": structure.iou,
@@ -264,8 +275,14 @@ def _standard(structure: _Structure) -> dict[str, float]:
 
 def _synapse_legacy(structure: _Structure) -> dict[str, float]:
     if structure.prediction is not None and structure.reference is not None:
-        return {"Dice": structure.dice, "HD95": hausdorff_95_in_voxels(structure.prediction, structure.reference)}
+        return {
+            "Dice": structure.dice,
+            "HD95": hausdorff_95_in_voxels(structure.prediction, structure.reference),
+        }
     return {"Dice": 1.0 if structure.n_pred else 0.0, "HD95": 0.0}
 
 
-_SCORES: dict[str, Callable[[_Structure], dict[str, float]]] = {STANDARD: _standard, SYNAPSE_LEGACY: _synapse_legacy}
+_SCORES: dict[str, Callable[[_Structure], dict[str, float]]] = {
+    STANDARD: _standard,
+    SYNAPSE_LEGACY: _synapse_legacy,
+}

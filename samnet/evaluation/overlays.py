@@ -79,7 +79,9 @@ def draw_overlays(
     if file.suffix.lower() not in ENDINGS:
         raise UserError(f"{file}: cannot draw a file of this ending; use {', '.join(ENDINGS)}")
     if not cases or max_cases < 1:
-        raise UserError(f"{file}: nothing to draw, there are {len(cases)} cases of which {max_cases} were asked for")
+        raise UserError(
+            f"{file}: nothing to draw, there are {len(cases)} cases of which {max_cases} were asked for"
+        )
     label_sets = label_sets_of(len(class_names) if regions is None else regions.label_sets)
     rows = [_load_row(case, predictions, references, label_sets) for case in cases[:max_cases]]
     figure = _draw(rows, dict(zip(class_names, label_sets, strict=True)))
@@ -87,22 +89,35 @@ def draw_overlays(
         figure.savefig(temporary, dpi=110)
 
 
-def _load_row(case: Case, predictions: Path, references: Path | None, classes: int | Sequence[Sequence[int]]) -> _Row:
+def _load_row(
+    case: Case, predictions: Path, references: Path | None, classes: int | Sequence[Sequence[int]]
+) -> _Row:
     """classes: how many, or the values of each class or region."""
     image = read_image(case.image_files)
     prediction = _read_label_map(predictions, case, image)
     reference = None if references is None else _read_label_map(references, case, image)
     num_labels = max(value for values in label_sets_of(classes) for value in values)
-    views = _Views(image.grid, prediction if reference is None else reference, _is_flat(case, image), num_labels)
+    views = _Views(
+        image.grid,
+        prediction if reference is None else reference,
+        _is_flat(case, image),
+        num_labels,
+    )
     if reference is None:
         label_maps = {"prediction": views.cut(prediction)}
     else:
         # Values above the labels can only be the ignore label, which is the highest by nnU-Net's contract.
         title = f"prediction, {_describe_dice(prediction, reference, classes, ignore_label=num_labels + 1)}"
         label_maps = {title: views.cut(prediction), "reference": views.cut(reference)}
-    window = None if _is_colour(case, image) else _intensity_window(image.array[0], views.foreground)
-    channels = [views.cut(channel) for channel in (image.array if window is None else image.array[:1])]
-    return _Row(case.identifier, _scale(np.stack(channels, axis=-1), window), label_maps, views.aspect)
+    window = (
+        None if _is_colour(case, image) else _intensity_window(image.array[0], views.foreground)
+    )
+    channels = [
+        views.cut(channel) for channel in (image.array if window is None else image.array[:1])
+    ]
+    return _Row(
+        case.identifier, _scale(np.stack(channels, axis=-1), window), label_maps, views.aspect
+    )
 
 
 def _read_label_map(folder: Path, case: Case, image: Image) -> np.ndarray:
@@ -137,7 +152,10 @@ def _is_colour(case: Case, image: Image) -> bool:
 
 
 def _describe_dice(
-    prediction: np.ndarray, reference: np.ndarray, classes: int | Sequence[Sequence[int]], ignore_label: int
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    classes: int | Sequence[Sequence[int]],
+    ignore_label: int,
 ) -> str:
     dice = dice_per_class(prediction, reference, classes, ignore_label)
     present = dice[~np.isnan(dice)]
@@ -157,7 +175,9 @@ class _Views:
         counts = self._reorientation.to_canonical(self.foreground).sum(axis=others)
         self._index = int(counts.argmax()) if counts.any() else len(counts) // 2
         self._steps = tuple(-(-canonical.shape[axis] // _MOST_PIXELS) for axis in others)
-        height, width = (canonical.spacing[axis] * step for axis, step in zip(others, self._steps, strict=True))
+        height, width = (
+            canonical.spacing[axis] * step for axis, step in zip(others, self._steps, strict=True)
+        )
         self.aspect = height / width
 
     def cut(self, volume: np.ndarray) -> np.ndarray:
@@ -192,7 +212,11 @@ def _intensity_window(channel: np.ndarray, foreground: np.ndarray) -> tuple[floa
 def _scale(picture: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
     """`(rows, columns, channels)` to 0 .. 1, with the last axis dropped where it holds one channel."""
     if window is None:
-        window = (0.0, 255.0) if picture.dtype == np.uint8 else (float(picture.min()), float(picture.max()))
+        window = (
+            (0.0, 255.0)
+            if picture.dtype == np.uint8
+            else (float(picture.min()), float(picture.max()))
+        )
     lowest, highest = window
     scaled = np.clip((picture.astype(np.float32) - lowest) / max(highest - lowest, 1e-6), 0, 1)
     return scaled[..., 0] if scaled.shape[-1] == 1 else scaled
@@ -200,7 +224,9 @@ def _scale(picture: np.ndarray, window: tuple[float, float] | None) -> np.ndarra
 
 def _colour(number: int) -> tuple[float, float, float]:
     """The colour of a class: hues a golden section apart, so that any number of classes differ."""
-    return colorsys.hsv_to_rgb((0.33 + 0.618034 * (number - 1)) % 1.0, 0.9 if number % 2 else 0.7, 1.0)
+    return colorsys.hsv_to_rgb(
+        (0.33 + 0.618034 * (number - 1)) % 1.0, 0.9 if number % 2 else 0.7, 1.0
+    )
 
 
 def _draw(rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> Figure:
@@ -223,7 +249,11 @@ def _draw(rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> Figure:
 
 
 def _draw_panel(
-    panel: Axes, row: _Row, title: str, labels: np.ndarray | None, label_sets: Sequence[Sequence[int]]
+    panel: Axes,
+    row: _Row,
+    title: str,
+    labels: np.ndarray | None,
+    label_sets: Sequence[Sequence[int]],
 ) -> None:
     panel.imshow(row.image, cmap="gray", vmin=0, vmax=1, aspect=row.aspect, interpolation="nearest")
     panel.set_title(title, fontsize=9)
@@ -237,7 +267,9 @@ def _draw_panel(
         # A frame of background closes the contours of what touches the border, or fills the slice.
         framed = np.pad(mask, 1).astype(np.float32)
         columns, lines = np.arange(-1, labels.shape[1] + 1), np.arange(-1, labels.shape[0] + 1)
-        panel.contour(columns, lines, framed, levels=[0.5], colors=[_colour(number)], linewidths=0.8)
+        panel.contour(
+            columns, lines, framed, levels=[0.5], colors=[_colour(number)], linewidths=0.8
+        )
     panel.imshow(fill, aspect=row.aspect, interpolation="nearest")
     panel.set_xlim(-0.5, labels.shape[1] - 0.5)
     panel.set_ylim(labels.shape[0] - 0.5, -0.5)
@@ -246,7 +278,11 @@ def _draw_panel(
 def _values_in(labels: np.ndarray, classes: int | Sequence[Sequence[int]]) -> list[int]:
     """The classes or regions that a label map shows, by their number from 1 on."""
     present = np.unique(labels)
-    return [number for number, values in enumerate(label_sets_of(classes), 1) if np.isin(values, present).any()]
+    return [
+        number
+        for number, values in enumerate(label_sets_of(classes), 1)
+        if np.isin(values, present).any()
+    ]
 
 
 def _add_legend(figure: Figure, rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> None:
@@ -258,4 +294,10 @@ def _add_legend(figure: Figure, rows: Sequence[_Row], label_sets: dict[str, Sequ
     shown = sorted({number for labels in label_maps for number in _values_in(labels, values)})
     if shown:
         patches = [Patch(color=_colour(number), label=names[number - 1]) for number in shown]
-        figure.legend(handles=patches, loc="outside lower center", ncol=min(len(patches), 6), fontsize=9, frameon=False)
+        figure.legend(
+            handles=patches,
+            loc="outside lower center",
+            ncol=min(len(patches), 6),
+            fontsize=9,
+            frameon=False,
+        )

@@ -78,7 +78,9 @@ class LeftOut:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def summarize(cases: Sequence[CaseScores], protocol: Protocol, left_out: LeftOut | None = None) -> dict[str, Any]:
+def summarize(
+    cases: Sequence[CaseScores], protocol: Protocol, left_out: LeftOut | None = None
+) -> dict[str, Any]:
     """Means and deviations over cases, as described at the top of this module.
 
     NaN is left out of the mean of a class, and a class that is NaN in every case out of the foreground's mean, which
@@ -89,28 +91,40 @@ def summarize(cases: Sequence[CaseScores], protocol: Protocol, left_out: LeftOut
     ordered = sorted(cases, key=lambda case: case.identifier)
     # (cases, classes, metrics)
     scores = np.array(
-        [[[case.metrics[value][name] for name in names] for value in classes] for case in ordered], dtype=float
+        [[[case.metrics[value][name] for name in names] for value in classes] for case in ordered],
+        dtype=float,
     ).reshape(len(ordered), len(classes), len(names))
     mean = {value: _named(names, _mean, scores[:, index].T) for index, value in enumerate(classes)}
     per_case = [[_mean(row) for row in case.T] for case in scores]
     return {
-        "foreground_mean": _named(names, _mean, [[mean[value][name] for value in classes] for name in names]),
+        "foreground_mean": _named(
+            names, _mean, [[mean[value][name] for value in classes] for name in names]
+        ),
         "mean": mean,
         "metric_per_case": [_case_entry(case) for case in ordered],
         "policy": protocol.policy,
         "nsd_tolerance": protocol.nsd_tolerance,
         "distance_unit": protocol.distance_unit,
         "labels": dict(protocol.labels),
-        "std": {value: _named(names, _deviation, scores[:, index].T) for index, value in enumerate(classes)},
-        "foreground_std": _named(names, _deviation, np.reshape(per_case, (len(ordered), len(names))).T),
-        "presence": {value: _presence([case.metrics[value] for case in ordered]) for value in classes},
+        "std": {
+            value: _named(names, _deviation, scores[:, index].T)
+            for index, value in enumerate(classes)
+        },
+        "foreground_std": _named(
+            names, _deviation, np.reshape(per_case, (len(ordered), len(names))).T
+        ),
+        "presence": {
+            value: _presence([case.metrics[value] for case in ordered]) for value in classes
+        },
         "skipped": sorted(left_out.skipped),
         "failed": dict(sorted(left_out.failed.items())),
     }
 
 
 def _named(
-    names: Sequence[str], statistic: Callable[[Sequence[float]], float], rows: Iterable[Sequence[float]]
+    names: Sequence[str],
+    statistic: Callable[[Sequence[float]], float],
+    rows: Iterable[Sequence[float]],
 ) -> dict[str, float]:
     return {name: statistic(row) for name, row in zip(names, rows, strict=True)}
 
@@ -171,19 +185,24 @@ def read_summary(path: Path) -> dict[str, Any]:
     required = ("foreground_mean", "mean", "metric_per_case")
     missing = [key for key in required if not isinstance(content, dict) or key not in content]
     if missing:
-        raise UserError(f"{path}: not an evaluation summary, {', '.join(missing)} missing; run samnet_evaluate again")
+        raise UserError(
+            f"{path}: not an evaluation summary, {', '.join(missing)} missing; run samnet_evaluate again"
+        )
     try:
         for key in _KEYED_BY_CLASS:
             if key in content:
                 content[key] = _with_class_keys(content[key])
         if "labels" in content:
             content["labels"] = {
-                name: tuple(label) if isinstance(label, list) else label for name, label in content["labels"].items()
+                name: tuple(label) if isinstance(label, list) else label
+                for name, label in content["labels"].items()
             }
         for case in content["metric_per_case"]:
             case["metrics"] = _with_class_keys(case["metrics"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not an evaluation summary ({error}); run samnet_evaluate again") from None
+        raise UserError(
+            f"{path}: not an evaluation summary ({error}); run samnet_evaluate again"
+        ) from None
     return content
 
 
@@ -203,7 +222,9 @@ def write_csv(summary: dict[str, Any], path: Path) -> None:
     classes = _class_names(summary)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "class", "label", *(_column(name, summary["distance_unit"]) for name in names)])
+    writer.writerow(
+        ["case", "class", "label", *(_column(name, summary["distance_unit"]) for name in names)]
+    )
     for case in summary["metric_per_case"]:
         for value, scores in case["metrics"].items():
             cells = ["" if math.isnan(scores[name]) else scores[name] for name in names]
@@ -222,13 +243,28 @@ def _class_names(summary: dict[str, Any]) -> dict[Label, str]:
 def format_table(summary: dict[str, Any]) -> str:
     """Mean and standard deviation of every class and score, as plain text for the screen."""
     metrics = find_policy(summary["policy"]).metrics
-    rows = [["class", "cases", *(_heading(name, summary) for name in metrics), "missed", "spurious"]]
+    rows = [
+        ["class", "cases", *(_heading(name, summary) for name in metrics), "missed", "spurious"]
+    ]
     names = _class_names(summary)
     for label, presence in summary["presence"].items():
         cells = [_cell(metric, summary["mean"][label], summary["std"][label]) for metric in metrics]
-        rows.append([names[label], str(presence["cases"]), *cells, str(presence["missed"]), str(presence["spurious"])])
-    cells = [_cell(metric, summary["foreground_mean"], summary["foreground_std"]) for metric in metrics]
-    totals = [str(sum(entry[key] for entry in summary["presence"].values())) for key in ("missed", "spurious")]
+        rows.append(
+            [
+                names[label],
+                str(presence["cases"]),
+                *cells,
+                str(presence["missed"]),
+                str(presence["spurious"]),
+            ]
+        )
+    cells = [
+        _cell(metric, summary["foreground_mean"], summary["foreground_std"]) for metric in metrics
+    ]
+    totals = [
+        str(sum(entry[key] for entry in summary["presence"].values()))
+        for key in ("missed", "spurious")
+    ]
     rows.append(["foreground mean", str(len(summary["metric_per_case"])), *cells, *totals])
     return _align(rows)
 

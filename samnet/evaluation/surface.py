@@ -37,10 +37,14 @@ def surface_scores(
     _require_content(prediction, reference)
     with warnings.catch_warnings():
         # surface-distance 0.1 reaches scipy.ndimage through its old sub-modules.
-        warnings.filterwarnings("ignore", r"Please (import|use) .*scipy\.ndimage", DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", r"Please (import|use) .*scipy\.ndimage", DeprecationWarning
+        )
         import surface_distance
 
-        distances = surface_distance.compute_surface_distances(reference, prediction, tuple(spacing))
+        distances = surface_distance.compute_surface_distances(
+            reference, prediction, tuple(spacing)
+        )
     lengths = np.concatenate([distances["distances_gt_to_pred"], distances["distances_pred_to_gt"]])
     areas = np.concatenate([distances["surfel_areas_gt"], distances["surfel_areas_pred"]])
     return SurfaceScores(

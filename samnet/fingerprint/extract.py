@@ -63,13 +63,20 @@ def _extract(dataset: RawDataset, processes: int, path: Path) -> Fingerprint:
         log.info("the raw files of %s have changed: measuring them again", dataset.name)
     hashes = load_hashes(dataset)
     arguments = {
-        case.identifier: (case, dataset.folder, dataset.description, known_of(case, dataset.folder, hashes))
+        case.identifier: (
+            case,
+            dataset.folder,
+            dataset.description,
+            known_of(case, dataset.folder, hashes),
+        )
         for case in dataset.cases
     }
     outcome = run_jobs(_measure_and_hash, arguments, processes, "fingerprint")
     remember_hashes(dataset, (result[1] for result in outcome.results.values()))
     outcome.raise_if_failed("fingerprint")
-    measured: dict[str, CaseMeasurements] = {name: outcome.results[name][0] for name in sorted(arguments)}
+    measured: dict[str, CaseMeasurements] = {
+        name: outcome.results[name][0] for name in sorted(arguments)
+    }
     keys = {name: case_key(result[1]) for name, result in outcome.results.items()}
     cases = {name: entry.case for name, entry in measured.items()}
     fingerprint = Fingerprint(
@@ -141,7 +148,9 @@ def _percentiles(values: list[float]) -> tuple[float, ...]:
     return tuple(round(float(value), 3) for value in np.percentile(values, SHAPE_PERCENTILES))
 
 
-def _pooled_foreground(cases: dict[str, CaseFingerprint], num_channels: int) -> tuple[tuple[float, ...], ...]:
+def _pooled_foreground(
+    cases: dict[str, CaseFingerprint], num_channels: int
+) -> tuple[tuple[float, ...], ...]:
     """The median over cases of each percentile, per channel: one odd case does not move it."""
     pooled = []
     for channel in range(num_channels):

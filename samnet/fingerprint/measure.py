@@ -65,7 +65,10 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseMeasurement
             f"{case.label_file}: shape {label_image.grid.shape} differs from {image.grid.shape} of its image"
         )
     reorientation = Reorientation(image.grid)
-    array, labels = reorientation.to_canonical(image.array), reorientation.to_canonical(label_image.array[0])
+    array, labels = (
+        reorientation.to_canonical(image.array),
+        reorientation.to_canonical(label_image.array[0]),
+    )
     if array.dtype.kind == "f":
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)  # as preprocessing takes them
     grid = reorientation.canonical_grid
@@ -115,7 +118,10 @@ def _percentiles(values: np.ndarray) -> tuple[float, ...] | None:
 
 
 def _measure_class(
-    labels: np.ndarray, values: Sequence[int], box: tuple[slice, ...] | None, spacing: tuple[float, float, float]
+    labels: np.ndarray,
+    values: Sequence[int],
+    box: tuple[slice, ...] | None,
+    spacing: tuple[float, float, float],
 ) -> tuple[ClassStatistics, tuple[SliceSizes, SliceSizes, SliceSizes]]:
     """labels `(Z, Y, X)`, box around the voxels of these values or None where there are none, spacing in mm."""
     if box is None:
@@ -130,7 +136,9 @@ def _sizes_across(mask: np.ndarray, spacing: tuple[float, float, float], axis: i
     in_plane = tuple(spacing[other] for other in range(3) if other != axis)
     slices = np.moveaxis(mask, axis, 0)
     present = np.flatnonzero(slices.any(axis=(1, 2)))
-    chosen = present[np.linspace(0, len(present) - 1, min(len(present), MAX_SHAPE_SLICES)).round().astype(int)]
+    chosen = present[
+        np.linspace(0, len(present) - 1, min(len(present), MAX_SHAPE_SLICES)).round().astype(int)
+    ]
     measured = [_typical_component(slices[index], in_plane) for index in chosen]
     return SliceSizes(
         diameters=tuple(round(diameter, 3) for diameter, _ in measured),

@@ -146,7 +146,9 @@ class Fingerprint(Labelled):
         """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            raise UserError(f"{path}: written by another version of samnet; run samnet_extract_fingerprint again")
+            raise UserError(
+                f"{path}: written by another version of samnet; run samnet_extract_fingerprint again"
+            )
         return from_json(cls, content, str(path))
 
 

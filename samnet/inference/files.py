@@ -67,7 +67,9 @@ def _predict_cases(
     predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool
 ) -> Outcome:
     outcome = Outcome()
-    open_cases = [case for case in cases if not (keep_existing and targets[case.identifier].is_file())]
+    open_cases = [
+        case for case in cases if not (keep_existing and targets[case.identifier].is_file())
+    ]
     if len(open_cases) < len(cases):
         log.info("%d of %d cases are predicted already", len(cases) - len(open_cases), len(cases))
     started = time.monotonic()
@@ -147,7 +149,11 @@ def _describe_labels(description: DatasetDescription, file: Path) -> None:
     except UserError:
         same = False
     if not same:
-        log.warning("%s: left as it is, but its labels are not the model's, %s", file, description.as_json()["labels"])
+        log.warning(
+            "%s: left as it is, but its labels are not the model's, %s",
+            file,
+            description.as_json()["labels"],
+        )
 
 
 def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
@@ -168,15 +174,21 @@ def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
 def _check_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
     """Refuse what is no folder, and one where an image would be replaced."""
     if ending_of(output) is not None or (output.exists() and not output.is_dir()):
-        raise UserError(f"{output}: the output has to be a folder; label maps in it are named as their cases")
+        raise UserError(
+            f"{output}: the output has to be a folder; label maps in it are named as their cases"
+        )
     for image in (file for case in cases for file in case.image_files):
         if image.name in names and image.parent.resolve() == output.resolve():
-            raise UserError(f"{image}: a label map of this name would replace the image; choose another folder with -o")
+            raise UserError(
+                f"{image}: a label map of this name would replace the image; choose another folder with -o"
+            )
 
 
 def _key_of_names(cases: Sequence[Case]) -> str:
     """The parts of a job array work in one folder side by side: each has its own cases."""
-    return hashlib.sha256("\0".join(sorted(case.identifier for case in cases)).encode()).hexdigest()[:8]
+    return hashlib.sha256(
+        "\0".join(sorted(case.identifier for case in cases)).encode()
+    ).hexdigest()[:8]
 
 
 def output_file(case: Case, output: Path, dicom_segmentation: bool = False) -> Path:

@@ -26,15 +26,23 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
         models = [model for model in models if model.parent.name == name]
     if configuration is not None:
         models = [model for model in models if model.name == configuration]
-    finished = [model for model in models if list(model.glob("fold_*/checkpoint_final.safetensors"))]
+    finished = [
+        model for model in models if list(model.glob("fold_*/checkpoint_final.safetensors"))
+    ]
     for candidates in (models, finished):
         if len(candidates) == 1:
             return candidates[0]
-    wanted = "".join(f" {flag} {value}" for flag, value in (("-d", dataset), ("-c", configuration)) if value)
+    wanted = "".join(
+        f" {flag} {value}" for flag, value in (("-d", dataset), ("-c", configuration)) if value
+    )
     if not models:
-        raise UserError(f"no trained model{' for' + wanted if wanted else ''} in {results_folder()}; run samnet_train")
+        raise UserError(
+            f"no trained model{' for' + wanted if wanted else ''} in {results_folder()}; run samnet_train"
+        )
     listing = "\n".join(f"  -d {model.parent.name} -c {model.name}" for model in models)
-    raise UserError(f"several trained models{' for' + wanted if wanted else ''}; say which with\n{listing}")
+    raise UserError(
+        f"several trained models{' for' + wanted if wanted else ''}; say which with\n{listing}"
+    )
 
 
 def list_models() -> list[Path]:

@@ -26,7 +26,11 @@ def load_network(folder: Path, plan: Plan, checkpoint: str = "final") -> Segment
     configuration = plan.configuration(next(iter(plan.configurations)))
     base_file = find_model_base(configuration, folder)
     network = build_network(
-        configuration, len(plan.channel_names), plan.num_outputs, load_pretrained=False, base_file=base_file
+        configuration,
+        len(plan.channel_names),
+        plan.num_outputs,
+        load_pretrained=False,
+        base_file=base_file,
     )
     file = folder / f"checkpoint_{checkpoint}.safetensors"
     network.load_adapter(load_trained(file), str(file))
@@ -52,4 +56,8 @@ def load_trained(file: Path) -> dict:
     weights = load_weights(file)
     if file.name != "checkpoint_last.safetensors":
         return weights
-    return {name.removeprefix(_RUNNING): value for name, value in weights.items() if name.startswith(_RUNNING)}
+    return {
+        name.removeprefix(_RUNNING): value
+        for name, value in weights.items()
+        if name.startswith(_RUNNING)
+    }

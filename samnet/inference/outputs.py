@@ -33,7 +33,12 @@ class Outputs(ABC):
 
     @abstractmethod
     def label_map(
-        self, pieces: Iterable[Piece], shape: tuple[int, ...], num_outputs: int, device: torch.device, count: int = 1
+        self,
+        pieces: Iterable[Piece],
+        shape: tuple[int, ...],
+        num_outputs: int,
+        device: torch.device,
+        count: int = 1,
     ) -> np.ndarray:
         """Labels `(Z, Y, X)` from the probabilities of the outputs, in their order, each at least where it may decide.
 
@@ -65,7 +70,12 @@ class ClassOutputs(Outputs):
         return highest >= lowest.amax(0) - _ROUNDING * count
 
     def label_map(
-        self, pieces: Iterable[Piece], shape: tuple[int, ...], num_outputs: int, device: torch.device, count: int = 1
+        self,
+        pieces: Iterable[Piece],
+        shape: tuple[int, ...],
+        num_outputs: int,
+        device: torch.device,
+        count: int = 1,
     ) -> np.ndarray:
         """The class of the largest probability at each place, the first of equal ones."""
         best = torch.full(shape, -1.0, device=device)
@@ -94,7 +104,12 @@ class RegionOutputs(Outputs):
         return highest > (0.5 - _ROUNDING) * count
 
     def label_map(
-        self, pieces: Iterable[Piece], shape: tuple[int, ...], num_outputs: int, device: torch.device, count: int = 1
+        self,
+        pieces: Iterable[Piece],
+        shape: tuple[int, ...],
+        num_outputs: int,
+        device: torch.device,
+        count: int = 1,
     ) -> np.ndarray:
         """Background, and the label of each region over it where its probability is above a half, in their order."""
         labels = self._no_labels(shape, num_outputs, device)

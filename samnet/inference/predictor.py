@@ -69,14 +69,23 @@ class Predictor:
         plans = [Plan.load(fold / PLAN_FILE) for fold in fold_folders]
         names = [next(iter(plan.configurations)) for plan in plans]
         configurations = [plan.configuration(name) for plan, name in zip(plans, names, strict=True)]
-        for fold, plan, configuration in zip(fold_folders[1:], plans[1:], configurations[1:], strict=True):
-            _check_same_model(fold_folders[0], (plans[0], configurations[0]), fold, (plan, configuration))
+        for fold, plan, configuration in zip(
+            fold_folders[1:], plans[1:], configurations[1:], strict=True
+        ):
+            _check_same_model(
+                fold_folders[0], (plans[0], configurations[0]), fold, (plan, configuration)
+            )
         target = torch.device(choose_device(device))
         networks = [
             prepare_network(load_network(fold, plan, checkpoint), target)
             for fold, plan in zip(fold_folders, plans, strict=True)
         ]
-        log.info("model: %s, fold(s) %s, on %s", folder, ", ".join(fold.name for fold in fold_folders), target)
+        log.info(
+            "model: %s, fold(s) %s, on %s",
+            folder,
+            ", ".join(fold.name for fold in fold_folders),
+            target,
+        )
         use_mirror = configurations[0].mirror_at_prediction if mirror is None else mirror
         return cls(plans[0], configurations[0], networks, use_mirror)
 
@@ -95,7 +104,9 @@ class Predictor:
         if array.ndim == 3:
             array = array[None]
         if array.ndim != 4 or len(spacing) != 3 or not all(length > 0 for length in spacing):
-            raise UserError(f"predict needs (C, Z, Y, X) and three spacings, found {array.shape} and {list(spacing)}")
+            raise UserError(
+                f"predict needs (C, Z, Y, X) and three spacings, found {array.shape} and {list(spacing)}"
+            )
         z, y, x = (float(value) for value in spacing)
         return self.predict_on_grid(array, Grid(array.shape[1:], spacing_affine((z, y, x))))
 
@@ -112,7 +123,9 @@ class Predictor:
                 f"{', '.join(self.plan.channel_names)}"
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise UserError("the image has voxels that are NaN or infinite; replace them, for example by 0")
+            raise UserError(
+                "the image has voxels that are NaN or infinite; replace them, for example by 0"
+            )
         volume = prepare_volume(array, grid)
         labels = predict_volume(
             self.networks, self.configuration, volume, mirror=self.mirror, regions=self.plan.regions
@@ -132,7 +145,9 @@ def find_fold_folders(folder: Path, folds: Sequence[str] | None, checkpoint: str
     if (folder / PLAN_FILE).is_file() and not list(folder.glob("fold_*")):
         candidates = [folder]
     else:
-        candidates = sorted(entry for entry in folder.glob("fold_*") if (entry / PLAN_FILE).is_file())
+        candidates = sorted(
+            entry for entry in folder.glob("fold_*") if (entry / PLAN_FILE).is_file()
+        )
     if folds is not None:
         wanted = [f"fold_{fold}" for fold in folds]
         missing = [name for name in wanted if name not in [entry.name for entry in candidates]]
@@ -148,8 +163,13 @@ def find_fold_folders(folder: Path, folds: Sequence[str] | None, checkpoint: str
     if not finished or (folds is not None and unfinished):
         state = f"{', '.join(unfinished)} not finished" if unfinished else "nothing trained"
         advice = "Run the same samnet_train command again to finish it, or predict with --checkpoint best or last"
-        if checkpoint == "best" and any((entry / "checkpoint_final.safetensors").is_file() for entry in candidates):
-            state, advice = "no cases were held out to choose it by", "Predict without --checkpoint best"
+        if checkpoint == "best" and any(
+            (entry / "checkpoint_final.safetensors").is_file() for entry in candidates
+        ):
+            state, advice = (
+                "no cases were held out to choose it by",
+                "Predict without --checkpoint best",
+            )
         raise UserError(f"{folder}: no {weights} ({state}). {advice}")
     return finished
 

@@ -19,7 +19,9 @@ from samnet.inference.outputs import Outputs, Piece, Window
 from samnet.preprocessing.slice_frame import SliceFrame
 
 BLOCK = 32  # edge in voxels: fine enough to leave much out, and coarse enough to cost little
-CACHED_BYTES = 4 * 2**20  # of one output at full size: a processor's cache holds it beside the best so far
+CACHED_BYTES = (
+    4 * 2**20
+)  # of one output at full size: a processor's cache holds it beside the best so far
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class ViewMaps:
         for extreme in (torch.amin, torch.amax):
             values = _reduced(self.maps, 2, down, extreme).to(self.device)
             values = _reduced(_reduced(values, 1, blocks[self.axis], extreme), 3, along, extreme)
-            extremes.append(values.float().movedim((1, 2, 3), (self.axis + 1, rows + 1, columns + 1)))
+            extremes.append(
+                values.float().movedim((1, 2, 3), (self.axis + 1, rows + 1, columns + 1))
+            )
         return extremes[0], extremes[1]
 
     def values(self, output: int, window: Window) -> Tensor:
@@ -89,7 +93,9 @@ def label_window(
 
     def pieces() -> Iterator[Piece]:
         for output, box in _boxes(decisive, blocks):
-            z, y, x = (slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, window, strict=True))
+            z, y, x = (
+                slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, window, strict=True)
+            )
             yield output, (z, y, x), reduce(torch.add, (view.values(output, box) for view in views))
 
     shape = tuple(part.stop - part.start for part in window)
@@ -99,12 +105,18 @@ def label_window(
 def cut(part: slice, edge: int) -> list[slice]:
     """Ranges of `edge` and a shorter one that together are `part`; single ones where the edge is below 1."""
     edge = max(1, edge)
-    return [slice(start, min(start + edge, part.stop)) for start in range(part.start, part.stop, edge)]
+    return [
+        slice(start, min(start + edge, part.stop)) for start in range(part.start, part.stop, edge)
+    ]
 
 
-def _reduced(values: Tensor, dim: int, ranges: Sequence[slice], extreme: Callable[..., Tensor]) -> Tensor:
+def _reduced(
+    values: Tensor, dim: int, ranges: Sequence[slice], extreme: Callable[..., Tensor]
+) -> Tensor:
     """An extreme over each of several ranges along a dimension."""
-    pieces = [extreme(values.narrow(dim, part.start, part.stop - part.start), dim=dim) for part in ranges]
+    pieces = [
+        extreme(values.narrow(dim, part.start, part.stop - part.start), dim=dim) for part in ranges
+    ]
     return torch.stack(pieces, dim)
 
 
@@ -114,6 +126,7 @@ def _boxes(decisive: np.ndarray, blocks: Sequence[Sequence[slice]]) -> Iterator[
         found = [np.flatnonzero(present.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
         if len(found[0]):
             z, y, x = (
-                slice(along[rows[0]].start, along[rows[-1]].stop) for rows, along in zip(found, blocks, strict=True)
+                slice(along[rows[0]].start, along[rows[-1]].stop)
+                for rows, along in zip(found, blocks, strict=True)
             )
             yield output, (z, y, x)

@@ -41,7 +41,11 @@ class SlicePredictor:
         mirror: bool,
         regions: Regions | None = None,
     ) -> None:
-        self.networks, self.configuration, self.outputs = networks, configuration, outputs_for(regions)
+        self.networks, self.configuration, self.outputs = (
+            networks,
+            configuration,
+            outputs_for(regions),
+        )
         self.slices = np.moveaxis(volume.array, axis + 1, 0)
         self.bounds = window_bounds(configuration.intensity, volume.quantiles)
         rows, columns = (index for index in range(3) if index != axis)
@@ -70,7 +74,9 @@ class SlicePredictor:
         first, last = needed[0][0], needed[-1][-1]
         windowed = apply_window(self.slices[first : last + 1], self.bounds)
         resampled = self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(windowed))).numpy()
-        images = [compose_channels(resampled[np.subtract(indices, first)], layout) for indices in needed]
+        images = [
+            compose_channels(resampled[np.subtract(indices, first)], layout) for indices in needed
+        ]
         return torch.from_numpy(np.stack(images))
 
     @torch.inference_mode()
@@ -79,7 +85,10 @@ class SlicePredictor:
         size, stride = self.configuration.input_size, self.stride
         corners = list(
             itertools.product(
-                *(tile_starts(length, size, self.configuration.tile_overlap) for length in self.frame.canvas)
+                *(
+                    tile_starts(length, size, self.configuration.tile_overlap)
+                    for length in self.frame.canvas
+                )
             )
         )
         if len(corners) == 1:
@@ -92,7 +101,10 @@ class SlicePredictor:
             tile = self._mean_over_inputs(canvases[..., row : row + size, column : column + size])
             if total is None:
                 total = torch.zeros(tile.shape[0], tile.shape[1], *shape, device=self.device)
-            place = (slice(row // stride, (row + size) // stride), slice(column // stride, (column + size) // stride))
+            place = (
+                slice(row // stride, (row + size) // stride),
+                slice(column // stride, (column + size) // stride),
+            )
             total[..., place[0], place[1]] += tile * weights
             norm[place] += weights
         assert total is not None
@@ -122,7 +134,9 @@ class SlicePredictor:
         """All mirrors of the inputs make one batch."""
         mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
         total = reduce(torch.add, self._predictions(mirrored)).split(len(batch))
-        restored = [part.flip(flip) if flip else part for part, flip in zip(total, self.flips, strict=True)]
+        restored = [
+            part.flip(flip) if flip else part for part, flip in zip(total, self.flips, strict=True)
+        ]
         return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
@@ -135,4 +149,8 @@ class SlicePredictor:
 def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
     """Every combination of in-plane mirrors, as image dimensions to flip; the first is none."""
     dimensions = [-2 + position for position, axis in enumerate(in_plane) if axis in mirror_axes]
-    return [flip for count in range(len(dimensions) + 1) for flip in itertools.combinations(dimensions, count)]
+    return [
+        flip
+        for count in range(len(dimensions) + 1)
+        for flip in itertools.combinations(dimensions, count)
+    ]

@@ -46,12 +46,16 @@ def predict_volume(
     }
     shape = volume.array.shape[1:]
     if len(predictors) == 1:
-        return _predict_single_view(configuration.slicing_axis, predictors[configuration.slicing_axis], shape)
+        return _predict_single_view(
+            configuration.slicing_axis, predictors[configuration.slicing_axis], shape
+        )
     stored = {axis: _all_probabilities(predictor) for axis, predictor in predictors.items()}
     return _reduce_views(predictors, stored, shape)
 
 
-def _predict_single_view(axis: int, predictor: SlicePredictor, shape: tuple[int, ...]) -> np.ndarray:
+def _predict_single_view(
+    axis: int, predictor: SlicePredictor, shape: tuple[int, ...]
+) -> np.ndarray:
     across = (shape[axis], *(length for index, length in enumerate(shape) if index != axis))
     labels: np.ndarray | None = None
     for start, maps in _chunks(predictor):
@@ -93,10 +97,16 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
     size = 2 * math.prod(shape)
     if size <= VIEW_BYTES or os.name != "posix":  # elsewhere a file in use cannot be deleted
         return torch.empty(shape, dtype=torch.half)
-    with tempfile.NamedTemporaryFile(prefix="samnet-") as file:  # gone at once; its space with the tensor
+    with tempfile.NamedTemporaryFile(
+        prefix="samnet-"
+    ) as file:  # gone at once; its space with the tensor
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, later it would be a crash
-        return torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=torch.half).view(shape)
+            os.posix_fallocate(
+                file.fileno(), 0, size
+            )  # a full disk is an error here, later it would be a crash
+        return torch.from_file(
+            file.name, shared=True, size=math.prod(shape), dtype=torch.half
+        ).view(shape)
 
 
 def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
@@ -112,7 +122,9 @@ def _reduce_views(
 ) -> np.ndarray:
     any_predictor, num_outputs = next(iter(predictors.values())), len(next(iter(stored.values())))
     views = [
-        ViewMaps(maps, axis, predictors[axis].frame, predictors[axis].stride, predictors[axis].device)
+        ViewMaps(
+            maps, axis, predictors[axis].frame, predictors[axis].stride, predictors[axis].device
+        )
         for axis, maps in stored.items()
     ]
     labels: np.ndarray = np.empty(shape, any_predictor.outputs.label_type(num_outputs))

@@ -51,7 +51,9 @@ class ZeroShot:
         axis = self.configuration.slicing_axis
         bounds = window_bounds(self.configuration.intensity, volume.quantiles)
         images, planes = np.moveaxis(volume.array, axis + 1, 0), np.moveaxis(reference, axis, 0)
-        labels: np.ndarray = np.zeros(planes.shape, outputs_for(self.regions).label_type(self.num_classes + 1))
+        labels: np.ndarray = np.zeros(
+            planes.shape, outputs_for(self.regions).label_type(self.num_classes + 1)
+        )
         frame = self._frame(volume, planes.shape[1:], axis)
         for index in np.flatnonzero(planes.any(axis=(1, 2))):
             image = _as_colours(apply_window(images[index], bounds))
@@ -62,7 +64,9 @@ class ZeroShot:
         rows, columns = (index for index in range(3) if index != axis)
         spacing = (volume.spacing[rows], volume.spacing[columns])
         # The whole slice fills the input, as in SAM's own preparation of an image.
-        zoom = self.input_size / max(length * step for length, step in zip(size, spacing, strict=True))
+        zoom = self.input_size / max(
+            length * step for length, step in zip(size, spacing, strict=True)
+        )
         return frame_slice((size[0], size[1]), spacing, 1.0, zoom, self.input_size)
 
     def _segment_slice(self, image: Tensor, plane: np.ndarray, frame: SliceFrame) -> np.ndarray:
@@ -113,14 +117,19 @@ def find_boxes(
 
 
 def _to_canvas(box: tuple[float, ...], frame: SliceFrame) -> list[float]:
-    return [edge * frame.scale[axis] + frame.offset(axis) for edge, axis in zip(box, (1, 0, 1, 0), strict=True)]
+    return [
+        edge * frame.scale[axis] + frame.offset(axis)
+        for edge, axis in zip(box, (1, 0, 1, 0), strict=True)
+    ]
 
 
 def _as_colours(image: np.ndarray) -> Tensor:
     """Three channels `(3, H, W)` from a slice `(C, H, W)`: grey three times, others as a plan would, or their mean."""
     layouts = {1: "repeat", 2: "pair_mean", 3: "as_is"}
     if len(image) in layouts:
-        return torch.from_numpy(np.ascontiguousarray(compose_channels(image[None], layouts[len(image)])))
+        return torch.from_numpy(
+            np.ascontiguousarray(compose_channels(image[None], layouts[len(image)]))
+        )
     return torch.from_numpy(np.repeat(image.mean(axis=0, keepdims=True), 3, axis=0))
 
 
@@ -145,7 +154,9 @@ def _zero_shot_case(model: ZeroShot, case: Case, references: Path, output: Path)
     reference_file = label_file_of(case, references) or output_file(case, references)
     reference = read_labels(reference_file)
     if reference.grid.shape != image.grid.shape:
-        raise UserError(f"{reference_file}: shape {reference.grid.shape} differs from {image.grid.shape} of its image")
+        raise UserError(
+            f"{reference_file}: shape {reference.grid.shape} differs from {image.grid.shape} of its image"
+        )
     volume = prepare_volume(image.array, image.grid, reference.array[0])
     labels = model.segment(volume, prepare_labels(reference.array[0], volume))
     file = output_file(case, output)

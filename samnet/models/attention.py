@@ -31,7 +31,10 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(tokens)
         height, width = tokens.shape[1:3]
         bands = [
-            [self._attend(qkv[:, top:bottom, left:right], (high, wide)) for left, right, wide in self._spans(width)]
+            [
+                self._attend(qkv[:, top:bottom, left:right], (high, wide))
+                for left, right, wide in self._spans(width)
+            ]
             for top, bottom, high in self._spans(height)
         ]
         rows = [torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0] for pieces in bands]
@@ -50,13 +53,19 @@ class WindowAttention(nn.Module):
         (count, height, width, _), (high, wide) = qkv.shape, shape
         grid = (count, height // high, width // wide, self.num_heads)
         parts = qkv.view(count, grid[1], high, grid[2], wide, 3, self.num_heads, -1)
-        query, key, value = parts.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, high * wide, parts.shape[-1]).unbind(0)
+        query, key, value = (
+            parts.permute(5, 0, 1, 3, 6, 2, 4, 7)
+            .reshape(3, -1, high * wide, parts.shape[-1])
+            .unbind(0)
+        )
         by_row, by_column = self._positions(query, shape)
         beyond = None
         if by_row.shape[-1] > high or by_column.shape[-1] > wide:
             beyond = _log_sum_beyond(by_row, by_column, shape)
             by_row, by_column = by_row[..., :high], by_column[..., :wide]
-            key, value = (self._append_padding(tensor, part, grid) for part, tensor in ((1, key), (2, value)))
+            key, value = (
+                self._append_padding(tensor, part, grid) for part, tensor in ((1, key), (2, value))
+            )
         attended = attend(query, key, value, Positions(by_row, by_column, beyond))
         parts = attended.view(*grid, high, wide, -1).permute(0, 1, 4, 2, 5, 3, 6)
         return parts.reshape(count, height, width, -1)
@@ -92,7 +101,12 @@ def _log_sum_beyond(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -
     high, wide = shape
     by_row, by_column = by_row.float(), by_column.float()
     pieces = []
-    for rows, columns in ((by_row[..., high:], by_column), (by_row[..., :high], by_column[..., wide:])):
+    for rows, columns in (
+        (by_row[..., high:], by_column),
+        (by_row[..., :high], by_column[..., wide:]),
+    ):
         if rows.shape[-1] and columns.shape[-1]:
-            pieces.append(rows.logsumexp(dim=-1, keepdim=True) + columns.logsumexp(dim=-1, keepdim=True))
+            pieces.append(
+                rows.logsumexp(dim=-1, keepdim=True) + columns.logsumexp(dim=-1, keepdim=True)
+            )
     return torch.cat(pieces, dim=-1).logsumexp(dim=-1, keepdim=True)

@@ -64,7 +64,9 @@ def base_sha256(file: Path) -> str:
 
 def needs_base(configuration: Configuration) -> bool:
     """Whether a trained model of this configuration is complete only together with the weights it started from."""
-    everything_trained = configuration.encoder_tuning == "full" and configuration.head != "mask_decoder_lora"
+    everything_trained = (
+        configuration.encoder_tuning == "full" and configuration.head != "mask_decoder_lora"
+    )
     return configuration.initial_weights != "random" and not everything_trained
 
 
@@ -85,7 +87,9 @@ def find_base_file(configuration: Configuration) -> Path | None:
     file = next((place for place in _places(wanted) if place.is_file()), None)
     if file is None:
         tried = " or ".join(str(place) for place in _places(wanted))
-        raise UserError(f"initial_weights is {wanted!r}, and there is no {tried}; put the file there or give its path")
+        raise UserError(
+            f"initial_weights is {wanted!r}, and there is no {tried}; put the file there or give its path"
+        )
     return file
 
 
@@ -95,7 +99,10 @@ def record_base(configuration: Configuration, folder: Path, file: Path | None) -
         (folder / BASE_FILE).unlink(missing_ok=True)
         return
     base = Base(configuration.backbone, file.name, base_sha256(file))
-    if configuration.initial_weights == "pretrained" and find_released(base.sha256) != base.backbone:
+    if (
+        configuration.initial_weights == "pretrained"
+        and find_released(base.sha256) != base.backbone
+    ):
         log.warning("%s is not the released file: its sha256 is %s", file, base.sha256)
     save_base(base, folder)
 
@@ -109,7 +116,11 @@ def find_model_base(configuration: Configuration, folder: Path) -> Path | None:
     if not needs_base(configuration):
         return None
     if not (folder / BASE_FILE).is_file():
-        log.warning("%s has no %s: whether the weights here are those it was trained on is unknown", folder, BASE_FILE)
+        log.warning(
+            "%s has no %s: whether the weights here are those it was trained on is unknown",
+            folder,
+            BASE_FILE,
+        )
         return find_base_file(configuration)
     return _find_recorded(load_base(folder / BASE_FILE), configuration, folder)
 
@@ -125,7 +136,11 @@ def load_base(file: Path) -> Base:
         UserError: it is missing or damaged, or what it names is no plain file name or no hash.
     """
     base = from_json(Base, read_json(file), str(file))
-    if not is_sha256(base.sha256) or base.file_name != Path(base.file_name).name or "\\" in base.file_name:
+    if (
+        not is_sha256(base.sha256)
+        or base.file_name != Path(base.file_name).name
+        or "\\" in base.file_name
+    ):
         raise UserError(
             f"{file}: expected the name of a file and its sha256, found {base.file_name!r}, {base.sha256!r}"
         )
@@ -158,14 +173,21 @@ def _candidates(base: Base, preferred: Path | None) -> Iterator[Path]:
 
 def _find_recorded(base: Base, configuration: Configuration, folder: Path) -> Path:
     wanted = configuration.initial_weights
-    preferred = [] if wanted in ("pretrained", "random") else [place for place in _places(wanted) if place.is_file()]
+    preferred = (
+        []
+        if wanted in ("pretrained", "random")
+        else [place for place in _places(wanted) if place.is_file()]
+    )
     file, others = locate(base, preferred=preferred[0] if preferred else None)
     if file is not None:
         return file
     found = "".join(
-        f"; {other} has another content ({Base(base.backbone, other.name, base_sha256(other))})" for other in others
+        f"; {other} has another content ({Base(base.backbone, other.name, base_sha256(other))})"
+        for other in others
     )
-    raise UserError(f"{folder} was trained on {base}, which is not on this machine{found}. {advice(base)}")
+    raise UserError(
+        f"{folder} was trained on {base}, which is not on this machine{found}. {advice(base)}"
+    )
 
 
 def advice(base: Base) -> str:

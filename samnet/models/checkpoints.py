@@ -34,21 +34,33 @@ def load_checkpoint(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"holds more than weights ({code[1]})" if code else "is damaged, or no file of weights"
+        what = (
+            f"holds more than weights ({code[1]})" if code else "is damaged, or no file of weights"
+        )
         raise UserError(
             f"{file}: {what}; samnet runs no code from a file. Get the weights alone, as safetensors or a state_dict"
         ) from None
     except Exception as error:
-        raise UserError(f"{file}: cannot be read as weights ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{file}: cannot be read as weights ({type(error).__name__}: {error})"
+        ) from None
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not any(
+        isinstance(value, Tensor) for value in content.values()
+    ):
         raise UserError(f"{file}: holds no weights by name")
-    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    return {
+        key.removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
 
 
-def load_sam_weights(encoder: nn.Module, head: Head, weights: dict[str, Tensor], where: str) -> None:
+def load_sam_weights(
+    encoder: nn.Module, head: Head, weights: dict[str, Tensor], where: str
+) -> None:
     """Fill an encoder and, where it has SAM's parts, a head from weights with SAM's names.
 
     Position tables are resized to the encoder's input. What a head has of its own, mask tokens above all, starts anew.
@@ -59,17 +71,24 @@ def load_sam_weights(encoder: nn.Module, head: Head, weights: dict[str, Tensor],
     """
     own = encoder.state_dict()
     found = {
-        key.removeprefix("image_encoder."): value for key, value in weights.items() if key.startswith("image_encoder.")
+        key.removeprefix("image_encoder."): value
+        for key, value in weights.items()
+        if key.startswith("image_encoder.")
     }
     missing, unknown = sorted(set(own) - set(found)), sorted(set(found) - set(own))
     if missing:
-        raise UserError(f"{where}: lacks {len(missing)} of the encoder's weights, such as image_encoder.{missing[0]}")
+        raise UserError(
+            f"{where}: lacks {len(missing)} of the encoder's weights, such as image_encoder.{missing[0]}"
+        )
     if unknown:
         raise UserError(
             f"{where}: has {len(unknown)} weights more than the encoder, such as image_encoder.{unknown[0]}; the file "
             "is of another backbone, or of one that was changed"
         )
-    resized = {key: resize_position_table(key, found[key], own[key].shape).to(own[key].dtype) for key in own}
+    resized = {
+        key: resize_position_table(key, found[key], own[key].shape).to(own[key].dtype)
+        for key in own
+    }
     wrong = [key for key in own if resized[key].shape != own[key].shape]
     if wrong:
         raise UserError(
@@ -86,10 +105,19 @@ def _load_head(head: Head, weights: dict[str, Tensor], where: str) -> None:
         for key, value in head.state_dict().items()
         if key.startswith(_PARTS_OF_HEADS) and not any(part in key for part in head.starts_anew)
     }
-    fitting = {key: weights[key] for key in wanted if key in weights and weights[key].shape == wanted[key].shape}
+    fitting = {
+        key: weights[key]
+        for key in wanted
+        if key in weights and weights[key].shape == wanted[key].shape
+    }
     absent = [key for key in sorted(set(wanted) - set(fitting)) if key.startswith(_SAM_PARTS)]
     if absent:
-        log.warning("%s: lacks %d weights of the decoder, which start anew, such as %s", where, len(absent), absent[0])
+        log.warning(
+            "%s: lacks %d weights of the decoder, which start anew, such as %s",
+            where,
+            len(absent),
+            absent[0],
+        )
     head.load_state_dict(fitting, strict=False)
 
 

@@ -38,10 +38,19 @@ class _CutOff(OSError):
     """The transfer ended early."""
 
 
-_OF_NETWORK = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError, _CutOff)
+_OF_NETWORK = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+    _CutOff,
+)
 
 
-def download_checkpoint(checkpoint: Checkpoint, folder: Path | None = None, *, mirror: str | None = None) -> Path:
+def download_checkpoint(
+    checkpoint: Checkpoint, folder: Path | None = None, *, mirror: str | None = None
+) -> Path:
     """Fetch a released file into `folder` (default: the checkpoints folder), unless it is there; returns its path.
 
     mirror: address of another folder that holds a file of this name.
@@ -100,7 +109,9 @@ def _address(checkpoint: Checkpoint, mirror: str | None) -> str:
     if mirror is None:
         return checkpoint.url
     if not re.match(r"https?://[^/]", mirror):
-        raise UserError(f"--mirror {mirror!r}: expected the address of a folder that starts with https:// or http://")
+        raise UserError(
+            f"--mirror {mirror!r}: expected the address of a folder that starts with https:// or http://"
+        )
     return f"{mirror.rstrip('/')}/{checkpoint.file_name}"
 
 
@@ -155,7 +166,9 @@ def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
                 f"page may stand in between. {_by_hand(checkpoint, partial.parent)}"
             )
         _require_space(partial.parent, (total or checkpoint.size or 0) - have)
-        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as handle:  # never emptied by opening
+        with os.fdopen(
+            os.open(partial, os.O_RDWR | os.O_CREAT, 0o644), "r+b"
+        ) as handle:  # never emptied by opening
             handle.seek(start)
             _copy(response, handle, checkpoint.file_name, total or checkpoint.size)
             handle.truncate()
@@ -174,8 +187,12 @@ def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | N
     return 0, int(length) if length.isdecimal() else None
 
 
-def _copy(response: http.client.HTTPResponse, handle: BinaryIO, name: str, total: int | None) -> None:
-    with tqdm(total=total, initial=handle.tell(), desc=name, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+def _copy(
+    response: http.client.HTTPResponse, handle: BinaryIO, name: str, total: int | None
+) -> None:
+    with tqdm(
+        total=total, initial=handle.tell(), desc=name, unit="B", unit_scale=True, unit_divisor=1024
+    ) as bar:
         while chunk := _read(response):
             handle.write(chunk)
             bar.update(len(chunk))

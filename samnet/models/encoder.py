@@ -25,7 +25,12 @@ class ImageEncoder(ImageEncoderViT):
     """
 
     def __init__(
-        self, *, gradient_checkpointing: bool = False, stem: tuple[int, ...] = (), embed_dim: int, **dimensions: Any
+        self,
+        *,
+        gradient_checkpointing: bool = False,
+        stem: tuple[int, ...] = (),
+        embed_dim: int,
+        **dimensions: Any,
     ) -> None:
         super().__init__(embed_dim=embed_dim, **dimensions)
         if stem:
@@ -41,7 +46,9 @@ class ImageEncoder(ImageEncoderViT):
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
             # Frozen blocks before the first trained one have no graph, so nothing of them is kept or wanted again.
-            if recompute and (tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())):
+            if recompute and (
+                tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())
+            ):
                 tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = block(tokens)
@@ -55,17 +62,24 @@ class ConvolutionalStem(nn.Sequential):
     """
 
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
-        layers = [normalised_convolution(before, after, 2) for before, after in itertools.pairwise((3, *channels))]
+        layers = [
+            normalised_convolution(before, after, 2)
+            for before, after in itertools.pairwise((3, *channels))
+        ]
         super().__init__(*layers, nn.Conv2d(channels[-1], width, 3, stride=2, padding=1))
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).permute(0, 2, 3, 1)
 
 
-def build_encoder(backbone: Backbone, input_size: int, *, gradient_checkpointing: bool = False) -> ImageEncoder:
+def build_encoder(
+    backbone: Backbone, input_size: int, *, gradient_checkpointing: bool = False
+) -> ImageEncoder:
     """SAM's image encoder: `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`, randomly initialised."""
     encoder = ImageEncoder(
-        stem=backbone.stem, gradient_checkpointing=gradient_checkpointing, **encoder_arguments(backbone, input_size)
+        stem=backbone.stem,
+        gradient_checkpointing=gradient_checkpointing,
+        **encoder_arguments(backbone, input_size),
     )
     _initialise(encoder)
     return encoder

@@ -30,14 +30,22 @@ class LoraLinear(nn.Module):
     """
 
     def __init__(
-        self, base: nn.Linear, *, rank: int, parts: Sequence[int] = (0,), num_parts: int = 1, scale: float = 1.0
+        self,
+        base: nn.Linear,
+        *,
+        rank: int,
+        parts: Sequence[int] = (0,),
+        num_parts: int = 1,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
         self.parts, self.num_parts, self.scale = tuple(parts), num_parts, scale
         width = base.out_features // num_parts
         like = base.weight
-        self.down = nn.ParameterList([nn.Parameter(like.new_empty(rank, base.in_features)) for _ in parts])
+        self.down = nn.ParameterList(
+            [nn.Parameter(like.new_empty(rank, base.in_features)) for _ in parts]
+        )
         self.up = nn.ParameterList([nn.Parameter(like.new_zeros(width, rank)) for _ in parts])
         for weight in self.down:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
@@ -85,7 +93,9 @@ class LoraLinear(nn.Module):
         self.merged = merged
 
 
-def add_lora(encoder: nn.Module, *, rank: int, targets: Sequence[str], blocks: str, scale: float = 1.0) -> None:
+def add_lora(
+    encoder: nn.Module, *, rank: int, targets: Sequence[str], blocks: str, scale: float = 1.0
+) -> None:
     """Freeze an encoder of SAM's shape and put LoRA into the chosen layers of the chosen blocks, in place.
 
     targets: of `q`, `k`, `v`, `projection`, `mlp`. blocks: see `select_blocks`.
@@ -94,14 +104,18 @@ def add_lora(encoder: nn.Module, *, rank: int, targets: Sequence[str], blocks: s
     for block in select_blocks(encoder, blocks):
         parts = [index for index, name in enumerate(_QKV_PARTS) if name in targets]
         if parts:
-            block.attn.qkv = LoraLinear(block.attn.qkv, rank=rank, parts=parts, num_parts=3, scale=scale)
+            block.attn.qkv = LoraLinear(
+                block.attn.qkv, rank=rank, parts=parts, num_parts=3, scale=scale
+            )
         if "projection" in targets:
             block.attn.proj = LoraLinear(block.attn.proj, rank=rank, scale=scale)
         if "mlp" in targets:
             _adapt_mlp(block.mlp, rank, scale)
 
 
-def add_decoder_lora(transformer: nn.Module, *, rank: int, targets: Sequence[str], scale: float = 1.0) -> None:
+def add_decoder_lora(
+    transformer: nn.Module, *, rank: int, targets: Sequence[str], scale: float = 1.0
+) -> None:
     """Freeze the transformer of a mask decoder of SAM's and put LoRA into all its attentions, in place.
 
     With the targets q and v it is SAMed_s's. targets: of `q`, `k`, `v`, `projection`, `mlp`.
@@ -131,7 +145,9 @@ def select_blocks(encoder: Any, blocks: str) -> list[Any]:
     if blocks in _SHARES:
         return everything[len(everything) - max(1, round(len(everything) * _SHARES[blocks])) :]
     numbers = [number.strip() for number in blocks.split(",")]
-    wrong = [number for number in numbers if not number.isdecimal() or int(number) >= len(everything)]
+    wrong = [
+        number for number in numbers if not number.isdecimal() or int(number) >= len(everything)
+    ]
     if wrong:
         raise UserError(
             f"lora_blocks is {blocks!r}: {wrong[0]!r} is no block; write {', '.join(_SHARES)}, or numbers from 0 to "

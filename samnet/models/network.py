@@ -33,7 +33,9 @@ class SegmentationNetwork(nn.Module):
     trainable_only: whether `adapter()` holds only what was trained, the rest being released weights.
     """
 
-    def __init__(self, stem: nn.Module, encoder: nn.Module, head: Head, *, trainable_only: bool) -> None:
+    def __init__(
+        self, stem: nn.Module, encoder: nn.Module, head: Head, *, trainable_only: bool
+    ) -> None:
         super().__init__()
         self.stem, self.encoder, self.head = stem, encoder, head
         self.stride = head.stride
@@ -58,8 +60,14 @@ class SegmentationNetwork(nn.Module):
             SamnetError: it would hold weights that LoRA is merged into.
         """
         if not self.trainable_only and any(layer.merged for layer in lora_layers(self)):
-            raise SamnetError("LoRA is merged into the weights; use unmerge_lora before asking for the adapter")
-        kept = {name for name, weight in self.named_parameters() if weight.requires_grad or not self.trainable_only}
+            raise SamnetError(
+                "LoRA is merged into the weights; use unmerge_lora before asking for the adapter"
+            )
+        kept = {
+            name
+            for name, weight in self.named_parameters()
+            if weight.requires_grad or not self.trainable_only
+        }
         kept |= {name for name, _ in self.named_buffers()}
         return {name: value.detach() for name, value in self.state_dict().items() if name in kept}
 
@@ -106,12 +114,15 @@ def build_network(
     if pretrained and (load_pretrained or needs_base(configuration)):
         file = base_file or find_base_file(configuration)
     stem = InputStem(
-        num_input_channels(configuration.channel_layout, num_channels), configuration.pixel_statistics == "sam"
+        num_input_channels(configuration.channel_layout, num_channels),
+        configuration.pixel_statistics == "sam",
     )
     # Random weights that a file replaces would take seconds, and their memory again.
     with torch.device("meta") if file else contextlib.nullcontext():
         encoder = build_encoder(
-            backbone, configuration.input_size, gradient_checkpointing=configuration.gradient_checkpointing
+            backbone,
+            configuration.input_size,
+            gradient_checkpointing=configuration.gradient_checkpointing,
         )
     head = build_head(configuration.head, num_outputs, configuration.input_size // PATCH, backbone)
     if file:
@@ -132,7 +143,9 @@ def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
         add_decoder_lora(head.mask_decoder.transformer, rank=rank, targets=targets, scale=scale)
 
 
-def save_weights(weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+def save_weights(
+    weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write tensors as safetensors, whole or not at all.
 
     Raises:
@@ -140,7 +153,11 @@ def save_weights(weights: dict[str, Tensor], file: Path, metadata: dict[str, str
     """
     with atomic_path(file) as temporary:
         try:
-            save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary, metadata)
+            save_file(
+                {name: value.contiguous().cpu() for name, value in weights.items()},
+                temporary,
+                metadata,
+            )
         except SafetensorError as error:
             reason = re.search(r"\(os error (\d+)\)", str(error))
             if reason is None:
@@ -165,4 +182,6 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 def count_parameters(module: nn.Module) -> tuple[int, int]:
     """All parameters, and those that are trained."""
     every = list(module.parameters())
-    return sum(weight.numel() for weight in every), sum(weight.numel() for weight in every if weight.requires_grad)
+    return sum(weight.numel() for weight in every), sum(
+        weight.numel() for weight in every if weight.requires_grad
+    )

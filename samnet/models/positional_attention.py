@@ -51,7 +51,11 @@ class Positions(NamedTuple):
 
     def each(self) -> tuple[Tensor, ...]:
         """The tensors there are, whose channels belong to those of `codes`."""
-        return (self.rows, self.columns) if self.beyond is None else (self.rows, self.columns, self.beyond)
+        return (
+            (self.rows, self.columns)
+            if self.beyond is None
+            else (self.rows, self.columns, self.beyond)
+        )
 
     def codes(self) -> Tensor:
         """`(K, h + w)`, or `(K, h + w + 1)` with a key beyond: 1 in each key's row and column, else 0."""
@@ -81,8 +85,12 @@ class Positions(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _codes(height: int, width: int, has_beyond: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # prediction may ask first, and training must be able to take what is kept
+def _codes(
+    height: int, width: int, has_beyond: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    with torch.inference_mode(
+        False
+    ):  # prediction may ask first, and training must be able to take what is kept
         in_row = torch.eye(height, dtype=dtype, device=device).repeat_interleave(width, dim=0)
         in_column = torch.eye(width, dtype=dtype, device=device).repeat(height, 1)
         codes = torch.cat([in_row, in_column], dim=1)
@@ -103,12 +111,21 @@ def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> T
 def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:
     """`attend` as one fused kernel on wider queries and keys: its memory grows with N, not with N K."""
     channels = query.shape[-1]
-    wide_query = torch.cat([query * channels**-0.5, *(part.to(query.dtype) for part in positions.each())], dim=-1)
+    wide_query = torch.cat(
+        [query * channels**-0.5, *(part.to(query.dtype) for part in positions.each())], dim=-1
+    )
     wide_key = torch.cat([key, positions.codes().to(key.dtype).expand(len(key), -1, -1)], dim=-1)
     missing = -wide_query.shape[-1] % _WIDTH_UNIT
-    wide_query, wide_key = functional.pad(wide_query, (0, missing)), functional.pad(wide_key, (0, missing))
-    wide_value = functional.pad(value, (0, wide_query.shape[-1] - channels))  # flash kernels take equal widths alone
-    heads = functional.scaled_dot_product_attention(wide_query[None], wide_key[None], wide_value[None], scale=1.0)
+    wide_query, wide_key = (
+        functional.pad(wide_query, (0, missing)),
+        functional.pad(wide_key, (0, missing)),
+    )
+    wide_value = functional.pad(
+        value, (0, wide_query.shape[-1] - channels)
+    )  # flash kernels take equal widths alone
+    heads = functional.scaled_dot_product_attention(
+        wide_query[None], wide_key[None], wide_value[None], scale=1.0
+    )
     return heads[0, ..., :channels]
 
 
@@ -121,7 +138,13 @@ class _AttendInChunks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor, beyond: Tensor | None
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        beyond: Tensor | None,
     ) -> Tensor:
         positions, trains = Positions(rows, columns, beyond), any(ctx.needs_input_grad)
         attended, kept = torch.empty_like(query), []
@@ -133,7 +156,9 @@ class _AttendInChunks(torch.autograd.Function):
                 continue
             for some in _stretches(query.shape[1], _CHUNK // key.shape[1]):
                 q, bias = query[heads, some], positions.part(heads, some).bias()
-                fused = functional.scaled_dot_product_attention(q[None], k[None], v[None], bias[None])
+                fused = functional.scaled_dot_product_attention(
+                    q[None], k[None], v[None], bias[None]
+                )
                 attended[heads, some] = fused[0]
         ctx.save_for_backward(query, key, value, rows, columns, beyond, attended, *kept)
         return attended
@@ -143,7 +168,11 @@ class _AttendInChunks(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, rows, columns, beyond, attended, *kept = ctx.saved_tensors
         positions, scale = Positions(rows, columns, beyond), query.shape[-1] ** -0.5
-        of_query, of_key, of_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        of_query, of_key, of_value = (
+            torch.empty_like(query),
+            torch.empty_like(key),
+            torch.empty_like(value),
+        )
         of_positions = [torch.empty_like(part) for part in positions.each()]
         for number, heads in enumerate(_chunks(query, key)):
             placed, given = positions.part(heads), gradient[heads]

@@ -13,11 +13,17 @@ def used_precision(planned: str, device: torch.device) -> str:
     Torch says that GPUs before Ampere support it, as they can hold such numbers: but they compute slowly with them, and
     have neither convolutions nor fused attention for them.
     """
-    if planned == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _AMPERE:
+    if (
+        planned == "bfloat16"
+        and device.type == "cuda"
+        and torch.cuda.get_device_capability(device)[0] >= _AMPERE
+    ):
         return planned
     return "float32"
 
 
 def autocast(planned: str, device: torch.device) -> torch.autocast:
     """The context in which networks compute on a device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=used_precision(planned, device) == "bfloat16")
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=used_precision(planned, device) == "bfloat16"
+    )

@@ -42,11 +42,17 @@ class Checkpoint:
 # By the name of the backbone the weights are of.
 CHECKPOINTS = {
     "vit_b": Checkpoint(
-        "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 375_042_383
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        375_042_383,
     ),
-    "vit_l": Checkpoint("sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+    "vit_l": Checkpoint(
+        "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"
+    ),
     "vit_h": Checkpoint(
-        "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 2_564_550_879
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        2_564_550_879,
     ),
 }
 
@@ -66,13 +72,17 @@ class PackagedWeights:
 PACKAGED_FOLDER = Path(__file__).resolve().parents[1] / "weights"
 # The name says the version: a model that was trained on one is of no use with another.
 PACKAGED = {
-    "small": PackagedWeights("small_v1.safetensors", "cc6e527818e01f725c9f17467245fa491a85aabc3097b1cc5863cf852a64319c")
+    "small": PackagedWeights(
+        "small_v1.safetensors", "cc6e527818e01f725c9f17467245fa491a85aabc3097b1cc5863cf852a64319c"
+    )
 }
 
 
 def checkpoints_folder() -> Path:
     """`samnet_checkpoints`, else a folder in the user's cache."""
-    return Path(os.environ.get("samnet_checkpoints") or Path.home() / ".cache" / "samnet" / "checkpoints")
+    return Path(
+        os.environ.get("samnet_checkpoints") or Path.home() / ".cache" / "samnet" / "checkpoints"
+    )
 
 
 def find_checkpoint(backbone: Backbone) -> Path:
@@ -84,7 +94,9 @@ def find_checkpoint(backbone: Backbone) -> Path:
     if backbone.name in PACKAGED and PACKAGED[backbone.name].path.is_file():
         return PACKAGED[backbone.name].path
     if backbone.name in PACKAGED:
-        raise UserError(f"{PACKAGED[backbone.name].path}: no such file. {how_to_get(backbone.name)}")
+        raise UserError(
+            f"{PACKAGED[backbone.name].path}: no such file. {how_to_get(backbone.name)}"
+        )
     checkpoint = CHECKPOINTS[backbone.name]
     file = checkpoints_folder() / checkpoint.file_name
     for candidate in (file, file.with_suffix(".safetensors")):

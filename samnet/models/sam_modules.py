@@ -22,7 +22,9 @@ def _load_modeling() -> ModuleType:
         return sys.modules[_NAME]
     package = importlib.util.find_spec("segment_anything")
     if package is None or not package.submodule_search_locations:
-        raise SamnetError("the package segment-anything is missing; install it with: pip install segment-anything==1.0")
+        raise SamnetError(
+            "the package segment-anything is missing; install it with: pip install segment-anything==1.0"
+        )
     folder = Path(package.submodule_search_locations[0]) / "modeling"
     spec = importlib.util.spec_from_file_location(
         _NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]

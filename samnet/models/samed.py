@@ -20,7 +20,11 @@ from samnet.models.network import SegmentationNetwork
 from samnet.plan.backbones import BACKBONES, Backbone
 
 _TRANSFORMER = "head.mask_decoder.transformer"
-_ATTENTIONS = {"sa": "self_attn", "cti": "cross_attn_token_to_image", "cit": "cross_attn_image_to_token"}
+_ATTENTIONS = {
+    "sa": "self_attn",
+    "cti": "cross_attn_token_to_image",
+    "cit": "cross_attn_image_to_token",
+}
 _DECODER_LAYERS = 2
 _Q_AND_V = (0, 2)  # of the three parts of a block's fused qkv
 _SHARED = ("prompt_encoder.", "mask_decoder.")
@@ -47,17 +51,28 @@ def inspect_samed(weights: dict[str, Tensor], where: str) -> SamedFile:
     """
     tokens, first = weights.get("mask_decoder.mask_tokens.weight"), weights.get("w_a_000")
     if tokens is None or first is None or first.ndim != 2 or tokens.ndim != 2:
-        raise UserError(f"{where}: no file of SAMed: expected w_a_000 and mask_decoder.mask_tokens.weight in it")
+        raise UserError(
+            f"{where}: no file of SAMed: expected w_a_000 and mask_decoder.mask_tokens.weight in it"
+        )
     rank, width = first.shape
     blocks = sum(name.startswith("w_a_") for name in weights) // 2
-    backbone = next((known for known in BACKBONES.values() if (known.width, known.depth) == (width, blocks)), None)
+    backbone = next(
+        (known for known in BACKBONES.values() if (known.width, known.depth) == (width, blocks)),
+        None,
+    )
     if backbone is None:
-        known_ones = ", ".join(f"{known.name} ({known.depth} x {known.width})" for known in BACKBONES.values())
-        raise UserError(f"{where}: adapts {blocks} blocks of {width} channels; known encoders are {known_ones}")
+        known_ones = ", ".join(
+            f"{known.name} ({known.depth} x {known.width})" for known in BACKBONES.values()
+        )
+        raise UserError(
+            f"{where}: adapts {blocks} blocks of {width} channels; known encoders are {known_ones}"
+        )
     return SamedFile(backbone, rank, len(tokens) - 1, "sa_a_000" in weights)
 
 
-def from_samed(network: SegmentationNetwork, weights: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+def from_samed(
+    network: SegmentationNetwork, weights: dict[str, Tensor], where: str
+) -> dict[str, Tensor]:
     """The adapter of `network`, which may be on torch's `meta` device, from a file of SAMed.
 
     Raises:
@@ -78,7 +93,9 @@ def from_samed(network: SegmentationNetwork, weights: dict[str, Tensor], where: 
         if name not in translated:
             raise UserError(f"{where}: {key} is missing")
         if translated[name].shape != wanted.shape:
-            raise UserError(f"{where}: {key} has shape {tuple(translated[name].shape)}, expected {tuple(wanted.shape)}")
+            raise UserError(
+                f"{where}: {key} has shape {tuple(translated[name].shape)}, expected {tuple(wanted.shape)}"
+            )
     return {name: translated[name].to(wanted.dtype) for name, wanted in adapter.items()}
 
 
@@ -90,7 +107,9 @@ def to_samed(network: SegmentationNetwork, where: str) -> dict[str, Tensor]:
     """
     state = network.state_dict()
     layout = _lora_names(network)
-    other_parts = any(layer.num_parts == 3 and layer.parts != _Q_AND_V for layer in lora_layers(network))
+    other_parts = any(
+        layer.num_parts == 3 and layer.parts != _Q_AND_V for layer in lora_layers(network)
+    )
     has_decoder_lora = "sa_a_000" in layout
     shared = [
         name
@@ -121,7 +140,9 @@ def _lora_names(network: SegmentationNetwork) -> dict[str, str]:
             stem = f"encoder.blocks.{block}.attn.qkv"
             names[f"w_a_{2 * block + part:03d}"] = f"{stem}.down.{part}"
             names[f"w_b_{2 * block + part:03d}"] = f"{stem}.up.{part}"
-    if not any(name.startswith(_TRANSFORMER) and ".down." in name for name, _ in network.named_parameters()):
+    if not any(
+        name.startswith(_TRANSFORMER) and ".down." in name for name, _ in network.named_parameters()
+    ):
         return names
     for short, attention in _ATTENTIONS.items():
         for layer in range(_DECODER_LAYERS):
@@ -144,7 +165,11 @@ def _scale(network: SegmentationNetwork, name: str) -> float:
 
 
 def _kind(network: SegmentationNetwork) -> str:
-    return "_s" if any(name.startswith(_TRANSFORMER) and ".down." in name for name in network.state_dict()) else ""
+    return (
+        "_s"
+        if any(name.startswith(_TRANSFORMER) and ".down." in name for name in network.state_dict())
+        else ""
+    )
 
 
 def save_samed(weights: dict[str, Tensor], file: Path) -> None:

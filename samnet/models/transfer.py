@@ -28,8 +28,12 @@ class Transfer:
 
     def report(self) -> str:
         """For the log of a training: counts, and the first names of what does not fit."""
-        lines = [f"{len(self.loaded)} weights taken over, {len(self.left_out)} left out, {len(self.untouched)} new"]
-        lines += [f"  left out: {name}: {reason}" for name, reason in list(self.left_out.items())[:_SHOWN]]
+        lines = [
+            f"{len(self.loaded)} weights taken over, {len(self.left_out)} left out, {len(self.untouched)} new"
+        ]
+        lines += [
+            f"  left out: {name}: {reason}" for name, reason in list(self.left_out.items())[:_SHOWN]
+        ]
         lines += [f"  new: {name}" for name in self.untouched[:_SHOWN]]
         hidden = max(0, len(self.left_out) - _SHOWN) + max(0, len(self.untouched) - _SHOWN)
         return "\n".join([*lines, f"  and {hidden} more"] if hidden else lines)
@@ -48,7 +52,9 @@ def transfer_weights(network: SegmentationNetwork, weights: dict[str, Tensor]) -
     left_out: dict[str, str] = {}
     for name, value in weights.items():
         if name not in own:
-            left_out[name] = "is frozen here" if name in everything else "this network has no such weight"
+            left_out[name] = (
+                "is frozen here" if name in everything else "this network has no such weight"
+            )
             continue
         wanted = own[name]
         value = resize_position_table(name.removeprefix("encoder."), value, wanted.shape)

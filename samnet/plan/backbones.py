@@ -43,7 +43,18 @@ class Backbone:
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone("small", 192, 6, 3, (1, 3, 5), 224, 112, stem=(16, 32, 64), decoder_mlp=256, trained_upsampling=True),
+        Backbone(
+            "small",
+            192,
+            6,
+            3,
+            (1, 3, 5),
+            224,
+            112,
+            stem=(16, 32, 64),
+            decoder_mlp=256,
+            trained_upsampling=True,
+        ),
         Backbone("vit_b", 768, 12, 12, (2, 5, 8, 11), 1024),
         Backbone("vit_l", 1024, 24, 16, (5, 11, 17, 23), 1024),
         Backbone("vit_h", 1280, 32, 16, (7, 15, 23, 31), 1024),

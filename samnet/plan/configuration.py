@@ -157,29 +157,55 @@ def check_value(key: str, value: Any, where: str) -> Any:
         raise UserError(f"{where}: unknown key {key!r}; {hint}")
     value = convert(_TYPES[key], value, f"{where}: {key}")
     if key in CHOICES:
-        wrong = [entry for entry in (value if isinstance(value, tuple) else (value,)) if entry not in CHOICES[key]]
+        wrong = [
+            entry
+            for entry in (value if isinstance(value, tuple) else (value,))
+            if entry not in CHOICES[key]
+        ]
         if wrong:
-            raise UserError(f"{where}: {key} is {wrong[0]!r}; possible are {', '.join(CHOICES[key])}")
+            raise UserError(
+                f"{where}: {key} is {wrong[0]!r}; possible are {', '.join(CHOICES[key])}"
+            )
     if key in _RANGES:
         lowest, highest = _RANGES[key]
-        if not lowest <= value <= (sys.float_info.max if highest is None else highest):  # neither is NaN, nor infinity
-            limits = f"at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
+        if (
+            not lowest <= value <= (sys.float_info.max if highest is None else highest)
+        ):  # neither is NaN, nor infinity
+            limits = (
+                f"at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
+            )
             raise UserError(f"{where}: {key} is {value}; it has to be {limits}")
     if key == "input_size" and value % PATCH:
-        raise UserError(f"{where}: input_size is {value}; it has to be a multiple of {PATCH}, best of 224")
-    if key == "initial_weights" and value not in INITIAL_WEIGHTS and not value.endswith(WEIGHT_ENDINGS):
+        raise UserError(
+            f"{where}: input_size is {value}; it has to be a multiple of {PATCH}, best of 224"
+        )
+    if (
+        key == "initial_weights"
+        and value not in INITIAL_WEIGHTS
+        and not value.endswith(WEIGHT_ENDINGS)
+    ):
         raise UserError(
             f"{where}: initial_weights is {value!r}; possible are {', '.join(INITIAL_WEIGHTS)}, or a file ending in "
             f"{' or '.join(WEIGHT_ENDINGS)}"
         )
-    if key == "lora_blocks" and value not in BLOCK_GROUPS and not re.fullmatch(r"\d+(,\d+)*", value):
+    if (
+        key == "lora_blocks"
+        and value not in BLOCK_GROUPS
+        and not re.fullmatch(r"\d+(,\d+)*", value)
+    ):
         raise UserError(
             f"{where}: lora_blocks is {value!r}; write {', '.join(BLOCK_GROUPS)}, or numbers from 0 such as 2,5,8,11"
         )
     if key == "lora_targets" and not value:
-        raise UserError(f"{where}: lora_targets is empty; it lists some of {', '.join(CHOICES[key])}")
-    if key in ("views", "mirror_axes") and (len(set(value)) < len(value) or not set(value) <= {0, 1, 2}):
-        raise UserError(f"{where}: {key} is {list(value)}; it lists some of the axes 0, 1, 2, each once")
+        raise UserError(
+            f"{where}: lora_targets is empty; it lists some of {', '.join(CHOICES[key])}"
+        )
+    if key in ("views", "mirror_axes") and (
+        len(set(value)) < len(value) or not set(value) <= {0, 1, 2}
+    ):
+        raise UserError(
+            f"{where}: {key} is {list(value)}; it lists some of the axes 0, 1, 2, each once"
+        )
     return value
 
 
@@ -195,7 +221,9 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
         raise UserError(f"{where}: the key {missing[0]!r} is missing")
     configuration = Configuration(**checked)
     if len(configuration.intensity) != num_channels:
-        raise UserError(f"{where}: intensity has {len(configuration.intensity)} windows for {num_channels} channels")
+        raise UserError(
+            f"{where}: intensity has {len(configuration.intensity)} windows for {num_channels} channels"
+        )
     if configuration.slicing_axis not in configuration.views:
         raise UserError(
             f"{where}: views {list(configuration.views)} lack the slicing_axis {configuration.slicing_axis}"
@@ -209,15 +237,26 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
         )
     for window in configuration.intensity:
         _check_window(window, where)
-    if configuration.initial_weights == "pretrained" and not BACKBONES[configuration.backbone].has_weights:
-        raise UserError(f"{where}: the backbone {configuration.backbone} has no pre-trained weights; use random")
+    if (
+        configuration.initial_weights == "pretrained"
+        and not BACKBONES[configuration.backbone].has_weights
+    ):
+        raise UserError(
+            f"{where}: the backbone {configuration.backbone} has no pre-trained weights; use random"
+        )
     return configuration
 
 
 def _check_window(window: IntensityWindow, where: str) -> None:
     if window.scheme not in SCHEMES:
-        raise UserError(f"{where}: intensity has the scheme {window.scheme!r}; possible are {', '.join(SCHEMES)}")
-    limits = (0.0, 100.0) if window.scheme == "percentiles" else (-sys.float_info.max, sys.float_info.max)
+        raise UserError(
+            f"{where}: intensity has the scheme {window.scheme!r}; possible are {', '.join(SCHEMES)}"
+        )
+    limits = (
+        (0.0, 100.0)
+        if window.scheme == "percentiles"
+        else (-sys.float_info.max, sys.float_info.max)
+    )
     if not limits[0] <= window.lower < window.upper <= limits[1]:
         span = " from 0 to 100" if window.scheme == "percentiles" else ""
         raise UserError(

@@ -94,7 +94,9 @@ class Plan(Labelled):
                     f"the plan of {self.dataset_name} has no configuration {current!r}{heir}; it has {known}"
                 )
             if current in chain:
-                raise UserError(f"configurations inherit in a circle: {' -> '.join([*chain, current])}")
+                raise UserError(
+                    f"configurations inherit in a circle: {' -> '.join([*chain, current])}"
+                )
             chain.append(current)
             current = self.configurations[current].inherit
         merged = dict(self.decisions)
@@ -108,19 +110,29 @@ class Plan(Labelled):
         Raises:
             UserError: it does not exist, or a value is not usable; the message names the key.
         """
-        values = {key: decision.value for key, decision in self.configuration_decisions(name).items()}
+        values = {
+            key: decision.value for key, decision in self.configuration_decisions(name).items()
+        }
         return build_configuration(values, len(self.channel_names), f"configuration {name}")
 
     def with_values(self, name: str, values: dict[str, Any], because: str) -> Plan:
         """This plan with some values of a configuration set by hand."""
-        checked = {key: check_value(key, value, f"configuration {name}") for key, value in values.items()}
+        checked = {
+            key: check_value(key, value, f"configuration {name}") for key, value in values.items()
+        }
         known = self.configurations[name]
-        decisions = known.decisions | {key: Decision(value, because, BY_HAND) for key, value in checked.items()}
-        return replace(self, configurations=self.configurations | {name: replace(known, decisions=decisions)})
+        decisions = known.decisions | {
+            key: Decision(value, because, BY_HAND) for key, value in checked.items()
+        }
+        return replace(
+            self, configurations=self.configurations | {name: replace(known, decisions=decisions)}
+        )
 
     def only(self, name: str) -> Plan:
         """The plan of one configuration alone, with nothing inherited: what a trained model carries with it."""
-        planned = PlannedConfiguration(self.configuration_decisions(name), None, self.configurations[name].description)
+        planned = PlannedConfiguration(
+            self.configuration_decisions(name), None, self.configurations[name].description
+        )
         return replace(self, decisions={}, configurations={name: planned}, planned_key="")
 
     def save(self, path: Path) -> None:
@@ -135,7 +147,11 @@ class Plan(Labelled):
         """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            remedy = "samnet_plan --overwrite makes one" if path.name == PLANS_FILE else "train the model again"
+            remedy = (
+                "samnet_plan --overwrite makes one"
+                if path.name == PLANS_FILE
+                else "train the model again"
+            )
             raise UserError(
                 f"{path}: no plan of schema version {SCHEMA_VERSION}, perhaps of another version of samnet; {remedy}"
             )
@@ -152,7 +168,10 @@ class Plan(Labelled):
             self,
             decisions=split | _check_decisions(others, f"{path}: decisions"),
             configurations={
-                name: replace(entry, decisions=_check_decisions(entry.decisions, f"{path}: configuration {name}"))
+                name: replace(
+                    entry,
+                    decisions=_check_decisions(entry.decisions, f"{path}: configuration {name}"),
+                )
                 for name, entry in self.configurations.items()
             },
         )
@@ -166,7 +185,9 @@ class Plan(Labelled):
 
 def decisions_key(plan: Plan) -> str:
     """A hash of all values a plan decides on, those of the splits aside."""
-    values: dict[str, Any] = {key: entry.value for key, entry in plan.decisions.items() if key not in SPLIT_KEYS}
+    values: dict[str, Any] = {
+        key: entry.value for key, entry in plan.decisions.items() if key not in SPLIT_KEYS
+    }
     configurations = {
         name: [entry.inherit, {key: decision.value for key, decision in entry.decisions.items()}]
         for name, entry in plan.configurations.items()
@@ -194,4 +215,7 @@ def _expand_bare_values(content: dict[str, Any], path: Path) -> None:
 
 
 def _check_decisions(decisions: dict[str, Decision], where: str) -> dict[str, Decision]:
-    return {key: replace(entry, value=check_value(key, entry.value, where)) for key, entry in decisions.items()}
+    return {
+        key: replace(entry, value=check_value(key, entry.value, where))
+        for key, entry in decisions.items()
+    }

@@ -21,7 +21,10 @@ MACHINES = {
 }
 SIZES = {"with structures half as large": 0.5, "with structures twice as large": 2.0}
 DISTANCES = {"with slices three times as far apart": 3.0, "with slices a third as far apart": 1 / 3}
-AMOUNTS = {"with five times as many labelled slices": 5.0, "with a fifth of the labelled slices": 0.2}
+AMOUNTS = {
+    "with five times as many labelled slices": 5.0,
+    "with a fifth of the labelled slices": 0.2,
+}
 WIDER = "with slices twice as wide and high"
 
 
@@ -33,14 +36,24 @@ class Alternative:
     when: tuple[str, ...]
 
 
-def what_would_change(plan: Plan, fingerprint: Fingerprint, name: str) -> dict[str, list[Alternative]]:
+def what_would_change(
+    plan: Plan, fingerprint: Fingerprint, name: str
+) -> dict[str, list[Alternative]]:
     """The alternatives to each decision of a configuration that samnet brings, where there are any.
 
     What the plan has otherwise than the rules by themselves, by hand or for want of memory, is taken as given.
     """
-    known = {key: decision for key, decision in plan.configuration_decisions(name).items() if key not in SPLIT_KEYS}
+    known = {
+        key: decision
+        for key, decision in plan.configuration_decisions(name).items()
+        if key not in SPLIT_KEYS
+    }
     by_rules = all_decisions(name, fingerprint, plan.machine, {})
-    given = {key: decision for key, decision in known.items() if not same_value(decision, by_rules.get(key))}
+    given = {
+        key: decision
+        for key, decision in known.items()
+        if not same_value(decision, by_rules.get(key))
+    }
     expected = all_decisions(name, fingerprint, plan.machine, given)
     found: dict[str, dict[str, Alternative]] = {}
     for when, data, machine in _variations(plan, fingerprint):
@@ -69,13 +82,19 @@ def _variations(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, Fin
     for when, factor in DISTANCES.items():
         yield when, _with_cases(fingerprint, partial(_apart, axis=axis, factor=factor)), machine
     facts = Facts(fingerprint, machine, {})
-    kind = "MR" if all(facts.is_ct(index) for index in range(len(fingerprint.channel_names))) else "CT"
+    kind = (
+        "MR" if all(facts.is_ct(index) for index in range(len(fingerprint.channel_names))) else "CT"
+    )
     called = replace(fingerprint, channel_names=(kind,) * len(fingerprint.channel_names))
     yield f"with channels called {kind}", called, machine
 
 
-def _with_cases(fingerprint: Fingerprint, change: Callable[[CaseFingerprint], CaseFingerprint]) -> Fingerprint:
-    return replace(fingerprint, cases={name: change(case) for name, case in fingerprint.cases.items()})
+def _with_cases(
+    fingerprint: Fingerprint, change: Callable[[CaseFingerprint], CaseFingerprint]
+) -> Fingerprint:
+    return replace(
+        fingerprint, cases={name: change(case) for name, case in fingerprint.cases.items()}
+    )
 
 
 def _with_shapes(fingerprint: Fingerprint, factor: float) -> Fingerprint:
@@ -83,7 +102,9 @@ def _with_shapes(fingerprint: Fingerprint, factor: float) -> Fingerprint:
         return tuple(value * factor for value in values)
 
     shapes = {
-        name: tuple(ShapeStatistics(scaled(shape.diameters), scaled(shape.thicknesses)) for shape in axes)
+        name: tuple(
+            ShapeStatistics(scaled(shape.diameters), scaled(shape.thicknesses)) for shape in axes
+        )
         for name, axes in fingerprint.shapes.items()
     }
     return replace(fingerprint, shapes=shapes)
@@ -103,5 +124,7 @@ def _widened(case: CaseFingerprint, axis: int) -> CaseFingerprint:
 
 
 def _apart(case: CaseFingerprint, axis: int, factor: float) -> CaseFingerprint:
-    z, y, x = (value * factor if index == axis else value for index, value in enumerate(case.spacing))
+    z, y, x = (
+        value * factor if index == axis else value for index, value in enumerate(case.spacing)
+    )
     return replace(case, spacing=(z, y, x))

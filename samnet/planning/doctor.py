@@ -31,7 +31,9 @@ MIXED_INTENSITIES = 20.0
 HIGHEST_MINIMUM_OF_CT = -200.0
 
 
-def examine_dataset(identifier: str | int, processes: int, machine: Machine, measure: Meter | None = None) -> Report:
+def examine_dataset(
+    identifier: str | int, processes: int, machine: Machine, measure: Meter | None = None
+) -> Report:
     """The report of `inspect_dataset_by_name`, with remarks on what is odd in the data as a whole.
 
     Those that need measurements are made where there are no faults; the fingerprint is kept for planning. The plan is
@@ -48,7 +50,9 @@ def examine_dataset(identifier: str | int, processes: int, machine: Machine, mea
     if not report.faults:
         fingerprint = extract_fingerprint(dataset, processes)
         path = plan_path(dataset.name)
-        plan = Plan.load(path) if path.is_file() else make_plan(fingerprint, machine, measure=measure)
+        plan = (
+            Plan.load(path) if path.is_file() else make_plan(fingerprint, machine, measure=measure)
+        )
         if plan.data_key != fingerprint.data_key:
             value = "the raw files have changed since it was made"
             remarks.append(Fault("old plan", str(path), value, "run samnet_plan again"))
@@ -56,14 +60,22 @@ def examine_dataset(identifier: str | int, processes: int, machine: Machine, mea
     return replace(report, remarks=tuple(remarks))
 
 
-def find_oddities(folder: Path, fingerprint: Fingerprint, configuration: Configuration) -> list[Fault]:
+def find_oddities(
+    folder: Path, fingerprint: Fingerprint, configuration: Configuration
+) -> list[Fault]:
     """Remarks on classes, spacings and intensities.
 
     folder: of the raw data set. configuration: as planned; it says how large the network sees a structure.
     """
-    remarks = [*_rare_classes(folder, fingerprint), *_tiny_classes(folder, fingerprint, configuration)]
+    remarks = [
+        *_rare_classes(folder, fingerprint),
+        *_tiny_classes(folder, fingerprint, configuration),
+    ]
     if not fingerprint.is_picture:
-        remarks += [*_mixed_spacings(folder, fingerprint), *_mixed_slicing(folder, fingerprint, configuration)]
+        remarks += [
+            *_mixed_spacings(folder, fingerprint),
+            *_mixed_slicing(folder, fingerprint, configuration),
+        ]
     for channel in range(len(fingerprint.channel_names)):
         remarks += [
             *_unlike_hounsfield(folder, fingerprint, channel),
@@ -75,16 +87,27 @@ def find_oddities(folder: Path, fingerprint: Fingerprint, configuration: Configu
 
 def _rare_classes(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
     for name in fingerprint.class_names:
-        holders = [case for case, entry in fingerprint.cases.items() if entry.classes[name].voxels > 0]
+        holders = [
+            case for case, entry in fingerprint.cases.items() if entry.classes[name].voxels > 0
+        ]
         if not holders:
             value = f"class {name!r} occurs in none of the {len(fingerprint.cases)} cases: it cannot be learned"
-            yield Fault("class never occurs", str(folder / "dataset.json"), value, "label it, or remove the class")
+            yield Fault(
+                "class never occurs",
+                str(folder / "dataset.json"),
+                value,
+                "label it, or remove the class",
+            )
         elif len(holders) == 1 and len(fingerprint.cases) > 2:
             value = f"class {name!r} occurs in the case {holders[0]} only: it is trained on or validated, never both"
-            yield Fault("class occurs once", str(folder / "dataset.json"), value, "add cases that show it")
+            yield Fault(
+                "class occurs once", str(folder / "dataset.json"), value, "add cases that show it"
+            )
 
 
-def _tiny_classes(folder: Path, fingerprint: Fingerprint, configuration: Configuration) -> Iterator[Fault]:
+def _tiny_classes(
+    folder: Path, fingerprint: Fingerprint, configuration: Configuration
+) -> Iterator[Fault]:
     """The 10th percentile, as the planner takes it: a class is as hard as its small objects."""
     enlarged = configuration.zoom / configuration.in_plane_spacing
     unit = "pixels" if fingerprint.is_picture else "mm"
@@ -102,7 +125,9 @@ def _tiny_classes(folder: Path, fingerprint: Fingerprint, configuration: Configu
 def _mixed_spacings(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
     median = np.array(fingerprint.median_spacing)
     ratios = {name: np.array(case.spacing) / median for name, case in fingerprint.cases.items()}
-    odd = [name for name, ratio in ratios.items() if max(ratio.max(), 1 / ratio.min()) > MIXED_SPACING]
+    odd = [
+        name for name, ratio in ratios.items() if max(ratio.max(), 1 / ratio.min()) > MIXED_SPACING
+    ]
     if odd:
         value = (
             f"spacings are mixed: {_count(odd, fingerprint)} over {MIXED_SPACING:g} times off the median "
@@ -112,13 +137,17 @@ def _mixed_spacings(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
         yield Fault("mixed spacings", str(folder / "imagesTr"), value, remedy)
 
 
-def _mixed_slicing(folder: Path, fingerprint: Fingerprint, configuration: Configuration) -> Iterator[Fault]:
+def _mixed_slicing(
+    folder: Path, fingerprint: Fingerprint, configuration: Configuration
+) -> Iterator[Fault]:
     planned = configuration.slicing_axis
     coarse = {name: int(np.argmax(case.spacing)) for name, case in fingerprint.cases.items()}
     odd = [
         name
         for name, axis in coarse.items()
-        if axis != planned and max(fingerprint.cases[name].spacing) > ANISOTROPIC * min(fingerprint.cases[name].spacing)
+        if axis != planned
+        and max(fingerprint.cases[name].spacing)
+        > ANISOTROPIC * min(fingerprint.cases[name].spacing)
     ]
     if odd:
         value = (
@@ -133,7 +162,9 @@ def _unlike_hounsfield(folder: Path, fingerprint: Fingerprint, channel: int) -> 
     name = fingerprint.channel_names[channel]
     lowest = min(case.channels[channel].minimum for case in fingerprint.cases.values())
     if name.strip().lower() in CT_NAMES and lowest > HIGHEST_MINIMUM_OF_CT:
-        value = f"channel {name!r} is no CT by its values: the lowest is {lowest:g}, air has -1000 HU"
+        value = (
+            f"channel {name!r} is no CT by its values: the lowest is {lowest:g}, air has -1000 HU"
+        )
         remedy = "convert the images to Hounsfield units, or call the channel otherwise"
         yield Fault("no Hounsfield units", str(folder / "dataset.json"), value, remedy)
 
@@ -152,14 +183,19 @@ def _clipped_cases(
                 f"case {name} has other intensities: the median of its labelled voxels is "
                 f"{inside[len(inside) // 2]:g}, outside the planned window {window.lower:g} to {window.upper:g}"
             )
-            yield Fault("intensities", str(folder / "imagesTr"), value, "check its scale and offset", name)
+            yield Fault(
+                "intensities", str(folder / "imagesTr"), value, "check its scale and offset", name
+            )
 
 
 def _mixed_intensities(
     folder: Path, fingerprint: Fingerprint, configuration: Configuration, channel: int
 ) -> Iterator[Fault]:
     """Cases on a scale of their own, such as 0 to 1 among 0 to 4000."""
-    ranges = {name: float(np.ptp(case.channels[channel].nonzero)) for name, case in fingerprint.cases.items()}
+    ranges = {
+        name: float(np.ptp(case.channels[channel].nonzero))
+        for name, case in fingerprint.cases.items()
+    }
     typical = float(np.median(list(ranges.values())))
     odd = [
         name
@@ -201,7 +237,9 @@ def _leaks(dataset: RawDataset, duplicates: Sequence[tuple[str, ...]]) -> Iterat
                     f"fold {number} validates on {len(shared)} cases whose {what} it trains on, such as {shared[0]}, "
                     f"which has the {what} of {trained[group_of(shared[0])]}"
                 )
-                yield Fault("leak between folds", str(path), value, "hold them together, or delete the file")
+                yield Fault(
+                    "leak between folds", str(path), value, "hold them together, or delete the file"
+                )
 
 
 def _count(names: Sequence[str], fingerprint: Fingerprint) -> str:

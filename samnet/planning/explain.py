@@ -25,8 +25,14 @@ def explain(plan: Plan, fingerprint: Fingerprint) -> str:
     sections += _table(plan.decisions, others)
     known: dict[str, Decision] = {}
     for name in names:
-        decisions = plan.configuration_decisions(name) if known else plan.configurations[name].decisions
-        shown = {key: decision for key, decision in decisions.items() if not _is_known(decision, known.get(key))}
+        decisions = (
+            plan.configuration_decisions(name) if known else plan.configurations[name].decisions
+        )
+        shown = {
+            key: decision
+            for key, decision in decisions.items()
+            if not _is_known(decision, known.get(key))
+        }
         sections += ["", f"configuration {name}: {plan.configurations[name].description}"]
         sections += [f"  as {names[0]}{', but for' if shown else ''}"] if known else []
         sections += ["", *_table(shown, {} if known else others)] if shown else []
@@ -39,8 +45,16 @@ def _regions(plan: Plan) -> list[str]:
     if plan.regions is None:
         return []
     rows = zip(plan.class_names, plan.regions.label_sets, plan.regions.class_order, strict=True)
-    lines = [f"  {name} = {', '.join(map(str, values))}, written as {label}" for name, values, label in rows]
-    return ["regions, each an output of its own; later ones are written over earlier ones", "", *lines, ""]
+    lines = [
+        f"  {name} = {', '.join(map(str, values))}, written as {label}"
+        for name, values, label in rows
+    ]
+    return [
+        "regions, each an output of its own; later ones are written over earlier ones",
+        "",
+        *lines,
+        "",
+    ]
 
 
 def _is_known(decision: Decision, known: Decision | None) -> bool:
@@ -64,7 +78,9 @@ def _table(decisions: dict[str, Decision], others: dict[str, list[Alternative]])
 def _show(value: Any) -> str:
     plain = to_json(value)
     if isinstance(plain, list) and plain and isinstance(plain[0], dict):
-        return "; ".join(f"{entry['scheme']} {entry['lower']:g} to {entry['upper']:g}" for entry in plain)
+        return "; ".join(
+            f"{entry['scheme']} {entry['lower']:g} to {entry['upper']:g}" for entry in plain
+        )
     if isinstance(plain, list):
         return ", ".join(map(str, plain)) or "none"
     return str(plain)

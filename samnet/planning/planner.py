@@ -146,7 +146,9 @@ def _plan_configuration(
     if measure is None:
         decisions = decide(WANTED)
     else:
-        decisions = decide(_choose_rung(name, fingerprint, machine, dataset_decisions | given, decide, measure))
+        decisions = decide(
+            _choose_rung(name, fingerprint, machine, dataset_decisions | given, decide, measure)
+        )
     overridden = {
         key: decision
         for key, decision in given.items()
@@ -169,7 +171,9 @@ def _choose_rung(
 
     def configuration_on(rung: Rung) -> Configuration:
         decisions = others | decide(rung)
-        values = {key: decision.value for key, decision in decisions.items() if key not in SPLIT_KEYS}
+        values = {
+            key: decision.value for key, decision in decisions.items() if key not in SPLIT_KEYS
+        }
         return build_configuration(values, num_channels, f"configuration {name}")
 
     def memory_of(configuration: Configuration) -> float:
@@ -187,7 +191,9 @@ def all_decisions(
 ) -> dict[str, Decision]:
     """Everything that applies to a named configuration, decided anew with some decisions that hold in any case."""
     decisions = _decide(DATASET_RULES, fingerprint, machine, overriding)
-    decisions |= _plan_configuration(name, fingerprint, machine, decisions, {}, overriding, measure).decisions
+    decisions |= _plan_configuration(
+        name, fingerprint, machine, decisions, {}, overriding, measure
+    ).decisions
     return {key: decision for key, decision in decisions.items() if key not in SPLIT_KEYS}
 
 
@@ -208,7 +214,9 @@ def _decide(
         else:
             name = f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}"
             value, because = rule(Facts(fingerprint, machine, values, recipe, rung))
-            decisions[key] = Decision(value if key in SPLIT_KEYS else check_value(key, value, name), because, name)
+            decisions[key] = Decision(
+                value if key in SPLIT_KEYS else check_value(key, value, name), because, name
+            )
         values[key] = decisions[key].value
     return decisions
 

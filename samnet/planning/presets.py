@@ -48,7 +48,13 @@ def read_named(name: str, facts: Facts) -> Named:
         if _CONDITIONS[condition](facts):
             values |= more
     fixed = {
-        key: Decision(check_value(key, value, f"{name}.json"), named["because"], f"{DEFINITION} {name}")
+        key: Decision(
+            check_value(key, value, f"{name}.json"), named["because"], f"{DEFINITION} {name}"
+        )
         for key, value in values.items()
     }
-    return Named(fixed, from_json(Recipe, named.get("recipe", {}), f"{name}.json: recipe"), named["description"])
+    return Named(
+        fixed,
+        from_json(Recipe, named.get("recipe", {}), f"{name}.json: recipe"),
+        named["description"],
+    )

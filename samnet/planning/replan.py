@@ -50,7 +50,10 @@ def update_plan(
     changes = find_hand_made(known, fingerprint, measure)
     if not changes:
         if earlier:
-            log.info("set by an earlier command and kept: %s (--overwrite drops them)", ", ".join(earlier))
+            log.info(
+                "set by an earlier command and kept: %s (--overwrite drops them)",
+                ", ".join(earlier),
+            )
         if known.machine != machine:
             log.info("planned for %s before, now for %s", known.machine, machine)
         return make_plan(fingerprint, machine, earlier | settings, measure)
@@ -58,37 +61,59 @@ def update_plan(
     if known.data_key != fingerprint.data_key:
         log.warning("the raw files of %s have changed since its plan was made", known.dataset_name)
         listing = ""  # what a person changed, and what the other data would, cannot be told apart
-    if any(not _has_value(known, key, decision) for key, decision in on_command_line(settings).items()):
+    if any(
+        not _has_value(known, key, decision) for key, decision in on_command_line(settings).items()
+    ):
         raise UserError(
             f"the plan of {known.dataset_name} was changed by hand{listing}. Write the new settings into "
             "samnetPlans.json too, or replace it with --overwrite"
         )
-    log.info("the plan of %s was changed by hand%s and stays; --overwrite replaces it", known.dataset_name, listing)
+    log.info(
+        "the plan of %s was changed by hand%s and stays; --overwrite replaces it",
+        known.dataset_name,
+        listing,
+    )
     kept = _with_facts_of(known, make_plan(fingerprint, known.machine))
     try:
         check_configurations(kept)
     except UserError as error:
-        raise UserError(f"{error}. Change the plan accordingly, or replace it with --overwrite") from None
+        raise UserError(
+            f"{error}. Change the plan accordingly, or replace it with --overwrite"
+        ) from None
     return kept
 
 
 def replan(
-    plan: Plan, fingerprint: Fingerprint, name: str, settings: dict[str, Any], measure: Meter | None = None
+    plan: Plan,
+    fingerprint: Fingerprint,
+    name: str,
+    settings: dict[str, Any],
+    measure: Meter | None = None,
 ) -> Plan:
     """Decide a configuration anew with some values given, as when another backbone is asked for.
 
     What a person changed in the plan stays as it is.
     """
     template = _named_ancestor(plan, name)
-    known = {key: decision for key, decision in plan.configuration_decisions(name).items() if key not in SPLIT_KEYS}
-    given = {key: decision for key, decision in known.items() if decision.rule in (BY_HAND, ON_COMMAND_LINE)}
+    known = {
+        key: decision
+        for key, decision in plan.configuration_decisions(name).items()
+        if key not in SPLIT_KEYS
+    }
+    given = {
+        key: decision
+        for key, decision in known.items()
+        if decision.rule in (BY_HAND, ON_COMMAND_LINE)
+    }
     expected = all_decisions(template, fingerprint, plan.machine, given, measure)
     edited = {
         key: decision if key in given else Decision(decision.value, "changed in the plan", BY_HAND)
         for key, decision in known.items()
         if key in given or not same_value(expected[key], decision)
     }
-    decided = all_decisions(template, fingerprint, plan.machine, edited | on_command_line(settings), measure)
+    decided = all_decisions(
+        template, fingerprint, plan.machine, edited | on_command_line(settings), measure
+    )
     own = {
         key: decision
         for key, decision in decided.items()
@@ -98,7 +123,9 @@ def replan(
     return dataclasses.replace(plan, configurations=plan.configurations | {name: configuration})
 
 
-def find_hand_made(known: Plan, fingerprint: Fingerprint, measure: Meter | None = None) -> list[str]:
+def find_hand_made(
+    known: Plan, fingerprint: Fingerprint, measure: Meter | None = None
+) -> list[str]:
     """What a person put into a plan that planning would not: `decision`, `configuration.decision` or a configuration.
 
     Empty for a plan that is as samnet wrote it, whatever data, machine and version of samnet it was written for. Where
@@ -114,7 +141,9 @@ def find_hand_made(known: Plan, fingerprint: Fingerprint, measure: Meter | None 
         elif configuration.inherit is not None:
             found.append(f"{name}.inherit")
         else:
-            differences = _differences(configuration.decisions, expected.configurations[name].decisions)
+            differences = _differences(
+                configuration.decisions, expected.configurations[name].decisions
+            )
             found += [f"{name}.{key}" for key in differences]
     return found
 
@@ -126,7 +155,10 @@ def _differences(known: dict[str, Decision], expected: dict[str, Decision]) -> l
 
 def _settings_of(plan: Plan) -> dict[str, Any]:
     """What was set on the command line when a plan was made."""
-    groups = [plan.decisions, *(configuration.decisions for configuration in plan.configurations.values())]
+    groups = [
+        plan.decisions,
+        *(configuration.decisions for configuration in plan.configurations.values()),
+    ]
     return {
         key: decision.value
         for group in reversed(groups)
@@ -143,7 +175,15 @@ def _has_value(plan: Plan, key: str, decision: Decision) -> bool:
 
 def _with_facts_of(known: Plan, fresh: Plan) -> Plan:
     """A plan with what another one says of the data and their splits, and its own decisions on everything else."""
-    facts = ("data_key", "channel_names", "labels", "ignore_label", "regions_class_order", "file_ending", "patient_key")
+    facts = (
+        "data_key",
+        "channel_names",
+        "labels",
+        "ignore_label",
+        "regions_class_order",
+        "file_ending",
+        "patient_key",
+    )
     splits = {key: fresh.decisions[key] for key in SPLIT_KEYS}
     return dataclasses.replace(
         known, decisions=known.decisions | splits, **{fact: getattr(fresh, fact) for fact in facts}

@@ -31,8 +31,12 @@ def write_splits(plan: Plan, identifiers: list[str]) -> None:
     try:
         folds = read_splits(path, identifiers)
     except UserError as error:
-        raise UserError(f"{error}. Correct it, or delete it: planning then makes new folds") from None
-    left_out = sorted(set(identifiers) - {case for fold in folds for case in fold["train"] + fold["val"]})
+        raise UserError(
+            f"{error}. Correct it, or delete it: planning then makes new folds"
+        ) from None
+    left_out = sorted(
+        set(identifiers) - {case for fold in folds for case in fold["train"] + fold["val"]}
+    )
     if left_out:
         log.warning(
             "%s: %d cases are in no fold, such as %s: nothing is trained on them. Add them, or delete the file: "

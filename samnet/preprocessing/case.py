@@ -32,7 +32,9 @@ class PreparedVolume:
         return np.ascontiguousarray(reorientation.to_native(whole))
 
 
-def prepare_volume(array: np.ndarray, native: Grid, labels: np.ndarray | None = None) -> PreparedVolume:
+def prepare_volume(
+    array: np.ndarray, native: Grid, labels: np.ndarray | None = None
+) -> PreparedVolume:
     """Bring an image `(C, Z, Y, X)` on its native grid into canonical form.
 
     labels: where given (training), nothing labelled is cropped away; they are not part of the result.
@@ -53,4 +55,6 @@ def prepare_volume(array: np.ndarray, native: Grid, labels: np.ndarray | None = 
 
 def prepare_labels(labels: np.ndarray, volume: PreparedVolume) -> np.ndarray:
     """A label map `(Z, Y, X)` on the native grid, brought to the canonical, cropped form of its image."""
-    return np.ascontiguousarray(Reorientation(volume.native).to_canonical(labels)[volume.box.slices])
+    return np.ascontiguousarray(
+        Reorientation(volume.native).to_canonical(labels)[volume.box.slices]
+    )

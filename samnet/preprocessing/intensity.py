@@ -34,10 +34,14 @@ def _percentiles(ordered: np.ndarray) -> np.ndarray:
     """
     places = (ordered.size - 1) * (QUANTILE_POINTS / 100)
     before = np.floor(places).astype(int)
-    below, above = (ordered[np.minimum(before + step, ordered.size - 1)].astype(np.float64) for step in (0, 1))
+    below, above = (
+        ordered[np.minimum(before + step, ordered.size - 1)].astype(np.float64) for step in (0, 1)
+    )
     share = places - before
     # From the nearer of both neighbours, as there: the last digits depend on it.
-    return np.where(share < 0.5, below + (above - below) * share, above - (above - below) * (1 - share))
+    return np.where(
+        share < 0.5, below + (above - below) * share, above - (above - below) * (1 - share)
+    )
 
 
 def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> np.ndarray:
@@ -62,8 +66,13 @@ def apply_window(array: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     values = array.astype(np.float32)
     lower, upper = (bounds[:, side, None, None].astype(np.float32) for side in (0, 1))
     if np.isnan(bounds).any():
-        lowest, highest = (reduce(values, axis=(-2, -1), keepdims=True) for reduce in (np.min, np.max))
-        lower, upper = np.where(np.isnan(lower), lowest, lower), np.where(np.isnan(upper), highest, upper)
+        lowest, highest = (
+            reduce(values, axis=(-2, -1), keepdims=True) for reduce in (np.min, np.max)
+        )
+        lower, upper = (
+            np.where(np.isnan(lower), lowest, lower),
+            np.where(np.isnan(upper), highest, upper),
+        )
     values -= lower
     values /= np.maximum(upper - lower, np.finfo(np.float32).tiny)
     return np.clip(values, 0.0, 1.0, out=values)

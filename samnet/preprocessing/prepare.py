@@ -37,7 +37,11 @@ def prepared_folder(dataset_name: str) -> Path:
 
 
 def prepare_dataset(
-    dataset: RawDataset, views: tuple[int, ...], processes: int, num_parts: int = 1, part_id: int = 0
+    dataset: RawDataset,
+    views: tuple[int, ...],
+    processes: int,
+    num_parts: int = 1,
+    part_id: int = 0,
 ) -> Path:
     """Prepare the training cases of one part of a data set and return their folder; finished cases are kept.
 
@@ -55,7 +59,13 @@ def prepare_dataset(
         keys = content_keys(dataset, cases, processes)
         known = load_hashes(dataset)
         open_cases = {
-            case.identifier: (case, dataset.folder, known_of(case, dataset.folder, known), folder, views)
+            case.identifier: (
+                case,
+                dataset.folder,
+                known_of(case, dataset.folder, known),
+                folder,
+                views,
+            )
             for case in cases
             if not set(views) <= set(stored_views(folder, case.identifier, keys[case.identifier]))
         }
@@ -74,7 +84,9 @@ def prepare_dataset(
 def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes: int) -> list[str]:
     """Those of the prepared cases whose raw files hold something else by now; cases without raw files are none."""
     raw = {case.identifier: case for case in dataset.cases}
-    keys = content_keys(dataset, [raw[case.identifier] for case in prepared if case.identifier in raw], processes)
+    keys = content_keys(
+        dataset, [raw[case.identifier] for case in prepared if case.identifier in raw], processes
+    )
     return [
         case.identifier
         for case in prepared
@@ -82,8 +94,12 @@ def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes
     ]
 
 
-def _prepare_case(case: Case, raw: Path, known: Hashes, folder: Path, views: tuple[int, ...]) -> None:
-    key = case_key(hash_files(case, raw, known))  # of what is read now, should it have changed since the others
+def _prepare_case(
+    case: Case, raw: Path, known: Hashes, folder: Path, views: tuple[int, ...]
+) -> None:
+    key = case_key(
+        hash_files(case, raw, known)
+    )  # of what is read now, should it have changed since the others
     every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
     image = read_image(case.image_files)
     assert case.label_file is not None
@@ -93,7 +109,9 @@ def _prepare_case(case: Case, raw: Path, known: Hashes, folder: Path, views: tup
             f"{case.label_file}: shape {labels.shape} (z, y, x) differs from {image.grid.shape} of its image"
         )
     volume = prepare_volume(_compact(image.array), image.grid, labels)
-    store_case(folder, case.identifier, key, volume, prepare_labels(labels, volume), tuple(every_view))
+    store_case(
+        folder, case.identifier, key, volume, prepare_labels(labels, volume), tuple(every_view)
+    )
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
@@ -121,6 +139,9 @@ def prepare_all_configurations(
     )
 
     if plan.data_key != data_key(dataset, content_keys(dataset, dataset.cases, processes)):
-        log.warning("the raw files of %s have changed since they were planned: run samnet_plan again", dataset.name)
+        log.warning(
+            "the raw files of %s have changed since they were planned: run samnet_plan again",
+            dataset.name,
+        )
     needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}
     prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

@@ -35,7 +35,9 @@ class SliceFrame:
         rows, columns = (self._canvas_matrix(axis).to(slices) for axis in (0, 1))
         return rows @ slices @ columns.T
 
-    def from_canvas(self, maps: Tensor, stride: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+    def from_canvas(
+        self, maps: Tensor, stride: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> Tensor:
         """Resample maps `(..., Hc / stride, Wc / stride)` that cover the canvas onto the slice's own pixels.
 
         rows, columns: those of the slice that are wanted.
@@ -45,26 +47,38 @@ class SliceFrame:
             for axis, pixels in enumerate((rows, columns))
         )
         return (
-            row_weights[:, on_rows].to(maps) @ maps[..., on_rows, on_columns] @ column_weights[:, on_columns].to(maps).T
+            row_weights[:, on_rows].to(maps)
+            @ maps[..., on_rows, on_columns]
+            @ column_weights[:, on_columns].to(maps).T
         )
 
     def support(self, axis: int, stride: int, pixels: slice) -> slice:
         """The positions on a map, along an axis, from which `from_canvas` interpolates these pixels of the slice."""
         length = self.canvas[axis] // stride
-        first, last = _supports(self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride)
+        first, last = _supports(
+            self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
+        )
         return slice(min(first[pixels]), max(last[pixels]) + 1)
 
     def _canvas_matrix(self, axis: int) -> Tensor:
         scale = self.scale[axis]
-        return interpolation_matrix(self.canvas[axis], self.size[axis], 1 / scale, -self.offset(axis) / scale)
+        return interpolation_matrix(
+            self.canvas[axis], self.size[axis], 1 / scale, -self.offset(axis) / scale
+        )
 
     def _slice_matrix(self, axis: int, stride: int) -> Tensor:
         length = self.canvas[axis] // stride
-        return interpolation_matrix(self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride)
+        return interpolation_matrix(
+            self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
+        )
 
 
 def frame_slice(
-    size: tuple[int, int], spacing: tuple[float, float], in_plane_spacing: float, zoom: float, input_size: int
+    size: tuple[int, int],
+    spacing: tuple[float, float],
+    in_plane_spacing: float,
+    zoom: float,
+    input_size: int,
 ) -> SliceFrame:
     """The frame of a slice of `size` pixels with `spacing` in mm, shown at the planned scale.
 
@@ -82,7 +96,9 @@ def frame_slice(
     return SliceFrame(size, (scale[0], scale[1]), (rows, columns))
 
 
-@lru_cache(maxsize=16)  # two matrices each way for every view; those of a large picture take many megabytes each
+@lru_cache(
+    maxsize=16
+)  # two matrices each way for every view; those of a large picture take many megabytes each
 def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -> Tensor:
     """Linear interpolation as a matrix `(num_out, num_in)`; where it shrinks, a triangle filter of matching width.
 
@@ -111,7 +127,9 @@ def tile_starts(length: int, size: int, overlap: float) -> list[int]:
     if length <= size:
         return [0]
     count = math.ceil((length - size) / (size * (1 - overlap))) + 1
-    return sorted({round((length - size) * index / (count - 1) / 16) * 16 for index in range(count)})
+    return sorted(
+        {round((length - size) * index / (count - 1) / 16) * 16 for index in range(count)}
+    )
 
 
 @lru_cache(maxsize=16)

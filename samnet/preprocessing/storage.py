@@ -45,7 +45,9 @@ class StoredCase:
 
     folder: Path
     record: CaseRecord
-    _open_arrays: dict[Path, blosc2.NDArray] = field(default_factory=dict, repr=False, compare=False)
+    _open_arrays: dict[Path, blosc2.NDArray] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def identifier(self) -> str:
@@ -101,11 +103,19 @@ class StoredCase:
         return self._open_arrays[file]
 
     def __reduce__(self) -> tuple:
-        return StoredCase, (self.folder, self.record)  # open arrays do not travel to worker processes
+        return StoredCase, (
+            self.folder,
+            self.record,
+        )  # open arrays do not travel to worker processes
 
 
 def store_case(
-    folder: Path, identifier: str, source_key: str, volume: PreparedVolume, labels: np.ndarray, views: tuple[int, ...]
+    folder: Path,
+    identifier: str,
+    source_key: str,
+    volume: PreparedVolume,
+    labels: np.ndarray,
+    views: tuple[int, ...],
 ) -> None:
     """Write a prepared case; it exists from the moment its record does.
 
@@ -140,7 +150,9 @@ def load_case(folder: Path, identifier: str) -> StoredCase:
     """
     file = _record_file(folder, identifier)
     if not file.is_file():
-        raise UserError(f"case {identifier!r} is not prepared ({file} is missing); run samnet_preprocess")
+        raise UserError(
+            f"case {identifier!r} is not prepared ({file} is missing); run samnet_preprocess"
+        )
     return StoredCase(folder, from_json(CaseRecord, read_json(file), str(file)))
 
 
@@ -151,7 +163,9 @@ def stored_views(folder: Path, identifier: str, source_key: str) -> tuple[int, .
     except UserError:
         return ()
     views = tuple(int(axis) for axis in record.class_slices)
-    files = [path(folder, identifier, axis) for axis in views for path in (_image_file, _label_file)]
+    files = [
+        path(folder, identifier, axis) for axis in views for path in (_image_file, _label_file)
+    ]
     if record.source_key != source_key or not all(file.is_file() for file in files):
         return ()
     return views

@@ -43,7 +43,9 @@ def draw_appearance(num_classes: int, generator: np.random.Generator) -> Appeara
     layout = str(generator.choice(["grey", "neighbours", "colour"], p=[0.35, 0.45, 0.2]))
     means = _class_means(num_classes, generator)
     if layout == "colour":
-        means = means[:, None] + generator.normal(0, 0.2, (num_classes, CHANNELS)) * generator.random()
+        means = (
+            means[:, None] + generator.normal(0, 0.2, (num_classes, CHANNELS)) * generator.random()
+        )
     else:
         means = np.repeat(means[:, None], CHANNELS, axis=1)
     texture = generator.exponential(0.04, (num_classes, len(_TEXTURE_CELLS)))
@@ -67,7 +69,9 @@ def _class_means(num_classes: int, generator: np.random.Generator) -> np.ndarray
     means = generator.random(num_classes)
     if generator.random() < 0.4:  # a dark background, as of most scanners
         means[0] = generator.uniform(0, 0.08)
-    if generator.random() < 0.35:  # soft tissues that hardly differ, with something bright or dark among them
+    if (
+        generator.random() < 0.35
+    ):  # soft tissues that hardly differ, with something bright or dark among them
         centre, width = generator.uniform(0.3, 0.7), generator.uniform(0.05, 0.25)
         chosen = generator.random(num_classes) < 0.75
         means[chosen] = centre + width * (generator.random(int(chosen.sum())) - 0.5)
@@ -98,7 +102,9 @@ def render(labels: LabelMap, appearance: Appearance, generator: np.random.Genera
     return np.repeat(image, CHANNELS, axis=0) if len(image) == 1 else image
 
 
-def _textured(index: np.ndarray, appearance: Appearance, generator: np.random.Generator, size: int) -> np.ndarray:
+def _textured(
+    index: np.ndarray, appearance: Appearance, generator: np.random.Generator, size: int
+) -> np.ndarray:
     plane = np.zeros(index.shape, np.float32)
     for scale, cells in enumerate(_TEXTURE_CELLS):
         amplitude = appearance.texture[:, scale]
@@ -120,7 +126,9 @@ def _with_neighbours(plane: np.ndarray, generator: np.random.Generator) -> np.nd
             slices.append(plane)
             continue
         at_rows = np.clip(np.rint(rows[:, None] + sign * shift_rows), 0, size - 1).astype(np.intp)
-        at_columns = np.clip(np.rint(rows[None] + sign * shift_columns), 0, size - 1).astype(np.intp)
+        at_columns = np.clip(np.rint(rows[None] + sign * shift_columns), 0, size - 1).astype(
+            np.intp
+        )
         slices.append(plane[at_rows, at_columns])
     return np.stack(slices)
 
@@ -132,7 +140,9 @@ def _borders(regions: np.ndarray) -> np.ndarray:
     return np.minimum(borders, 1)
 
 
-def _as_scanned(image: np.ndarray, appearance: Appearance, generator: np.random.Generator) -> np.ndarray:
+def _as_scanned(
+    image: np.ndarray, appearance: Appearance, generator: np.random.Generator
+) -> np.ndarray:
     """Blur, uneven sensitivity, noise, low resolution."""
     size = image.shape[-1]
     sigma = generator.uniform(0.2, appearance.blur)
@@ -164,8 +174,12 @@ def _linear_weights(few: int, many: int) -> np.ndarray:
 def _stretch(image: np.ndarray, inside: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """The window a plan would choose, not quite; now and then a gamma curve or the negative."""
     values = image[:, ::4, ::4][:, inside[::4, ::4]]
-    low, high = np.percentile(values, (float(generator.uniform(0, 2)), float(generator.uniform(98, 100))))
+    low, high = np.percentile(
+        values, (float(generator.uniform(0, 2)), float(generator.uniform(98, 100)))
+    )
     image = np.clip((image - low) / max(float(high - low), 1e-3), 0, 1)
     if generator.random() < 0.3:
-        image = np.exp(np.log(np.maximum(image, 1e-4)) * np.float32(math.exp(generator.uniform(-0.5, 0.5))))
+        image = np.exp(
+            np.log(np.maximum(image, 1e-4)) * np.float32(math.exp(generator.uniform(-0.5, 0.5)))
+        )
     return (image * inside).astype(np.float32)

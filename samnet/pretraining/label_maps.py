@@ -91,7 +91,12 @@ def _draw_base(kind: str, count: int, generator: np.random.Generator) -> np.ndar
         return np.argmax(fields, axis=0).astype(np.int8)
     line = np.linspace(-2, 2, _BASE_SIZE, dtype=np.float32)
     slope, phase, bend, turn = generator.standard_normal(4)
-    depth = line[:, None] + 0.3 * slope * line[None] + 0.2 * bend * np.cos(2 * line[None] + turn) + 0.2 * phase
+    depth = (
+        line[:, None]
+        + 0.3 * slope * line[None]
+        + 0.2 * bend * np.cos(2 * line[None] + turn)
+        + 0.2 * phase
+    )
     edges = np.sort(generator.uniform(-0.8, 0.8, count - 1))
     return np.searchsorted(edges, depth.ravel()).reshape(depth.shape).astype(np.int8)
 
@@ -99,7 +104,11 @@ def _draw_base(kind: str, count: int, generator: np.random.Generator) -> np.ndar
 def _body(generator: np.random.Generator, label: int) -> Shape:
     radii = generator.uniform(0.65, 1.0, 2)
     shape = _draw_shape(generator, label, "superellipse", (radii[0], radii[1]))
-    return replace(shape, centre=(float(generator.normal(0, 0.05)), float(generator.normal(0, 0.05))), inside=None)
+    return replace(
+        shape,
+        centre=(float(generator.normal(0, 0.05)), float(generator.normal(0, 0.05))),
+        inside=None,
+    )
 
 
 def _add_crowd(generator: np.random.Generator, shapes: list[Shape], label: int) -> int:
@@ -111,7 +120,13 @@ def _add_crowd(generator: np.random.Generator, shapes: list[Shape], label: int) 
     for _ in range(count):
         radii = size * np.exp(generator.normal(0, 0.25, 2))
         shapes.append(
-            _draw_shape(generator, label + int(generator.integers(kinds)), outline, (radii[0], radii[1]), spread=0.95)
+            _draw_shape(
+                generator,
+                label + int(generator.integers(kinds)),
+                outline,
+                (radii[0], radii[1]),
+                spread=0.95,
+            )
         )
     return label + kinds
 
@@ -119,7 +134,9 @@ def _add_crowd(generator: np.random.Generator, shapes: list[Shape], label: int) 
 def _add_organ(generator: np.random.Generator, shapes: list[Shape], label: int) -> int:
     """One structure, or a pair of them, or one divided into parts."""
     outline = str(
-        generator.choice(["superellipse", "ring", "tube", "crescent", "blob"], p=[0.45, 0.13, 0.14, 0.1, 0.18])
+        generator.choice(
+            ["superellipse", "ring", "tube", "crescent", "blob"], p=[0.45, 0.13, 0.14, 0.1, 0.18]
+        )
     )
     size = math.exp(generator.uniform(math.log(0.05), math.log(0.6)))
     stretch = math.exp(generator.uniform(-0.7, 0.7))
@@ -137,11 +154,18 @@ def _add_organ(generator: np.random.Generator, shapes: list[Shape], label: int) 
     shapes.append(shape)
     draw = generator.random()
     if draw < 0.15:  # its mirror image
-        shapes.append(replace(shape, centre=(shape.centre[0], -shape.centre[1]), angle=-shape.angle))
-    elif draw < 0.4 and label + 1 < MAX_CLASSES:  # a part of it is another class, with no border but its place
+        shapes.append(
+            replace(shape, centre=(shape.centre[0], -shape.centre[1]), angle=-shape.angle)
+        )
+    elif (
+        draw < 0.4 and label + 1 < MAX_CLASSES
+    ):  # a part of it is another class, with no border but its place
         reach = max(shape.radii)
         turn = float(generator.uniform(0, 2 * math.pi))
-        at = (shape.centre[0] + 0.9 * reach * math.sin(turn), shape.centre[1] + 0.9 * reach * math.cos(turn))
+        at = (
+            shape.centre[0] + 0.9 * reach * math.sin(turn),
+            shape.centre[1] + 0.9 * reach * math.cos(turn),
+        )
         other = _draw_shape(generator, label + 1, "superellipse", (reach, reach))
         shapes.append(replace(other, centre=at, inside=label))
         label += 1
@@ -149,11 +173,19 @@ def _add_organ(generator: np.random.Generator, shapes: list[Shape], label: int) 
 
 
 def _draw_shape(
-    generator: np.random.Generator, label: int, outline: str, radii: tuple[float, float], spread: float = 0.7
+    generator: np.random.Generator,
+    label: int,
+    outline: str,
+    radii: tuple[float, float],
+    spread: float = 0.7,
 ) -> Shape:
     strength = float(generator.uniform(0, 0.25))
     wobble = tuple(
-        (frequency, strength * float(generator.normal()) / frequency, float(generator.uniform(0, 2 * math.pi)))
+        (
+            frequency,
+            strength * float(generator.normal()) / frequency,
+            float(generator.uniform(0, 2 * math.pi)),
+        )
         for frequency in range(2, int(generator.integers(3, 8)))
     )
     centre = generator.uniform(-spread, spread, 2)
@@ -194,7 +226,9 @@ def draw_individual(anatomy: Anatomy, generator: np.random.Generator, size: int)
     return LabelMap(classes, regions)
 
 
-def _bent_coordinates(generator: np.random.Generator, size: int, variation: float) -> tuple[np.ndarray, np.ndarray]:
+def _bent_coordinates(
+    generator: np.random.Generator, size: int, variation: float
+) -> tuple[np.ndarray, np.ndarray]:
     line = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     angle = float(generator.normal(0, 0.12 * variation))
     zoom = np.exp(generator.normal(0, 0.08 * variation, 2)).astype(np.float32)
@@ -202,7 +236,10 @@ def _bent_coordinates(generator: np.random.Generator, size: int, variation: floa
     y, x = line[:, None] * zoom[0] + shift[0], line[None] * zoom[1] + shift[1]
     rows = np.float32(math.cos(angle)) * y - np.float32(math.sin(angle)) * x
     columns = np.float32(math.sin(angle)) * y + np.float32(math.cos(angle)) * x
-    for cells, strength in ((int(generator.integers(2, 5)), 0.05), (int(generator.integers(6, 14)), 0.012)):
+    for cells, strength in (
+        (int(generator.integers(2, 5)), 0.05),
+        (int(generator.integers(6, 14)), 0.012),
+    ):
         rows += np.float32(strength * variation) * smooth_field(generator, cells, size)
         columns += np.float32(strength * variation) * smooth_field(generator, cells, size)
     return rows, columns
@@ -211,7 +248,9 @@ def _bent_coordinates(generator: np.random.Generator, size: int, variation: floa
 def _base_layer(base: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The base at coordinates of which -1 to 1 is its inner half."""
     size = base.shape[0]
-    at = [np.clip((place + 2) * (size / 4), 0, size - 1).astype(np.intp) for place in (rows, columns)]
+    at = [
+        np.clip((place + 2) * (size / 4), 0, size - 1).astype(np.intp) for place in (rows, columns)
+    ]
     return base[at[0], at[1]]
 
 
@@ -236,7 +275,9 @@ def _window(shape: Shape, rows: np.ndarray, columns: np.ndarray) -> tuple[slice,
     return slice(lines[0], lines[-1] + 1), slice(places[0], places[-1] + 1)
 
 
-def _cover(shape: Shape, rows: np.ndarray, columns: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _cover(
+    shape: Shape, rows: np.ndarray, columns: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
     """Which pixels lie in a shape."""
     sine, cosine = math.sin(shape.angle), math.cos(shape.angle)
     y, x = rows - shape.centre[0], columns - shape.centre[1]
@@ -244,7 +285,9 @@ def _cover(shape: Shape, rows: np.ndarray, columns: np.ndarray, generator: np.ra
     if shape.outline == "tube":
         frequency, amplitude, phase = shape.wobble[0]
         width = shape.thickness * min(1.0, shape.radii[1] / shape.radii[0]) + 0.03
-        return (np.abs(v - 3 * amplitude * np.sin(frequency * u + phase)) < width) & (np.abs(u) < 1.4)
+        return (np.abs(v - 3 * amplitude * np.sin(frequency * u + phase)) < width) & (
+            np.abs(u) < 1.4
+        )
     if shape.power == 2.0:
         radius = np.hypot(u, v)
     else:

@@ -46,10 +46,14 @@ class PretrainingNetwork(nn.Module):
         embedding: `(N, 256, G, G)`, repeated for each prompt of an image. sparse: `(N, T, 256)`, encoded prompts.
         """
         decoder = self.mask_decoder
-        own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(len(sparse), -1, -1)
+        own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(
+            len(sparse), -1, -1
+        )
         source = embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         positions = dense_positions(self.prompt_encoder.pe_layer, self.grid)
-        logits, iou_token = decode_masks(decoder, source, positions, torch.cat([own, sparse], dim=1))
+        logits, iou_token = decode_masks(
+            decoder, source, positions, torch.cat([own, sparse], dim=1)
+        )
         return logits, decoder.iou_prediction_head(iou_token)
 
     def adapter(self) -> dict[str, Tensor]:
@@ -61,11 +65,17 @@ class PretrainingNetwork(nn.Module):
         own = self.state_dict()
         self.load_state_dict(
             {
-                name: resize_position_table(name.removeprefix("image_encoder."), value, own[name].shape)
+                name: resize_position_table(
+                    name.removeprefix("image_encoder."), value, own[name].shape
+                )
                 for name, value in weights.items()
             }
         )
 
     def released(self) -> dict[str, Tensor]:
         """The weights as others load them: SAM's names, in half precision."""
-        return {name: value.detach().half() for name, value in self.state_dict().items() if name.startswith(_PARTS)}
+        return {
+            name: value.detach().half()
+            for name, value in self.state_dict().items()
+            if name.startswith(_PARTS)
+        }

@@ -49,7 +49,10 @@ def prototype_loss(features: Tensor, classes: Tensor, scale: Tensor) -> Tensor:
     """
     flat = features.flatten(3).float()
     wanted = classes.flatten(2).long()
-    members = functional.one_hot(wanted.clamp_min(0), MAX_CLASSES).to(flat.dtype) * (wanted != OUTSIDE)[..., None]
+    members = (
+        functional.one_hot(wanted.clamp_min(0), MAX_CLASSES).to(flat.dtype)
+        * (wanted != OUTSIDE)[..., None]
+    )
     sizes = members.sum(dim=2)
     means = torch.einsum("npcx,npxk->npck", flat, members) / sizes.clamp_min(1)[:, :, None]
     means, known = means.flip(1), (sizes > 0).flip(1)
@@ -67,7 +70,9 @@ def prototype_loss(features: Tensor, classes: Tensor, scale: Tensor) -> Tensor:
     return entropy + dice[present].sum() / present.sum().clamp_min(1)
 
 
-def scene_losses(network: PretrainingNetwork, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+def scene_losses(
+    network: PretrainingNetwork, batch: dict[str, Tensor], step: int
+) -> dict[str, Tensor]:
     """The losses of a batch of scenes, `mask`, `iou` and `prototype`; and the IoU reached from `box` and `point`."""
     images, embedding = network.embed(batch["image"].flatten(0, 1))
     # The finest features cost as much as all others together; they are learned from every fourth step.
@@ -75,11 +80,18 @@ def scene_losses(network: PretrainingNetwork, batch: dict[str, Tensor], step: in
     features = maps[-1].unflatten(0, (-1, INDIVIDUALS))
     stride = network.size // features.shape[-1]
     classes = batch["classes"][..., stride // 2 :: stride, stride // 2 :: stride]
-    masks, points, labels = (batch[name].flatten(0, 1) for name in ("masks", "points", "point_labels"))
+    masks, points, labels = (
+        batch[name].flatten(0, 1) for name in ("masks", "points", "point_labels")
+    )
     boxes = batch["boxes"].flatten(0, 1)
     num_boxes = masks.shape[1] // 2
     by_box = _answer(network, embedding, masks[:, :num_boxes], boxes=boxes[:, :num_boxes])
-    by_point = _answer(network, embedding, masks[:, num_boxes:], points=(points[:, num_boxes:], labels[:, num_boxes:]))
+    by_point = _answer(
+        network,
+        embedding,
+        masks[:, num_boxes:],
+        points=(points[:, num_boxes:], labels[:, num_boxes:]),
+    )
     # SAM's first answer is for clear prompts. Of the other three, for ambiguous ones, the best is taught.
     return {
         "mask": (by_box.losses[:, 0].mean() + by_point.losses[:, 1:].min(dim=1).values.mean()) / 2,

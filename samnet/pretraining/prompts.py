@@ -26,7 +26,9 @@ class Prompts:
     point_labels: np.ndarray
 
 
-def draw_prompts(regions: np.ndarray, count: int, stride: int, generator: np.random.Generator) -> Prompts:
+def draw_prompts(
+    regions: np.ndarray, count: int, stride: int, generator: np.random.Generator
+) -> Prompts:
     """A box and two points for each of `count` regions, larger ones no likelier than small ones.
 
     regions: `(H, W)`, numbers of regions, negative beyond the field of view.
@@ -44,7 +46,10 @@ def draw_prompts(regions: np.ndarray, count: int, stride: int, generator: np.ran
         points.append(places)
         labels.append(kinds)
     return Prompts(
-        np.array(masks, np.uint8), np.array(boxes, np.float32), np.array(points, np.float32), np.array(labels, np.int64)
+        np.array(masks, np.uint8),
+        np.array(boxes, np.float32),
+        np.array(points, np.float32),
+        np.array(labels, np.int64),
     )
 
 
@@ -52,7 +57,12 @@ def _jittered_box(mask: np.ndarray, generator: np.random.Generator) -> np.ndarra
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
     sides = np.tile(box[2:] - box[:2], 2)
-    return box + np.minimum(np.abs(generator.normal(0, _BOX_JITTER, 4)) * sides, _MAX_JITTER) * [-1, -1, 1, 1]
+    return box + np.minimum(np.abs(generator.normal(0, _BOX_JITTER, 4)) * sides, _MAX_JITTER) * [
+        -1,
+        -1,
+        1,
+        1,
+    ]
 
 
 def _draw_points(mask: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, list[int]]:

@@ -100,14 +100,18 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, workers: int) -
             began = time.monotonic()
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(progress.step)
-            losses = scene_losses(network, {key: value.to(device) for key, value in batch.items()}, progress.step)
+            losses = scene_losses(
+                network, {key: value.to(device) for key, value in batch.items()}, progress.step
+            )
             optimizer.zero_grad(set_to_none=True)
             (losses["mask"] + losses["iou"] + losses["prototype"]).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             progress.step += 1
             progress.seconds += time.monotonic() - began
-            curve.add(progress, size, {name: float(value.detach()) for name, value in losses.items()})
+            curve.add(
+                progress, size, {name: float(value.detach()) for name, value in losses.items()}
+            )
             bar.update()
             # Only where the curve has a point, so that a resumed training has the same points.
             if progress.step % LOG_EVERY == 0 and time.monotonic() - saved > SAVE_EVERY_SECONDS:
@@ -125,8 +129,12 @@ def _keep_recipe(folder: Path, recipe: Recipe) -> None:
         earlier = from_json(Recipe, read_json(file), str(file))
         longer = replace(earlier, coarse_steps=recipe.coarse_steps, fine_steps=recipe.fine_steps)
         done = read_progress(state).step
-        if longer != recipe or (recipe.coarse_steps != earlier.coarse_steps and done > earlier.coarse_steps):
-            raise UserError(f"{folder} holds a pre-training by another recipe, {earlier}; choose another folder")
+        if longer != recipe or (
+            recipe.coarse_steps != earlier.coarse_steps and done > earlier.coarse_steps
+        ):
+            raise UserError(
+                f"{folder} holds a pre-training by another recipe, {earlier}; choose another folder"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, to_json(recipe))
 
@@ -146,16 +154,25 @@ def _batches(recipe: Recipe, step: int, workers: int) -> Iterator[tuple[int, dic
         step = max(step, end)
 
 
-def _build(recipe: Recipe, size: int, device: torch.device) -> tuple[PretrainingNetwork, torch.optim.Optimizer]:
+def _build(
+    recipe: Recipe, size: int, device: torch.device
+) -> tuple[PretrainingNetwork, torch.optim.Optimizer]:
     network = PretrainingNetwork(BACKBONES[BACKBONE], size).to(device)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, betas=_BETAS, weight_decay=recipe.weight_decay
+        network.parameters(),
+        lr=recipe.learning_rate,
+        betas=_BETAS,
+        weight_decay=recipe.weight_decay,
     )
     return network, optimizer
 
 
 def _resize(
-    network: PretrainingNetwork, optimizer: torch.optim.Optimizer, recipe: Recipe, size: int, device: torch.device
+    network: PretrainingNetwork,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    size: int,
+    device: torch.device,
 ) -> tuple[PretrainingNetwork, torch.optim.Optimizer]:
     """The same for images of another size; what the optimiser knows of position tables is forgotten."""
     resized, new_optimizer = _build(recipe, size, device)

@@ -34,6 +34,13 @@ class Scenes(Dataset[dict[str, Tensor]]):
             labels = draw_individual(anatomy, generator, self.size)
             prompts = draw_prompts(labels.regions, self.num_prompts, STRIDE, generator)
             individuals.append(
-                {"image": render(labels, appearance, generator), "classes": labels.classes, **vars(prompts)}
+                {
+                    "image": render(labels, appearance, generator),
+                    "classes": labels.classes,
+                    **vars(prompts),
+                }
             )
-        return {key: torch.from_numpy(np.stack([one[key] for one in individuals])) for key in individuals[0]}
+        return {
+            key: torch.from_numpy(np.stack([one[key] for one in individuals]))
+            for key in individuals[0]
+        }

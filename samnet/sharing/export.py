@@ -74,7 +74,9 @@ def export_model(folder: Path, output: Path, folds: Sequence[str] | None = None)
     fold_folders = find_fold_folders(Path(folder), folds, "final")
     plans = [Plan.load(fold / PLAN_FILE) for fold in fold_folders]
     base = _common_base(fold_folders, plans)
-    contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(plans[0].description.as_json())}
+    contents: dict[str, bytes | Path] = {
+        DESCRIPTION_FILE: _as_bytes(plans[0].description.as_json())
+    }
     for fold, plan in zip(fold_folders, plans, strict=True):
         name = fold.name if FOLD_FOLDER.fullmatch(fold.name) else "fold_all"
         contents[f"{name}/{PLAN_FILE}"] = _as_bytes(to_json(_portable(plan)))
@@ -104,8 +106,12 @@ def _common_base(folders: Sequence[Path], plans: Sequence[Plan]) -> Base | None:
     bases = [_base_of(folder, plan) for folder, plan in zip(folders, plans, strict=True)]
     for folder, plan, base in zip(folders, plans, bases, strict=True):
         if base != bases[0]:
-            raise UserError(f"{folder} was trained on {base}, {folders[0]} on {bases[0]}; choose one with -f")
-        if plan.dataset_name != plans[0].dataset_name or _configuration_name(plan) != _configuration_name(plans[0]):
+            raise UserError(
+                f"{folder} was trained on {base}, {folders[0]} on {bases[0]}; choose one with -f"
+            )
+        if plan.dataset_name != plans[0].dataset_name or _configuration_name(
+            plan
+        ) != _configuration_name(plans[0]):
             raise UserError(
                 f"{folder} is {plan.dataset_name}, {_configuration_name(plan)}, but {folders[0]} is "
                 f"{plans[0].dataset_name}, {_configuration_name(plans[0])}; choose one with -f"
@@ -134,7 +140,9 @@ def _portable(plan: Plan) -> Plan:
     decision = planned.decisions["initial_weights"]
     if Path(decision.value).name == decision.value:
         return plan
-    decisions = planned.decisions | {"initial_weights": replace(decision, value=Path(decision.value).name)}
+    decisions = planned.decisions | {
+        "initial_weights": replace(decision, value=Path(decision.value).name)
+    }
     return replace(plan, configurations={name: replace(planned, decisions=decisions)})
 
 
@@ -156,7 +164,9 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> None:
         entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, content)
         return
-    entry.file_size = content.stat().st_size  # so that zipfile knows whether it needs its form for large files
+    entry.file_size = (
+        content.stat().st_size
+    )  # so that zipfile knows whether it needs its form for large files
     with content.open("rb") as source, archive.open(entry, "w") as target:
         while chunk := source.read(2**20):
             target.write(chunk)

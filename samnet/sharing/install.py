@@ -52,7 +52,9 @@ _ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError)
 _DAMAGED = (*_ZIP, RuntimeError, ValueError, ArithmeticError, LookupError)
 
 
-def install_model(file: Path, *, name: str | None = None, force: bool = False) -> tuple[Path, Manifest]:
+def install_model(
+    file: Path, *, name: str | None = None, force: bool = False
+) -> tuple[Path, Manifest]:
     """Unpack an archive of `export_model` into the results folder; returns the model's folder and what it holds.
 
     name: of the model's folder instead of its configuration's, or `DATASET/NAME`. force: replace what is there.
@@ -72,7 +74,13 @@ def install_model(file: Path, *, name: str | None = None, force: bool = False) -
         with atomic_path(target) as temporary:
             for entry in archive.infolist():
                 if entry.filename in manifest.files:
-                    _unpack(archive, entry, manifest.files[entry.filename], temporary / entry.filename, file)
+                    _unpack(
+                        archive,
+                        entry,
+                        manifest.files[entry.filename],
+                        temporary / entry.filename,
+                        file,
+                    )
             _check_content(temporary, manifest, file)
             replaced = _move_away(target)
         if replaced is not None:
@@ -100,13 +108,17 @@ def _damaged(file: Path, error: Exception) -> UserError:
 
 
 def _refuse(file: Path, reason: str) -> UserError:
-    return UserError(f"{file}: {reason}; nothing was installed. Get the model again from a source you trust")
+    return UserError(
+        f"{file}: {reason}; nothing was installed. Get the model again from a source you trust"
+    )
 
 
 def _read_manifest(archive: zipfile.ZipFile, file: Path) -> Manifest:
     entries = [entry for entry in archive.infolist() if entry.filename == MANIFEST_FILE]
     if len(entries) != 1:
-        raise UserError(f"{file}: has no {MANIFEST_FILE}, so it was not made by samnet_export_model")
+        raise UserError(
+            f"{file}: has no {MANIFEST_FILE}, so it was not made by samnet_export_model"
+        )
     _check_entry(entries[0], file)
     content = json.loads(b"".join(_chunks(archive, entries[0], MAX_TEXT_BYTES, file)))
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
@@ -126,11 +138,16 @@ def _check_entries(archive: zipfile.ZipFile, manifest: Manifest, file: Path) -> 
     for entry in entries:
         _check_entry(entry, file)
         if manifest.files.get(entry.filename, Member(-1, "")).size != entry.file_size:
-            raise _refuse(file, f"{entry.filename!r} is not of the size that {MANIFEST_FILE} says, or not named there")
+            raise _refuse(
+                file,
+                f"{entry.filename!r} is not of the size that {MANIFEST_FILE} says, or not named there",
+            )
     names = [entry.filename for entry in entries]
     if sorted(names) != sorted(manifest.files):
         raise _refuse(file, f"does not hold each of the files in {MANIFEST_FILE} once")
-    expected = {f"{fold}/{name}" for fold in manifest.folds for name in (PLAN_FILE, FINAL_WEIGHTS)} | {DESCRIPTION_FILE}
+    expected = {
+        f"{fold}/{name}" for fold in manifest.folds for name in (PLAN_FILE, FINAL_WEIGHTS)
+    } | {DESCRIPTION_FILE}
     if not manifest.folds or not expected <= set(names):
         raise _refuse(file, f"lacks {min(expected - set(names), default='every fold')}")
     total = sum(entry.file_size for entry in entries)
@@ -142,7 +159,11 @@ def _check_entry(entry: zipfile.ZipInfo, file: Path) -> None:
     """Refuse a name, a kind or a size that no file of ours has."""
     *folders, name = entry.filename.split("/")
     at_top = not folders and name in (MANIFEST_FILE, DESCRIPTION_FILE)
-    in_fold = len(folders) == 1 and FOLD_FOLDER.fullmatch(folders[0]) and name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE)
+    in_fold = (
+        len(folders) == 1
+        and FOLD_FOLDER.fullmatch(folders[0])
+        and name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE)
+    )
     if not (at_top or in_fold) or entry.orig_filename != entry.filename:
         raise _refuse(file, f"holds {entry.orig_filename!r}, which is no file of a model")
     kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -154,7 +175,9 @@ def _check_entry(entry: zipfile.ZipInfo, file: Path) -> None:
         raise _refuse(file, f"{entry.filename!r} is compressed in an unusual way")
     limit = MAX_WEIGHTS_BYTES if name == FINAL_WEIGHTS else MAX_TEXT_BYTES
     if entry.file_size > limit:
-        raise _refuse(file, f"{entry.filename!r} has {entry.file_size} bytes, expected at most {limit}")
+        raise _refuse(
+            file, f"{entry.filename!r} has {entry.file_size} bytes, expected at most {limit}"
+        )
 
 
 def _target(manifest: Manifest, name: str | None, file: Path) -> Path:
@@ -172,7 +195,9 @@ def _target(manifest: Manifest, name: str | None, file: Path) -> Path:
     return Path(dataset, configuration)
 
 
-def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, member: Member, target: Path, file: Path) -> None:
+def _unpack(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, member: Member, target: Path, file: Path
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with target.open("xb") as handle:
@@ -182,10 +207,14 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, member: Member, ta
         handle.flush()
         os.fsync(handle.fileno())
     if digest.hexdigest() != member.sha256:
-        raise _refuse(file, f"{entry.filename!r} is not what was exported: its sha256 is {digest.hexdigest()}")
+        raise _refuse(
+            file, f"{entry.filename!r} is not what was exported: its sha256 is {digest.hexdigest()}"
+        )
 
 
-def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, file: Path) -> Iterator[bytes]:
+def _chunks(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, file: Path
+) -> Iterator[bytes]:
     """The content of an entry; it ends with an error as soon as there is more than `limit` bytes."""
     read = 0
     with archive.open(entry) as source:
@@ -208,7 +237,9 @@ def _check_content(folder: Path, manifest: Manifest, file: Path) -> None:
         names = (plan.dataset_name, *plan.configurations)
         same_labels = (plan.labels, plan.regions) == (described.labels, described.regions)
         if names != (manifest.dataset_name, manifest.configuration) or not same_labels:
-            raise _refuse(file, f"the plan of {fold} is of {', '.join(names)}, not what {MANIFEST_FILE} says")
+            raise _refuse(
+                file, f"the plan of {fold} is of {', '.join(names)}, not what {MANIFEST_FILE} says"
+            )
         initial = plan.configuration(manifest.configuration).initial_weights
         if initial != Path(initial).name or "\\" in initial:
             raise _refuse(file, f"the plan of {fold} names the file {initial!r} on this machine")
@@ -219,7 +250,9 @@ def _check_content(folder: Path, manifest: Manifest, file: Path) -> None:
             with safe_open(folder / fold / FINAL_WEIGHTS, "pt") as weights:
                 weights.keys()
         except SafetensorError as error:
-            raise _refuse(file, f"{fold}/{FINAL_WEIGHTS} cannot be read as safetensors ({error})") from None
+            raise _refuse(
+                file, f"{fold}/{FINAL_WEIGHTS} cannot be read as safetensors ({error})"
+            ) from None
 
 
 def _move_away(target: Path) -> Path | None:
@@ -235,4 +268,6 @@ def _require_space(folder: Path, needed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise SamnetError(f"{folder}: {free / 2**30:.1f} GiB are free, the model needs {needed / 2**30:.1f} GiB")
+        raise SamnetError(
+            f"{folder}: {free / 2**30:.1f} GiB are free, the model needs {needed / 2**30:.1f} GiB"
+        )

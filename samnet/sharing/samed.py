@@ -54,7 +54,9 @@ class SamedOptions:
     base_file: Path | None = None
 
 
-def import_samed(file: Path, description: DatasetDescription, output: Path, options: SamedOptions) -> Plan:
+def import_samed(
+    file: Path, description: DatasetDescription, output: Path, options: SamedOptions
+) -> Plan:
     """Make a model folder that predicts from a `.pth` of SAMed or SAMed_s.
 
     description: names the channel and, in the order of the file's outputs, the classes.
@@ -89,10 +91,14 @@ def export_samed(folder: Path, output: Path, fold: str | None = None) -> None:
     """
     folds = find_fold_folders(folder, None if fold is None else [fold], "final")
     if len(folds) > 1:
-        raise UserError(f"{folder} has {', '.join(entry.name for entry in folds)}; choose one with -f")
+        raise UserError(
+            f"{folder} has {', '.join(entry.name for entry in folds)}; choose one with -f"
+        )
     plan = Plan.load(folds[0] / PLAN_FILE)
     if plan.regions is not None:
-        raise UserError(f"{folds[0]}: was trained on regions; SAMed's code would take them for classes")
+        raise UserError(
+            f"{folds[0]}: was trained on regions; SAMed's code would take them for classes"
+        )
     network = load_network(folds[0], plan)
     with atomic_path(output) as temporary:
         save_samed(to_samed(network, str(folds[0])), temporary)
@@ -119,7 +125,9 @@ def _base(found: SamedFile, options: SamedOptions) -> Base:
     if options.base_file is not None:
         return Base(found.backbone.name, options.base_file.name, base_sha256(options.base_file))
     if found.backbone.name not in CHECKPOINTS:
-        raise UserError(f"there are no released weights of {found.backbone.name}; name the file with --base")
+        raise UserError(
+            f"there are no released weights of {found.backbone.name}; name the file with --base"
+        )
     released = CHECKPOINTS[found.backbone.name]
     return Base(found.backbone.name, released.file_name, released.sha256)
 
@@ -137,18 +145,25 @@ def _plan(found: SamedFile, description: DatasetDescription, options: SamedOptio
     """SAMed's values; what only a training needs is planned as for one slice of the described width."""
     values = _values(found, options)
     fresh = make_plan(_imagined_data(description, options), Machine("cpu", 16.0), values)
-    name = {"vit_h": "samed_h"}.get(found.backbone.name, "samed_s" if found.decoder_lora else "samed")
+    name = {"vit_h": "samed_h"}.get(
+        found.backbone.name, "samed_s" if found.decoder_lora else "samed"
+    )
     template = fresh.only(name if name in fresh.configurations else "lora")
     decisions = next(iter(template.configurations.values())).decisions
     known = {
-        key: Decision(value, "SAMed's released code, or given at the import", _RULE) for key, value in values.items()
+        key: Decision(value, "SAMed's released code, or given at the import", _RULE)
+        for key, value in values.items()
     }
     rest = {
-        key: dataclasses.replace(decision, because="not in SAMed's file; predictions do not depend on it")
+        key: dataclasses.replace(
+            decision, because="not in SAMed's file; predictions do not depend on it"
+        )
         for key, decision in decisions.items()
     }
     kind = "SAMed_s" if found.decoder_lora else "SAMed"
-    planned = PlannedConfiguration(rest | known, None, f"imported from a file of {kind} (arXiv 2304.13785)")
+    planned = PlannedConfiguration(
+        rest | known, None, f"imported from a file of {kind} (arXiv 2304.13785)"
+    )
     return dataclasses.replace(template, configurations={name: planned})
 
 
@@ -184,12 +199,18 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
     spacing = options.slice_width / edge
     spread = (options.window[0],) * (len(PERCENTILES) - 1) + (options.window[1],)
     points = len(SHAPE_PERCENTILES)
-    shape = ShapeStatistics((options.slice_width / 10,) * points, (options.slice_width / 20,) * points)
+    shape = ShapeStatistics(
+        (options.slice_width / 10,) * points, (options.slice_width / 20,) * points
+    )
     case = CaseFingerprint(
         shape=(1, edge, edge),
         spacing=(5 * spacing, spacing, spacing),
         cropped_shape=(1, edge, edge),
-        channels=(ChannelStatistics(*options.window, whole_numbers=True, nonzero=spread, foreground=spread),),
+        channels=(
+            ChannelStatistics(
+                *options.window, whole_numbers=True, nonzero=spread, foreground=spread
+            ),
+        ),
         classes={name: ClassStatistics(1, 1, (1, 1, 1)) for name in description.class_names},
         labelled_slices=(1, 1, 1),
     )

@@ -41,7 +41,14 @@ CURVE_MOVE = 0.15
 CURVE_VALUES = 1024
 UNEVEN_SHARE = 0.5
 MAX_UNEVENNESS = 0.25
-OTHER_SHARES = (0.15, 0.1, 0.2, 0.2, 0.1, 0.25)  # noise, blur, brightness, contrast, low resolution, gamma
+OTHER_SHARES = (
+    0.15,
+    0.1,
+    0.2,
+    0.2,
+    0.1,
+    0.25,
+)  # noise, blur, brightness, contrast, low resolution, gamma
 ONE_HOT_LIMIT = 64
 
 
@@ -76,13 +83,19 @@ def bend(seed: int, input_size: int, num_points: int) -> Tensor:
     return torch.from_numpy(np.float32(size) * np.stack(fields))
 
 
-def draw_matrix(generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]) -> np.ndarray:
+def draw_matrix(
+    generator: np.random.Generator, scale: tuple[float, float], mirrored: tuple[bool, bool]
+) -> np.ndarray:
     """A random rotation, scaling and shear, after the planned scale and mirrors.
 
     scale: planned input pixels for each slice pixel. mirrored: rows, columns.
     """
     angle = generator.uniform(-MAX_ROTATION, MAX_ROTATION) if generator.random() < 0.5 else 0.0
-    zoom = math.exp(generator.uniform(-1, 1) * math.log(MAX_SCALE)) if generator.random() < 0.5 else 1.0
+    zoom = (
+        math.exp(generator.uniform(-1, 1) * math.log(MAX_SCALE))
+        if generator.random() < 0.5
+        else 1.0
+    )
     stretch = math.exp(generator.uniform(-0.1, 0.1)) if generator.random() < 0.3 else 1.0
     shear = generator.uniform(-MAX_SHEAR, MAX_SHEAR) if generator.random() < 0.3 else 0.0
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -102,9 +115,13 @@ def draw_samed_matrix(
     """
     change = np.eye(2)
     if generator.random() < 0.5:
-        turned = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), int(generator.integers(4)))
+        turned = np.linalg.matrix_power(
+            np.array([[0.0, -1.0], [1.0, 0.0]]), int(generator.integers(4))
+        )
         axis = int(generator.integers(2))
-        change = turned @ np.diag([-1.0 if mirrored[axis] and axis == row else 1.0 for row in (0, 1)])
+        change = turned @ np.diag(
+            [-1.0 if mirrored[axis] and axis == row else 1.0 for row in (0, 1)]
+        )
     elif generator.random() < 0.5:
         angle = generator.uniform(-SAMED_ROTATION, SAMED_ROTATION)
         change = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -139,18 +156,24 @@ class Profile:
 
 
 PROFILES = {
-    "planned": Profile(draw_matrix, shift=SHIFT, bends=True, intensities=True, reverses_neighbours=True),
+    "planned": Profile(
+        draw_matrix, shift=SHIFT, bends=True, intensities=True, reverses_neighbours=True
+    ),
     "samed": Profile(draw_samed_matrix),
     "none": Profile(_draw_plain_matrix),
 }
 
 
-def sampling_grid(placement: Placement, input_size: int, stride: int, size: tuple[int, int]) -> Tensor:
+def sampling_grid(
+    placement: Placement, input_size: int, stride: int, size: tuple[int, int]
+) -> Tensor:
     """Where to look on a slice of `size` for each output pixel: `(1, n, n, 2)` with n = input_size / stride.
 
     In the normalised (x, y) coordinates of `grid_sample` with `align_corners=False`.
     """
-    steps = (torch.arange(input_size // stride, dtype=torch.float32) + 0.5) * stride - input_size / 2
+    steps = (
+        torch.arange(input_size // stride, dtype=torch.float32) + 0.5
+    ) * stride - input_size / 2
     rows, columns = torch.meshgrid(steps, steps, indexing="ij")
     if placement.bend_seed is not None:
         displacement = bend(placement.bend_seed, input_size, len(steps))
@@ -165,9 +188,13 @@ def place_image(image: Tensor, placement: Placement, input_size: int) -> Tensor:
     """The network's input `(C, S, S)` from a slice `(C, H, W)`; outside the slice it is 0."""
     shrink = np.linalg.norm(placement.matrix, axis=0).max()
     size = image.shape[-2:]
-    if shrink > 1.3:  # several slice pixels in one: average them first, or fine structure turns into noise
+    if (
+        shrink > 1.3
+    ):  # several slice pixels in one: average them first, or fine structure turns into noise
         smaller = [max(1, round(length / shrink)) for length in size]
-        image = functional.interpolate(image[None], size=smaller, mode="bilinear", antialias=True)[0]
+        image = functional.interpolate(image[None], size=smaller, mode="bilinear", antialias=True)[
+            0
+        ]
     return _sample(image, sampling_grid(placement, input_size, 1, (size[0], size[1])))
 
 
@@ -176,7 +203,9 @@ def _sample(planes: Tensor, grid: Tensor) -> Tensor:
 
     The same as `SliceFrame.to_canvas` does at prediction.
     """
-    values = functional.grid_sample(planes[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    values = functional.grid_sample(
+        planes[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
     return values * (grid.abs() <= 1 + 1e-6).all(dim=-1)
 
 
@@ -190,17 +219,28 @@ def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stri
     values = np.concatenate([[0], values[values != 0]])
     if len(values) > ONE_HOT_LIMIT:
         plane = torch.from_numpy(labels.astype(np.float32))[None, None]
-        return functional.grid_sample(plane, grid, mode="nearest", align_corners=False)[0, 0].round().long()
+        return (
+            functional.grid_sample(plane, grid, mode="nearest", align_corners=False)[0, 0]
+            .round()
+            .long()
+        )
     if len(values) == 1:
         return torch.zeros(grid.shape[1:3], dtype=torch.long)
-    classes = _sample(torch.from_numpy((labels[None] == values[1:, None, None]).astype(np.float32)), grid)
+    classes = _sample(
+        torch.from_numpy((labels[None] == values[1:, None, None]).astype(np.float32)), grid
+    )
     background = (1 - classes.sum(0, keepdim=True)).clamp_min(0)
     winners = torch.cat([background, classes]).argmax(0)
     return torch.from_numpy(values.astype(np.int64))[winners]
 
 
 def place_regions(
-    labels: np.ndarray, placement: Placement, input_size: int, stride: int, regions: Regions, ignore_label: int | None
+    labels: np.ndarray,
+    placement: Placement,
+    input_size: int,
+    stride: int,
+    regions: Regions,
+    ignore_label: int | None,
 ) -> Tensor:
     """The target `(R, S / stride, S / stride)` from a slice's labels `(H, W)`: 1 within a region, 0 elsewhere.
 
@@ -209,7 +249,9 @@ def place_regions(
     """
     grid = sampling_grid(placement, input_size, stride, (labels.shape[0], labels.shape[1]))
     label_sets = [*regions.label_sets, *([] if ignore_label is None else [(ignore_label,)])]
-    shares = _sample(torch.from_numpy(np.stack([mask_of(labels, values) for values in label_sets])).float(), grid)
+    shares = _sample(
+        torch.from_numpy(np.stack([mask_of(labels, values) for values in label_sets])).float(), grid
+    )
     if ignore_label is None:
         return (shares > 0.5).int()
     unknown = shares[-1]
@@ -228,7 +270,9 @@ def change_intensities(image: np.ndarray, generator: np.random.Generator) -> np.
         image = _unevenly(image, generator)
     with _seeded(generator):
         if chosen[0]:
-            image = augment_gaussian_noise(image, noise_variance=(0, 0.03))  # standard deviations, despite the name
+            image = augment_gaussian_noise(
+                image, noise_variance=(0, 0.03)
+            )  # standard deviations, despite the name
         if chosen[1]:
             image = augment_gaussian_blur(image, (0.5, 1.5), per_channel=False)
         if chosen[2]:

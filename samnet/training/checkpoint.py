@@ -21,7 +21,11 @@ from samnet.models.network import load_weights, save_weights
 from samnet.training.schedule import Plateau
 
 log = logging.getLogger(__name__)
-FINAL, BEST, LAST = "checkpoint_final.safetensors", "checkpoint_best.safetensors", "checkpoint_last.safetensors"
+FINAL, BEST, LAST = (
+    "checkpoint_final.safetensors",
+    "checkpoint_best.safetensors",
+    "checkpoint_last.safetensors",
+)
 PREVIOUS = "checkpoint_previous.safetensors"
 
 
@@ -52,7 +56,9 @@ class Resumable(Protocol):
     def load_adapter(self, weights: dict[str, Tensor], where: str) -> None: ...
 
 
-def save_training(folder: Path, network: Resumable, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_training(
+    folder: Path, network: Resumable, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
     """Write network, optimiser and progress as `LAST`; what was that becomes `PREVIOUS`."""
     tensors = {f"network.{name}": value for name, value in network.adapter().items()}
     for index, parameter in enumerate(_parameters(optimizer)):
@@ -126,7 +132,8 @@ def load_training(file: Path, network: Resumable, optimizer: torch.optim.Optimiz
         state = _with_prefix(states, f"{index}.")
         if state:
             optimizer.state[parameter] = {
-                name: value if name in remains else value.to(parameter.device) for name, value in state.items()
+                name: value if name in remains else value.to(parameter.device)
+                for name, value in state.items()
             }
     return progress
 
@@ -152,4 +159,8 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -93,7 +93,9 @@ class Processes:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
-        for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        for gradient, total in zip(
+            gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+        ):
             gradient.copy_(total.view_as(gradient))
 
     def same_weights(self, module: nn.Module) -> None:
@@ -110,7 +112,9 @@ class _GatheredBatch(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, share: Tensor, rank: int, size: int) -> Tensor:
         context.rows = slice(rank * len(share), (rank + 1) * len(share))
-        parts = [torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(size)]
+        parts = [
+            torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(size)
+        ]
         distributed.all_gather(parts, share.contiguous())
         return torch.cat(parts)
 
@@ -136,7 +140,9 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise UserError(f"{size} processes, but this machine has {torch.cuda.device_count()} GPUs")
+            raise UserError(
+                f"{size} processes, but this machine has {torch.cuda.device_count()} GPUs"
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if rank:

@@ -62,7 +62,11 @@ _IN_SINGLE = (
 
 
 def measure_step(
-    configuration: Configuration, num_channels: int, num_outputs: int, has_regions: bool, device: str
+    configuration: Configuration,
+    num_channels: int,
+    num_outputs: int,
+    has_regions: bool,
+    device: str,
 ) -> float:
     """GiB of all tensors at the fullest moment of a training step: a `samnet.planning.memory.Meter`.
 
@@ -74,7 +78,11 @@ def measure_step(
 
 @lru_cache(maxsize=256)
 def _peak_of_step(
-    configuration: Configuration, num_channels: int, num_outputs: int, has_regions: bool, device: str
+    configuration: Configuration,
+    num_channels: int,
+    num_outputs: int,
+    has_regions: bool,
+    device: str,
 ) -> int:
     batch, size = configuration.batch_size, configuration.input_size
     half = configuration.precision == "bfloat16" and device == "cuda"
@@ -86,7 +94,9 @@ def _peak_of_step(
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.
         averages = [torch.empty_like(weight) for weight in trained for _ in range(2)]
-        images = torch.empty(batch, num_input_channels(configuration.channel_layout, num_channels), size, size)
+        images = torch.empty(
+            batch, num_input_channels(configuration.channel_layout, num_channels), size, size
+        )
         logits = network(images)
         target_shape = logits.shape if has_regions else torch.Size((batch, *logits.shape[2:]))
         loss = segmentation_loss(
@@ -114,7 +124,11 @@ class StorageCount(TorchDispatchMode):
         self._counted: dict[int, int] = {}
 
     def __torch_dispatch__(
-        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        function: Callable,
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         for value in tree_leaves(result):
@@ -153,7 +167,11 @@ class _FusedAttention(TorchFunctionMode):
     """Attention as CUDA's fused kernels do it, of which the `meta` device has none: no matrix of queries and keys."""
 
     def __torch_function__(
-        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        function: Callable,
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if function is functional.scaled_dot_product_attention and len(args) == 3:
             return _FusedStorage.apply(*args)
@@ -166,7 +184,9 @@ class _FusedStorage(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         attended = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, attended, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        ctx.save_for_backward(
+            query, key, value, attended, query.new_empty(query.shape[:-1], dtype=torch.float32)
+        )
         return attended
 
     @staticmethod
@@ -178,10 +198,20 @@ class _Autocast(TorchFunctionMode):
     """What `torch.autocast` to bfloat16 does on CUDA, for the `meta` device, which has none."""
 
     def __torch_function__(
-        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        function: Callable,
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        wanted = torch.bfloat16 if function in _IN_HALF else torch.float32 if function in _IN_SINGLE else None
+        wanted = (
+            torch.bfloat16
+            if function in _IN_HALF
+            else torch.float32
+            if function in _IN_SINGLE
+            else None
+        )
         if wanted is not None:
             args, kwargs = tree_map(lambda value: _cast(value, wanted), (args, kwargs))
         return function(*args, **kwargs)

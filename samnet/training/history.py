@@ -18,15 +18,23 @@ class History:
     """
 
     def __init__(self, folder: Path, epochs: int, *, is_writer: bool = True) -> None:
-        self.file, self.picture, self.is_writer = folder / "metrics.jsonl", folder / "progress.png", is_writer
+        self.file, self.picture, self.is_writer = (
+            folder / "metrics.jsonl",
+            folder / "progress.png",
+            is_writer,
+        )
         self.rows: list[dict[str, Any]] = []
         if epochs and self.file.is_file():
             lines = self.file.read_text(encoding="utf-8").splitlines()
-            self.rows = [row for row in map(_parse, lines) if row is not None and row["epoch"] <= epochs]
+            self.rows = [
+                row for row in map(_parse, lines) if row is not None and row["epoch"] <= epochs
+            ]
         if not is_writer:
             return
         with atomic_path(self.file) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+            temporary.write_text(
+                "".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8"
+            )
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -51,11 +59,21 @@ class History:
         above.plot(steps, [row["loss"] for row in self.rows], color="tab:blue")
         above.set_ylabel("training loss")
         rates = above.twinx()
-        rates.plot(steps, [row["learning_rate"] for row in self.rows], color="tab:gray", linewidth=1)
+        rates.plot(
+            steps, [row["learning_rate"] for row in self.rows], color="tab:gray", linewidth=1
+        )
         rates.set_ylabel("learning rate")
         for name in self.rows[-1]["dice"]:
-            below.plot(steps, [_number(row["dice"][name]) for row in self.rows], label=name, linewidth=1)
-        below.plot(steps, [_number(row["mean_dice"]) for row in self.rows], label="mean", color="black", linewidth=2)
+            below.plot(
+                steps, [_number(row["dice"][name]) for row in self.rows], label=name, linewidth=1
+            )
+        below.plot(
+            steps,
+            [_number(row["mean_dice"]) for row in self.rows],
+            label="mean",
+            color="black",
+            linewidth=2,
+        )
         below.set_xlabel("step")
         below.set_ylabel(f"Dice of volumes ({self.rows[-1]['validated_on']})")
         below.set_ylim(0, 1)

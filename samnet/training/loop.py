@@ -76,7 +76,9 @@ class Trainer:
         self.progress = resume_training(folder, network, self.optimizer)
         processes.same_weights(network)
         if len(set(processes.gather(self.progress.step))) > 1:
-            raise SamnetError(f"{folder}: the processes find different checkpoints there; start them again")
+            raise SamnetError(
+                f"{folder}: the processes find different checkpoints there; start them again"
+            )
         self.gradients = BatchGradients(network, len(self.rows), may_give_way=processes.size == 1)
         self.history = History(folder, self.progress.epoch, is_writer=processes.is_writer)
         self.validation_cases = choose_validation_cases(task.validation_cases)
@@ -104,7 +106,9 @@ class Trainer:
 
     def _finish(self) -> None:
         best = self.folder / BEST
-        final = load_weights(best) if self.task.held_out and best.is_file() else self.network.adapter()
+        final = (
+            load_weights(best) if self.task.held_out and best.is_file() else self.network.adapter()
+        )
         save_weights(final, self.folder / FINAL)
         (self.folder / PREVIOUS).unlink(missing_ok=True)
 
@@ -179,8 +183,12 @@ class Trainer:
         options |= {"ignore_label": task.ignore_label, "regions": task.regions}
         if task.embeddings is None:
             return SliceSamples(task.training_cases, configuration, **options)
-        encoder = SliceEncoder(self.network, self.device, workers=task.workers, worker_setup=_ignore_signals)
-        seconds = None if task.max_seconds is None else (task.max_seconds - self.progress.seconds) / 2
+        encoder = SliceEncoder(
+            self.network, self.device, workers=task.workers, worker_setup=_ignore_signals
+        )
+        seconds = (
+            None if task.max_seconds is None else (task.max_seconds - self.progress.seconds) / 2
+        )
         return embed_samples(
             task.embeddings,
             encoder,
@@ -195,9 +203,13 @@ class Trainer:
         configuration, progress = self.task.configuration, self.progress
         factor, limit = progress.plateau.factor, self.task.max_seconds
         for group in self.optimizer.param_groups:
-            group["lr"] = planned_rate(configuration, progress.step, progress.seconds, limit, factor)
+            group["lr"] = planned_rate(
+                configuration, progress.step, progress.seconds, limit, factor
+            )
         loss_of = partial(self._loss, target)
-        loss = self.gradients.compute(inputs, self._predict, loss_of, progress.step, self._note_economy)
+        loss = self.gradients.compute(
+            inputs, self._predict, loss_of, progress.step, self._note_economy
+        )
         self.processes.sum_gradients(self.network.parameters())
         if configuration.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
@@ -237,13 +249,20 @@ class Trainer:
             return True
         if progress.loss_count or not self._has_stalled():
             return False
-        log.info("no better validation in %d epochs: stopping early", self.task.configuration.patience)
+        log.info(
+            "no better validation in %d epochs: stopping early", self.task.configuration.patience
+        )
         return True
 
     def _has_stalled(self) -> bool:
         patience = self.task.configuration.patience
         since_best = self.progress.epoch - self.progress.best_epoch
-        return self.task.held_out and patience > 0 and self.progress.best_epoch >= 0 and since_best >= patience
+        return (
+            self.task.held_out
+            and patience > 0
+            and self.progress.best_epoch >= 0
+            and since_best >= patience
+        )
 
     def _finish_epoch(self) -> None:
         """Validate, record, and keep the weights if they are the best so far. A stop in between undoes nothing."""
@@ -259,7 +278,10 @@ class Trainer:
             "step": progress.step,
             "loss": loss,
             "mean_dice": _finite(mean),
-            "dice": {name: _finite(float(value)) for name, value in zip(task.class_names, dice, strict=True)},
+            "dice": {
+                name: _finite(float(value))
+                for name, value in zip(task.class_names, dice, strict=True)
+            },
             "validated_on": "held-out cases" if task.held_out else "training cases",
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 1),
@@ -309,7 +331,9 @@ class Trainer:
         if epoch.get("waiting_share", 0) >= NOTEWORTHY_WAITING:
             parts.append(f"waiting for samples {epoch['waiting_share']:.0%}")
         if self.task.max_seconds is not None:
-            parts.append(f"time left {max(0, self.task.max_seconds - self.progress.seconds) / 60:.1f} min")
+            parts.append(
+                f"time left {max(0, self.task.max_seconds - self.progress.seconds) / 60:.1f} min"
+            )
         return ", ".join(parts)
 
 

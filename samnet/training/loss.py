@@ -56,7 +56,11 @@ def _dice_loss(probabilities: Tensor, expected: Tensor, form: str) -> Tensor:
     probabilities, expected: `(B, K, H, W)`, both 0 where nothing is known.
     """
     overlap = (probabilities * expected).sum(_ALL_BUT_OUTPUTS)
-    terms = probabilities + expected if form == "autosam" else probabilities * probabilities + expected * expected
+    terms = (
+        probabilities + expected
+        if form == "autosam"
+        else probabilities * probabilities + expected * expected
+    )
     return 1 - (2 * overlap + SMOOTH) / (terms.sum(_ALL_BUT_OUTPUTS) + SMOOTH)
 
 

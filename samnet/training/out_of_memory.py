@@ -110,7 +110,10 @@ class BatchGradients:
             return inputs.split(self.part)
         uses_image = self.network.head.uses_image
         starts = range(0, self.rows, self.part)
-        return [take_rows(inputs, start, min(start + self.part, self.rows), uses_image) for start in starts]
+        return [
+            take_rows(inputs, start, min(start + self.part, self.rows), uses_image)
+            for start in starts
+        ]
 
     def _free(self) -> None:
         self.network.zero_grad(set_to_none=True)
@@ -125,7 +128,9 @@ class BatchGradients:
         if self.part > 1:
             self.part = -(-self.part // 2)
             change = f"batches are computed in parts of {self.part}, with the same gradients in more time"
-        elif not encoder.gradient_checkpointing and any(weight.requires_grad for weight in encoder.parameters()):
+        elif not encoder.gradient_checkpointing and any(
+            weight.requires_grad for weight in encoder.parameters()
+        ):
             encoder.gradient_checkpointing = True
             change = "the encoder's blocks are computed again in the backward pass"
         else:

@@ -88,15 +88,29 @@ def train_folds(identifier: str, configuration: str, fold: str, options: Trainin
         UserError: data set, configuration, fold or an option cannot be used.
     """
     dataset_name = find_dataset_name(identifier)
-    folds = [str(number) for number in range(len(load_splits(dataset_name)))] if fold == "cv" else [fold]
+    folds = (
+        [str(number) for number in range(len(load_splits(dataset_name)))]
+        if fold == "cv"
+        else [fold]
+    )
     with join_processes(torch.device(choose_device(options.device))) as processes:
         for one in folds:
             begun = fold != "cv" or bool(read_asked(run_folder(dataset_name, configuration, one)))
-            train(dataset_name, configuration, one, replace(options, resume=options.resume and begun), processes)
+            train(
+                dataset_name,
+                configuration,
+                one,
+                replace(options, resume=options.resume and begun),
+                processes,
+            )
 
 
 def train(
-    dataset_name: str, configuration: str, fold: str, options: TrainingOptions, processes: Processes | None = None
+    dataset_name: str,
+    configuration: str,
+    fold: str,
+    options: TrainingOptions,
+    processes: Processes | None = None,
 ) -> Path:
     """Train one fold to its end and validate it; returns its folder. A finished one is left as it is.
 
@@ -148,19 +162,27 @@ def train(
         begun = not options.restart and find_state(folder) is not None
         base_file = find_model_base(values, folder) if begun else find_base_file(values)
         network = build_network(
-            values, len(plan.channel_names), plan.num_outputs, load_pretrained=not begun, base_file=base_file
+            values,
+            len(plan.channel_names),
+            plan.num_outputs,
+            load_pretrained=not begun,
+            base_file=base_file,
         )
         if source is not None and not begun:
             log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
         processes.share_batch(values.batch_size)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
-        embeddings = processes.gather(_choose_embeddings(dataset_name, folder, task, network, options))[0]
+        embeddings = processes.gather(
+            _choose_embeddings(dataset_name, folder, task, network, options)
+        )[0]
         choice = to_json(embeddings.choice) if embeddings else None
         lock = lock_folder(folder.parent, f"training {folder.name}", waits=False)
         with lock if processes.is_writer else contextlib.nullcontext():
             if processes.is_writer:
-                start_folder(folder, plan, record, device, restart=options.restart, embeddings=choice)
+                start_folder(
+                    folder, plan, record, device, restart=options.restart, embeddings=choice
+                )
                 if not begun:
                     record_base(values, folder, base_file)
             processes.wait_for_all()
@@ -170,7 +192,11 @@ def train(
 
 
 def _log_start(
-    configuration: str, fold: str, task: TrainingTask, network: SegmentationNetwork, device: torch.device
+    configuration: str,
+    fold: str,
+    task: TrainingTask,
+    network: SegmentationNetwork,
+    device: torch.device,
 ) -> None:
     total, trained = count_parameters(network)
     log.info(
@@ -210,7 +236,11 @@ def _complete_options(folder: Path, options: TrainingOptions) -> TrainingOptions
 
 
 def _plan_of_run(
-    dataset_name: str, configuration: str, folder: Path, options: TrainingOptions, processes: Processes
+    dataset_name: str,
+    configuration: str,
+    folder: Path,
+    options: TrainingOptions,
+    processes: Processes,
 ) -> Plan:
     """The plan of one configuration with the options worked in; with `--continue`, the one the run began with."""
     file = folder / PLAN_FILE if options.resume else plan_path(dataset_name)
@@ -220,18 +250,32 @@ def _plan_of_run(
     planned = plan.configuration(configuration)
     settings = dict(options.settings)
     if options.epochs is not None:
-        per_epoch = check_value("steps_per_epoch", settings.get("steps_per_epoch", planned.steps_per_epoch), "--set")
+        per_epoch = check_value(
+            "steps_per_epoch", settings.get("steps_per_epoch", planned.steps_per_epoch), "--set"
+        )
         settings |= {"steps": options.epochs * per_epoch, "steps_per_epoch": per_epoch}
     if "backbone" in settings and not options.resume:
-        plan = replan(plan, Fingerprint.load(fingerprint_path(dataset_name)), configuration, settings, measure_step)
+        plan = replan(
+            plan,
+            Fingerprint.load(fingerprint_path(dataset_name)),
+            configuration,
+            settings,
+            measure_step,
+        )
     elif settings:
         plan = plan.with_values(configuration, settings, "set on the command line of the training")
     values = plan.configuration(configuration)
     if options.multiply_batch and not options.resume and processes.size > 1:
         because = f"{values.batch_size} in each of {processes.size} processes, as asked for"
-        plan = plan.with_values(configuration, {"batch_size": values.batch_size * processes.size}, because)
+        plan = plan.with_values(
+            configuration, {"batch_size": values.batch_size * processes.size}, because
+        )
     warmup_steps = min(values.warmup_steps, values.steps // 10)
-    if "steps" in settings and "warmup_steps" not in settings and warmup_steps < values.warmup_steps:
+    if (
+        "steps" in settings
+        and "warmup_steps" not in settings
+        and warmup_steps < values.warmup_steps
+    ):
         because = f"at most a tenth of the {values.steps} steps asked for"
         plan = plan.with_values(configuration, {"warmup_steps": warmup_steps}, because)
     return plan.only(configuration)
@@ -254,14 +298,20 @@ def _run_record(
 
 
 def _choose_embeddings(
-    dataset_name: str, folder: Path, task: TrainingTask, network: SegmentationNetwork, options: TrainingOptions
+    dataset_name: str,
+    folder: Path,
+    task: TrainingTask,
+    network: SegmentationNetwork,
+    options: TrainingOptions,
 ) -> EmbeddingCache | None:
     """What the training keeps of a frozen encoder's work; what it kept before, as its samples depend on that."""
     root = preprocessed_folder() / dataset_name / "embeddings"
     earlier = {} if options.restart else last_sitting(folder)
     if "embeddings" in earlier and read_asked(folder).get("cache_size") == options.cache_size:
         known = earlier["embeddings"]
-        choice = from_json(CacheChoice, known, f"{folder / RUN_FILE}: embeddings") if known else None
+        choice = (
+            from_json(CacheChoice, known, f"{folder / RUN_FILE}: embeddings") if known else None
+        )
     else:
         views = SliceViews(
             task.training_cases,
@@ -275,7 +325,9 @@ def _choose_embeddings(
         return None
     cases = task.training_cases
     if options.num_cases is None and options.num_patients is None:  # all folds share the bound
-        names = {case for split in load_splits(dataset_name) for case in split["train"] + split["val"]}
+        names = {
+            case for split in load_splits(dataset_name) for case in split["train"] + split["val"]
+        }
         cases = load_cases(dataset_name, sorted(names), task.configuration.views)
     return EmbeddingCache(root, choice, cases)
 
@@ -316,7 +368,11 @@ def _choose_workers(options: TrainingOptions, processes: Processes) -> int:
 
 
 def _validate_fold(
-    dataset_name: str, folder: Path, cases: Sequence[str], options: TrainingOptions, processes: Processes
+    dataset_name: str,
+    folder: Path,
+    cases: Sequence[str],
+    options: TrainingOptions,
+    processes: Processes,
 ) -> None:
     """Predict the held-out cases as files, and evaluate them: what the choice of a configuration rests on."""
     output = folder / VALIDATION
@@ -329,5 +385,9 @@ def _validate_fold(
     processes.wait_for_all()
     if not processes.is_writer:
         return
-    references = {case.identifier: case.label_file for case in chosen if case.label_file is not None}
-    evaluate_folder(output, references, dataset.description, output, _processes(options), skip_missing=True)
+    references = {
+        case.identifier: case.label_file for case in chosen if case.label_file is not None
+    }
+    evaluate_folder(
+        output, references, dataset.description, output, _processes(options), skip_missing=True
+    )

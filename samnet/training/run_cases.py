@@ -55,12 +55,16 @@ def choose_cases(
         raise UserError(f"fold {fold!r}: choose from 0 to {len(splits) - 1}, all, or cv")
     if num_cases is not None:
         if num_cases > len(training):
-            raise UserError(f"--num-cases {num_cases}: fold {fold} has {len(training)} training cases")
+            raise UserError(
+                f"--num-cases {num_cases}: fold {fold} has {len(training)} training cases"
+            )
         training = _draw(training, num_cases, seed)
     if num_patients is not None:
         patients = sorted({patient_of(case, patient_key) for case in training})
         if num_patients > len(patients):
-            raise UserError(f"--num-patients {num_patients}: fold {fold} has {len(patients)} training patients")
+            raise UserError(
+                f"--num-patients {num_patients}: fold {fold} has {len(patients)} training patients"
+            )
         drawn = _draw(patients, num_patients, seed)
         training = [case for case in training if patient_of(case, patient_key) in drawn]
     if not held_out:
@@ -73,7 +77,9 @@ def _draw(names: Sequence[str], number: int, seed: int) -> list[str]:
     return sorted(names[index] for index in order[:number])
 
 
-def load_cases(dataset_name: str, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:
+def load_cases(
+    dataset_name: str, identifiers: Sequence[str], views: Sequence[int]
+) -> list[StoredCase]:
     """Prepared cases.
 
     Raises:

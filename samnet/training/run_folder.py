@@ -89,7 +89,11 @@ def is_finished(folder: Path, record: dict[str, Any], *, resume: bool) -> bool:
         return finished
     if not resume:
         kind = "a finished" if finished else "an unfinished"
-        way_on = "with more --steps, --epochs or --max-time prolongs it" if finished else "goes on with it"
+        way_on = (
+            "with more --steps, --epochs or --max-time prolongs it"
+            if finished
+            else "goes on with it"
+        )
         raise UserError(
             f"{folder} holds {kind} training with other settings; --continue {way_on}, --restart replaces it"
         )
@@ -105,7 +109,9 @@ def _check_continuation(folder: Path, asked: dict[str, Any], record: dict[str, A
     for key, after in record["configuration"].items():
         before = asked["configuration"].get(key)
         if before != after and key not in MAY_CHANGE:
-            raise UserError(f"--continue: {folder} began with {key} {before!r}, not {after!r}; --restart begins anew")
+            raise UserError(
+                f"--continue: {folder} began with {key} {before!r}, not {after!r}; --restart begins anew"
+            )
 
 
 def _has_more_to_do(folder: Path, record: dict[str, Any]) -> bool:

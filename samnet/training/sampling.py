@@ -49,9 +49,15 @@ class SliceSamples(Dataset):
         self.configuration, self.stride, self.seed = configuration, stride, seed
         self.ignore_label, self.regions = ignore_label, regions
         self.profile = PROFILES[configuration.augmentation]
-        self.bounds = [window_bounds(configuration.intensity, case.quantiles) for case in self.cases]
-        self.stacks = [(index, axis) for index in range(len(self.cases)) for axis in configuration.views]
-        self.last_slices = np.cumsum([self.cases[index].num_slices(axis) for index, axis in self.stacks])
+        self.bounds = [
+            window_bounds(configuration.intensity, case.quantiles) for case in self.cases
+        ]
+        self.stacks = [
+            (index, axis) for index in range(len(self.cases)) for axis in configuration.views
+        ]
+        self.last_slices = np.cumsum(
+            [self.cases[index].num_slices(axis) for index, axis in self.stacks]
+        )
         self.places_by_class = _places_by_class(self.cases, configuration.views, ignore_label)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -59,11 +65,18 @@ class SliceSamples(Dataset):
         return self._draw_sample(generator, *self._draw_slice(generator))
 
     def _draw_sample(
-        self, generator: np.random.Generator, case_index: int, axis: int, index: int, wanted: int | None
+        self,
+        generator: np.random.Generator,
+        case_index: int,
+        axis: int,
+        index: int,
+        wanted: int | None,
     ) -> tuple[Tensor, Tensor]:
         """Image and target of a slice, shown in a way that is drawn."""
         case, size = self.cases[case_index], self.configuration.input_size
-        image = self._slice_image(case_index, axis, index, is_reversed=self._draw_reversal(generator, axis))
+        image = self._slice_image(
+            case_index, axis, index, is_reversed=self._draw_reversal(generator, axis)
+        )
         labels = case.label_slice(axis, index)
         placement = self._draw_placement(generator, case, axis, labels, wanted)
         placed = place_image(image, placement, size)
@@ -83,7 +96,8 @@ class SliceSamples(Dataset):
         case, layout = self.cases[case_index], self.configuration.channel_layout
         indices = slice_indices(layout, index, case.num_slices(axis))
         slices = apply_window(
-            case.image_slices(axis, indices[::-1] if is_reversed else indices), self.bounds[case_index]
+            case.image_slices(axis, indices[::-1] if is_reversed else indices),
+            self.bounds[case_index],
         )
         return torch.from_numpy(np.ascontiguousarray(compose_channels(slices, layout)))
 
@@ -134,9 +148,16 @@ class SliceSamples(Dataset):
                 around = anchor[position] + generator.uniform(-0.7, 0.7) * half
                 centre.append(float(np.clip(around, half, size[position] - half)))
         in_plane = [other for other in range(3) if other != axis]
-        mirrored = (in_plane[0] in configuration.mirror_axes, in_plane[1] in configuration.mirror_axes)
+        mirrored = (
+            in_plane[0] in configuration.mirror_axes,
+            in_plane[1] in configuration.mirror_axes,
+        )
         matrix = self.profile.draw_matrix(generator, frame.scale, mirrored)
-        return Placement((centre[0], centre[1]), matrix, draw_bend_seed(generator) if self.profile.bends else None)
+        return Placement(
+            (centre[0], centre[1]),
+            matrix,
+            draw_bend_seed(generator) if self.profile.bends else None,
+        )
 
 
 def _random_pixel(generator: np.random.Generator, mask: np.ndarray) -> tuple[float, float]:

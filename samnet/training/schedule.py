@@ -24,7 +24,11 @@ def learning_rate(peak: float, warmup_done: float, progress: float, decay_power:
 
 
 def planned_rate(
-    configuration: Configuration, step: int, seconds: float, max_seconds: float | None, plateau_factor: float = 1.0
+    configuration: Configuration,
+    step: int,
+    seconds: float,
+    max_seconds: float | None,
+    plateau_factor: float = 1.0,
 ) -> float:
     """The rate of a step by a plan's schedule, which follows the clock where that goes faster than the steps.
 
@@ -39,7 +43,9 @@ def planned_rate(
         return learning_rate(peak * plateau_factor, warmup_done, 0.0, configuration.decay_power)
     warmup = min(warmup, configuration.steps - 1)
     share = max((step - warmup) / (configuration.steps - warmup), clock)
-    return learning_rate(peak, warmup_done, configuration.decay_share * share, configuration.decay_power)
+    return learning_rate(
+        peak, warmup_done, configuration.decay_share * share, configuration.decay_power
+    )
 
 
 @dataclass

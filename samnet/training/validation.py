@@ -22,7 +22,9 @@ def choose_validation_cases(cases: Sequence[StoredCase]) -> list[StoredCase]:
     ordered = sorted(cases, key=lambda case: case.identifier)
     if len(ordered) <= MAX_CASES:
         return ordered
-    return [ordered[index] for index in np.linspace(0, len(ordered) - 1, MAX_CASES).round().astype(int)]
+    return [
+        ordered[index] for index in np.linspace(0, len(ordered) - 1, MAX_CASES).round().astype(int)
+    ]
 
 
 def validate(
@@ -45,7 +47,9 @@ def validate(
     scores = {}
     for first in range(0, len(cases), processes.size):
         for number, case in processes.share(list(enumerate(cases))[first : first + processes.size]):
-            prediction = predict_volume([network], configuration, case.volume(), mirror=False, regions=regions)
+            prediction = predict_volume(
+                [network], configuration, case.volume(), mirror=False, regions=regions
+            )
             scores[number] = dice_per_class(prediction, case.labels(), classes, ignore_label)
         after_case()
     network.train()

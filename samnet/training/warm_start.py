@@ -39,7 +39,9 @@ def choose_source(folder: Path | None, asked: dict[str, Any]) -> Source | None:
         return from_json(Source, recorded, "run.json: start_from") if recorded else None
     folds = find_fold_folders(folder, None, "final")
     if len(folds) > 1:
-        raise UserError(f"--from {folder}: has {', '.join(fold.name for fold in folds)}; name the folder of one")
+        raise UserError(
+            f"--from {folder}: has {', '.join(fold.name for fold in folds)}; name the folder of one"
+        )
     return Source(str(folds[0].absolute()), file_sha256(folds[0] / FINAL))
 
 
@@ -53,7 +55,9 @@ def start_from(network: SegmentationNetwork, source: Source, base_file: Path | N
     """
     file = Path(source.folder) / FINAL
     if not file.is_file() or file_sha256(file) != source.sha256:
-        raise UserError(f"--from {source.folder}: has changed, or is gone, since this run was begun with it")
+        raise UserError(
+            f"--from {source.folder}: has changed, or is gone, since this run was begun with it"
+        )
     base_note = Path(source.folder) / BASE_FILE
     if base_file is not None and base_note.is_file():
         base = load_base(base_note)
@@ -64,5 +68,7 @@ def start_from(network: SegmentationNetwork, source: Source, base_file: Path | N
             )
     transfer = transfer_weights(network, load_trained(file))
     if not transfer.loaded:
-        raise UserError(f"--from {source.folder}: none of its weights fits this network\n{transfer.report()}")
+        raise UserError(
+            f"--from {source.folder}: none of its weights fits this network\n{transfer.report()}"
+        )
     return transfer

@@ -80,25 +80,43 @@ def test_every_choice_is_trained_once_and_the_plans_own_for_all_decisions(
     assert all(row["cases"] == "2" and row["steps"] == "7" for row in rows)
     assert list(folders["preprocessed"].iterdir()) == []
     tables = (tmp_path / "output" / "ablation.md").read_text(encoding="utf-8")
-    assert "Best of 8: cnn. The plan's choice, upsampling_quarter, is 0.400 behind: not within 0.005." in tables
+    assert (
+        "Best of 8: cnn. The plan's choice, upsampling_quarter, is 0.400 behind: not within 0.005."
+        in tables
+    )
     assert run("--decision", "heads", "--steps", "20", "--cases", "2") == rows[:8]
     assert len(trainings.commands) == 9
     run("--decision", "augmentation", "--steps", "21", "--cases", "2")
     assert len(trainings.commands) == 11
 
 
-def test_equal_lengths_and_one_validation_at_the_end(trainings: Trainings, run: Run, tmp_path: Path) -> None:
+def test_equal_lengths_and_one_validation_at_the_end(
+    trainings: Trainings, run: Run, tmp_path: Path
+) -> None:
     run("--decision", "augmentation", "--steps", "20", "--seeds", "3")
     run("--decision", "augmentation", "--minutes", "1.5")
     for command in trainings.commands[:2]:
-        assert command[-8:] == ["--seed", "3", "--steps", "20", "--set", "steps_per_epoch=20", "--device", "cpu"]
+        assert command[-8:] == [
+            "--seed",
+            "3",
+            "--steps",
+            "20",
+            "--set",
+            "steps_per_epoch=20",
+            "--device",
+            "cpu",
+        ]
     for command in trainings.commands[2:]:
         assert command[-6:-2] == ["--max-time", "90s", "--set", "steps_per_epoch=1500"]
-    (fold,) = json.loads((tmp_path / "output" / "preprocessed" / NAME / "splits_final.json").read_text("utf-8"))
+    (fold,) = json.loads(
+        (tmp_path / "output" / "preprocessed" / NAME / "splits_final.json").read_text("utf-8")
+    )
     assert set(fold["train"]) & set(fold["val"]) == set()
 
 
-def test_one_that_fails_is_named_and_the_others_are_done(trainings: Trainings, run: Run, tmp_path: Path) -> None:
+def test_one_that_fails_is_named_and_the_others_are_done(
+    trainings: Trainings, run: Run, tmp_path: Path
+) -> None:
     trainings.fails_for = "linear"
     with pytest.raises(SamnetError, match=f"heads, {NAME}, linear, seed 0: out of memory"):
         run("--decision", "heads", "--steps", "20")
@@ -120,7 +138,22 @@ def row(
     per_case: tuple[float, ...] = (0.5,),
 ) -> Row:
     return Row(
-        dataset, "zoom", choice, is_planned, "", "lora", 8, 4, seed, "9 steps", dice, "", per_case, 9, 1.0, choice
+        dataset,
+        "zoom",
+        choice,
+        is_planned,
+        "",
+        "lora",
+        8,
+        4,
+        seed,
+        "9 steps",
+        dice,
+        "",
+        per_case,
+        9,
+        1.0,
+        choice,
     )
 
 
@@ -155,7 +188,10 @@ def test_several_data_sets_share_a_table_of_means_over_seeds() -> None:
 
 
 def test_a_difference_has_the_standard_error_of_its_mean_over_cases() -> None:
-    planned = [row("1 x", 0.5, is_planned=True, seed=seed, per_case=(0.4, 0.6, 0.2, math.nan)) for seed in (0, 1)]
+    planned = [
+        row("1 x", 0.5, is_planned=True, seed=seed, per_case=(0.4, 0.6, 0.2, math.nan))
+        for seed in (0, 1)
+    ]
     others = [
         row("2 x", 0.6, seed=0, per_case=(0.5, 0.8, 0.4, 0.3)),
         row("2 x", 0.6, seed=1, per_case=(0.5, 0.8, 0.6, 0.3)),
@@ -174,4 +210,6 @@ def test_dice_of_a_case_is_the_mean_of_the_classes_that_are_there(tmp_path: Path
         "metric_per_case": cases,
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert read_dice(tmp_path / "summary.json") == Dice(0.525, {1: 0.4, 2: 0.65}, {"a": 0.5, "b": 0.7})
+    assert read_dice(tmp_path / "summary.json") == Dice(
+        0.525, {1: 0.4, 2: 0.65}, {"a": 0.5, "b": 0.7}
+    )

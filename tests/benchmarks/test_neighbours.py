@@ -24,7 +24,9 @@ def find(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> Find:
     def find(decision: str, name: str = "lora", **options: Any) -> dict[str, Choice]:
         folder = make_dataset(folders["raw"], **SCAN | options)
         fingerprint = extract_fingerprint(RawDataset.load(folder.name), 0)
-        choices = find_choices(decision, make_plan(fingerprint, Machine("cpu", 8)), fingerprint, name)
+        choices = find_choices(
+            decision, make_plan(fingerprint, Machine("cpu", 8)), fingerprint, name
+        )
         return {choice.name: choice for choice in choices}
 
     return find
@@ -57,7 +59,9 @@ def test_the_values_of_a_scan(find: Find, decision: str, key: str, values: list[
 
 
 def test_the_next_input_sizes(find: Find) -> None:
-    assert [value(choice, "input_size") for choice in find("input_size", shape=(8, 90, 80)).values()] == [112, 224, 448]
+    assert [
+        value(choice, "input_size") for choice in find("input_size", shape=(8, 90, 80)).values()
+    ] == [112, 224, 448]
 
 
 def test_a_zoom_is_halved_and_doubled(find: Find) -> None:

@@ -10,8 +10,12 @@ from torch.autograd import DeviceType
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_what_a_gpu_does_counts_once(device: str) -> None:
-    def event(key: str, where: DeviceType, on_device: float, on_cpu: float = 0.0) -> SimpleNamespace:
-        return SimpleNamespace(key=key, device_type=where, self_device_time_total=on_device, self_cpu_time_total=on_cpu)
+    def event(
+        key: str, where: DeviceType, on_device: float, on_cpu: float = 0.0
+    ) -> SimpleNamespace:
+        return SimpleNamespace(
+            key=key, device_type=where, self_device_time_total=on_device, self_cpu_time_total=on_cpu
+        )
 
     events = [
         event("aten::addmm", DeviceType.CPU, 3.0, 6.0),

@@ -19,7 +19,11 @@ from skimage import io
 CHANNELS = ("T1", "T2")
 SHAPE = (4, 12, 10)
 CASE = "case_01"
-T1, T2, LABELS = f"imagesTr/{CASE}_0000.nii.gz", f"imagesTr/{CASE}_0001.nii.gz", f"labelsTr/{CASE}.nii.gz"
+T1, T2, LABELS = (
+    f"imagesTr/{CASE}_0000.nii.gz",
+    f"imagesTr/{CASE}_0001.nii.gz",
+    f"labelsTr/{CASE}.nii.gz",
+)
 Spoil = Callable[[Path], None]
 
 
@@ -58,7 +62,9 @@ def describe(folder: Path, **changes: object) -> None:
     (folder / "dataset.json").write_text(json.dumps({**content, **changes}))
 
 
-def put(value: complex, dtype: type, place: tuple[int, int, int] = (3, 4, 2)) -> Callable[[np.ndarray], np.ndarray]:
+def put(
+    value: complex, dtype: type, place: tuple[int, int, int] = (3, 4, 2)
+) -> Callable[[np.ndarray], np.ndarray]:
     def edit(array: np.ndarray) -> np.ndarray:
         array = array.astype(dtype)
         array[place] = value
@@ -76,7 +82,9 @@ def four_dimensional(array: np.ndarray) -> np.ndarray:
 
 
 def colours(array: np.ndarray) -> np.ndarray:
-    return np.repeat(array[..., None], 3, axis=-1).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    return np.repeat(array[..., None], 3, axis=-1).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[
+        ..., 0
+    ]
 
 
 def moved(affine: np.ndarray) -> np.ndarray:
@@ -125,7 +133,9 @@ def make_constant(file: Path) -> None:
 
 
 def copy_other_case(file: Path) -> None:
-    for each, source in zip(files_of_case(file)[:2], ("case_00_0000.nii.gz", "case_00_0001.nii.gz"), strict=True):
+    for each, source in zip(
+        files_of_case(file)[:2], ("case_00_0000.nii.gz", "case_00_0001.nii.gz"), strict=True
+    ):
         shutil.copy(file.with_name(source), each)
 
 
@@ -165,7 +175,9 @@ def no_geometry(file: Path) -> None:
 
 def copy_to(name: str) -> Spoil:
     """Copy the file beside itself; `CASE` in the name is that of the file."""
-    return lambda file: shutil.copy(file, file.with_name(name.replace(CASE, file.name.partition(".")[0][:7])))
+    return lambda file: shutil.copy(
+        file, file.with_name(name.replace(CASE, file.name.partition(".")[0][:7]))
+    )
 
 
 def described(**changes: object) -> Spoil:
@@ -185,7 +197,11 @@ def a_case_in_capitals(file: Path) -> None:
 IMAGE_FAULTS: dict[str, Broken] = {
     "the first channel is missing": Broken(T1, drop, "no such file", "add it, or remove the case"),
     "the last channel is missing": Broken(
-        T2, drop, "1 channel(s) in 1 file(s), dataset.json names 2: ['T1', 'T2']", "add what is missing", named=T1
+        T2,
+        drop,
+        "1 channel(s) in 1 file(s), dataset.json names 2: ['T1', 'T2']",
+        "add what is missing",
+        named=T1,
     ),
     "a channel too many": Broken(
         T2,
@@ -198,21 +214,41 @@ IMAGE_FAULTS: dict[str, Broken] = {
     "no bytes": Broken(T1, empty, "cannot be read", "put a whole file"),
     "a web page": Broken(T2, a_web_page, "cannot be read", "put a whole file"),
     "a picture called a volume": Broken(T1, a_picture, "cannot be read", "put a whole file"),
-    "not compressed but called so": Broken(T1, not_compressed, "cannot be read", "put a whole file"),
-    "4D": Broken(T1, edited(four_dimensional), "has shape (10, 12, 4, 2)", "split 4D series into channels"),
-    "colours in a volume": Broken(T1, edited(colours), "has voxels of type", "expected one number each"),
-    "complex numbers": Broken(T2, edited(put(1j, np.complex64)), "voxels of type complex64", "expected one number"),
-    "not a number": Broken(T1, edited(put(np.nan, np.float32)), "1 voxels are NaN or infinite", "replace them"),
-    "infinite": Broken(T2, edited(put(-np.inf, np.float32)), "1 voxels are NaN or infinite", "replace them"),
+    "not compressed but called so": Broken(
+        T1, not_compressed, "cannot be read", "put a whole file"
+    ),
+    "4D": Broken(
+        T1, edited(four_dimensional), "has shape (10, 12, 4, 2)", "split 4D series into channels"
+    ),
+    "colours in a volume": Broken(
+        T1, edited(colours), "has voxels of type", "expected one number each"
+    ),
+    "complex numbers": Broken(
+        T2, edited(put(1j, np.complex64)), "voxels of type complex64", "expected one number"
+    ),
+    "not a number": Broken(
+        T1, edited(put(np.nan, np.float32)), "1 voxels are NaN or infinite", "replace them"
+    ),
+    "infinite": Broken(
+        T2, edited(put(-np.inf, np.float32)), "1 voxels are NaN or infinite", "replace them"
+    ),
     "no geometry": Broken(T1, no_geometry, "header has no usable geometry", "put a whole file"),
     "axes not perpendicular": Broken(
         T1, shear_case, "not perpendicular, by 15.0 degrees", "resample the image", is_skipped=False
     ),
     "channel of another shape": Broken(
-        T2, edited(crop), "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of", "resample it", is_skipped=False
+        T2,
+        edited(crop),
+        "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of",
+        "resample it",
+        is_skipped=False,
     ),
     "channel of another spacing": Broken(
-        T2, placed(stretched), "spacing [2.0, 1.25, 1.0] and not [2.0, 1.0, 1.0]", "copy the header", is_skipped=False
+        T2,
+        placed(stretched),
+        "spacing [2.0, 1.25, 1.0] and not [2.0, 1.0, 1.0]",
+        "copy the header",
+        is_skipped=False,
     ),
     "channel of another origin": Broken(
         T2, placed(moved), "lies 3.0 voxels beside", "copy the header", is_skipped=False
@@ -221,33 +257,72 @@ IMAGE_FAULTS: dict[str, Broken] = {
         T2, placed(flipped), "direction [[-1.0, 0.0, 0.0], ", "copy the header", is_skipped=False
     ),
     "constant": Broken(
-        T1, make_constant, "every voxel is 7, but its label map is not empty", "export the image", is_skipped=False
+        T1,
+        make_constant,
+        "every voxel is 7, but its label map is not empty",
+        "export the image",
+        is_skipped=False,
     ),
     "the image of another case": Broken(
-        T1, copy_other_case, "the same image as case_00_0000.nii.gz of case case_00", "keep one", is_skipped=False
+        T1,
+        copy_other_case,
+        "the same image as case_00_0000.nii.gz of case case_00",
+        "keep one",
+        is_skipped=False,
     ),
 }
 LABEL_FAULTS: dict[str, Broken] = {
     "no label map": Broken(LABELS, drop, "missing", "every case of imagesTr needs a label map"),
-    "truncated label map": Broken(LABELS, truncate, "cannot be read, it may be truncated", "put a whole label map"),
-    "4D label map": Broken(LABELS, edited(four_dimensional), "has shape (10, 12, 4, 2)", "expected a 3D volume"),
-    "fractions": Broken(LABELS, edited(put(0.5, np.float32)), "0.5 is not a whole number", "save the labels as int"),
-    "a label that is no number": Broken(LABELS, edited(put(np.nan, np.float32)), "label value nan", "save the labels"),
-    "negative labels": Broken(LABELS, edited(put(-1, np.int16)), "label values go from -1 to 1", "expected 0 to 65535"),
-    "undeclared labels": Broken(LABELS, edited(put(7, np.uint8)), "does not declare: 7 (1 voxels)", "or declare the"),
-    "255 for 1": Broken(LABELS, edited(lambda array: array * np.uint8(255)), "does not declare: 255 (", "map 255 to 1"),
-    "255 beside 1": Broken(LABELS, edited(put(255, np.uint8)), "does not declare: 255 (1 voxels)", "correct the"),
+    "truncated label map": Broken(
+        LABELS, truncate, "cannot be read, it may be truncated", "put a whole label map"
+    ),
+    "4D label map": Broken(
+        LABELS, edited(four_dimensional), "has shape (10, 12, 4, 2)", "expected a 3D volume"
+    ),
+    "fractions": Broken(
+        LABELS, edited(put(0.5, np.float32)), "0.5 is not a whole number", "save the labels as int"
+    ),
+    "a label that is no number": Broken(
+        LABELS, edited(put(np.nan, np.float32)), "label value nan", "save the labels"
+    ),
+    "negative labels": Broken(
+        LABELS, edited(put(-1, np.int16)), "label values go from -1 to 1", "expected 0 to 65535"
+    ),
+    "undeclared labels": Broken(
+        LABELS, edited(put(7, np.uint8)), "does not declare: 7 (1 voxels)", "or declare the"
+    ),
+    "255 for 1": Broken(
+        LABELS,
+        edited(lambda array: array * np.uint8(255)),
+        "does not declare: 255 (",
+        "map 255 to 1",
+    ),
+    "255 beside 1": Broken(
+        LABELS, edited(put(255, np.uint8)), "does not declare: 255 (1 voxels)", "correct the"
+    ),
     "label map of another shape": Broken(
-        LABELS, edited(crop), "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of its image", "resample it"
+        LABELS,
+        edited(crop),
+        "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of its image",
+        "resample it",
     ),
     "label map of another spacing": Broken(
-        LABELS, placed(stretched), "(spacing [2.0, 1.25, 1.0] and not [2.0, 1.0, 1.0]", "copy the header of its image"
+        LABELS,
+        placed(stretched),
+        "(spacing [2.0, 1.25, 1.0] and not [2.0, 1.0, 1.0]",
+        "copy the header of its image",
     ),
     "label map of another origin": Broken(
-        LABELS, placed(moved), "(origin [3.0, 0.0, 0.0] and not [0.0, 0.0, 0.0])", "copy the header of its image"
+        LABELS,
+        placed(moved),
+        "(origin [3.0, 0.0, 0.0] and not [0.0, 0.0, 0.0])",
+        "copy the header of its image",
     ),
     "label map of another direction": Broken(
-        LABELS, placed(flipped), "lies 18.0 voxels beside its image (direction [[-1.0", "copy the header of its image"
+        LABELS,
+        placed(flipped),
+        "lies 18.0 voxels beside its image (direction [[-1.0",
+        "copy the header of its image",
     ),
 }
 FOLDER_FAULTS: dict[str, Broken] = {
@@ -280,13 +355,23 @@ FOLDER_FAULTS: dict[str, Broken] = {
         named="imagesTr/scan.nii.gz",
     ),
     "names that differ in case only": Broken(
-        T1, a_case_in_capitals, "differ in upper and lower case only: case_", "rename one", named="imagesTr"
+        T1,
+        a_case_in_capitals,
+        "differ in upper and lower case only: case_",
+        "rename one",
+        named="imagesTr",
     ),
     "another number of cases": Broken(
-        "dataset.json", described(numTraining=99), "numTraining is 99, imagesTr holds ", "correct the number, or remove"
+        "dataset.json",
+        described(numTraining=99),
+        "numTraining is 99, imagesTr holds ",
+        "correct the number, or remove",
     ),
     "a patient key that finds nothing": Broken(
-        "dataset.json", described(patient_key=r"^patient\d+"), "finds nothing in ", "write an expression"
+        "dataset.json",
+        described(patient_key=r"^patient\d+"),
+        "finds nothing in ",
+        "write an expression",
     ),
 }
 FAULTS = IMAGE_FAULTS | LABEL_FAULTS | FOLDER_FAULTS

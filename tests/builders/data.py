@@ -33,10 +33,18 @@ def write_dataset(
     affine = np.diag([*spacing[::-1], 1.0]) if affine is None else affine
     for index in range(num_cases + num_test):
         part = "Tr" if index < num_cases else "Ts"
-        volumes, label_map = made_case(index, shape, [value for value in labels.values() if value], len(channels))
+        volumes, label_map = made_case(
+            index, shape, [value for value in labels.values() if value], len(channels)
+        )
         for channel, volume in enumerate(volumes):
-            write_volume(dataset / f"images{part}" / f"case_{index:02d}_{channel:04d}{file_ending}", volume, affine)
-        write_volume(dataset / f"labels{part}" / f"case_{index:02d}{file_ending}", label_map, affine)
+            write_volume(
+                dataset / f"images{part}" / f"case_{index:02d}_{channel:04d}{file_ending}",
+                volume,
+                affine,
+            )
+        write_volume(
+            dataset / f"labels{part}" / f"case_{index:02d}{file_ending}", label_map, affine
+        )
     description = {
         "channel_names": {str(channel): channels[channel] for channel in range(len(channels))},
         "labels": labels,
@@ -58,7 +66,8 @@ def made_case(
         centre = generator.uniform(-0.4, 0.4, size=3)
         label_map[((grid - centre[:, None, None, None]) ** 2).sum(axis=0) < 0.3] = value
     volumes = [
-        (20 + 60 * label_map + generator.normal(0, 5, shape)).clip(1, 255).astype(np.uint8) for _ in range(num_channels)
+        (20 + 60 * label_map + generator.normal(0, 5, shape)).clip(1, 255).astype(np.uint8)
+        for _ in range(num_channels)
     ]
     return volumes, label_map
 

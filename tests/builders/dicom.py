@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-SERIES_UID, STUDY_UID, FRAME_UID = "1.2.826.0.1.3680043.2.1125.1", "1.2.826.0.1.3680043.2.1125.2", "1.2.3.4.5"
+SERIES_UID, STUDY_UID, FRAME_UID = (
+    "1.2.826.0.1.3680043.2.1125.1",
+    "1.2.826.0.1.3680043.2.1125.2",
+    "1.2.3.4.5",
+)
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 

@@ -71,17 +71,23 @@ def _percentiles(low: float, high: float) -> tuple[float, ...]:
     return tuple(low + (high - low) * share for share in (0.0, 0.05, 0.5, 0.95, 1.0))
 
 
-def _labelled(slices: int | tuple[int, int, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _labelled(
+    slices: int | tuple[int, int, int], shape: tuple[int, int, int]
+) -> tuple[int, int, int]:
     if isinstance(slices, tuple):
         return slices
     if not slices:
         return 0, 0, 0
-    z, y, x = (slices if axis == shape.index(min(shape)) else length for axis, length in enumerate(shape))
+    z, y, x = (
+        slices if axis == shape.index(min(shape)) else length for axis, length in enumerate(shape)
+    )
     return z, y, x
 
 
 def _class(diameter: float | None, slices: tuple[int, int, int]) -> ClassStatistics:
-    return ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, slices)
+    return (
+        ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, slices)
+    )
 
 
 def _shape(diameter: float | None, thickness: float | None) -> ShapeStatistics:

@@ -8,13 +8,17 @@ from scipy.spatial.transform import Rotation
 SPACING_XYZ = (0.7, 1.1, 4.5)
 
 
-def native_affine(order: tuple[int, ...], signs: tuple[int, ...], degrees: float = 0.0) -> np.ndarray:
+def native_affine(
+    order: tuple[int, ...], signs: tuple[int, ...], degrees: float = 0.0
+) -> np.ndarray:
     """Voxel axis i runs along world axis `order[i]`, then everything is turned about an oblique axis."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis in range(3):
         affine[order[axis], axis] = signs[axis] * SPACING_XYZ[axis]
-    turn = Rotation.from_rotvec(np.radians(degrees) * np.array([1, -2, 3]) / np.sqrt(14)).as_matrix()
+    turn = Rotation.from_rotvec(
+        np.radians(degrees) * np.array([1, -2, 3]) / np.sqrt(14)
+    ).as_matrix()
     affine[:3, :3] = turn @ affine[:3, :3]
     affine[:3, 3] = (-31.5, 8.25, 120.0)
     return affine

@@ -47,7 +47,9 @@ def add_tiny_sam(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Ten
         "mask_decoder": mask_decoder(4),
     }
     weights = {
-        f"{name}.{key}": value for name, part in parts.items() for key, value in randomise(part).state_dict().items()
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        for key, value in randomise(part).state_dict().items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(weights, folder / "sam_tiny.pth")
@@ -55,7 +57,9 @@ def add_tiny_sam(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Ten
     monkeypatch.setitem(BACKBONES, "tiny_sam", TINY_SAM)
     add_tiny_backbone(monkeypatch)
     monkeypatch.setitem(configuration_module.CHOICES, "backbone", tuple(BACKBONES))
-    monkeypatch.setitem(CHECKPOINTS, "tiny_sam", Checkpoint("sam_tiny.pth", file_sha256(folder / "sam_tiny.pth")))
+    monkeypatch.setitem(
+        CHECKPOINTS, "tiny_sam", Checkpoint("sam_tiny.pth", file_sha256(folder / "sam_tiny.pth"))
+    )
     return weights
 
 
@@ -84,7 +88,9 @@ def make_model(folder: Path, plan: Plan, folds: tuple[str, ...] = ("fold_0",)) -
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
         network = build_network(configuration, 1, plan.num_outputs)
-        weights = {name: value + 0.1 * torch.randn_like(value) for name, value in network.adapter().items()}
+        weights = {
+            name: value + 0.1 * torch.randn_like(value) for name, value in network.adapter().items()
+        }
         plan.save(folder / fold / PLAN_FILE)
         save_weights(weights, folder / fold / FINAL_WEIGHTS)
         record_base(configuration, folder / fold, find_base_file(configuration))

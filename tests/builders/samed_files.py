@@ -26,7 +26,10 @@ def mask_decoder(num_outputs: int) -> nn.Module:
 
 def prompt_encoder(size: int) -> nn.Module:
     return PromptEncoder(
-        embed_dim=256, image_embedding_size=(size // 16, size // 16), input_image_size=(size, size), mask_in_chans=16
+        embed_dim=256,
+        image_embedding_size=(size // 16, size // 16),
+        input_image_size=(size, size),
+        mask_in_chans=16,
     )
 
 
@@ -48,7 +51,9 @@ def lora_keys(name: str, letter: str) -> tuple[str, str]:
     return f"{name[:-1]}_a_{number:03d}", f"{name[:-1]}_b_{number:03d}"
 
 
-def write_samed(backbone: Backbone, num_classes: int, size: int, *, decoder_lora: bool) -> dict[str, Tensor]:
+def write_samed(
+    backbone: Backbone, num_classes: int, size: int, *, decoder_lora: bool
+) -> dict[str, Tensor]:
     """The content of a `.pth` of SAMed, or of SAMed_s with `decoder_lora`."""
     content = {}
     for number in range(2 * backbone.depth):
@@ -93,15 +98,23 @@ class _Added(nn.Module):
 def _resized(key: str, value: Tensor, size: int, is_global: bool) -> Tensor:
     grid = size // 16
     if key == "pos_embed":
-        return functional.interpolate(value.permute(0, 3, 1, 2), (grid, grid), mode="bilinear").permute(0, 2, 3, 1)
+        return functional.interpolate(
+            value.permute(0, 3, 1, 2), (grid, grid), mode="bilinear"
+        ).permute(0, 2, 3, 1)
     if "rel_pos" in key and is_global:
-        return functional.interpolate(value[None, None], (2 * grid - 1, value.shape[1]), mode="bilinear")[0, 0]
+        return functional.interpolate(
+            value[None, None], (2 * grid - 1, value.shape[1]), mode="bilinear"
+        )[0, 0]
     return value
 
 
 @torch.no_grad()
 def samed_logits(
-    images: Tensor, content: dict[str, Tensor], sam: dict[str, Tensor], encoder: nn.Module, backbone: Backbone
+    images: Tensor,
+    content: dict[str, Tensor],
+    sam: dict[str, Tensor],
+    encoder: nn.Module,
+    backbone: Backbone,
 ) -> Tensor:
     """Low-resolution logits `(B, K, S / 4, S / 4)` of images `(B, 3, S, S)`, 0 to 1.
 
@@ -120,10 +133,14 @@ def samed_logits(
         block.attn.qkv = _AddedToQAndV(block.attn.qkv, [content[key] for key in keys])
 
     prompts = prompt_encoder(size)
-    prompts.load_state_dict({key[15:]: value for key, value in content.items() if key.startswith("prompt_encoder.")})
+    prompts.load_state_dict(
+        {key[15:]: value for key, value in content.items() if key.startswith("prompt_encoder.")}
+    )
     decoder = mask_decoder(len(content["mask_decoder.mask_tokens.weight"]))
     own = {key[13:]: value for key, value in content.items() if key.startswith("mask_decoder.")}
-    kept = {key[13:]: value for key, value in sam.items() if key.startswith("mask_decoder.transformer.")}
+    kept = {
+        key[13:]: value for key, value in sam.items() if key.startswith("mask_decoder.transformer.")
+    }
     decoder.load_state_dict(kept | own)
     if "sa_a_000" in content:
         for name, attention in attentions(decoder).items():

@@ -22,7 +22,9 @@ from samnet.core.files import TEMPORARY_PREFIX
 from samnet.training.checkpoint import LAST
 
 CPU = ("--device", "cpu")
-SETTINGS = [f"--set={key}={value}" for key, value in (SHORT | {"initial_weights": "random"}).items()]
+SETTINGS = [
+    f"--set={key}={value}" for key, value in (SHORT | {"initial_weights": "random"}).items()
+]
 # What holds dates and durations.
 DIFFERENT = ("run.json", "metrics.jsonl", "progress.png")
 
@@ -40,13 +42,41 @@ class Stage:
 
 STAGES = (
     Stage("fingerprint", ("extract_fingerprint", "-d", "501", "-np", "0")),
-    Stage("planning", ("plan", "-d", "501", "-np", "0", *CPU, *SETTINGS, "--set=views=[0]", "--set=slicing_axis=0")),
+    Stage(
+        "planning",
+        (
+            "plan",
+            "-d",
+            "501",
+            "-np",
+            "0",
+            *CPU,
+            *SETTINGS,
+            "--set=views=[0]",
+            "--set=slicing_axis=0",
+        ),
+    ),
     Stage("preprocessing", ("preprocess", "-d", "501", "-np", "0")),
-    Stage("embedding cache", ("train", "501", "frozen", "all", *CPU, "--workers", "0", "--cache-size", "1G")),
+    Stage(
+        "embedding cache",
+        ("train", "501", "frozen", "all", *CPU, "--workers", "0", "--cache-size", "1G"),
+    ),
     Stage("training", ("train", "501", "lora", "0", *CPU, "--workers", "0")),
     Stage(
         "prediction",
-        ("predict", "-i", "raw/Dataset501_Tiny/imagesTs", "-o", "preds", "-d", "501", "-c", "lora", *CPU, "--continue"),
+        (
+            "predict",
+            "-i",
+            "raw/Dataset501_Tiny/imagesTs",
+            "-o",
+            "preds",
+            "-d",
+            "501",
+            "-c",
+            "lora",
+            *CPU,
+            "--continue",
+        ),
     ),
     Stage("export", ("export_model", "-d", "501", "-c", "lora", "-o", "model.zip")),
 )
@@ -69,7 +99,9 @@ class Project:
             monkeypatch.setenv(f"samnet_{station}", str(self.root / station))
         monkeypatch.chdir(self.root)
         monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)
-        monkeypatch.setattr(tqdm, "monitor_interval", 0)  # a thread that may hold its lock while a process is forked
+        monkeypatch.setattr(
+            tqdm, "monitor_interval", 0
+        )  # a thread that may hold its lock while a process is forked
 
     def complete(self) -> None:
         """Do all stages undisturbed, and keep the states between them."""
@@ -90,7 +122,9 @@ class Project:
         faults = {
             "extra": found.keys() - expected.keys(),
             "missing": expected.keys() - found.keys(),
-            "different": {name for name in found.keys() & expected.keys() if found[name] != expected[name]},
+            "different": {
+                name for name in found.keys() & expected.keys() if found[name] != expected[name]
+            },
         }
         assert not any(faults.values()), faults
 
@@ -98,7 +132,10 @@ class Project:
 def contents(folder: Path) -> dict[str, str]:
     """A hash of every file; of those that differ each time, only that they are there."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-    return {str(file.relative_to(folder)): "" if file.name in DIFFERENT else _hash(file) for file in files}
+    return {
+        str(file.relative_to(folder)): "" if file.name in DIFFERENT else _hash(file)
+        for file in files
+    }
 
 
 def _hash(file: Path) -> str:
@@ -106,16 +143,26 @@ def _hash(file: Path) -> str:
     if file.name != LAST:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     tensors = load_file(file)
-    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest()
+    return hashlib.sha256(
+        b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
+    ).hexdigest()
 
 
 def leftovers(folder: Path) -> list[Path]:
-    return [file for file in folder.rglob("*") if file.name.startswith(TEMPORARY_PREFIX) or "samnet-lock" in file.name]
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.name.startswith(TEMPORARY_PREFIX) or "samnet-lock" in file.name
+    ]
 
 
-def start(function: Callable[..., object], *arguments: object) -> multiprocessing.process.BaseProcess:
+def start(
+    function: Callable[..., object], *arguments: object
+) -> multiprocessing.process.BaseProcess:
     """Run a function in a process of its own, which has all modules loaded already."""
-    process = multiprocessing.get_context("fork").Process(target=_silently, args=(function, arguments))
+    process = multiprocessing.get_context("fork").Process(
+        target=_silently, args=(function, arguments)
+    )
     process.start()
     return process
 
@@ -124,5 +171,7 @@ def _silently(function: Callable[..., object], arguments: Sequence[object]) -> N
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    tqdm.set_lock(threading.RLock())  # the one that is forked is shared, and a killed process never gives it back
+    tqdm.set_lock(
+        threading.RLock()
+    )  # the one that is forked is shared, and a killed process never gives it back
     os._exit(int(function(*arguments) or 0))

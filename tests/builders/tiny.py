@@ -89,7 +89,9 @@ def make_configuration(**changes: Any) -> Configuration:
     return Configuration(**(VALUES | changes))
 
 
-def make_volume(image: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> PreparedVolume:
+def make_volume(
+    image: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> PreparedVolume:
     """From an image `(Z, Y, X)` or `(C, Z, Y, X)` with spacing `(Z, Y, X)`."""
     image = image if image.ndim == 4 else image[None]
     return prepare_volume(image, Grid(image.shape[1:], spacing_affine(spacing)))
@@ -124,7 +126,9 @@ class FakeNetwork(nn.Module):
 
 def make_plan(configuration: Configuration, **changes: Any) -> Plan:
     """The plan a trained model carries: of one configuration, for one channel and the classes of `configuration`."""
-    decisions = {key: Decision(getattr(configuration, key), "for a test", "by hand") for key in KEYS}
+    decisions = {
+        key: Decision(getattr(configuration, key), "for a test", "by hand") for key in KEYS
+    }
     values = {
         "schema_version": SCHEMA_VERSION,
         "samnet_version": __version__,
@@ -142,12 +146,16 @@ def make_plan(configuration: Configuration, **changes: Any) -> Plan:
     return Plan(**(values | changes))
 
 
-def make_model(fold: Path, seed: int = 0, plan: Plan | None = None, **changes: Any) -> SegmentationNetwork:
+def make_model(
+    fold: Path, seed: int = 0, plan: Plan | None = None, **changes: Any
+) -> SegmentationNetwork:
     """Write the folder of a finished fold with random weights, and return its network."""
     plan = plan or make_plan(make_configuration(**changes))
     plan.save(fold / "plan.json")
     torch.manual_seed(seed)
-    network = build_network(plan.configuration("lora"), len(plan.channel_names), plan.num_classes + 1)
+    network = build_network(
+        plan.configuration("lora"), len(plan.channel_names), plan.num_classes + 1
+    )
     for weight in network.parameters():
         if not weight.any():
             torch.nn.init.normal_(weight, std=0.3)  # the updates of LoRA begin at 0
@@ -165,12 +173,16 @@ def thresholds(levels: list[float], stride: int, sharpness: float = 20.0) -> Fak
     return FakeNetwork(stride, logits)
 
 
-def prepare_dataset(root: Path, number: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+def prepare_dataset(
+    root: Path, number: int, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> None:
     """Plan and prepare a data set in `root / "raw"` with the values `SHORT` and `settings` in its plan."""
     from samnet.cli.plan_and_preprocess import main
 
     use_folders(root, root / "results", monkeypatch)
-    monkeypatch.setattr("samnet.training.dry_run.measure_step", lambda *configuration: 0.1)  # takes seconds
+    monkeypatch.setattr(
+        "samnet.training.dry_run.measure_step", lambda *configuration: 0.1
+    )  # takes seconds
     given = [f"--set={key}={json.dumps(value)}" for key, value in {**SHORT, **settings}.items()]
     assert main(["-d", str(number), "-np", "0", "--device", "cpu", *given]) == 0
 

@@ -69,7 +69,9 @@ def test_the_options_arrive() -> None:
         ["--part-id", "1.5"],
     ],
 )
-def test_unknown_shortened_and_bad_options_are_refused(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_shortened_and_bad_options_are_refused(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         command(fail_with(AssertionError("ran"))).main(typed)
     assert caught.value.code == 2
@@ -88,7 +90,14 @@ def test_help_shows_the_summary_and_the_options(capsys: pytest.CaptureFixture[st
         command().main(["--help"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
-    for part in ("usage: samnet_try", "Tries things out.", "--epochs", "--processes N", "--part-id", "--version"):
+    for part in (
+        "usage: samnet_try",
+        "Tries things out.",
+        "--epochs",
+        "--processes N",
+        "--part-id",
+        "--version",
+    ):
         assert part in printed
 
 
@@ -106,8 +115,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (DatasetFaults("Set", ["one", "two"]), 2, "Set: 2 faults\n  1. one\n  2. two"),
         (SamnetError("a case failed"), 1, "a case failed"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
-        (OSError(errno.ENOSPC, "No space left on device", "/disk/a"), 1, "/disk/a: No space left on device"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/a"), 1, "/root/a: Permission denied"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/disk/a"),
+            1,
+            "/disk/a: No space left on device",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root/a"),
+            1,
+            "/root/a: Permission denied",
+        ),
     ],
 )
 def test_errors_are_an_exit_code_and_a_message(
@@ -121,7 +138,9 @@ def test_errors_are_an_exit_code_and_a_message(
     assert "Traceback" not in printed.err
 
 
-def test_a_stopped_prediction_names_the_option_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_prediction_names_the_option_that_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     stopped = dataclasses.replace(predict.COMMAND, run=fail_with(KeyboardInterrupt()))
     assert stopped.main(["-i", "in", "-o", "out"]) == 130
     assert "goes on with --continue" in capsys.readouterr().err
@@ -134,7 +153,9 @@ def test_verbose_shows_where_an_error_came_from(capsys: pytest.CaptureFixture[st
     assert "Traceback" in printed
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("defect"), FileNotFoundError(errno.ENOENT, "no file", "a")])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("defect"), FileNotFoundError(errno.ENOENT, "no file", "a")]
+)
 def test_a_defect_is_not_hidden(error: Exception) -> None:
     with pytest.raises(type(error)):
         command(fail_with(error)).main([])
@@ -147,7 +168,9 @@ def run_python(program: str, **options: object) -> subprocess.Popen:
         "sys.exit(Command('samnet_try', 'Tries.', lambda parser: None, run).main([]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", text], env=environment, text=True, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", text], env=environment, text=True, stderr=subprocess.PIPE, **options
+    )
 
 
 def test_output_that_nobody_reads_is_no_success_and_no_traceback() -> None:
@@ -168,7 +191,8 @@ def test_only_the_frame_is_imported_for_help() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("45s", 45), ("30m", 1800), ("1.5h", 5400), ("2d", 172800), ("1e3", 1000)]
+    ("text", "seconds"),
+    [("90", 90), ("45s", 45), ("30m", 1800), ("1.5h", 5400), ("2d", 172800), ("1e3", 1000)],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert duration(text) == seconds

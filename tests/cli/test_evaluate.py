@@ -19,13 +19,19 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "raw" / "Dataset007_Made"
     (folder / "labelsTs").mkdir(parents=True)
     (tmp_path / "preds").mkdir()
-    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "cell": 1}, "file_ending": ".png"}
+    description = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "cell": 1},
+        "file_ending": ".png",
+    }
     (folder / "dataset.json").write_text(json.dumps(description))
     for name in ("a", "b"):
         picture = np.zeros((9, 9), dtype=np.uint8)
         picture[2:6, 2:6] = 1
         io.imsave(folder / "labelsTs" / f"{name}.png", picture, check_contrast=False)
-        io.imsave(tmp_path / "preds" / f"{name}.png", np.roll(picture, 1, axis=1), check_contrast=False)
+        io.imsave(
+            tmp_path / "preds" / f"{name}.png", np.roll(picture, 1, axis=1), check_contrast=False
+        )
     monkeypatch.setenv("samnet_raw", str(tmp_path / "raw"))
     monkeypatch.chdir(tmp_path)
     return folder
@@ -35,7 +41,9 @@ def run(dataset: Path, *options: str) -> int:
     return main(["-p", "preds", "-r", str(dataset / "labelsTs"), "-np", "0", *options])
 
 
-def test_prints_a_table_and_writes_beside_the_predictions(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_a_table_and_writes_beside_the_predictions(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(dataset) == 0
     printed = capsys.readouterr().out
     assert "0.7500 +- 0.0000" in printed
@@ -54,7 +62,9 @@ def test_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("preds/summary.json").exists()
 
 
-def test_finds_the_description(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finds_the_description(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     references = shutil.copytree(dataset / "labelsTs", tmp_path / "elsewhere" / "references")
     command = ["-p", "preds", "-r", str(references), "-np", "0"]
     assert main(command) == 2
@@ -87,7 +97,9 @@ def test_missing_prediction(dataset: Path, capsys: pytest.CaptureFixture[str]) -
     assert "1 skipped" in capsys.readouterr().out
 
 
-def test_unreadable_file_is_named_after_the_others_are_done(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_file_is_named_after_the_others_are_done(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("preds/b.png").write_bytes(b"not a picture")
     assert run(dataset) == 1
     captured = capsys.readouterr()
@@ -97,14 +109,21 @@ def test_unreadable_file_is_named_after_the_others_are_done(dataset: Path, capsy
     assert not Path("preds/summary.json").exists()
 
 
-def test_missing_folder_is_named_before_the_description_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_folder_is_named_before_the_description_is_looked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["-p", "absent", "-r", "absent"]) == 2
     assert "absent: no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "options",
-    [["--polcy", "standard"], ["--policy", "nicest"], ["--nsd-tolerance", "0"], ["-d", "7", "--dataset-json", "x"]],
+    [
+        ["--polcy", "standard"],
+        ["--policy", "nicest"],
+        ["--nsd-tolerance", "0"],
+        ["-d", "7", "--dataset-json", "x"],
+    ],
 )
 def test_bad_options_are_refused(dataset: Path, options: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_information:
@@ -122,7 +141,9 @@ finally:
     print("heavy:", sorted({"numpy", "torch", "scipy", "nibabel", "surface_distance"} & set(sys.modules)))
 """
     root = Path(__file__).resolve().parents[2]
-    printed = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
     words = " ".join(printed.split())
     assert "the diagonal of the image" in words
     assert "a missed class, and one in neither label map, counts Dice 0 and HD95 0" in words

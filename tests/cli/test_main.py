@@ -44,12 +44,16 @@ def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) ->
     assert "samnet_plan: error: unrecognized arguments: --overwrit" in capsys.readouterr().err
 
 
-def test_the_exit_code_is_that_of_the_command(folders: dict, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_is_that_of_the_command(
+    folders: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plan", "-d", "77"]) == 2
     assert "samnet_plan: error: no data set '77'" in capsys.readouterr().err
 
 
 def test_the_package_can_be_run() -> None:
-    process = subprocess.run([sys.executable, "-m", "samnet", "nothing"], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "-m", "samnet", "nothing"], capture_output=True, text=True, check=False
+    )
     assert process.returncode == 2
     assert "unknown command 'nothing'" in process.stderr

@@ -35,7 +35,9 @@ def test_the_list_of_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("names", [[], ["vit_x"], ["vit_b", "sam"]])
-def test_what_is_no_checkpoint(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_checkpoint(
+    names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert download_checkpoint.main([*names, "-o", str(tmp_path)]) == 2
     assert "choose from vit_b, vit_l, vit_h" in capsys.readouterr().err
 
@@ -45,19 +47,26 @@ def test_downloads_without_a_network(
 ) -> None:
     monkeypatch.setattr(download, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "*")
-    assert download_checkpoint.main(["vit_b", "-o", str(tmp_path), "--mirror", "http://127.0.0.1:9"]) == 1
+    assert (
+        download_checkpoint.main(["vit_b", "-o", str(tmp_path), "--mirror", "http://127.0.0.1:9"])
+        == 1
+    )
     printed = capsys.readouterr()
     assert "http://127.0.0.1:9/sam_vit_b_01ec64.pth cannot be downloaded" in printed.err
     assert "Traceback" not in printed.err
     assert printed.out == ""
 
 
-def test_a_file_that_is_there(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_there(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert download_checkpoint.main(["tiny_sam"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'checkpoints' / 'sam_tiny.pth'}\n"
 
 
-def test_export_and_install(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_and_install(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert export_model.main(["-o", "model.zip"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"model.zip: {DATASET}, lora, fold_0, ")
@@ -77,11 +86,15 @@ def test_export_and_install(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "it is not here. Run samnet_download_checkpoint tiny_sam" in printed
     assert "sam_tiny.pth has another content" in printed
     (tmp_path / "image.nii.gz").touch()
-    assert predict.main(["-i", "image.nii.gz", "-o", "out", "-m", str(model), "--device", "cpu"]) == 2
+    assert (
+        predict.main(["-i", "image.nii.gz", "-o", "out", "-m", str(model), "--device", "cpu"]) == 2
+    )
     assert "was trained on sam_tiny.pth (the released tiny_sam" in capsys.readouterr().err
 
 
-def test_models_are_named_as_for_a_prediction(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_named_as_for_a_prediction(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_model(model.with_name("other"), make_plan("other", **LORA), ("fold_0", "fold_1"))
     assert export_model.main(["-o", "model.zip"]) == 2
     assert f"-d {DATASET} -c other" in capsys.readouterr().err
@@ -90,7 +103,11 @@ def test_models_are_named_as_for_a_prediction(model: Path, capsys: pytest.Captur
 
 
 def test_an_import_of_something_else(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    described = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "a": 1},
+        "file_ending": ".nii.gz",
+    }
     Path("dataset.json").write_text(json.dumps(described))
     torch.save({"a": torch.zeros(1)}, "other.pth")
     typed = ["--dataset-json", "dataset.json", "-o", "imported"]

@@ -33,11 +33,15 @@ NAME = "Dataset501_Tiny"
 
 
 @pytest.fixture
-def dataset(make_dataset: MakeDataset, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def dataset(
+    make_dataset: MakeDataset, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The raw folder of two cases, on a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(dry_run, "measure_step", lambda *configuration: 0.5)  # seconds for all configurations
+    monkeypatch.setattr(
+        dry_run, "measure_step", lambda *configuration: 0.5
+    )  # seconds for all configurations
     return make_dataset(folders["raw"], num_cases=2)
 
 
@@ -57,7 +61,9 @@ def planned(output: Path) -> dict:
 
 def value(output: Path, key: str, configuration: str = "lora") -> Any:
     content = planned(output)
-    return (content["decisions"] | content["configurations"][configuration]["decisions"])[key]["value"]
+    return (content["decisions"] | content["configurations"][configuration]["decisions"])[key][
+        "value"
+    ]
 
 
 def edit(output: Path, change: Callable[[dict], Any]) -> None:
@@ -102,7 +108,11 @@ class TestVerify:
         assert (fault["kind"], fault["case"]) == ("unreadable image", "case_01")
         assert fault["value"].startswith("cannot be read")
         assert fault["remedy"].startswith("put a whole file")
-        assert (whole["dataset_name"], whole["num_cases"], whole["faults"]) == ("Dataset502_Tiny", 1, [])
+        assert (whole["dataset_name"], whole["num_cases"], whole["faults"]) == (
+            "Dataset502_Tiny",
+            1,
+            [],
+        )
         assert list(folders["preprocessed"].iterdir()) == []
 
     def test_a_broken_description_hides_no_other_data_set(
@@ -115,7 +125,9 @@ class TestVerify:
         assert "dataset.json: not valid JSON" in printed.err
         assert printed.out == "Dataset502_Tiny: 1 cases, no faults\n"
 
-    def test_maps_masks_and_says_so(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_maps_masks_and_says_so(
+        self, dataset: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         file = dataset / "labelsTr" / "case_01.nii.gz"
         change(file, lambda array: array * np.uint8(255))
         assert run(verify_dataset) == 2
@@ -128,14 +140,18 @@ class TestVerify:
 
 
 class TestDoctor:
-    def test_remarks_are_no_failure(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_remarks_are_no_failure(
+        self, dataset: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         describe(dataset, labels={"background": 0, "ball": 1, "cube": 2})
         assert run(doctor, "--device", "cpu") == 0
         printed = capsys.readouterr().out
         assert printed.startswith(f"{NAME}: 2 cases, no faults\n  to look at:\n  - ")
         assert "class 'cube' occurs in none of the 2 cases" in printed
 
-    def test_faults_are(self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_faults_are(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         break_case(dataset)
         assert run(doctor, "--device", "cpu") == 2
         assert f"{NAME}: 1 fault\n" in capsys.readouterr().err
@@ -143,12 +159,16 @@ class TestDoctor:
 
 
 class TestExtractFingerprint:
-    def test_says_where_it_is(self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_says_where_it_is(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert run(extract_fingerprint) == 0
         assert capsys.readouterr().out == f"{output / 'dataset_fingerprint.json'}\n"
         assert (output / "dataset_fingerprint.json").is_file()
 
-    def test_bad_cases_are_a_failure_that_names_them(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_bad_cases_are_a_failure_that_names_them(
+        self, dataset: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         break_case(dataset)
         assert run(extract_fingerprint) == 1
         assert "failed for 1 of 2 cases" in capsys.readouterr().err
@@ -175,17 +195,29 @@ class TestPlan:
         settings = ("--set", "zoom=3")
         assert run(plan, *settings) == 0
         dates = {file.name: file.stat().st_mtime_ns for file in output.iterdir()}
-        assert set(dates) == {"dataset_fingerprint.json", "raw_files.json", "samnetPlans.json", "splits_final.json"}
+        assert set(dates) == {
+            "dataset_fingerprint.json",
+            "raw_files.json",
+            "samnetPlans.json",
+            "splits_final.json",
+        }
         assert run(plan, *settings) == 0
         assert run(plan) == 0
         assert {file.name: file.stat().st_mtime_ns for file in output.iterdir()} == dates
 
-    def test_neither_processes_nor_another_run_change_a_byte(self, dataset: Path, output: Path) -> None:
+    def test_neither_processes_nor_another_run_change_a_byte(
+        self, dataset: Path, output: Path
+    ) -> None:
         written = set()
         for processes in (0, 1, 2, 2):
             shutil.rmtree(output, ignore_errors=True)
             assert plan.main(["-d", "501", "-np", str(processes)]) == 0
-            files = ("dataset_fingerprint.json", "raw_files.json", "samnetPlans.json", "splits_final.json")
+            files = (
+                "dataset_fingerprint.json",
+                "raw_files.json",
+                "samnetPlans.json",
+                "splits_final.json",
+            )
             written.add(tuple((output / name).read_bytes() for name in files))
         assert len(written) == 1
         assert plan.main(["-d", "501", "--overwrite"]) == 0
@@ -208,7 +240,10 @@ class TestPlan:
         assert f" of {memory[:-1]} GiB by a dry run" in " ".join(capsys.readouterr().out.split())
 
     def test_settings_are_worked_in(self, dataset: Path, output: Path) -> None:
-        assert run(plan, "--set", "views=[0, 2]", "--set", "zoom=3", "--set", "lora_targets=[q, k]") == 0
+        assert (
+            run(plan, "--set", "views=[0, 2]", "--set", "zoom=3", "--set", "lora_targets=[q, k]")
+            == 0
+        )
         assert value(output, "views") == [0, 2]
         assert value(output, "zoom") == 3.0
         assert value(output, "lora_targets") == ["q", "k"]
@@ -222,19 +257,29 @@ class TestPlan:
             (["--set", "zoom=NaN"], "zoom is nan"),
             (["--set", "folds=3"], "edit splits_final.json"),
             (["--device", "tpu"], "choose cuda, mps or cpu"),
-            (["--device", "cuda"], "not on this machine (available: cpu); to plan for another machine give its memory"),
+            (
+                ["--device", "cuda"],
+                "not on this machine (available: cpu); to plan for another machine give its memory",
+            ),
             (["--memory", "much"], "write the size in GiB"),
         ],
         ids=lambda entry: " ".join(entry) if isinstance(entry, list) else "",
     )
     def test_what_cannot_be_is_refused(
-        self, dataset: Path, output: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+        self,
+        dataset: Path,
+        output: Path,
+        options: list[str],
+        message: str,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         assert run(plan, *options) == 2
         assert message in capsys.readouterr().err
         assert not (output / "samnetPlans.json").exists()
 
-    def test_a_login_node_plans_for_the_cluster_and_leaves_it_at_that(self, dataset: Path, output: Path) -> None:
+    def test_a_login_node_plans_for_the_cluster_and_leaves_it_at_that(
+        self, dataset: Path, output: Path
+    ) -> None:
         assert run(plan, "--device", "cuda", "--memory", "16G") == 0
         assert planned(output)["machine"] == {"device": "cuda", "memory": 16.0}
         assert value(output, "backbone") == "vit_b"
@@ -247,7 +292,10 @@ class TestPlan:
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan) == 0
-        edit(output, lambda content: content["configurations"]["lora"]["decisions"]["zoom"].update(value=3))
+        edit(
+            output,
+            lambda content: content["configurations"]["lora"]["decisions"]["zoom"].update(value=3),
+        )
         edit(output, lambda content: content["decisions"].update(in_plane_spacing=2))
         before = (output / "samnetPlans.json").read_text()
         assert run(plan) == 0
@@ -279,7 +327,11 @@ class TestPlan:
         assert (output / "splits_final.json").read_text() == mine
 
     def test_changed_raw_data_are_planned_anew(
-        self, dataset: Path, output: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+        self,
+        dataset: Path,
+        output: Path,
+        make_dataset: MakeDataset,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         assert run(plan) == 0
         key = planned(output)["data_key"]
@@ -308,7 +360,9 @@ class TestPreprocess:
         assert run(preprocess) == 0
         assert set(load_case(output / "slices", "case_00").record.class_slices) == {"0", "2"}
 
-    def test_parts_of_a_job_array(self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_parts_of_a_job_array(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert run(plan) == 0
         assert run(preprocess, "--num-parts", "2", "--part-id", "1") == 0
         assert [file.name for file in (output / "slices").glob("*.json")] == ["case_01.json"]
@@ -337,14 +391,20 @@ class TestEverything:
         assert run(plan_and_preprocess, *options) == 0
         assert f"{NAME}: planned and prepared" in capsys.readouterr().out
         dates = {file: file.stat().st_mtime_ns for file in output.rglob("*.*")}
-        assert {"samnetPlans.json", "splits_final.json", "case_01.json"} <= {file.name for file in dates}
+        assert {"samnetPlans.json", "splits_final.json", "case_01.json"} <= {
+            file.name for file in dates
+        }
         assert run(plan_and_preprocess, *options) == 0
         assert {file: file.stat().st_mtime_ns for file in output.rglob("*.*")} == dates
 
-    def test_several_data_sets(self, dataset: Path, folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+    def test_several_data_sets(
+        self, dataset: Path, folders: dict[str, Path], make_dataset: MakeDataset
+    ) -> None:
         make_dataset(dataset.parent, number=502, num_cases=1, file_ending=".png", name="Pictures")
         assert plan_and_preprocess.main(["-d", "501", "Dataset502_Pictures", "-np", "0"]) == 0
-        assert (folders["preprocessed"] / "Dataset502_Pictures" / "slices" / "case_00.json").is_file()
+        assert (
+            folders["preprocessed"] / "Dataset502_Pictures" / "slices" / "case_00.json"
+        ).is_file()
 
     def test_faults_stop_it_before_anything_is_written(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]

@@ -80,7 +80,9 @@ def test_unrelated_files_are_passed_over(images: Path) -> None:
     assert written() == ["case_00.nii.gz", "without_number.nii.gz"]
 
 
-def test_a_model_by_its_folder_needs_no_environment(model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_by_its_folder_needs_no_environment(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copied = Path(shutil.copytree(model, "shared_model"))
     copied_images = Path(shutil.copytree(images, "images"))
     shutil.rmtree(model.parents[1])
@@ -102,7 +104,12 @@ def test_several_models_and_folds_are_chosen_by_flags(
     printed = capsys.readouterr().err
     assert "-d Dataset501_Tiny -c lora" in printed
     assert "-d Dataset501_Tiny -c full" in printed
-    choices = [["-c", "lora", "-f", "0"], ["-d", "501", "-c", "lora"], ["-c", "full"], ["-m", str(model), "-f", "1"]]
+    choices = [
+        ["-c", "lora", "-f", "0"],
+        ["-d", "501", "-c", "lora"],
+        ["-c", "full"],
+        ["-m", str(model), "-f", "1"],
+    ]
     for number, flags in enumerate(choices):
         assert predict(images, *flags, output=f"out{number}") == 0
     maps = [nibabel.load(Path(f"out{number}", CASES[0])).get_fdata() for number in range(4)]
@@ -111,14 +118,18 @@ def test_several_models_and_folds_are_chosen_by_flags(
 
 def test_parts_are_disjoint_and_together_everything(images: Path) -> None:
     for part in range(4):
-        assert predict(images, "--num-parts", "4", "--part-id", str(part), output=f"part{part}") == 0
+        assert (
+            predict(images, "--num-parts", "4", "--part-id", str(part), output=f"part{part}") == 0
+        )
     parts = [written(f"part{part}") for part in range(4)]
     assert sorted(itertools.chain(*parts)) == CASES
     assert [len(part) for part in parts] == [2, 2, 1, 1]
     assert predict(images, "--num-parts", "4", "--part-id", "4") == 2
 
 
-def test_a_bad_case_is_named_and_the_exit_code_says_so(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_case_is_named_and_the_exit_code_says_so(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (images / "case_02_0000.nii.gz").write_bytes(b"no image")
     assert predict(images) == 1
     printed = capsys.readouterr().err
@@ -128,10 +139,15 @@ def test_a_bad_case_is_named_and_the_exit_code_says_so(images: Path, capsys: pyt
     assert written() == [name for name in CASES if name != "case_02.nii.gz"]
 
 
-def test_a_second_channel_fails_its_case_only(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_channel_fails_its_case_only(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(images / "case_00_0000.nii.gz", images / "case_00_0001.nii.gz")
     assert predict(images) == 1
-    assert "has the channel number 0001, but the model's channels go from 0000 to 0000 (MRI)" in capsys.readouterr().err
+    assert (
+        "has the channel number 0001, but the model's channels go from 0000 to 0000 (MRI)"
+        in capsys.readouterr().err
+    )
     assert written() == CASES[1:]
 
 
@@ -146,20 +162,28 @@ def test_where_every_case_has_a_channel_too_many_nothing_is_begun(
 
 
 @pytest.mark.parametrize("number", [1, 4])
-def test_a_missing_channel_is_named(tmp_path: Path, images: Path, number: int, capsys: pytest.CaptureFixture) -> None:
+def test_a_missing_channel_is_named(
+    tmp_path: Path, images: Path, number: int, capsys: pytest.CaptureFixture
+) -> None:
     plan = make_plan(
-        make_configuration(channel_layout="pair_mean", intensity=2 * make_configuration().intensity),
+        make_configuration(
+            channel_layout="pair_mean", intensity=2 * make_configuration().intensity
+        ),
         channel_names=("T1", "T2"),
     )
     make_model(tmp_path / "two", plan=plan)
     for name in CASES[number:]:
-        shutil.copy(images / name.replace(".nii", "_0000.nii"), images / name.replace(".nii", "_0001.nii"))
+        shutil.copy(
+            images / name.replace(".nii", "_0000.nii"), images / name.replace(".nii", "_0001.nii")
+        )
     assert predict(images, "-m", str(tmp_path / "two")) == 1
     assert f"case_{number - 1:02d}_0001.nii.gz: no such file" in capsys.readouterr().err
     assert written() == CASES[number:]
 
 
-def test_mirroring_and_checkpoint(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mirroring_and_checkpoint(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_model(model / "fold_0", mirror_axes=(1, 2), mirror_at_prediction=True)
     assert predict(images) == 0
     assert predict(images, "--no-mirror", output="plain") == 0
@@ -206,13 +230,17 @@ sys.exit(main(sys.argv[1:]))
 
 def test_killed_and_continued_it_completes(images: Path) -> None:
     command = [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parents[1]))]
-    process = subprocess.Popen([*command, "-i", str(images), "-o", "out", "--device", "cpu"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "-i", str(images), "-o", "out", "--device", "cpu"], stderr=subprocess.DEVNULL
+    )
     while not Path("out", CASES[0]).exists():
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.wait()
-    done = {name: Path("out", name).stat().st_mtime_ns for name in CASES if Path("out", name).exists()}
+    done = {
+        name: Path("out", name).stat().st_mtime_ns for name in CASES if Path("out", name).exists()
+    }
     assert 1 <= len(done) < 6
     Path("out", f"{TEMPORARY_PREFIX}01234567-{CASES[5]}").write_bytes(b"cut short")
     assert predict(images, "--continue") == 0

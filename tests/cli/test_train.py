@@ -71,7 +71,9 @@ def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(Trainer, "_step", step)
 
 
-def test_without_workers_no_process_is_started(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_workers_no_process_is_started(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def forbidden(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a process was started")
 
@@ -81,7 +83,9 @@ def test_without_workers_no_process_is_started(root: Path, tmp_path: Path, monke
     assert (tmp_path / NAME / "lora" / "fold_0" / "validation" / "summary.json").is_file()
 
 
-def test_a_fold_is_trained_validated_and_then_left_alone(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fold_is_trained_validated_and_then_left_alone(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train("--seed", "4", fold="0") == 0
     folder = results / "fold_0"
     record = asked(folder)
@@ -104,7 +108,11 @@ def test_a_fold_is_trained_validated_and_then_left_alone(results: Path, capsys: 
 
 
 def test_raw_files_that_changed_since_they_were_prepared_are_pointed_out(
-    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     raw = tmp_path / "raw"
     shutil.copytree(root / "raw", raw, copy_function=shutil.copyfile)
@@ -120,7 +128,11 @@ def test_raw_files_that_changed_since_they_were_prepared_are_pointed_out(
 
 
 def test_another_device_than_the_planned_one_is_pointed_out(
-    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert train("--steps", "1") == 0
     assert "is planned for" not in capsys.readouterr().err
@@ -132,12 +144,19 @@ def test_another_device_than_the_planned_one_is_pointed_out(
     file.write_text(json.dumps(content))
     assert train("--steps", "1", "--restart") == 0
     message = " ".join(capsys.readouterr().err.split())
-    assert f"planned for cuda with 16 GiB, and trained on cpu: samnet_plan -d {NAME} --device cpu plans for" in message
+    assert (
+        f"planned for cuda with 16 GiB, and trained on cpu: samnet_plan -d {NAME} --device cpu plans for"
+        in message
+    )
 
 
-def test_fold_0_is_the_default_and_cv_is_all_folds(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fold_0_is_the_default_and_cv_is_all_folds(
+    results: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained = []
-    monkeypatch.setattr("samnet.training.run.train", lambda name, configuration, fold, *_: trained.append(fold))
+    monkeypatch.setattr(
+        "samnet.training.run.train", lambda name, configuration, fold, *_: trained.append(fold)
+    )
     assert main(["501", "lora"]) == 0
     assert main(["501", "lora", "cv"]) == 0
     assert trained == ["0", "0", "1", "2", "3", "4"]
@@ -152,7 +171,9 @@ def test_cv_goes_on_where_it_was(results: Path, monkeypatch: pytest.MonkeyPatch)
     assert all((folder / "validation" / "summary.json").is_file() for folder in folders)
 
 
-def test_other_settings_are_refused_until_told_to_restart(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_are_refused_until_told_to_restart(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train() == 0
     before = (results / "fold_all" / FINAL).read_bytes()
     assert train("--lr", "1e-4") == 2
@@ -163,7 +184,9 @@ def test_other_settings_are_refused_until_told_to_restart(results: Path, capsys:
     assert len((results / "fold_all" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_restart_that_cannot_begin_deletes_nothing(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_restart_that_cannot_begin_deletes_nothing(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train() == 0
     assert train("--restart", "--set", "views=[1]", "--set", "slicing_axis=1") == 2
     assert "not prepared for the views [1]" in capsys.readouterr().err
@@ -175,16 +198,24 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
 ) -> None:
     stop_at_step(monkeypatch, 3)
     assert train() == 75
-    assert "stopped by SIGTERM; state saved at step 4; the same command goes on" in capsys.readouterr().err
+    assert (
+        "stopped by SIGTERM; state saved at step 4; the same command goes on"
+        in capsys.readouterr().err
+    )
     assert train("--batch-size", "3") == 2
-    assert "an unfinished training with other settings; --continue goes on with it" in capsys.readouterr().err
+    assert (
+        "an unfinished training with other settings; --continue goes on with it"
+        in capsys.readouterr().err
+    )
     assert train() == 0
     assert read_progress(results / "fold_all" / LAST).step == 6
     assert len(json.loads((results / "fold_all" / "run.json").read_text())["sittings"]) == 2
 
 
 @pytest.mark.parametrize("number", ["--num-cases", "--num-patients"])
-def test_continue_keeps_what_it_is_not_told(results: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+def test_continue_keeps_what_it_is_not_told(
+    results: Path, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
     """Seed, cases and time of the beginning, also without their flags."""
     began = ["--seed", "5", number, "3", "--max-time", "1h"]
     stop_at_step(monkeypatch, 1)
@@ -198,7 +229,9 @@ def test_continue_keeps_what_it_is_not_told(results: Path, monkeypatch: pytest.M
     assert after == before
 
 
-def test_a_finished_run_is_prolonged_by_continue(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_prolonged_by_continue(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = results / "fold_0"
     assert train("--steps", "2", fold="0") == 0
     assert train("--continue", fold="0") == 0
@@ -206,7 +239,9 @@ def test_a_finished_run_is_prolonged_by_continue(results: Path, capsys: pytest.C
     (folder / "validation" / "old.txt").touch()
     assert train("--continue", "--steps", "4", fold="0") == 0
     assert read_progress(folder / LAST).step == 4
-    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [2, 4]
+    assert [
+        json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ] == [2, 4]
     assert not (folder / "validation" / "old.txt").exists()
     assert (folder / "validation" / "summary.json").is_file()
     assert train("--continue", "--epochs", "2", fold="0") == 0  # the same four steps
@@ -223,7 +258,11 @@ def test_a_finished_run_is_prolonged_by_continue(results: Path, capsys: pytest.C
     ],
 )
 def test_continue_does_not_change_what_the_weights_rest_on(
-    results: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stop_at_step(monkeypatch, 0)
     assert train() == 75
@@ -268,7 +307,11 @@ def test_bad_options_are_refused(options: list[str]) -> None:
 
 
 def test_an_unplanned_data_set_is_told_the_command(
-    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("samnet_preprocessed", str(tmp_path / "empty"))
     assert train() == 2
@@ -277,10 +320,27 @@ def test_an_unplanned_data_set_is_told_the_command(
 
 def test_flags_are_values_of_the_plan_and_recorded(results: Path) -> None:
     """A warm-up longer than a tenth of the steps would leave no training."""
-    flags = ["--epochs", "1", "--lr", "0.002", "--batch-size", "1", "--backbone", "tiny", "--set", "patience=3"]
+    flags = [
+        "--epochs",
+        "1",
+        "--lr",
+        "0.002",
+        "--batch-size",
+        "1",
+        "--backbone",
+        "tiny",
+        "--set",
+        "patience=3",
+    ]
     assert train(*flags) == 0
     used = asked(results / "fold_all")["configuration"]
-    expected = {"steps": 2, "steps_per_epoch": 2, "learning_rate": 0.002, "batch_size": 1, "patience": 3}
+    expected = {
+        "steps": 2,
+        "steps_per_epoch": 2,
+        "learning_rate": 0.002,
+        "batch_size": 1,
+        "patience": 3,
+    }
     assert used | expected == used
     assert used["warmup_steps"] == 0
 
@@ -308,7 +368,14 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     started: list[subprocess.Popen] = []
 
     def start_training(*options: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parents[1])), "501", "lora", "all"]
+        command = [
+            sys.executable,
+            "-c",
+            PROGRAM.format(tests=str(Path(__file__).parents[1])),
+            "501",
+            "lora",
+            "all",
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         started.append(
             subprocess.Popen(
@@ -339,7 +406,11 @@ def date_of(file: Path) -> int:
 
 
 def test_killed_at_any_moment_it_ends_in_the_same_weights(
-    results: Path, tmp_path: Path, root: Path, start: Callable[..., subprocess.Popen], monkeypatch: pytest.MonkeyPatch
+    results: Path,
+    tmp_path: Path,
+    root: Path,
+    start: Callable[..., subprocess.Popen],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ["--steps", "24", "--workers", "0"]
     folder = results / "fold_all"
@@ -350,7 +421,9 @@ def test_killed_at_any_moment_it_ends_in_the_same_weights(
         time.sleep(random.uniform(0, 0.5))
         process.kill()
         process.wait()
-        assert all(json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines())
+        assert all(
+            json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
+        )
     assert train(*options) == 0
     assert not list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
     lines = (folder / "metrics.jsonl").read_text().splitlines()

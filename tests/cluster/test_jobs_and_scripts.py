@@ -16,7 +16,9 @@ NAME = "Dataset501_Tiny"
 
 
 @pytest.fixture
-def planned(folders: dict[str, Path], make_dataset: object, monkeypatch: pytest.MonkeyPatch) -> Path:
+def planned(
+    folders: dict[str, Path], make_dataset: object, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A planned data set of four cases; returns the folder of results."""
     from samnet.cli.plan import main as plan
 
@@ -31,14 +33,20 @@ def run_script(text: str, folder: Path, *arguments: str, **environment: str) -> 
     file.write_text(text.replace("command=(", "command=(echo "))
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     process = subprocess.run(
-        ["bash", str(file), *arguments], env=plain | environment, capture_output=True, text=True, check=True
+        ["bash", str(file), *arguments],
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     words = process.stdout.split()
     return words[words.index("samnet") + 1 :]
 
 
 def test_each_task_has_its_command_under_any_scheduler(tmp_path: Path) -> None:
-    job = Job("a", (("train", "8", "lora", "0"), ("train", "8", "lora", "1")), Resources(), num_tasks=2)
+    job = Job(
+        "a", (("train", "8", "lora", "0"), ("train", "8", "lora", "1")), Resources(), num_tasks=2
+    )
     script = script_of(job, tmp_path)
     assert run_script(script, tmp_path, "1") == ["train", "8", "lora", "1"]
     assert run_script(script, tmp_path) == ["train", "8", "lora", "0"]
@@ -71,7 +79,8 @@ def test_directives(tmp_path: Path) -> None:
         "--signal=USR1@120",
     } <= set(given)
     assert not any(
-        "--array" in line for line in script_of(Job("a", (("status",),), Resources()), tmp_path).splitlines()
+        "--array" in line
+        for line in script_of(Job("a", (("status",),), Resources()), tmp_path).splitlines()
     )
 
 
@@ -79,10 +88,16 @@ def test_a_dry_run_prints_folds_times_configurations_and_what_follows(
     planned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--gpus", "2", "--time", "12h", "--options", "--epochs 10", "--dry-run"]
-    assert main(["train", "501", "lora", "--folds", "cv", "--configs", "lora", "frozen", *options]) == 0
+    assert (
+        main(["train", "501", "lora", "--folds", "cv", "--configs", "lora", "frozen", *options])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-7" in printed
-    assert f"7) command=({sys.executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10)" in printed
+    assert (
+        f"7) command=({sys.executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10)"
+        in printed
+    )
     assert "# sbatch --dependency=afterany:ID_OF_samnet-train-501 samnet-choose-501.sh" in printed
     assert f"samnet find_best_configuration {NAME} -c lora frozen" in printed
     assert not list(planned.iterdir())
@@ -94,10 +109,20 @@ def test_preparing_plans_first_where_there_is_no_plan(
     folders: dict[str, Path], make_dataset: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_dataset(folders["raw"])  # type: ignore[operator]
-    words = ["preprocess", "501", "--num-parts", "3", "--options", "--memory 16G --device cuda", "--dry-run"]
+    words = [
+        "preprocess",
+        "501",
+        "--num-parts",
+        "3",
+        "--options",
+        "--memory 16G --device cuda",
+        "--dry-run",
+    ]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert printed.index(f"plan -d {NAME} --memory 16G --device cuda") < printed.index("#SBATCH --array=0-2")
+    assert printed.index(f"plan -d {NAME} --memory 16G --device cuda") < printed.index(
+        "#SBATCH --array=0-2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +136,11 @@ def test_preparing_plans_first_where_there_is_no_plan(
     ],
 )
 def test_what_cannot_be_submitted_is_a_users_error(
-    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    planned: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert main(words) == 2
@@ -119,7 +148,10 @@ def test_what_cannot_be_submitted_is_a_users_error(
 
 
 def test_jobs_are_submitted_in_order_with_their_dependencies(
-    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    planned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     program, asked = tmp_path / "bin" / "sbatch", tmp_path / "asked"
     program.parent.mkdir()
@@ -145,7 +177,10 @@ def test_status_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> No
     for name in ("fold_all", "fold_0", "fold_1", "fold_2"):
         folder = planned / NAME / "lora" / name
         folder.mkdir(parents=True)
-        record = {"asked": asked | {"fold": name[5:]}, "sittings": [{"started": "2026-01-02 03:04:05"}]}
+        record = {
+            "asked": asked | {"fold": name[5:]},
+            "sittings": [{"started": "2026-01-02 03:04:05"}],
+        }
         (folder / "run.json").write_text(json.dumps(record))
         (folder / "metrics.jsonl").write_text(json.dumps(row) + '\n{"epoch": 4, "st')
     for name in ("fold_all", "fold_1"):
@@ -153,7 +188,9 @@ def test_status_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> No
     (planned / NAME / "lora" / "fold_2" / "run.json").write_text("{")
     with lock_folder(planned / NAME / "lora", "training fold_0"):
         assert status(["-d", "501"]) == 0
-    lines = {line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {
+        line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()
+    }
     assert lines["fold_0"].split()[1:6] == ["running", "3", "0.7123", "30", "min"]
     assert f"process {os.getpid()} on" in lines["fold_0"]
     assert "finished" in lines["fold_all"]

@@ -58,7 +58,9 @@ def write_half_a_folder(path: Path, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("write", [write_half, write_half_a_folder])
-@pytest.mark.parametrize("error", [ValueError("made"), KeyboardInterrupt("made"), SystemExit("made")])
+@pytest.mark.parametrize(
+    "error", [ValueError("made"), KeyboardInterrupt("made"), SystemExit("made")]
+)
 def test_a_failure_leaves_what_was_there_and_nothing_else(
     tmp_path: Path, write: Callable[[Path, BaseException], None], error: BaseException
 ) -> None:
@@ -77,7 +79,9 @@ def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
         "    temporary.write_text('half')\n    os.kill(os.getpid(), 9)\n"
     )
     repository = Path(samnet.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "result")], cwd=repository, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "result")], cwd=repository, check=False
+    )
     assert done.returncode == -9
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(TEMPORARY_PREFIX)
@@ -123,7 +127,9 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
-def test_a_bad_json_file_is_named_with_the_reason(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_a_bad_json_file_is_named_with_the_reason(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
     file = tmp_path / "a.json"
     if content is not None:
         file.write_bytes(content)

@@ -13,7 +13,9 @@ from samnet.core.geometry import Box, Grid, Reorientation, bounding_box, nonzero
 SHAPE_ZYX = (3, 4, 5)
 MARKED_ZYX = (2, 1, 3)
 ORIENTATIONS = [
-    (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
+    (order, signs)
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
 ]
 
 

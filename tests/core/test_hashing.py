@@ -26,7 +26,9 @@ def test_the_hash_is_that_of_the_content(file: Path, monkeypatch: pytest.MonkeyP
     assert file_sha256(file) == DIGEST
 
 
-def test_a_remembered_hash_is_not_computed_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remembered_hash_is_not_computed_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert remembered_sha256(file) == DIGEST
     monkeypatch.setattr(hashing, "file_sha256", lambda path: pytest.fail("read the file again"))
     assert remembered_sha256(file) == DIGEST
@@ -48,10 +50,16 @@ def test_a_damaged_note_is_no_answer(file: Path, note: str) -> None:
     path = file.with_name("sam.pth.sha256.json")
     path.write_text(note)
     assert remembered_sha256(file) == DIGEST
-    assert json.loads(path.read_text()) == {"sha256": DIGEST, "size": 7000, "mtime_ns": status.st_mtime_ns}
+    assert json.loads(path.read_text()) == {
+        "sha256": DIGEST,
+        "size": 7000,
+        "mtime_ns": status.st_mtime_ns,
+    }
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_hindrance(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_no_hindrance(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path, content: object) -> None:
         raise PermissionError(path)
 

@@ -21,13 +21,17 @@ KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
 
 
 def run(expressions: dict[str, str], processes: int) -> Outcome:
-    return run_jobs(eval, {name: (text, {}) for name, text in expressions.items()}, processes, "test")
+    return run_jobs(
+        eval, {name: (text, {}) for name, text in expressions.items()}, processes, "test"
+    )
 
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_failures_are_named_and_the_others_finish(processes: int) -> None:
     faults = "(_ for _ in ()).throw(__import__('samnet.core.errors').core.errors.DatasetFaults('Set', ['one', 'two']))"
-    outcome = run({"a": "6 * 7", "b": "1 / 0", "c": "int('x')", "d": faults, "e": "'done'"}, processes)
+    outcome = run(
+        {"a": "6 * 7", "b": "1 / 0", "c": "int('x')", "d": faults, "e": "'done'"}, processes
+    )
     assert outcome.results == {"a": 42, "e": "done"}
     assert outcome.failures == {
         "b": "ZeroDivisionError: division by zero",
@@ -37,7 +41,9 @@ def test_failures_are_named_and_the_others_finish(processes: int) -> None:
 
 
 def test_a_killed_worker_fails_its_own_job_only() -> None:
-    jobs = {f"job {number}": f"__import__('time').sleep(0.05) or {number}" for number in range(6)} | {"job 2": KILL}
+    jobs = {
+        f"job {number}": f"__import__('time').sleep(0.05) or {number}" for number in range(6)
+    } | {"job 2": KILL}
     outcome = run(jobs, 2)
     assert list(outcome.failures) == ["job 2"]
     assert "killed" in outcome.failures["job 2"]
@@ -69,7 +75,9 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(program)
     environment = {**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])}
-    parent = subprocess.Popen([sys.executable, script, note], env=environment, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, script, note], env=environment, stderr=subprocess.DEVNULL
+    )
     assert becomes_true(lambda: note.is_file() and note.read_text() != "")
     parent.send_signal(signal.SIGKILL)
     parent.wait()
@@ -129,7 +137,14 @@ def test_there_is_a_process_for_every_core_but_at_most_eight() -> None:
     ("environment", "part"),
     [
         ({}, (0, None)),
-        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "8"}, (3, 8)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "3",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_COUNT": "8",
+            },
+            (3, 8),
+        ),
         (
             {
                 "SLURM_ARRAY_TASK_ID": "7",

@@ -42,7 +42,12 @@ def dead_owner(tmp_path: Path) -> Owner:
         "with lock_folder(Path(sys.argv[1]), 'work'):\n    os.kill(os.getpid(), 9)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", program, tmp_path], env=environment, check=False).returncode == -9
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program, tmp_path], env=environment, check=False
+        ).returncode
+        == -9
+    )
     return Owner(**json.loads((tmp_path / FILE).read_text()))
 
 
@@ -99,7 +104,9 @@ def test_a_dead_owner_of_this_machine_is_succeeded_at_once(
     assert not (tmp_path / FILE).exists()
 
 
-def test_a_number_that_another_process_has_by_now_is_not_the_owner(tmp_path: Path, dead_owner: Owner) -> None:
+def test_a_number_that_another_process_has_by_now_is_not_the_owner(
+    tmp_path: Path, dead_owner: Owner
+) -> None:
     leave(tmp_path, replace(dead_owner, process=os.getpid(), started="1"))
     with lock_folder(tmp_path, "work", waits=False):
         pass
@@ -114,9 +121,14 @@ def test_a_silent_owner_elsewhere_is_succeeded_after_a_while(tmp_path: Path) -> 
 
 
 def test_a_beating_owner_elsewhere_keeps_its_lock(tmp_path: Path, beating: Path) -> None:
-    with pytest.raises(FolderBusy, match="process 1234 on node7"), lock_folder(tmp_path, "work", waits=False):
+    with (
+        pytest.raises(FolderBusy, match="process 1234 on node7"),
+        lock_folder(tmp_path, "work", waits=False),
+    ):
         pass
-    waiting = threading.Thread(target=lambda: lock_folder(tmp_path, "work").__enter__(), daemon=True)
+    waiting = threading.Thread(
+        target=lambda: lock_folder(tmp_path, "work").__enter__(), daemon=True
+    )
     waiting.start()
     waiting.join(2)
     assert waiting.is_alive()
@@ -131,14 +143,18 @@ def test_a_lock_that_was_never_written_is_stale_after_a_while(tmp_path: Path) ->
         pass
 
 
-def test_who_comes_late_puts_back_the_lock_of_who_was_quicker(tmp_path: Path, dead_owner: Owner) -> None:
+def test_who_comes_late_puts_back_the_lock_of_who_was_quicker(
+    tmp_path: Path, dead_owner: Owner
+) -> None:
     file = leave(tmp_path, FOREIGN)
     locks._take_away(file, dead_owner)
     assert json.loads(file.read_text()) == asdict(FOREIGN)
     assert [entry.name for entry in tmp_path.iterdir()] == [FILE]
 
 
-def test_half_written_files_are_removed_unless_somebody_may_be_writing_them(tmp_path: Path, dead_owner: Owner) -> None:
+def test_half_written_files_are_removed_unless_somebody_may_be_writing_them(
+    tmp_path: Path, dead_owner: Owner
+) -> None:
     file, folder = tmp_path / f"{TEMPORARY_PREFIX}1-a", tmp_path / f"{TEMPORARY_PREFIX}2-b"
     other = tmp_path / ".other.samnet-lock"
     other.write_text(json.dumps(asdict(replace(FOREIGN, task="other"))))
@@ -159,7 +175,9 @@ def test_a_lock_cut_short_before_it_had_its_name_protects_nothing(tmp_path: Path
         assert os.listdir(tmp_path) == [FILE]
 
 
-def test_a_lock_that_is_removed_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_removed_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link, removed = os.link, []
 
     def remove_once(source: Path, target: Path) -> None:

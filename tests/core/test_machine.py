@@ -27,7 +27,9 @@ def have(monkeypatch: pytest.MonkeyPatch, gpus: list[int], mps: bool = False) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=gpus[index] * 2**30)
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(total_memory=gpus[index] * 2**30),
     )
 
 
@@ -84,7 +86,9 @@ def test_an_unknown_device_is_refused(device: str, memory: float | None) -> None
         choose_device(device)
 
 
-@pytest.mark.parametrize(("text", "size"), [("8", 8), ("16G", 16), ("16GB", 16), ("11.5 GiB", 11.5), ("80g", 80)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("8", 8), ("16G", 16), ("16GB", 16), ("11.5 GiB", 11.5), ("80g", 80)]
+)
 def test_sizes_of_memory(text: str, size: float) -> None:
     assert parse_memory(text) == size
 

@@ -39,7 +39,9 @@ def test_the_raw_folder_of_nnunet_is_the_second_choice(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("identifier", [8, "8", "008", "Dataset008_Liver"])
-def test_a_data_set_is_found_by_number_and_name(folders: dict[str, Path], identifier: str | int) -> None:
+def test_a_data_set_is_found_by_number_and_name(
+    folders: dict[str, Path], identifier: str | int
+) -> None:
     (folders["raw"] / "Dataset008_Liver").mkdir()
     (folders["raw"] / "Dataset080_Spleen").mkdir()
     assert find_dataset_name(identifier) == "Dataset008_Liver"
@@ -51,8 +53,12 @@ def test_a_data_set_need_not_have_raw_data(folders: dict[str, Path], station: st
     assert find_dataset_name("1234") == "Dataset1234_Größe"
 
 
-@pytest.mark.parametrize("identifier", ["9", "²", "Dataset009_Other", "../Dataset008_Liver", "-1", ""])
-def test_an_unknown_data_set_is_named_with_the_known_ones(folders: dict[str, Path], identifier: str) -> None:
+@pytest.mark.parametrize(
+    "identifier", ["9", "²", "Dataset009_Other", "../Dataset008_Liver", "-1", ""]
+)
+def test_an_unknown_data_set_is_named_with_the_known_ones(
+    folders: dict[str, Path], identifier: str
+) -> None:
     (folders["raw"] / "Dataset008_Liver").mkdir()
     (folders["raw"] / "Dataset009_a file").touch()
     (folders["raw"] / "Dataset9_Short").mkdir()

@@ -27,7 +27,12 @@ class Shape:
     tags: dict[str, Point] = field(default_factory=dict)
 
 
-SHAPE = Shape((Point("a", (0.0, 1.5)), Point("b", (2.0, 3.0))), {"a": 1}, note="x", tags={"t": Point("c", (1.0, 1.0))})
+SHAPE = Shape(
+    (Point("a", (0.0, 1.5)), Point("b", (2.0, 3.0))),
+    {"a": 1},
+    note="x",
+    tags={"t": Point("c", (1.0, 1.0))},
+)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, Shape((), {}), Shape((), {}, extra={"any": [1, None]})])
@@ -36,7 +41,9 @@ def test_a_record_survives_json(shape: Shape) -> None:
 
 
 def test_defaults_may_be_left_out_and_whole_numbers_stand_for_floats() -> None:
-    loaded = from_json(Shape, {"points": [{"name": "a", "position": [1, 2]}], "corners": {}}, "file")
+    loaded = from_json(
+        Shape, {"points": [{"name": "a", "position": [1, 2]}], "corners": {}}, "file"
+    )
     assert loaded == Shape((Point("a", (1.0, 2.0)),), {})
     assert isinstance(loaded.points[0].position[0], float)
 
@@ -44,11 +51,20 @@ def test_defaults_may_be_left_out_and_whole_numbers_stand_for_floats() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pints": []}, "file: unknown key 'pints'; known are closed, corners, extra, note, points, tags"),
+        (
+            {"pints": []},
+            "file: unknown key 'pints'; known are closed, corners, extra, note, points, tags",
+        ),
         ({"points": None}, "file: points: expected a list, found None (NoneType)"),
         ({"points": [{"name": "a"}]}, "file: points[0]: the key 'position' is missing"),
-        ({"points": [{"name": 1, "position": [1, 2]}]}, "file: points[0]: name: expected text, found 1 (int)"),
-        ({"points": [{"name": "a", "position": [1]}]}, "file: points[0]: position: expected 2 values, found 1"),
+        (
+            {"points": [{"name": 1, "position": [1, 2]}]},
+            "file: points[0]: name: expected text, found 1 (int)",
+        ),
+        (
+            {"points": [{"name": "a", "position": [1]}]},
+            "file: points[0]: position: expected 2 values, found 1",
+        ),
         (
             {"points": [{"name": "a", "position": [1, "b"]}]},
             "file: points[0]: position[1]: expected a number, found 'b' (str)",
@@ -88,6 +104,9 @@ class Named:
 def test_of_several_types_the_one_that_fits_is_taken() -> None:
     named = Named({"one": 1, "some": (2, 3)})
     assert from_json(Named, json.loads(json.dumps(to_json(named))), "file") == named
-    for value, message in (("x", "values.b: expected a whole number"), ([1, "x"], r"values.b\[1\]: expected a whole")):
+    for value, message in (
+        ("x", "values.b: expected a whole number"),
+        ([1, "x"], r"values.b\[1\]: expected a whole"),
+    ):
         with pytest.raises(UserError, match=message):
             from_json(Named, {"values": {"b": value}}, "file")

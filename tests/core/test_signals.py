@@ -21,10 +21,14 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_command_ends_at_the_first_signal_and_is_left_in_peace_by_the_next(number: signal.Signals) -> None:
+def test_a_command_ends_at_the_first_signal_and_is_left_in_peace_by_the_next(
+    number: signal.Signals,
+) -> None:
     before = signal.getsignal(number)
     with ended_by_signals():
-        with pytest.raises(Interrupted, match=f"stopped by {number.name}; finished files are kept") as caught:
+        with pytest.raises(
+            Interrupted, match=f"stopped by {number.name}; finished files are kept"
+        ) as caught:
             send(number)
         send(number)
     assert caught.value.number == number

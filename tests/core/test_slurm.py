@@ -50,7 +50,9 @@ def test_a_stopped_job_goes_back_into_the_queue_unless_it_was_cancelled(
     assert asked.read_text().splitlines() == asked_for
 
 
-def test_of_several_processes_the_first_asks(scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_processes_the_first_asks(
+    scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = scontrol()
     monkeypatch.setenv("RANK", "1")
     assert not requeue_job(signal.SIGUSR1)
@@ -59,7 +61,9 @@ def test_of_several_processes_the_first_asks(scontrol: Callable[..., Path], monk
     assert asked.read_text() == "requeue 7\n"
 
 
-def test_outside_slurm_nothing_is_asked(scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_slurm_nothing_is_asked(
+    scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = scontrol()
     monkeypatch.delenv("SLURM_JOB_ID")
     assert not requeue_job(signal.SIGUSR1)

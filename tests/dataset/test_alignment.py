@@ -48,7 +48,9 @@ def test_outside_is_zero_and_edges_reach_half_a_voxel() -> None:
     source = Grid((2, 2, 2), spacing_affine((1.0, 1.0, 1.0)))
     shifted = spacing_affine((1.0, 1.0, 0.25))
     shifted[0, 3] = -0.7
-    resampled, share = resample(np.full((1, 2, 2, 2), 200, np.uint8), source, Grid((2, 2, 9), shifted))
+    resampled, share = resample(
+        np.full((1, 2, 2, 2), 200, np.uint8), source, Grid((2, 2, 9), shifted)
+    )
     assert resampled.dtype == np.uint8
     assert resampled[0, 1, 1].tolist() == [0, *[200] * 8]
     assert share == pytest.approx(8 / 9)
@@ -61,7 +63,9 @@ def test_whole_numbers_are_rounded() -> None:
     assert (resampled.dtype, resampled.item()) == (np.int16, -3)
 
 
-def test_channels_are_brought_to_the_first_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_channels_are_brought_to_the_first_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     target = turned_within(COARSE)
     first = write(tmp_path / "a_0000.nii.gz", np.ones(target.shape, np.float32), target)
     second = write(tmp_path / "a_0001.nii.gz", ramp(COARSE)[0].astype(np.float32), COARSE)
@@ -77,11 +81,16 @@ def test_channels_are_brought_to_the_first_with_a_warning(tmp_path: Path, caplog
     )
 
 
-def test_channels_on_one_grid_are_taken_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_channels_on_one_grid_are_taken_as_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     nearly = COARSE.affine.copy()
     nearly[0, 3] += 0.01
     array = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
-    files = (write(tmp_path / "0.nii", array, COARSE), write(tmp_path / "1.nii", array, Grid(SHAPE, nearly)))
+    files = (
+        write(tmp_path / "0.nii", array, COARSE),
+        write(tmp_path / "1.nii", array, Grid(SHAPE, nearly)),
+    )
     assert np.array_equal(read_aligned_image(Case("a", files)).array, [array, array])
     assert not caplog.records
 
@@ -93,7 +102,9 @@ def test_channels_that_never_meet_are_refused(tmp_path: Path) -> None:
         write(tmp_path / "a_0000.nii", np.ones(SHAPE, np.uint8), COARSE),
         write(tmp_path / "a_0001.nii", np.ones(SHAPE, np.uint8), Grid(SHAPE, far)),
     )
-    with pytest.raises(UserError, match=r"a_0001\.nii: does not overlap .*a_0000\.nii anywhere; register"):
+    with pytest.raises(
+        UserError, match=r"a_0001\.nii: does not overlap .*a_0000\.nii anywhere; register"
+    ):
         read_aligned_image(Case("a", files))
 
 
@@ -101,7 +112,9 @@ def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
     files = (tmp_path / "a_0000.png", tmp_path / "a_0001.png")
     for file, width in zip(files, (5, 6), strict=True):
         io.imsave(file, np.zeros((4, width), np.uint8), check_contrast=False)
-    with pytest.raises(UserError, match=r"a_0001\.png: shape \(1, 4, 6\) .*; pictures have no place in space"):
+    with pytest.raises(
+        UserError, match=r"a_0001\.png: shape \(1, 4, 6\) .*; pictures have no place in space"
+    ):
         read_aligned_image(Case("a", files))
 
 
@@ -109,7 +122,10 @@ def test_all_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     files = tuple(tmp_path / f"a_000{number}.nii" for number in range(3))
     files[0].write_bytes(b"no image")
     write(files[2], np.full(SHAPE, np.nan, np.float32), COARSE)
-    with pytest.raises(UserError, match=r"a_0000\.nii: cannot.*a_0001\.nii: no such file; .*a_0002\.nii: 336 voxels"):
+    with pytest.raises(
+        UserError,
+        match=r"a_0000\.nii: cannot.*a_0001\.nii: no such file; .*a_0002\.nii: 336 voxels",
+    ):
         read_aligned_image(Case("a", files))
 
 

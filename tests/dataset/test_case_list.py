@@ -24,7 +24,10 @@ def write(folder: Path, entries: Any) -> Path:
 
 
 def test_files_may_lie_anywhere_under_any_names(
-    folders: dict[str, Path], make_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=2, channels=("T1", "T2"))
     shutil.move(folder / "imagesTr", tmp_path / "scans")
@@ -32,7 +35,10 @@ def test_files_may_lie_anywhere_under_any_names(
     monkeypatch.setenv("SCANS", str(tmp_path / "scans"))
     entries = {
         "zoe": {
-            "images": ["$SCANS/case_01_0000.nii.gz", str(tmp_path / "scans" / "case_01_0001.nii.gz")],
+            "images": [
+                "$SCANS/case_01_0000.nii.gz",
+                str(tmp_path / "scans" / "case_01_0001.nii.gz"),
+            ],
             "label": "masks/case_01.nii.gz",
         },
         "anna": {
@@ -66,8 +72,14 @@ def test_without_the_key_there_is_no_list(tmp_path: Path) -> None:
         ({"a": {"images": "a.nii.gz", "label": "a.nii.gz"}}, "expected"),
         ({"a": {"images": [], "label": "a.nii.gz"}}, "expected"),
         ({"a": {"images": ["a.nii.gz"]}}, "expected"),
-        ({"a": {"images": ["a.doc"], "label": "a.nii.gz"}}, "the image 'a.doc' of an unknown ending"),
-        ({"a": {"images": ["a.jpg"], "label": "a.jpg"}}, "the label map 'a.jpg' of an ending that is none; supported"),
+        (
+            {"a": {"images": ["a.doc"], "label": "a.nii.gz"}},
+            "the image 'a.doc' of an unknown ending",
+        ),
+        (
+            {"a": {"images": ["a.jpg"], "label": "a.jpg"}},
+            "the label map 'a.jpg' of an ending that is none; supported",
+        ),
     ],
 )
 def test_a_bad_entry_is_named(tmp_path: Path, entries: Any, reason: str) -> None:
@@ -78,5 +90,7 @@ def test_a_bad_entry_is_named(tmp_path: Path, entries: Any, reason: str) -> None
 
 def test_all_bad_entries_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(DatasetFaults) as caught:
-        read_case_list(write(tmp_path, {"a": 1, "b": GOOD, "c": {"images": ["c.doc"], "label": "c.doc"}}))
+        read_case_list(
+            write(tmp_path, {"a": 1, "b": GOOD, "c": {"images": ["c.doc"], "label": "c.doc"}})
+        )
     assert len(caught.value.faults) == 3

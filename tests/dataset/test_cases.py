@@ -48,15 +48,21 @@ def test_a_data_set_is_loaded_with_its_cases_in_order(
     assert (dataset.name, dataset.folder) == ("Dataset501_Tiny", folder)
     assert [case.identifier for case in dataset.cases] == ["case_00", "case_01", "case_02"]
     first = dataset.cases[0]
-    assert first.image_files == tuple(folder / "imagesTr" / f"case_00_000{channel}.nii.gz" for channel in (0, 1))
+    assert first.image_files == tuple(
+        folder / "imagesTr" / f"case_00_000{channel}.nii.gz" for channel in (0, 1)
+    )
     assert first.label_file == folder / "labelsTr" / "case_00.nii.gz"
     assert read_image(first.image_files).array.shape == (2, 8, 24, 20)
 
 
-def test_a_data_set_without_images_is_refused(folders: dict[str, Path], make_dataset: Callable[..., Path]) -> None:
+def test_a_data_set_without_images_is_refused(
+    folders: dict[str, Path], make_dataset: Callable[..., Path]
+) -> None:
     folder = make_dataset(folders["raw"], num_cases=1)
     (folder / "imagesTr" / "case_00_0000.nii.gz").rename(folder / "imagesTr" / "case_00.nii.gz")
-    with pytest.raises(UserError, match=r"imagesTr: no image ending in _0000\.nii\.gz; name images CASE_0000"):
+    with pytest.raises(
+        UserError, match=r"imagesTr: no image ending in _0000\.nii\.gz; name images CASE_0000"
+    ):
         RawDataset.load(501)
 
 
@@ -75,15 +81,30 @@ def test_names_may_hold_any_letters(tmp_path: Path) -> None:
 
 
 def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
-    touch(tmp_path, ["a_0000.nii.gz", "._a_0000.nii.gz", "b_0000.nrrd", "notes.txt", "c_000.nii.gz", "_0000.nii.gz"])
+    touch(
+        tmp_path,
+        [
+            "a_0000.nii.gz",
+            "._a_0000.nii.gz",
+            "b_0000.nrrd",
+            "notes.txt",
+            "c_000.nii.gz",
+            "_0000.nii.gz",
+        ],
+    )
     assert list(find_image_files(tmp_path, ".nii.gz")) == ["a"]
 
 
 @pytest.mark.parametrize("declared", [".nii", ".nii.gz"])
-def test_compressed_and_plain_files_go_together(folders: dict[str, Path], make_dataset: Any, declared: str) -> None:
+def test_compressed_and_plain_files_go_together(
+    folders: dict[str, Path], make_dataset: Any, declared: str
+) -> None:
     folder = make_dataset(folders["raw"], num_cases=3, channels=("T1", "T2"), file_ending=declared)
     other = ".nii" if declared == ".nii.gz" else ".nii.gz"
-    for file in (folder / "imagesTr" / f"case_01_0001{declared}", folder / "labelsTr" / f"case_02{declared}"):
+    for file in (
+        folder / "imagesTr" / f"case_01_0001{declared}",
+        folder / "labelsTr" / f"case_02{declared}",
+    ):
         nibabel.save(nibabel.load(file), str(file).replace(declared, other))
         file.unlink()
     cases = RawDataset.load(501).cases
@@ -97,13 +118,18 @@ def test_compressed_and_plain_files_go_together(folders: dict[str, Path], make_d
 @pytest.mark.parametrize("name", ["a_0000", "a"])
 def test_a_file_under_two_endings_is_refused(tmp_path: Path, name: str) -> None:
     touch(tmp_path, [f"{name}.nii", f"{name}.nii.gz"])
-    with pytest.raises(UserError, match=rf"{name}\.nii\.gz: there under another ending as well, {name}\.nii; remove"):
+    with pytest.raises(
+        UserError,
+        match=rf"{name}\.nii\.gz: there under another ending as well, {name}\.nii; remove",
+    ):
         find_prediction_cases(tmp_path, description())
     with pytest.raises(UserError, match=r"has a label map already"):
         find_label_files(tmp_path, [".nii", ".nii.gz"])
 
 
-def test_labels_may_have_an_ending_of_their_own(folders: dict[str, Path], make_dataset: Any) -> None:
+def test_labels_may_have_an_ending_of_their_own(
+    folders: dict[str, Path], make_dataset: Any
+) -> None:
     folder = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
     for file in (folder / "imagesTr").iterdir():
         Picture.open(file).save(file.with_suffix(".jpg"))
@@ -111,7 +137,9 @@ def test_labels_may_have_an_ending_of_their_own(folders: dict[str, Path], make_d
     content = json.loads((folder / "dataset.json").read_text()) | {"file_ending": ".jpg"}
     (folder / "dataset.json").write_text(json.dumps(content))
     dataset = RawDataset.load(501)
-    assert [case.label_file for case in dataset.cases] == [folder / "labelsTr" / f"case_0{n}.png" for n in (0, 1)]
+    assert [case.label_file for case in dataset.cases] == [
+        folder / "labelsTr" / f"case_0{n}.png" for n in (0, 1)
+    ]
     verify_dataset(dataset, processes=0)
     for file in (folder / "labelsTr").iterdir():
         Picture.open(file).save(file.with_suffix(".bmp"))
@@ -139,7 +167,8 @@ def test_dicom_series_are_cases(tmp_path: Path) -> None:
     (one,) = find_prediction_cases(tmp_path / "in" / "bert", description())
     assert (one.identifier, one.image_files) == ("bert", (tmp_path / "in" / "bert",))
     with pytest.raises(
-        UserError, match=r"IM0000\.dcm: one file of a DICOM series; give the folder of the series, .*bert"
+        UserError,
+        match=r"IM0000\.dcm: one file of a DICOM series; give the folder of the series, .*bert",
     ):
         find_prediction_cases(tmp_path / "in" / "bert" / "IM0000.dcm", description())
 
@@ -152,9 +181,13 @@ def test_channels_are_in_the_order_of_their_numbers_and_gaps_are_named(tmp_path:
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
 def test_a_folder_in_the_layout_of_nnunet(tmp_path: Path, name: str) -> None:
-    touch(tmp_path, [f"{name}_0000.nii.gz", f"{name}_0001.nii.gz", "z_0000.nii.gz", "z_0001.nii.gz"])
+    touch(
+        tmp_path, [f"{name}_0000.nii.gz", f"{name}_0001.nii.gz", "z_0000.nii.gz", "z_0001.nii.gz"]
+    )
     cases = find_prediction_cases(tmp_path, description(2))
-    assert found(cases) == {case: [f"{case}_0000.nii.gz", f"{case}_0001.nii.gz"] for case in sorted([name, "z"])}
+    assert found(cases) == {
+        case: [f"{case}_0000.nii.gz", f"{case}_0001.nii.gz"] for case in sorted([name, "z"])
+    }
     assert all(case.label_file is None for case in cases)
 
 
@@ -162,7 +195,9 @@ def test_a_folder_in_the_layout_of_nnunet(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("source", ["folder", "file"])
 def test_without_channel_numbers_a_file_is_a_case(tmp_path: Path, name: str, source: str) -> None:
     touch(tmp_path, [f"{name}.nii.gz"])
-    cases = find_prediction_cases(tmp_path if source == "folder" else tmp_path / f"{name}.nii.gz", description())
+    cases = find_prediction_cases(
+        tmp_path if source == "folder" else tmp_path / f"{name}.nii.gz", description()
+    )
     assert found(cases) == {name: [f"{name}.nii.gz"]}
 
 
@@ -174,7 +209,9 @@ def test_numbered_and_plain_files_are_both_predicted(tmp_path: Path) -> None:
 
 def test_a_case_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, ["a_0000.nii.gz", "a.nii.gz"])
-    with pytest.raises(UserError, match=r"a\.nii\.gz: 'a' is there with and without a channel number"):
+    with pytest.raises(
+        UserError, match=r"a\.nii\.gz: 'a' is there with and without a channel number"
+    ):
         find_prediction_cases(tmp_path, description())
 
 
@@ -182,7 +219,11 @@ def test_a_case_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     ("names", "channels", "message"),
     [
         (["b_0000.nii.gz", "b_0001.nii.gz"], 1, "b_0001.nii.gz: has the channel number 0001"),
-        (["b_0000.nii.gz", "b.nii.gz"], 1, "b.nii.gz: 'b' is there with and without a channel number"),
+        (
+            ["b_0000.nii.gz", "b.nii.gz"],
+            1,
+            "b.nii.gz: 'b' is there with and without a channel number",
+        ),
         (["b.nii.gz"], 2, "b.nii.gz: has no channel number"),
     ],
 )
@@ -192,14 +233,23 @@ def test_names_that_are_no_cases_stop_no_other_case(
     others = [f"{case}_{channel:04d}.nii.gz" for case in "ac" for channel in range(channels)]
     touch(tmp_path, [*names, *others])
     a, b, c = find_prediction_cases(tmp_path, description(channels))
-    assert (a.identifier, a.fault, b.identifier, c.identifier, c.fault) == ("a", None, "b", "c", None)
+    assert (a.identifier, a.fault, b.identifier, c.identifier, c.fault) == (
+        "a",
+        None,
+        "b",
+        "c",
+        None,
+    )
     assert b.fault is not None
     assert b.fault.startswith(str(tmp_path / message))
 
 
 def test_where_no_name_fits_all_are_in_the_error(tmp_path: Path) -> None:
     touch(tmp_path, ["a.nii.gz", "b.nii.gz"])
-    with pytest.raises(UserError, match=r"2 faults\n  1\. .*a\.nii\.gz.*\n  2\. .*b\.nii\.gz: has no channel number"):
+    with pytest.raises(
+        UserError,
+        match=r"2 faults\n  1\. .*a\.nii\.gz.*\n  2\. .*b\.nii\.gz: has no channel number",
+    ):
         find_prediction_cases(tmp_path, description(2))
 
 
@@ -222,7 +272,10 @@ def test_frames_of_a_film_are_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["", "a_0001.nii.gz"])
 def test_a_channel_too_many_is_refused(tmp_path: Path, source: str) -> None:
     touch(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz"])
-    with pytest.raises(UserError, match=r"a_0001\.nii\.gz: has the channel number 0001.* 0000 to 0000 \(channel 0\)"):
+    with pytest.raises(
+        UserError,
+        match=r"a_0001\.nii\.gz: has the channel number 0001.* 0000 to 0000 \(channel 0\)",
+    ):
         find_prediction_cases(tmp_path / source, description())
 
 
@@ -230,14 +283,17 @@ def test_a_channel_too_many_is_refused(tmp_path: Path, source: str) -> None:
 def test_missing_channels_are_named_when_the_case_is_read(tmp_path: Path, present: str) -> None:
     touch(tmp_path, [f"a_{present}.nii.gz"])
     (case,) = find_prediction_cases(tmp_path, description(3))
-    assert [file.name for file in case.image_files] == [f"a_{number:04d}.nii.gz" for number in range(3)]
+    assert [file.name for file in case.image_files] == [
+        f"a_{number:04d}.nii.gz" for number in range(3)
+    ]
 
 
 @pytest.mark.parametrize("source", ["", "a.nii.gz"])
 def test_a_plain_file_is_refused_where_a_case_has_several(tmp_path: Path, source: str) -> None:
     touch(tmp_path, ["a.nii.gz"])
     with pytest.raises(
-        UserError, match=r"a\.nii\.gz: has no channel number.*expected a_0000\.nii\.gz, a_0001\.nii\.gz"
+        UserError,
+        match=r"a\.nii\.gz: has no channel number.*expected a_0000\.nii\.gz, a_0001\.nii\.gz",
     ):
         find_prediction_cases(tmp_path / source, description(2))
 
@@ -254,16 +310,24 @@ def test_one_file_may_have_another_ending_than_the_training_data(tmp_path: Path)
     assert found(find_prediction_cases(tmp_path / "a.nrrd", description())) == {"a": ["a.nrrd"]}
 
 
-def test_one_file_may_be_given_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_may_be_given_relative_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, ["a_0000.nii.gz"])
     monkeypatch.chdir(tmp_path)
-    assert found(find_prediction_cases(Path("a_0000.nii.gz"), description())) == {"a": ["a_0000.nii.gz"]}
+    assert found(find_prediction_cases(Path("a_0000.nii.gz"), description())) == {
+        "a": ["a_0000.nii.gz"]
+    }
 
 
 @pytest.mark.parametrize(
     ("names", "source", "reason"),
     [
-        ([], "", r"no image ending in _0000\.nii\.gz \(nor any \.nii\.gz file, nor a DICOM series\)"),
+        (
+            [],
+            "",
+            r"no image ending in _0000\.nii\.gz \(nor any \.nii\.gz file, nor a DICOM series\)",
+        ),
         (["a_0000.mha"], "", "no image ending in"),
         ([], "nowhere", "no such folder"),
         (["a.dcm"], "a.dcm", r"a\.dcm: unknown file ending; supported are \.nii\.gz"),

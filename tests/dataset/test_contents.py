@@ -45,7 +45,9 @@ def ledger(folders: dict[str, Path]) -> Path:
     return folders["preprocessed"] / "Dataset501_Tiny" / LEDGER
 
 
-def test_files_are_read_once(dataset: RawDataset, read: list[str], folders: dict[str, Path]) -> None:
+def test_files_are_read_once(
+    dataset: RawDataset, read: list[str], folders: dict[str, Path]
+) -> None:
     keys = content_keys(dataset, dataset.cases, 0)
     assert len(read) == 4
     written = ledger(folders).read_bytes()
@@ -63,7 +65,9 @@ def test_another_date_is_reason_to_read_and_no_more(dataset: RawDataset, read: l
     assert read == ["case_01_0000.nii.gz"]
 
 
-def test_another_content_of_the_same_length_changes_the_key_of_its_case(dataset: RawDataset) -> None:
+def test_another_content_of_the_same_length_changes_the_key_of_its_case(
+    dataset: RawDataset,
+) -> None:
     keys = content_keys(dataset, dataset.cases, 0)
     file = dataset.folder / "labelsTr" / "case_01.nii.gz"
     file.write_bytes(bytes(len(file.read_bytes())))
@@ -79,8 +83,12 @@ def test_worker_processes_find_the_same(dataset: RawDataset, folders: dict[str, 
     assert content_keys(dataset, dataset.cases, 1) == keys
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"files": []}', '{"files": {"a": {"size": "large"}}}', '{"other": 1}'])
-def test_a_damaged_memory_is_no_loss(dataset: RawDataset, folders: dict[str, Path], content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"files": []}', '{"files": {"a": {"size": "large"}}}', '{"other": 1}']
+)
+def test_a_damaged_memory_is_no_loss(
+    dataset: RawDataset, folders: dict[str, Path], content: str
+) -> None:
     keys = content_keys(dataset, dataset.cases, 0)
     ledger(folders).write_text(content)
     assert load_hashes(dataset) == {}
@@ -116,7 +124,9 @@ def test_without_a_place_to_remember_nothing_fails(
     assert content_keys(dataset, dataset.cases, 0) == keys
 
 
-def test_the_key_is_of_names_and_contents_not_of_places(dataset: RawDataset, tmp_path: Path) -> None:
+def test_the_key_is_of_names_and_contents_not_of_places(
+    dataset: RawDataset, tmp_path: Path
+) -> None:
     case = dataset.cases[0]
     key = case_key(hash_files(case, dataset.folder, {}))
     assert case_key(hash_files(case, tmp_path / "elsewhere", {})) == key

@@ -21,7 +21,9 @@ RED, GREEN, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 0)
 
 def save(folder: Path, name: str, array: np.ndarray) -> None:
     folder.mkdir(exist_ok=True)
-    Picture.fromarray(array.astype(np.uint8)).save(folder / name, **({"quality": 90} if "jp" in name else {}))
+    Picture.fromarray(array.astype(np.uint8)).save(
+        folder / name, **({"quality": 90} if "jp" in name else {})
+    )
 
 
 def colours(seed: int = 0) -> np.ndarray:
@@ -52,7 +54,9 @@ def convert(tmp_path: Path, *options: str) -> int:
         ("{}.jpeg", "{}.jpg"),
     ],
 )
-def test_pictures_and_masks_of_0_and_255(tmp_path: Path, folders: dict[str, Path], image: str, label: str) -> None:
+def test_pictures_and_masks_of_0_and_255(
+    tmp_path: Path, folders: dict[str, Path], image: str, label: str
+) -> None:
     for seed, name in enumerate(("a 1", "b", "c")):
         save(tmp_path / "images", image.format(name), colours(seed))
         save(tmp_path / "masks", label.format(name), mask(255))
@@ -67,7 +71,9 @@ def test_pictures_and_masks_of_0_and_255(tmp_path: Path, folders: dict[str, Path
         assert np.array_equal(read_labels(case.label_file).array[0, 0], mask(1))
 
 
-def test_values_and_colours_become_consecutive_labels(tmp_path: Path, folders: dict[str, Path]) -> None:
+def test_values_and_colours_become_consecutive_labels(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
     drawn = np.zeros((16, 16, 3))
     drawn[4:8], drawn[8:12], drawn[12:] = (255, 255, 255), GREEN, RED
     save(tmp_path / "images", "a.png", colours())
@@ -77,7 +83,9 @@ def test_values_and_colours_become_consecutive_labels(tmp_path: Path, folders: d
     assert convert(tmp_path) == 0
     dataset = RawDataset.load(7)
     assert dataset.description.class_names == ("class_255", "class_#00c800", "class_#c80000")
-    first, second = (read_labels(case.label_file).array[0, 0] for case in dataset.cases if case.label_file)
+    first, second = (
+        read_labels(case.label_file).array[0, 0] for case in dataset.cases if case.label_file
+    )
     assert np.array_equal(first, mask(1, 2, 3))
     assert np.array_equal(second, mask(1))
     verify_dataset(dataset, processes=0)
@@ -88,7 +96,10 @@ def test_volumes_keep_their_geometry(tmp_path: Path, folders: dict[str, Path]) -
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     labels = np.random.default_rng(0).choice([0, 2, 420], (6, 5, 4)).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(np.arange(120.0).reshape(6, 5, 4), affine), tmp_path / "images" / "scan.nii")
+    nibabel.save(
+        nibabel.Nifti1Image(np.arange(120.0).reshape(6, 5, 4), affine),
+        tmp_path / "images" / "scan.nii",
+    )
     nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks" / "scan.nii.gz")
     assert convert(tmp_path, "--channels", "CT", "--labels", "liver", "spleen") == 0
     (case,) = RawDataset.load(7).cases
@@ -136,7 +147,9 @@ def test_a_dry_run_shows_everything_and_writes_nothing(
     assert os.listdir(folders["raw"]) == []
 
 
-def test_nothing_is_overwritten(tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten(
+    tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     (folders["raw"] / "Dataset007_Other").mkdir()
     assert convert(tmp_path) == 2
     assert "has the number 7 already" in capsys.readouterr().err
@@ -170,7 +183,9 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         (mask(1), {"channel_names": ["CT"]}, "--channels names 1 channels, the images have 3"),
     ],
 )
-def test_masks_and_names_that_do_not_fit(tmp_path: Path, masks: np.ndarray, options: dict, reason: str) -> None:
+def test_masks_and_names_that_do_not_fit(
+    tmp_path: Path, masks: np.ndarray, options: dict, reason: str
+) -> None:
     save(tmp_path / "images", "a.png", colours())
     save(tmp_path / "masks", "a.png", masks)
     with pytest.raises(DatasetFaults) as caught:

@@ -28,7 +28,9 @@ def made_task(folder: Path, channels: tuple[str, ...], slope: float = 1.0) -> Pa
             image.header.set_slope_inter(slope, 0)
             save(image, folder / f"images{part}" / f"{name}.nii.gz")
             if part == "Tr":
-                labels = nibabel.Nifti1Image(generator.integers(0, 3, shape[:3]).astype(np.uint8), AFFINE)
+                labels = nibabel.Nifti1Image(
+                    generator.integers(0, 3, shape[:3]).astype(np.uint8), AFFINE
+                )
                 save(labels, folder / "labelsTr" / f"{name}.nii.gz")
     (folder / "imagesTr" / "._a_1.nii.gz").write_bytes(b"of a file manager")
     content = {
@@ -36,7 +38,8 @@ def made_task(folder: Path, channels: tuple[str, ...], slope: float = 1.0) -> Pa
         "modality": {str(number): name for number, name in enumerate(channels)},
         "labels": {"0": "background", "1": "liver", "2": "cancer"},
         "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("a_1", "a_2")
+            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+            for name in ("a_1", "a_2")
         ],
         "test": ["./imagesTs/a_3.nii.gz"],
     }
@@ -71,20 +74,33 @@ def test_a_task_becomes_a_data_set(
     assert len(list((dataset.folder / "imagesTs").iterdir())) == len(channels)
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing(
+    tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     source = made_task(tmp_path / "Task03_Liver", ("T1", "T2"))
     assert main(["-i", str(source), "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    for part in ("2 training and 1 test cases", "T1, T2", "1 liver, 2 cancer", "would write", "Dataset003_Liver"):
+    for part in (
+        "2 training and 1 test cases",
+        "T1, T2",
+        "1 liver, 2 cancer",
+        "would write",
+        "Dataset003_Liver",
+    ):
         assert part in printed
     assert os.listdir(folders["raw"]) == []
 
 
-def test_nothing_is_overwritten(tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten(
+    tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     source = made_task(tmp_path / "Task03_Liver", ("CT",))
     (folders["raw"] / "Dataset003_Other").mkdir()
     assert main(["-i", str(source)]) == 2
-    assert "Dataset003_Other: has the number 3 already; choose another with -d" in capsys.readouterr().err
+    assert (
+        "Dataset003_Other: has the number 3 already; choose another with -d"
+        in capsys.readouterr().err
+    )
     assert main(["-i", str(source), "-d", "4", "--name", "Mine"]) == 0
     assert sorted(os.listdir(folders["raw"])) == ["Dataset003_Other", "Dataset004_Mine"]
     assert main(["-i", str(source), "-d", "5", "--name", "a/b"]) == 2

@@ -45,7 +45,10 @@ def test_it_is_written_as_it_is_read(tmp_path: Path) -> None:
         "file_ending": ".png",
     }
     regions = {"background": 0, "whole": (1, 2), "core": 2}
-    for description in (described, replace(described, labels=regions, ignore_label=3, regions_class_order=(1, 2))):
+    for description in (
+        described,
+        replace(described, labels=regions, ignore_label=3, regions_class_order=(1, 2)),
+    ):
         (tmp_path / "dataset.json").write_text(json.dumps(description.as_json()), encoding="utf-8")
         assert DatasetDescription.load(tmp_path / "dataset.json") == description
 
@@ -84,11 +87,27 @@ def test_what_need_not_be_there(tmp_path: Path) -> None:
             {"background": 0, "whole": [1, 2], "core": 2},
             '"regions_class_order" is missing; write a list of 2',
         ),
-        ("labels", {"background": 0, "whole": [1, 2.5]}, "the labels ['whole'] have no whole number"),
+        (
+            "labels",
+            {"background": 0, "whole": [1, 2.5]},
+            "the labels ['whole'] have no whole number",
+        ),
         ("labels", {"background": 0, "whole": []}, "the labels ['whole'] have no whole number"),
-        ("labels", {"background": 0, "whole": [0, 1]}, "the regions ['whole'] contain 0, the background"),
-        ("labels", {"background": 0, "a": [1, 2], "b": [2, 1]}, "'a' and 'b' have the same labels [2, 1]"),
-        ("labels", {"background": 0, "whole": [1, 3]}, "[0, 1, 3]; expected 0 (background), 1, 2, ... without gaps"),
+        (
+            "labels",
+            {"background": 0, "whole": [0, 1]},
+            "the regions ['whole'] contain 0, the background",
+        ),
+        (
+            "labels",
+            {"background": 0, "a": [1, 2], "b": [2, 1]},
+            "'a' and 'b' have the same labels [2, 1]",
+        ),
+        (
+            "labels",
+            {"background": 0, "whole": [1, 3]},
+            "[0, 1, 3]; expected 0 (background), 1, 2, ... without gaps",
+        ),
         ("labels", {"whole": [1, 2]}, "[1, 2]; expected 0 (background)"),
         (
             "labels",
@@ -103,23 +122,37 @@ def test_what_need_not_be_there(tmp_path: Path) -> None:
         ("labels", {"0": "background", "1": "liver"}, "the labels ['0', '1'] have no whole number"),
         ("labels", {"background": 0, "liver": True}, "the labels ['liver'] have no whole number"),
         ("labels", {"background": 0, "liver": 1.5}, "the labels ['liver'] have no whole number"),
-        ("labels", {"background": 0, "liver": 2}, "[0, 2]; expected 0 (background), 1, 2, ... without gaps"),
+        (
+            "labels",
+            {"background": 0, "liver": 2},
+            "[0, 2]; expected 0 (background), 1, 2, ... without gaps",
+        ),
         ("labels", {"background": 0, "a": 1, "b": 1}, "[0, 1, 1]; expected"),
         ("labels", {"liver": 1, "tumour": 2}, "[1, 2]; expected 0 (background)"),
         ("labels", {"background": 0}, "no foreground class"),
         ("labels", {"background": 0, "ignore": 1}, "no foreground class"),
-        ("labels", {"background": 0, "liver": 1, "ignore": 9}, "ignore label is 9; it has to be the highest value, 2"),
+        (
+            "labels",
+            {"background": 0, "liver": 1, "ignore": 9},
+            "ignore label is 9; it has to be the highest value, 2",
+        ),
         ("file_ending", ..., '"file_ending" is missing; supported are .nii.gz, .nii'),
         ("file_ending", "nii.gz", "\"file_ending\" is 'nii.gz'; supported are"),
         ("file_ending", [".nii.gz"], "supported are"),
         ("numTraining", "3", "\"numTraining\" is '3'; write the number of cases"),
-        ("label_file_ending", ".jpg", "\"label_file_ending\" is '.jpg'; label maps may be .nii.gz, .nii"),
+        (
+            "label_file_ending",
+            ".jpg",
+            "\"label_file_ending\" is '.jpg'; label maps may be .nii.gz, .nii",
+        ),
         ("label_file_ending", [".png"], "\"label_file_ending\" is ['.png']; label maps"),
         ("patient_key", "(p", "\"patient_key\" '(p' is not a regular expression"),
         ("patient_key", 7, '"patient_key" 7 is not a regular expression'),
     ],
 )
-def test_a_bad_value_is_named_with_the_file_and_the_remedy(tmp_path: Path, key: str, value: Any, reason: str) -> None:
+def test_a_bad_value_is_named_with_the_file_and_the_remedy(
+    tmp_path: Path, key: str, value: Any, reason: str
+) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path, **{key: value})
     assert str(caught.value).startswith(f"{tmp_path / 'dataset.json'}: ")
@@ -131,7 +164,12 @@ NESTED = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3],
 
 def test_regions_are_read_in_their_own_order(tmp_path: Path) -> None:
     description = load(tmp_path, labels=NESTED, regions_class_order=[1, 2, 3])
-    assert description.labels == {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "enhancing": 3}
+    assert description.labels == {
+        "background": 0,
+        "whole": (1, 2, 3),
+        "core": (2, 3),
+        "enhancing": 3,
+    }
     assert description.class_names == ("whole", "core", "enhancing")
     assert (description.ignore_label, description.num_classes, description.num_outputs) == (4, 3, 3)
     assert description.regions == Regions(((1, 2, 3), (2, 3), (3,)), (1, 2, 3))
@@ -144,11 +182,15 @@ def test_regions_are_read_in_their_own_order(tmp_path: Path) -> None:
 
 
 def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
-    description = load(tmp_path, labels={"background": [0], "tumour": [2], "liver": 1}, regions_class_order=None)
+    description = load(
+        tmp_path, labels={"background": [0], "tumour": [2], "liver": 1}, regions_class_order=None
+    )
     assert description.labels == {"background": 0, "liver": 1, "tumour": 2}
     assert description.class_names == ("liver", "tumour")
     assert (description.num_outputs, description.regions) == (3, None)
-    assert load(tmp_path, regions_class_order=[2, 1]).regions is None  # as nnU-Net, which reads it for regions only
+    assert (
+        load(tmp_path, regions_class_order=[2, 1]).regions is None
+    )  # as nnU-Net, which reads it for regions only
 
 
 @pytest.mark.parametrize(
@@ -163,7 +205,10 @@ def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
         ([1, 2, True], "is [1, 2, True]; write a list"),
         ([0, 2, 3], "has [0], which no region has; choose from [1, 2, 3]"),
         ([1, 2, 4], "has [4], which no region has"),
-        ([3, 2, 1], "label 1 is in whole, but would be written as 3, which is in whole and core and enhancing"),
+        (
+            [3, 2, 1],
+            "label 1 is in whole, but would be written as 3, which is in whole and core and enhancing",
+        ),
         ([1, 3, 3], "label 2 is in whole and core, but would be written as 3"),
     ],
 )
@@ -176,9 +221,14 @@ def test_a_bad_order_of_regions_is_named(tmp_path: Path, order: Any, reason: str
 
 def test_regions_that_overlap_need_a_region_for_what_they_share(tmp_path: Path) -> None:
     overlapping = {"background": 0, "a": [1, 3], "b": [2, 3]}
-    with pytest.raises(UserError, match="label 3 is in a and b, but would be written as 2, which is in b"):
+    with pytest.raises(
+        UserError, match="label 3 is in a and b, but would be written as 2, which is in b"
+    ):
         load(tmp_path, labels=overlapping, regions_class_order=[1, 2])
-    assert load(tmp_path, labels=overlapping | {"both": 3}, regions_class_order=[1, 2, 3]).num_outputs == 3
+    assert (
+        load(tmp_path, labels=overlapping | {"both": 3}, regions_class_order=[1, 2, 3]).num_outputs
+        == 3
+    )
     inner_first = {"background": 0, "core": 2, "whole": [1, 2]}
     with pytest.raises(UserError, match="label 2 is in core and whole, but would be written as 1"):
         load(tmp_path, labels=inner_first, regions_class_order=[2, 1])
@@ -203,10 +253,22 @@ def test_the_ending_of_label_maps(
 def test_all_bad_values_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(DatasetFaults) as caught:
         load(
-            tmp_path, channel_names=..., labels={"background": 0}, file_ending=".gif", numTraining="x", patient_key="("
+            tmp_path,
+            channel_names=...,
+            labels={"background": 0},
+            file_ending=".gif",
+            numTraining="x",
+            patient_key="(",
         )
     assert len(caught.value.faults) == 5
-    for part in ("channel_names", "foreground", ".gif", "numTraining", "patient_key", tmp_path.name):
+    for part in (
+        "channel_names",
+        "foreground",
+        ".gif",
+        "numTraining",
+        "patient_key",
+        tmp_path.name,
+    ):
         assert part in str(caught.value)
 
 

@@ -89,13 +89,18 @@ NIFTI_IMAGES: dict[str, Callable[[], nibabel.Nifti1Image]] = {
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("name", NIFTI_IMAGES)
-def test_a_nifti_label_map_has_the_header_geometry_of_its_image(tmp_path: Path, name: str, ending: str) -> None:
+def test_a_nifti_label_map_has_the_header_geometry_of_its_image(
+    tmp_path: Path, name: str, ending: str
+) -> None:
     nibabel.save(NIFTI_IMAGES[name](), tmp_path / f"image{ending}")
     image = read_image([tmp_path / f"image{ending}"])
     labels = some_labels(image.grid.shape)
     write_labels(labels, image, tmp_path / f"labels{ending}")
 
-    source, written = nibabel.load(tmp_path / f"image{ending}"), nibabel.load(tmp_path / f"labels{ending}")
+    source, written = (
+        nibabel.load(tmp_path / f"image{ending}"),
+        nibabel.load(tmp_path / f"labels{ending}"),
+    )
     assert type(written) is type(source)
     assert written.shape == source.shape
     assert written.get_data_dtype() == np.uint8
@@ -160,7 +165,9 @@ def test_an_itk_label_map_lies_where_its_image_does(
     back = read_labels(written)
     assert np.array_equal(back.array[0], labels)
     assert back.array.dtype == np.uint8
-    assert np.allclose(back.grid.affine, image.grid.affine, rtol=1e-12)  # NRRD stores spacing times direction
+    assert np.allclose(
+        back.grid.affine, image.grid.affine, rtol=1e-12
+    )  # NRRD stores spacing times direction
     first, second = SimpleITK.ReadImage(str(source)), SimpleITK.ReadImage(str(written))
     for property_of in (
         SimpleITK.Image.GetSize,
@@ -182,7 +189,9 @@ def test_every_format_puts_a_voxel_at_the_same_place(tmp_path: Path, ending: str
     assert image.array[0, 3, 1, 5] == source[5, 1, 3]
 
 
-COLOURS = np.stack([scan(np.uint8, (5, 6)) + offset for offset in (0, 50, 100)], axis=-1).astype(np.uint8)
+COLOURS = np.stack([scan(np.uint8, (5, 6)) + offset for offset in (0, 50, 100)], axis=-1).astype(
+    np.uint8
+)
 OPAQUE = np.full((5, 6, 1), 255, dtype=np.uint8)
 PICTURES = {
     "grey": COLOURS[..., 0],
@@ -252,7 +261,9 @@ def reference(tmp_path: Path) -> Image:
     return read_image([tmp_path / "image.nii.gz"])
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, reference: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing(
+    tmp_path: Path, reference: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(image: nibabel.Nifti1Image, file: Path) -> None:
         Path(file).write_bytes(b"half")
         raise OSError("disk full")
@@ -265,23 +276,34 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, reference: Image, monkeyp
 
 @pytest.mark.parametrize(
     "labels",
-    [np.zeros((4, 5, 7), np.uint8), np.full((4, 5, 6), 0.5), np.full((4, 5, 6), -1), np.full((4, 5, 6), 65536)],
+    [
+        np.zeros((4, 5, 7), np.uint8),
+        np.full((4, 5, 6), 0.5),
+        np.full((4, 5, 6), -1),
+        np.full((4, 5, 6), 65536),
+    ],
     ids=["shape", "fractions", "negative", "too high"],
 )
-def test_what_is_no_label_map_of_the_image_is_not_written(tmp_path: Path, reference: Image, labels: np.ndarray) -> None:
+def test_what_is_no_label_map_of_the_image_is_not_written(
+    tmp_path: Path, reference: Image, labels: np.ndarray
+) -> None:
     with pytest.raises(ValueError, match="labels"):
         write_labels(labels, reference, tmp_path / "labels.nii.gz")
     assert os.listdir(tmp_path) == ["image.nii.gz"]
 
 
 @pytest.mark.parametrize("name", ["labels.nrrd", "labels.png", "labels.txt"])
-def test_a_label_map_of_another_format_is_refused(tmp_path: Path, reference: Image, name: str) -> None:
+def test_a_label_map_of_another_format_is_refused(
+    tmp_path: Path, reference: Image, name: str
+) -> None:
     with pytest.raises(UserError, match=name):
         write_labels(np.zeros((4, 5, 6), np.uint8), reference, tmp_path / name)
 
 
 def test_bmp_cannot_hold_labels_above_255(tmp_path: Path) -> None:
-    picture = Image(np.zeros((1, 1, 2, 2), np.uint8), Grid((1, 2, 2), spacing_affine((1, 1, 1))), None)
+    picture = Image(
+        np.zeros((1, 1, 2, 2), np.uint8), Grid((1, 2, 2), spacing_affine((1, 1, 1))), None
+    )
     with pytest.raises(UserError, match=r"labels\.bmp: .*300.*use PNG"):
         write_labels(np.full((1, 2, 2), 300), picture, tmp_path / "labels.bmp")
 
@@ -324,7 +346,9 @@ def test_a_colour_picture_is_no_label_map(tmp_path: Path) -> None:
 def whole(ending: str, folder: Path) -> bytes:
     file = folder / f"whole{ending}"
     if ".nii" in ending:
-        nibabel.save(nifti(np.random.default_rng(0).integers(0, 9999, (16, 16, 16)).astype(np.int16)), file)
+        nibabel.save(
+            nifti(np.random.default_rng(0).integers(0, 9999, (16, 16, 16)).astype(np.int16)), file
+        )
     elif ending in (".nrrd", ".mha"):
         SimpleITK.WriteImage(itk_image(), str(file))
     else:
@@ -341,9 +365,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, ending: str, fault:
     if fault == "folder":
         file.mkdir()
     elif fault != "missing":
-        content = {"truncated": whole(ending, tmp_path)[:-40], "text": b"see the other disk\n", "empty": b""}[fault]
+        content = {
+            "truncated": whole(ending, tmp_path)[:-40],
+            "text": b"see the other disk\n",
+            "empty": b"",
+        }[fault]
         file.write_bytes(content)
-    reason = "no such file" if fault in ("missing", "folder") else "cannot be read, it may be truncated"
+    reason = (
+        "no such file" if fault in ("missing", "folder") else "cannot be read, it may be truncated"
+    )
     with pytest.raises(UserError, match=reason) as caught:
         read_image([file])
     assert str(file) in str(caught.value)
@@ -380,11 +410,18 @@ def test_a_volume_of_another_form_is_refused(tmp_path: Path, made: Callable, rea
 
 
 def test_tiny_voxels_are_usable(tmp_path: Path) -> None:
-    nibabel.save(nibabel.Nifti1Image(scan(), np.diag([1e-5, 1e-5, 1e-4, 1.0])), tmp_path / "microscopy.nii.gz")
-    assert np.allclose(read_image([tmp_path / "microscopy.nii.gz"]).grid.spacing, (1e-4, 1e-5, 1e-5))
+    nibabel.save(
+        nibabel.Nifti1Image(scan(), np.diag([1e-5, 1e-5, 1e-4, 1.0])),
+        tmp_path / "microscopy.nii.gz",
+    )
+    assert np.allclose(
+        read_image([tmp_path / "microscopy.nii.gz"]).grid.spacing, (1e-4, 1e-5, 1e-5)
+    )
 
 
-def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_want_of_memory_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nibabel.save(nifti(scan()), tmp_path / "image.nii.gz")
     monkeypatch.setattr(nibabel, "load", lambda file: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(MemoryError):
@@ -406,11 +443,16 @@ def test_channels_are_stacked_in_the_order_of_their_files(tmp_path: Path) -> Non
 
 
 def test_channels_of_two_grids_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"case_0001\.nii\.gz: shape \(3, 5, 6\).*differs from \(4, 5, 6\).*resample"):
+    with pytest.raises(
+        UserError,
+        match=r"case_0001\.nii\.gz: shape \(3, 5, 6\).*differs from \(4, 5, 6\).*resample",
+    ):
         read_image(channel_files(tmp_path, nifti(scan(shape=(6, 5, 3)))))
     shifted = oblique_affine()
     shifted[0, 3] += 1.4
-    with pytest.raises(UserError, match=r"case_0001\.nii\.gz: lies 2\.0 voxels beside .*case_0000\.nii\.gz"):
+    with pytest.raises(
+        UserError, match=r"case_0001\.nii\.gz: lies 2\.0 voxels beside .*case_0000\.nii\.gz"
+    ):
         read_image(channel_files(tmp_path, nibabel.Nifti1Image(scan(), shifted)))
 
 
@@ -440,5 +482,14 @@ def test_real_scans_come_back_on_their_grid(real_data: Path, tmp_path: Path, dat
     image = read_image([file])
     write_labels(np.zeros(image.grid.shape, np.uint8), image, tmp_path / "labels.nii.gz")
     source, written = nibabel.load(file), nibabel.load(tmp_path / "labels.nii.gz")
-    for key in ("dim", "pixdim", "qform_code", "sform_code", "xyzt_units", "quatern_b", "srow_x", "srow_z"):
+    for key in (
+        "dim",
+        "pixdim",
+        "qform_code",
+        "sform_code",
+        "xyzt_units",
+        "quatern_b",
+        "srow_x",
+        "srow_z",
+    ):
         assert written.header[key].tobytes() == source.header[key].tobytes()

@@ -66,7 +66,11 @@ def test_a_fault_is_named_with_file_value_and_remedy(dataset: Path, kind: str) -
     if kind == "names that differ in case only":
         describe(dataset, numTraining=4)
     broken.spoil(dataset / broken.file)
-    faults = [fault for fault in inspected().faults if fault.file == str(dataset / (broken.named or broken.file))]
+    faults = [
+        fault
+        for fault in inspected().faults
+        if fault.file == str(dataset / (broken.named or broken.file))
+    ]
     assert len(faults) == 1
     assert broken.value in faults[0].value
     assert broken.remedy in faults[0].remedy
@@ -77,7 +81,9 @@ def test_a_fault_is_named_with_file_value_and_remedy(dataset: Path, kind: str) -
 def test_all_kinds_are_one_report_and_nothing_is_written(
     folders: dict[str, Path], make_dataset: MakeDataset, processes: int
 ) -> None:
-    dataset = make_dataset(folders["raw"], num_cases=len(FAULTS) + 1, shape=SHAPE, channels=CHANNELS)
+    dataset = make_dataset(
+        folders["raw"], num_cases=len(FAULTS) + 1, shape=SHAPE, channels=CHANNELS
+    )
     expected = []
     for number, broken in enumerate(FAULTS.values(), 1):  # case_00 stays whole
         file, named = broken.of_case(f"case_{number:02d}")
@@ -88,7 +94,10 @@ def test_all_kinds_are_one_report_and_nothing_is_written(
 
     faults = inspected(processes).faults
     for file, value, remedy in expected:
-        assert any(file == fault.file and value in fault.value and remedy in fault.remedy for fault in faults), value
+        assert any(
+            file == fault.file and value in fault.value and remedy in fault.remedy
+            for fault in faults
+        ), value
     assert not any(fault.case == "case_00" for fault in faults)
     assert {file: file.stat().st_mtime_ns for file in folders["raw"].parent.rglob("*")} == before
     with pytest.raises(DatasetFaults, match=rf"^Dataset501_Tiny: {len(faults)} faults\n  1\. "):
@@ -99,15 +108,27 @@ def test_one_case_may_have_several_faults(dataset: Path) -> None:
     truncate(dataset / "imagesTr" / "case_00_0000.nii.gz")
     change(dataset / "imagesTr" / "case_00_0001.nii.gz", put(np.inf, np.float32))
     change(dataset / "labelsTr" / "case_00.nii.gz", lambda array: put(9, np.uint8)(array)[:-1])
-    assert kinds(inspected().faults) == ["unreadable image", "not finite", "undeclared labels", "shape"]
+    assert kinds(inspected().faults) == [
+        "unreadable image",
+        "not finite",
+        "undeclared labels",
+        "shape",
+    ]
 
 
 DESCRIPTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
-    "gaps": ({"labels": {"background": 0, "ball": 1, "cube": 3}}, ["has the values [0, 1, 3]; expected 0"]),
+    "gaps": (
+        {"labels": {"background": 0, "ball": 1, "cube": 3}},
+        ["has the values [0, 1, 3]; expected 0"],
+    ),
     "no class": ({"labels": {"background": 0}}, ["no foreground class; mend it"]),
     "several": (
         {"file_ending": ".doc", "channel_names": {"1": "T1"}, "numTraining": "3"},
-        ["keys ['1']; expected ['0']", "'.doc'; supported are", "numTraining\" is '3'; write the number"],
+        [
+            "keys ['1']; expected ['0']",
+            "'.doc'; supported are",
+            "numTraining\" is '3'; write the number",
+        ],
     ),
 }
 
@@ -122,7 +143,9 @@ def test_the_faults_of_a_description_are_a_report_too(dataset: Path, kind: str) 
     assert all(part in str(fault) for part, fault in zip(expected, faults, strict=True))
 
 
-@pytest.mark.parametrize(("name", "value"), [("dataset.json", "no such file"), ("imagesTr", "no such folder")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("dataset.json", "no such file"), ("imagesTr", "no such folder")]
+)
 def test_what_is_missing_altogether_is_a_report_too(dataset: Path, name: str, value: str) -> None:
     (dataset / name).rename(dataset / "elsewhere")
     (fault,) = inspect_dataset_by_name(501, 0).faults
@@ -135,7 +158,9 @@ def test_there_is_no_report_of_an_unknown_data_set(dataset: Path) -> None:
         inspect_dataset_by_name(77, 0)
 
 
-def test_spacings_of_microscopes_are_told_apart(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+def test_spacings_of_microscopes_are_told_apart(
+    folders: dict[str, Path], make_dataset: MakeDataset
+) -> None:
     dataset = make_dataset(folders["raw"], num_cases=1, spacing=(2e-4, 2e-4, 2e-4))
     change(dataset / "labelsTr" / "case_00.nii.gz", affine=lambda affine: affine * (1, 1.01, 1, 1))
     (fault,) = inspected().faults
@@ -143,20 +168,27 @@ def test_spacings_of_microscopes_are_told_apart(folders: dict[str, Path], make_d
     assert "spacing [0.0002, 0.000202, 0.0002] and not [0.0002, 0.0002, 0.0002]" in fault.value
 
 
-def test_a_grey_picture_is_no_colour_case(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+def test_a_grey_picture_is_no_colour_case(
+    folders: dict[str, Path], make_dataset: MakeDataset
+) -> None:
     dataset = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
     describe(dataset, channel_names={"0": "R", "1": "G", "2": "B"})
     picture = dataset / "imagesTr" / "case_01_0000.png"
     io.imsave(picture, np.repeat(io.imread(picture)[..., None], 3, axis=-1), check_contrast=False)
     (fault,) = inspected().faults
-    assert "case_00_0000.png: the case has 1 channel(s) in 1 file(s), dataset.json names 3" in str(fault)
+    assert "case_00_0000.png: the case has 1 channel(s) in 1 file(s), dataset.json names 3" in str(
+        fault
+    )
 
 
 def test_255_is_no_mask_where_there_are_several_classes(dataset: Path) -> None:
     describe(dataset, labels={"background": 0, "ball": 1, "cube": 2})
     change(dataset / "labelsTr" / "case_00.nii.gz", lambda array: array * np.uint8(255))
     (fault,) = inspected().faults
-    assert (fault.kind, fault.remedy) == ("undeclared labels", "correct the voxels, or declare the labels")
+    assert (fault.kind, fault.remedy) == (
+        "undeclared labels",
+        "correct the voxels, or declare the labels",
+    )
 
 
 def empty(array: np.ndarray) -> np.ndarray:
@@ -169,14 +201,18 @@ def test_an_empty_label_map_is_a_remark_and_only_empty_ones_are_a_fault(dataset:
         assert kinds(inspected().remarks) == ["background only"] * number
         change(dataset / "labelsTr" / f"case_{number:02d}.nii.gz", empty)
     (fault,) = inspected().faults
-    assert str(fault).startswith(f"{dataset / 'labelsTr'}: not one of the label maps holds anything but background; ")
+    assert str(fault).startswith(
+        f"{dataset / 'labelsTr'}: not one of the label maps holds anything but background; "
+    )
 
 
 def test_what_may_be_meant_is_a_remark(dataset: Path) -> None:
     describe(dataset, labels={"background": 0, "ball": 1, "ignore": 2})
     change(dataset / "labelsTr" / "case_00.nii.gz", lambda array: np.full_like(array, 2))
     shutil.copy(dataset / "labelsTr" / "case_01.nii.gz", dataset / "labelsTr" / "case_02.nii.gz")
-    shutil.copy(dataset / "imagesTr" / "case_02_0000.nii.gz", dataset / "imagesTr" / "case_02_0001.nii.gz")
+    shutil.copy(
+        dataset / "imagesTr" / "case_02_0000.nii.gz", dataset / "imagesTr" / "case_02_0001.nii.gz"
+    )
     for channel in (0, 1):
         change(dataset / "imagesTr" / f"case_00_000{channel}.nii.gz", empty)
     report = inspected()
@@ -190,7 +226,9 @@ def test_what_may_be_meant_is_a_remark(dataset: Path) -> None:
     ]
 
 
-def test_black_frames_are_not_the_same_image(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+def test_black_frames_are_not_the_same_image(
+    folders: dict[str, Path], make_dataset: MakeDataset
+) -> None:
     dataset = make_dataset(folders["raw"], num_cases=3, shape=SHAPE)
     for number in (0, 1):
         for folder, tail in (("imagesTr", "_0000"), ("labelsTr", "")):
@@ -209,7 +247,9 @@ def test_the_same_voxels_in_other_files_are_one_image(dataset: Path) -> None:
 
 
 def test_many_remarks_of_a_kind_are_shortened_in_text_only() -> None:
-    remarks = tuple(Fault("background only", f"{number}.nii", "empty", "label it") for number in range(9))
+    remarks = tuple(
+        Fault("background only", f"{number}.nii", "empty", "label it") for number in range(9)
+    )
     report = Report("Dataset501_Tiny", 9, (), (*remarks, Fault("other", "x", "odd", "look")))
     assert str(report).splitlines() == [
         "Dataset501_Tiny: 9 cases, no faults",
@@ -220,10 +260,14 @@ def test_many_remarks_of_a_kind_are_shortened_in_text_only() -> None:
     ]
 
 
-def test_remarks_are_logged_and_stop_nothing(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_remarks_are_logged_and_stop_nothing(
+    dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     change(dataset / "labelsTr" / "case_00.nii.gz", empty)
     verify_dataset(RawDataset.load(501), 0)
-    assert f"{dataset / 'labelsTr' / 'case_00.nii.gz'}: holds background only; label it" in caplog.text
+    assert (
+        f"{dataset / 'labelsTr' / 'case_00.nii.gz'}: holds background only; label it" in caplog.text
+    )
 
 
 def test_a_report_is_plain_json(dataset: Path) -> None:
@@ -231,5 +275,9 @@ def test_a_report_is_plain_json(dataset: Path) -> None:
 
     truncate(dataset / "imagesTr" / "case_00_0000.nii.gz")
     content = json.loads(json.dumps(to_json(inspected())))
-    assert (content["dataset_name"], content["num_cases"], content["remarks"]) == ("Dataset501_Tiny", 3, [])
+    assert (content["dataset_name"], content["num_cases"], content["remarks"]) == (
+        "Dataset501_Tiny",
+        3,
+        [],
+    )
     assert set(content["faults"][0]) == {"kind", "case", "file", "value", "remedy"}

@@ -46,11 +46,16 @@ def test_masks_are_mapped_kept_and_told_of(dataset: Path) -> None:
         str(dataset / "labelsTr" / f"case_{number:02d}.nii.gz") for number in (0, 1)
     ]
     voxels = int((masks["case_00.nii.gz"] == 255).sum())
-    assert f"mapped 255 to 1 in {voxels} voxels; the file as it was is {dataset / 'labelsTr_before_fix'}" in done[0]
+    assert (
+        f"mapped 255 to 1 in {voxels} voxels; the file as it was is {dataset / 'labelsTr_before_fix'}"
+        in done[0]
+    )
     for name, mask in masks.items():
         mapped = nibabel.load(dataset / "labelsTr" / name)
         assert np.array_equal(np.asarray(mapped.dataobj), mask > 0)
-        assert np.array_equal(mapped.affine, nibabel.load(dataset / "imagesTr" / "case_00_0000.nii.gz").affine)
+        assert np.array_equal(
+            mapped.affine, nibabel.load(dataset / "imagesTr" / "case_00_0000.nii.gz").affine
+        )
     kept = contents(dataset / "labelsTr_before_fix")
     assert kept == {name: before[name] for name in ("case_00.nii.gz", "case_01.nii.gz")}
     assert contents(dataset / "labelsTr")["case_02.nii.gz"] == before["case_02.nii.gz"]
@@ -72,7 +77,9 @@ def test_done_again_there_is_nothing_to_do(dataset: Path) -> None:
         ({"background": 0, "ball": 1, "cube": 2}, 255),
     ],
 )
-def test_what_could_mean_several_things_is_left_alone(dataset: Path, labels: dict[str, int], value: int) -> None:
+def test_what_could_mean_several_things_is_left_alone(
+    dataset: Path, labels: dict[str, int], value: int
+) -> None:
     describe(dataset, labels=labels)
     for number in (0, 1):
         change(dataset / "labelsTr" / f"case_{number:02d}.nii.gz", put(value, np.uint8))
@@ -93,13 +100,18 @@ def test_a_backup_is_never_replaced(dataset: Path) -> None:
     kept.parent.mkdir()
     kept.write_bytes(b"another")
     before = contents(dataset / "labelsTr")
-    with pytest.raises(UserError, match=r"case_00\.nii\.gz: is there already and differs from .*; move it elsewhere"):
+    with pytest.raises(
+        UserError,
+        match=r"case_00\.nii\.gz: is there already and differs from .*; move it elsewhere",
+    ):
         fix()
     assert kept.read_bytes() == b"another"
     assert contents(dataset / "labelsTr") == before
 
 
-def test_killed_after_the_backup_the_rest_is_done(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_after_the_backup_the_rest_is_done(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 

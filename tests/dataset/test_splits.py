@@ -16,19 +16,35 @@ def names(form: str, *counts: int) -> list[str]:
     """`form` with every combination of numbers below `counts` filled in."""
     if not counts:
         return [form]
-    return [name for number in range(counts[0]) for name in names(form.replace("#", f"{number:03d}", 1), *counts[1:])]
+    return [
+        name
+        for number in range(counts[0])
+        for name in names(form.replace("#", f"{number:03d}", 1), *counts[1:])
+    ]
 
 
 GROUPED = {
     "ACDC": (names("patient#_frame#", 8, 2), "patient003_frame001", "patient003"),
     "Sunnybrook": (
-        [name for kind in ("HF-I", "HF-NI", "HYP", "N") for name in names(f"SC-{kind}-#-IM-0001-#", 3, 4)],
+        [
+            name
+            for kind in ("HF-I", "HF-NI", "HYP", "N")
+            for name in names(f"SC-{kind}-#-IM-0001-#", 3, 4)
+        ],
         "SC-HYP-002-IM-0001-003",
         "SC-HYP-002",
     ),
     "BIDS": (names("sub-#_ses-#_T1w", 6, 2), "sub-005_ses-001_T1w", "sub-005"),
-    "one site": (names("site1_patient#_slice#", 6, 3), "site1_patient002_slice000", "site1_patient002"),
-    "three sites": (names("site#_patient#_slice#", 3, 4, 3), "site002_patient001_slice000", "site002_patient001"),
+    "one site": (
+        names("site1_patient#_slice#", 6, 3),
+        "site1_patient002_slice000",
+        "site1_patient002",
+    ),
+    "three sites": (
+        names("site#_patient#_slice#", 3, 4, 3),
+        "site002_patient001_slice000",
+        "site002_patient001",
+    ),
     "few patients": (names("p#_slice#", 3, 20), "p001_slice019", "p001"),
     "some with a second scan": ([*names("p#", 6), "p003_2"], "p003_2", "p003"),
     "spaces and letters": (names("Größe # Schicht #", 6, 3), "Größe 004 Schicht 001", "Größe 004"),
@@ -84,9 +100,17 @@ def test_the_real_case_names(real_data: Path, dataset: str, patient: str | None)
 
 @pytest.mark.parametrize(
     ("key", "patient"),
-    [(None, "p1_s2"), (r"^p\d", "p1"), (r"(p\d)_(s\d)", "p1"), (r"^x\d", "p1_s2"), (r"p\d|(s\d)", "p1")],
+    [
+        (None, "p1_s2"),
+        (r"^p\d", "p1"),
+        (r"(p\d)_(s\d)", "p1"),
+        (r"^x\d", "p1_s2"),
+        (r"p\d|(s\d)", "p1"),
+    ],
 )
-def test_the_patient_is_the_first_group_else_the_match_else_the_name(key: str | None, patient: str) -> None:
+def test_the_patient_is_the_first_group_else_the_match_else_the_name(
+    key: str | None, patient: str
+) -> None:
     assert patient_of("p1_s2", key) == patient
 
 
@@ -101,7 +125,9 @@ def check_folds(identifiers: list[str], key: str | None, expected_folds: int) ->
         assert not patients[0] & patients[1]
 
 
-@pytest.mark.parametrize(("num_cases", "num_folds"), [(2, 2), (3, 3), (4, 4), (5, 5), (6, 5), (23, 5)])
+@pytest.mark.parametrize(
+    ("num_cases", "num_folds"), [(2, 2), (3, 3), (4, 4), (5, 5), (6, 5), (23, 5)]
+)
 def test_every_case_is_held_out_once(num_cases: int, num_folds: int) -> None:
     identifiers = names("case_#", num_cases)
     check_folds(identifiers, None, num_folds)
@@ -118,7 +144,9 @@ def test_a_patient_is_on_one_side_only(kind: str) -> None:
 
 def test_folds_of_unequal_patients_are_nearly_equal() -> None:
     identifiers = [
-        f"p{patient}_{case}" for patient, size in enumerate((9, 7, 5, 4, 3, 2, 1, 1)) for case in range(size)
+        f"p{patient}_{case}"
+        for patient, size in enumerate((9, 7, 5, 4, 3, 2, 1, 1))
+        for case in range(size)
     ]
     assert sorted(len(fold["val"]) for fold in make_splits(identifiers, r"^p\d")) == [5, 5, 6, 7, 9]
 
@@ -164,16 +192,22 @@ def test_splits_of_another_form_are_refused(tmp_path: Path, content: Any) -> Non
 
 
 def test_unknown_cases_of_splits_are_named(tmp_path: Path) -> None:
-    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a", "z"], "val": ["b", "y"]}]))
+    (tmp_path / "splits_final.json").write_text(
+        json.dumps([{"train": ["a", "z"], "val": ["b", "y"]}])
+    )
     with pytest.raises(UserError, match=r"splits_final\.json: names cases .* does not have: y, z"):
         read_splits(tmp_path / "splits_final.json", ["a", "b"])
 
 
-def test_a_case_on_both_sides_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_case_on_both_sides_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "splits_final.json"
     file.write_text(json.dumps([{"train": ["a"], "val": ["a"]}]))
     read_splits(file, ["a", "b"])
     assert not caplog.messages
-    file.write_text(json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["a", "b"], "val": ["b"]}]))
+    file.write_text(
+        json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["a", "b"], "val": ["b"]}])
+    )
     read_splits(file, ["a", "b"])
     assert "fold 1 trains and validates on b" in caplog.text

@@ -30,7 +30,10 @@ def cases(dataset) -> dict[str, tuple[Image, Image]]:
     loaded = {}
     for part in ("Tr", "Ts"):
         for name, files in find_image_files(dataset / f"images{part}", ".nii.gz").items():
-            loaded[name] = read_image(files), read_labels(dataset / f"labels{part}" / f"{name}.nii.gz")
+            loaded[name] = (
+                read_image(files),
+                read_labels(dataset / f"labels{part}" / f"{name}.nii.gz"),
+            )
     return loaded
 
 
@@ -46,8 +49,16 @@ def test_layout_is_that_of_nnunet(dataset, cases):
     assert description.num_training == NUM_TRAINING
     assert description.channel_names == ("CT",)
     assert sorted(cases) == [f"demo_{index:03d}" for index in range(NUM_TRAINING + NUM_TEST)]
-    assert len(list((dataset / "imagesTr").iterdir())) == len(list((dataset / "labelsTr").iterdir())) == NUM_TRAINING
-    assert len(list((dataset / "imagesTs").iterdir())) == len(list((dataset / "labelsTs").iterdir())) == NUM_TEST
+    assert (
+        len(list((dataset / "imagesTr").iterdir()))
+        == len(list((dataset / "labelsTr").iterdir()))
+        == NUM_TRAINING
+    )
+    assert (
+        len(list((dataset / "imagesTs").iterdir()))
+        == len(list((dataset / "labelsTs").iterdir()))
+        == NUM_TEST
+    )
 
 
 def test_every_label_is_in_every_case_on_the_grid_of_its_image(cases):
@@ -71,7 +82,8 @@ def test_volumes_are_small_anisotropic_hounsfield_units(cases):
 def test_organs_lie_on_their_side_of_the_patient(cases):
     for _, labels in cases.values():
         left, right, aorta, liver, spleen = (
-            centre_in_world(labels, name) for name in ("left_kidney", "right_kidney", "aorta", "liver", "spleen")
+            centre_in_world(labels, name)
+            for name in ("left_kidney", "right_kidney", "aorta", "liver", "spleen")
         )
         assert left[0] + 20 < aorta[0] < right[0] - 20
         assert spleen[0] < aorta[0] < liver[0]
@@ -101,7 +113,9 @@ def test_densities_tell_tissues_apart_but_not_the_kidneys(cases):
         assert abs(mean["left_kidney"] - mean["right_kidney"]) < 15
         assert np.percentile(image.array, 1) < -900
         in_fat = (image.array > -150) & (image.array < -50)
-        assert (in_fat & (labels.array == LABELS["liver"])).sum() < 0.01 * (labels.array == LABELS["liver"]).sum()
+        assert (in_fat & (labels.array == LABELS["liver"])).sum() < 0.01 * (
+            labels.array == LABELS["liver"]
+        ).sum()
         assert in_fat.mean() > 0.05
 
 

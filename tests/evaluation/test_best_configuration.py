@@ -21,15 +21,38 @@ def results(folders: dict[str, Path], make_dataset: object) -> Path:
     assert plan(["-d", "501", "-np", "0", "--device", "cpu"]) == 0
     for configuration, dice in (("lora", (0.6, 0.8, 0.7)), ("frozen", (0.9, 0.5, 0.4))):
         for fold, value in enumerate(dice):
-            scores = {"IoU": 0.5, "HD95": 1.0, "ASSD": 1.0, "NSD": 0.5, "TP": 1, "FP": 1, "FN": 1, "TN": 1}
+            scores = {
+                "IoU": 0.5,
+                "HD95": 1.0,
+                "ASSD": 1.0,
+                "NSD": 0.5,
+                "TP": 1,
+                "FP": 1,
+                "FN": 1,
+                "TN": 1,
+            }
             file = Path(f"case_{fold:02d}.nii.gz")
-            case = CaseScores(f"case_{fold:02d}", file, file, {1: {"Dice": value, "n_pred": 1, "n_ref": 1, **scores}})
-            path = folders["results"] / NAME / configuration / f"fold_{fold}" / "validation" / "summary.json"
+            case = CaseScores(
+                f"case_{fold:02d}",
+                file,
+                file,
+                {1: {"Dice": value, "n_pred": 1, "n_ref": 1, **scores}},
+            )
+            path = (
+                folders["results"]
+                / NAME
+                / configuration
+                / f"fold_{fold}"
+                / "validation"
+                / "summary.json"
+            )
             write_summary(summarize([case], PROTOCOL), path)
     return folders["results"] / NAME
 
 
-def test_every_case_counts_once_and_the_best_mean_is_chosen(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_case_counts_once_and_the_best_mean_is_chosen(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["501"]) == 0
     printed = capsys.readouterr().out
     assert f"samnet_predict -d {NAME} -c lora" in printed
@@ -55,7 +78,9 @@ def test_a_fold_that_is_missing_is_named_and_nothing_is_written(
     assert json.loads((results / "best_configuration.json").read_text())["Dice"].keys() == {"lora"}
 
 
-def test_scores_by_different_rules_are_not_mixed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_by_different_rules_are_not_mixed(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = results / "lora" / "fold_1" / "validation" / "summary.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"nsd_tolerance": 3.0}))

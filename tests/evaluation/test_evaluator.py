@@ -19,14 +19,19 @@ from samnet.evaluation.summary import read_summary
 
 def evaluate(dataset: Path, processes: int = 0, **options: Any) -> dict[str, Any]:
     description = DatasetDescription.load(dataset / "dataset.json")
-    return evaluate_folder(dataset / "preds", dataset / "labelsTs", description, dataset / "out", processes, **options)
+    return evaluate_folder(
+        dataset / "preds", dataset / "labelsTs", description, dataset / "out", processes, **options
+    )
 
 
 def test_writes_what_it_returns(dataset: Path) -> None:
     summary = evaluate(dataset)
     assert read_summary(dataset / "out" / "summary.json") == summary
     assert len((dataset / "out" / "metrics.csv").read_text().splitlines()) == 1 + 3 * 2
-    assert sorted(file.name for file in (dataset / "out").iterdir()) == ["metrics.csv", "summary.json"]
+    assert sorted(file.name for file in (dataset / "out").iterdir()) == [
+        "metrics.csv",
+        "summary.json",
+    ]
 
 
 def test_scores_are_in_mm_of_the_file(dataset: Path) -> None:
@@ -51,7 +56,9 @@ def test_processes_change_nothing(dataset: Path) -> None:
     evaluate(dataset, processes=0)
     alone = [(dataset / "out" / name).read_bytes() for name in ("summary.json", "metrics.csv")]
     evaluate(dataset, processes=2)
-    assert [(dataset / "out" / name).read_bytes() for name in ("summary.json", "metrics.csv")] == alone
+    assert [
+        (dataset / "out" / name).read_bytes() for name in ("summary.json", "metrics.csv")
+    ] == alone
 
 
 def test_ignore_label_of_the_data_set(dataset: Path, write_labels: Callable[..., None]) -> None:
@@ -86,7 +93,10 @@ def test_all_faults_in_one_report(dataset: Path, write_labels: Callable[..., Non
         "preds/case_1.nii.gz": "cannot be read",
     }
     for file, words in expected.items():
-        assert any(fault.startswith(str(dataset / file)) and words in fault for fault in report.value.faults), file
+        assert any(
+            fault.startswith(str(dataset / file)) and words in fault
+            for fault in report.value.faults
+        ), file
     assert len(report.value.faults) == len(expected)
     assert report.value.exit_code == 2
     assert not (dataset / "out").exists()
@@ -119,14 +129,19 @@ def test_unreadable_files_do_not_stop_the_others(dataset: Path) -> None:
 
     (dataset / "preds" / "case_1.nii.gz").write_bytes(whole)
     assert evaluate(dataset)["failed"] == {}
-    assert sorted(file.name for file in (dataset / "out").iterdir()) == ["metrics.csv", "summary.json"]
+    assert sorted(file.name for file in (dataset / "out").iterdir()) == [
+        "metrics.csv",
+        "summary.json",
+    ]
 
 
 def test_an_earlier_evaluation_is_not_taken_for_that_of_unreadable_files(dataset: Path) -> None:
     evaluate(dataset)
     earlier = (dataset / "out" / "summary.json").read_bytes()
     (dataset / "preds" / "case_1.nii.gz").write_bytes(b"")
-    with pytest.raises(EvaluationIncomplete, match=r"summary\.json and metrics\.csv there are of an earlier"):
+    with pytest.raises(
+        EvaluationIncomplete, match=r"summary\.json and metrics\.csv there are of an earlier"
+    ):
         evaluate(dataset)
     assert (dataset / "out" / "summary.json").read_bytes() == earlier
 
@@ -150,12 +165,16 @@ def test_folders_without_label_maps(dataset: Path) -> None:
 def test_folders_without_a_common_case(dataset: Path) -> None:
     for file in list((dataset / "preds").iterdir()):
         file.rename(file.with_name(f"other_{file.name}"))
-    with pytest.raises(UserError, match=r"no case in common: there are other_case_0\.nii\.gz and case_0\.nii\.gz"):
+    with pytest.raises(
+        UserError, match=r"no case in common: there are other_case_0\.nii\.gz and case_0\.nii\.gz"
+    ):
         evaluate(dataset, skip_missing=True)
 
 
 def test_partial_files_are_not_predictions(dataset: Path) -> None:
-    shutil.copy(dataset / "preds" / "case_0.nii.gz", dataset / "preds" / ".partial-12345678-case_9.nii.gz")
+    shutil.copy(
+        dataset / "preds" / "case_0.nii.gz", dataset / "preds" / ".partial-12345678-case_9.nii.gz"
+    )
     assert len(evaluate(dataset)["metric_per_case"]) == 3
 
 
@@ -165,7 +184,9 @@ def test_pictures_are_measured_in_pixels(dataset: Path) -> None:
     picture[2:5, 2:5] = 1
     for folder, shift in (("preds", 2), ("labelsTs", 0)):
         io.imsave(dataset / folder / "a.png", np.roll(picture, shift, axis=1), check_contrast=False)
-    summary = evaluate_folder(dataset / "preds", dataset / "labelsTs", description, dataset / "out", 0)
+    summary = evaluate_folder(
+        dataset / "preds", dataset / "labelsTs", description, dataset / "out", 0
+    )
     assert summary["distance_unit"] == "pixels"
     assert summary["mean"][1]["HD95"] == pytest.approx(2.0)
     assert summary["presence"][2]["absent"] == 1
@@ -176,7 +197,9 @@ def test_pictures_are_measured_in_pixels(dataset: Path) -> None:
     ("name", "num_cases"),
     [("Dataset004_Hippocampus", 40), ("Dataset010_SarcomaCT", 3), ("Dataset030_Nuclei", 12)],
 )
-def test_real_references_against_themselves(real_data: Path, name: str, num_cases: int, tmp_path: Path) -> None:
+def test_real_references_against_themselves(
+    real_data: Path, name: str, num_cases: int, tmp_path: Path
+) -> None:
     folder = real_data / name
     description = DatasetDescription.load(folder / "dataset.json")
     summary = evaluate_folder(folder / "labelsTs", folder / "labelsTs", description, tmp_path, 0)
@@ -190,12 +213,18 @@ def test_regions_of_the_data_set(dataset: Path) -> None:
     """They are scored as the plain data set does in which a region is one class."""
     content = json.loads((dataset / "dataset.json").read_text())
     plain = evaluate(dataset)
-    content |= {"labels": {"background": 0, "both": [1, 2], "right": 2}, "regions_class_order": [1, 2]}
+    content |= {
+        "labels": {"background": 0, "both": [1, 2], "right": 2},
+        "regions_class_order": [1, 2],
+    }
     (dataset / "dataset.json").write_text(json.dumps(content))
     nested = evaluate(dataset)
     assert list(nested["mean"]) == [(1, 2), 2]
     assert nested["mean"][2] == plain["mean"][2]
-    assert list(json.loads((dataset / "out" / "summary.json").read_text())["mean"]) == ["(1, 2)", "2"]
+    assert list(json.loads((dataset / "out" / "summary.json").read_text())["mean"]) == [
+        "(1, 2)",
+        "2",
+    ]
     together = nested["metric_per_case"][0]["metrics"][(1, 2)]
     apart = [plain["metric_per_case"][0]["metrics"][value] for value in (1, 2)]
     assert together["n_ref"] == sum(scores["n_ref"] for scores in apart)

@@ -43,7 +43,9 @@ class TestDicePerClass:
     def test_ignored_voxels_do_not_count(self) -> None:
         reference = np.array([1, 1, 2, 2, 0], dtype=np.uint8)
         prediction = np.array([1, 0, 1, 1, 1], dtype=np.uint8)
-        np.testing.assert_allclose(dice_per_class(prediction, reference, 1, ignore_label=2), [2 / 4])
+        np.testing.assert_allclose(
+            dice_per_class(prediction, reference, 1, ignore_label=2), [2 / 4]
+        )
 
     def test_values_of_no_class_count_as_errors_only(self) -> None:
         reference = np.array([1, 1, 1, 1], dtype=np.uint8)
@@ -56,7 +58,9 @@ class TestDicePerClass:
         np.testing.assert_allclose(dice_per_class(prediction, reference, 1), [2 / 3])
         np.testing.assert_allclose(dice_per_class(prediction, reference, 1, ignore_label=-1), [1.0])
 
-    @pytest.mark.parametrize("kinds", [(np.uint8, np.int64), (np.uint16, np.uint8), (">i2", np.int8)])
+    @pytest.mark.parametrize(
+        "kinds", [(np.uint8, np.int64), (np.uint16, np.uint8), (">i2", np.int8)]
+    )
     def test_agrees_with_masks_on_a_large_volume(self, kinds: tuple[str | type, type]) -> None:
         generator = np.random.default_rng(0)
         # Large enough for several chunks; transposed, so that its memory is not in the order of its axes.
@@ -69,7 +73,9 @@ class TestDicePerClass:
             / (((prediction == value) & kept).sum() + ((reference == value) & kept).sum())
             for value in (1, 2, 3, 4)
         ]
-        np.testing.assert_allclose(dice_per_class(prediction, reference, 4, ignore_label=5), expected)
+        np.testing.assert_allclose(
+            dice_per_class(prediction, reference, 4, ignore_label=5), expected
+        )
 
     def test_255_classes_in_eight_bits(self) -> None:
         labels = np.array([255, 255, 1, 0], dtype=np.uint8)
@@ -83,7 +89,8 @@ class TestDicePerClass:
         np.testing.assert_array_equal(pairs, [[0, 2, 0], [0, 0, 1], [0, 0, 0]])
 
     @pytest.mark.parametrize(
-        ("prediction", "message"), [(np.zeros((2, 3), int), "shape"), (np.zeros((2, 2)), "whole numbers")]
+        ("prediction", "message"),
+        [(np.zeros((2, 3), int), "shape"), (np.zeros((2, 2)), "whole numbers")],
     )
     def test_unusable_arrays(self, prediction: np.ndarray, message: str) -> None:
         with pytest.raises(ValueError, match=message):
@@ -97,13 +104,17 @@ class TestSurfaces:
             reference, prediction = np.zeros((2, 6, 6, 6), dtype=np.uint8)
             reference[0, 0, 0] = 1
             prediction[tuple(4 if other == axis else 0 for other in range(3))] = 1
-            scores = case_metrics(prediction, reference, LABELS, (3.0, 0.5, 2.0), nsd_tolerance_mm=3 * spacing)[1]
+            scores = case_metrics(
+                prediction, reference, LABELS, (3.0, 0.5, 2.0), nsd_tolerance_mm=3 * spacing
+            )[1]
             assert scores["HD95"] == pytest.approx(4 * spacing)
             assert scores["ASSD"] == pytest.approx(3.5 * spacing)
             assert scores["NSD"] == pytest.approx(0.5)
             assert scores["Dice"] == 0.0
 
-    @pytest.mark.parametrize("corner", [0, 2, 4], ids=["at the border", "inside", "at the other border"])
+    @pytest.mark.parametrize(
+        "corner", [0, 2, 4], ids=["at the border", "inside", "at the other border"]
+    )
     def test_cubes_shifted_along_a_thick_slice(self, corner: int) -> None:
         # Cubes of 2 x 2 x 2 voxels of 3 x 1 x 1 mm, one shifted by one slice. Each surface has 26 corner points in
         # three layers. The areas around the points of an end layer: 4 corners, 4 edges, 1 face; of the middle layer:
@@ -113,9 +124,14 @@ class TestSurfaces:
         middle = 4 * 3 * math.hypot(0.5, 0.5) + 4 * 3
         area = 2 * end + middle
         # One end layer is 3 mm from the other cube. The centre of the other end layer is inside it, 1 mm from a side.
-        reference, prediction = volume((7, 6, 6), box(corner, 0, 2, 2)), volume((7, 6, 6), box(corner + 1, 0, 2, 2))
+        reference, prediction = (
+            volume((7, 6, 6), box(corner, 0, 2, 2)),
+            volume((7, 6, 6), box(corner + 1, 0, 2, 2)),
+        )
         strict, lenient = (
-            case_metrics(prediction, reference, LABELS, (3.0, 1.0, 1.0), nsd_tolerance_mm=tolerance)[1]
+            case_metrics(
+                prediction, reference, LABELS, (3.0, 1.0, 1.0), nsd_tolerance_mm=tolerance
+            )[1]
             for tolerance in (0.5, 2.0)
         )
         assert strict["HD95"] == pytest.approx(3.0)
@@ -132,10 +148,15 @@ class TestSurfaces:
         reference[1:4, 1:4] = 1
         prediction[2, 2] = 1
         diagonal_side = math.sqrt(0.5)
-        expected = (4 * diagonal_side + 8 + 4 * diagonal_side * math.sqrt(2)) / (8 * diagonal_side + 8)
+        expected = (4 * diagonal_side + 8 + 4 * diagonal_side * math.sqrt(2)) / (
+            8 * diagonal_side + 8
+        )
         spacing = tuple(1000.0 if axis == flat_axis else 1.0 for axis in range(3))
         scores = case_metrics(
-            np.expand_dims(prediction, flat_axis), np.expand_dims(reference, flat_axis), LABELS, spacing
+            np.expand_dims(prediction, flat_axis),
+            np.expand_dims(reference, flat_axis),
+            LABELS,
+            spacing,
         )[1]
         assert scores["ASSD"] == pytest.approx(expected)
         assert scores["HD95"] == pytest.approx(math.sqrt(2))
@@ -191,13 +212,17 @@ class TestIgnoreLabel:
         assert scores["HD95"] == 0.0
         assert scores["Dice"] == 1.0
         assert (scores["TP"], scores["FP"], scores["FN"], scores["TN"]) == (8, 0, 0, 4 * 4 * 10 - 8)
-        counted = case_metrics(prediction, np.where(reference == 2, 0, reference), LABELS, (1.0, 1.0, 1.0))[1]
+        counted = case_metrics(
+            prediction, np.where(reference == 2, 0, reference), LABELS, (1.0, 1.0, 1.0)
+        )[1]
         assert counted["FP"] == 1
         assert counted["HD95"] > 0 or counted["ASSD"] > 0
 
     def test_a_structure_predicted_only_there_is_absent(self) -> None:
         reference = np.full((2, 2, 2), 2, dtype=np.uint8)
-        scores = case_metrics(np.ones_like(reference), reference, LABELS, (1.0, 1.0, 1.0), ignore_label=2)[1]
+        scores = case_metrics(
+            np.ones_like(reference), reference, LABELS, (1.0, 1.0, 1.0), ignore_label=2
+        )[1]
         assert math.isnan(scores["Dice"])
         assert (scores["n_pred"], scores["n_ref"], scores["TN"]) == (0, 0, 0)
 
@@ -226,9 +251,12 @@ class TestMissingStructures:
         assert scores["HD95"] == 5.0
 
     @pytest.mark.parametrize(
-        ("prediction", "reference", "dice"), [(PRESENT, EMPTY, 1.0), (EMPTY, PRESENT, 0.0), (EMPTY, EMPTY, 0.0)]
+        ("prediction", "reference", "dice"),
+        [(PRESENT, EMPTY, 1.0), (EMPTY, PRESENT, 0.0), (EMPTY, EMPTY, 0.0)],
     )
-    def test_synapse_legacy(self, prediction: np.ndarray, reference: np.ndarray, dice: float) -> None:
+    def test_synapse_legacy(
+        self, prediction: np.ndarray, reference: np.ndarray, dice: float
+    ) -> None:
         scores = case_metrics(prediction, reference, LABELS, SPACING, policy="synapse_legacy")[1]
         assert (scores["Dice"], scores["HD95"]) == (dice, 0.0)
 
@@ -239,8 +267,13 @@ class TestMissingStructures:
 
 class TestSynapseLegacy:
     def test_distances_are_in_voxels(self) -> None:
-        reference, prediction = volume((7, 6, 6), box(2, 2, 2, 2)), volume((7, 6, 6), box(3, 2, 2, 2))
-        scores = case_metrics(prediction, reference, LABELS, (3.0, 1.0, 1.0), policy="synapse_legacy")[1]
+        reference, prediction = (
+            volume((7, 6, 6), box(2, 2, 2, 2)),
+            volume((7, 6, 6), box(3, 2, 2, 2)),
+        )
+        scores = case_metrics(
+            prediction, reference, LABELS, (3.0, 1.0, 1.0), policy="synapse_legacy"
+        )[1]
         assert scores["HD95"] == pytest.approx(1.0)
         assert scores["Dice"] == 0.5
         assert not {"ASSD", "NSD", "IoU"} & set(scores)
@@ -250,7 +283,9 @@ class TestSynapseLegacy:
         prediction, reference = np.zeros((2, 3, 3, 5), dtype=np.uint8)
         prediction[1, 1, 1] = 1
         reference[1, 1, 1:4] = 1
-        scores = case_metrics(prediction, reference, LABELS, (1.0, 1.0, 1.0), policy="synapse_legacy")[1]
+        scores = case_metrics(
+            prediction, reference, LABELS, (1.0, 1.0, 1.0), policy="synapse_legacy"
+        )[1]
         assert scores["HD95"] == pytest.approx(1.85)
 
     def test_agrees_with_all_pairs_of_border_voxels(self) -> None:
@@ -304,7 +339,9 @@ class TestRegions:
         for values in self.SETS:
             masks = [np.isin(one, values) & known for one in maps]
             expected.append(2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()))
-        np.testing.assert_allclose(dice_per_class(prediction, reference, self.SETS, ignore_label=4), expected)
+        np.testing.assert_allclose(
+            dice_per_class(prediction, reference, self.SETS, ignore_label=4), expected
+        )
 
     def test_what_differs_within_a_region_does_not_count(self) -> None:
         reference = np.zeros((2, 6, 6), dtype=np.uint8)

@@ -36,7 +36,9 @@ def labels() -> np.ndarray:
 @pytest.fixture
 def case(tmp_path, labels) -> Case:
     noise = np.random.default_rng(0).normal(0, 10, labels.shape)
-    save((labels * 50.0 + noise).astype(np.int16), LPS_BY_5MM, tmp_path / "images" / "a_0000.nii.gz")
+    save(
+        (labels * 50.0 + noise).astype(np.int16), LPS_BY_5MM, tmp_path / "images" / "a_0000.nii.gz"
+    )
     save(labels, LPS_BY_5MM, tmp_path / "references" / "a.nii.gz")
     save(np.where(labels == 2, 0, labels), LPS_BY_5MM, tmp_path / "predictions" / "a.nii.gz")
     return Case("a", (tmp_path / "images" / "a_0000.nii.gz",))
@@ -47,7 +49,11 @@ def colour_case(tmp_path) -> Case:
     picture = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)
     label = np.zeros((24, 40), dtype=np.uint8)
     label[:12, :10] = 1
-    for name, content in (("images/c_0000", picture), ("predictions/c", label), ("references/c", label)):
+    for name, content in (
+        ("images/c_0000", picture),
+        ("predictions/c", label),
+        ("references/c", label),
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         io.imsave(tmp_path / f"{name}.png", content, check_contrast=False)
     return Case("c", (tmp_path / "images" / "c_0000.png",))
@@ -55,7 +61,13 @@ def colour_case(tmp_path) -> Case:
 
 def draw(case: Case, tmp_path: Path, name: str = "overlays.png", references: bool = True) -> Path:
     file = tmp_path / "out" / name
-    draw_overlays([case], tmp_path / "predictions", tmp_path / "references" if references else None, CLASSES, file)
+    draw_overlays(
+        [case],
+        tmp_path / "predictions",
+        tmp_path / "references" if references else None,
+        CLASSES,
+        file,
+    )
     return file
 
 
@@ -112,7 +124,9 @@ def test_the_view_does_not_depend_on_how_the_axes_are_stored(case, labels, tmp_p
         nibabel.save(prediction, tmp_path / "predictions" / f"{code}.nii.gz")
         turned = Case(code, (tmp_path / "images" / f"{code}_0000.nii.gz",))
         row = overlays._load_row(turned, tmp_path / "predictions", None, 2)
-        np.testing.assert_array_equal(row.label_maps["prediction"], expected.label_maps["prediction"])
+        np.testing.assert_array_equal(
+            row.label_maps["prediction"], expected.label_maps["prediction"]
+        )
         np.testing.assert_allclose(row.image, expected.image, atol=1e-6)
 
 
@@ -139,11 +153,17 @@ def test_the_window_keeps_organs_apart_in_spite_of_air():
 
 
 @pytest.mark.parametrize("fill", [0, 1])
-def test_empty_and_full_label_maps_are_drawn_without_warnings(case, labels, tmp_path, fill, recwarn):
+def test_empty_and_full_label_maps_are_drawn_without_warnings(
+    case, labels, tmp_path, fill, recwarn
+):
     for folder in ("predictions", "references"):
         save(np.full_like(labels, fill), LPS_BY_5MM, tmp_path / folder / "a.nii.gz")
     assert draw(case, tmp_path).is_file()
-    assert not [warning for warning in recwarn if "contour" in str(warning.message) or "mean" in str(warning.message)]
+    assert not [
+        warning
+        for warning in recwarn
+        if "contour" in str(warning.message) or "mean" in str(warning.message)
+    ]
 
 
 def test_the_ignore_label_is_neither_drawn_nor_scored(case, labels, tmp_path):
@@ -197,7 +217,9 @@ def test_only_the_first_cases_are_read(case, tmp_path):
 def test_regions_are_drawn_and_scored_as_unions(case, labels, tmp_path):
     """The prediction has lost label 2, so all that is left of the outer region is right."""
     regions = Regions(((1, 2), (2,)), (1, 2))
-    row = overlays._load_row(case, tmp_path / "predictions", tmp_path / "references", regions.label_sets)
+    row = overlays._load_row(
+        case, tmp_path / "predictions", tmp_path / "references", regions.label_sets
+    )
     expected = dice_per_class(np.where(labels == 2, 0, labels), labels, regions.label_sets)
     assert expected[1] == 0 < expected[0] < 1
     assert list(row.label_maps) == [f"prediction, mean Dice {expected.mean():.3f}", "reference"]
@@ -211,5 +233,7 @@ def test_regions_are_drawn_and_scored_as_unions(case, labels, tmp_path):
         colours = np.unique(fill[shown == number][:, :3], axis=0)
         np.testing.assert_allclose(colours, [overlays._colour(number)], atol=1e-6)
     file = tmp_path / "out" / "overlays.png"
-    draw_overlays([case], tmp_path / "predictions", tmp_path / "references", CLASSES, file, regions=regions)
+    draw_overlays(
+        [case], tmp_path / "predictions", tmp_path / "references", CLASSES, file, regions=regions
+    )
     assert is_coloured(io.imread(file)).any()

@@ -111,7 +111,9 @@ def test_nnunet_can_read_it(summary: dict[str, Any], tmp_path: Path) -> None:
     assert set(content["mean"]) == {1, 2}
     names = {"Dice", "IoU", "FN", "FP", "TN", "TP", "n_pred", "n_ref"}
     entry = content["metric_per_case"][1]
-    assert names <= set(content["mean"][1]) & set(content["foreground_mean"]) & set(entry["metrics"][2])
+    assert names <= set(content["mean"][1]) & set(content["foreground_mean"]) & set(
+        entry["metrics"][2]
+    )
     assert entry["prediction_file"] == "preds/b.nii.gz"
     assert entry["reference_file"] == "labelsTs/b.nii.gz"
     assert math.isnan(entry["metrics"][2]["Dice"])
@@ -139,7 +141,11 @@ def test_reads_regions_of_nnunet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"mean": {}}', "[1]", '{"foreground_mean": {}, "mean": {"liver": {}}, "metric_per_case": []}'],
+    [
+        '{"mean": {}}',
+        "[1]",
+        '{"foreground_mean": {}, "mean": {"liver": {}}, "metric_per_case": []}',
+    ],
     ids=["keys missing", "a list", "a class that is no number"],
 )
 def test_something_else_is_refused(text: str, tmp_path: Path) -> None:
@@ -194,17 +200,27 @@ def test_units_say_what_the_numbers_are() -> None:
 def test_regions_have_nnunets_keys_and_their_own_order(tmp_path: Path) -> None:
     protocol = Protocol({"background": 0, "whole": (1, 2), "inner": 2, "rim": 1})
     metrics = {(1, 2): scores(0.9), 2: scores(0.5), 1: absent()}
-    summary = summarize([CaseScores("a", Path("preds", "a"), Path("labelsTs", "a"), metrics)], protocol)
+    summary = summarize(
+        [CaseScores("a", Path("preds", "a"), Path("labelsTs", "a"), metrics)], protocol
+    )
     assert list(summary["mean"]) == [(1, 2), 2, 1]
     assert summary["foreground_mean"]["Dice"] == pytest.approx(0.7)
     write_summary(summary, tmp_path / "summary.json")
     write_csv(summary, tmp_path / "metrics.csv")
     content = json.loads((tmp_path / "summary.json").read_text())
-    assert list(content["mean"]) == list(content["metric_per_case"][0]["metrics"]) == ["(1, 2)", "2", "1"]
+    assert (
+        list(content["mean"])
+        == list(content["metric_per_case"][0]["metrics"])
+        == ["(1, 2)", "2", "1"]
+    )
     read = read_summary(tmp_path / "summary.json")
     assert read["mean"][(1, 2)] == summary["mean"][(1, 2)]
     assert read["labels"] == protocol.labels
-    assert [line.split()[0] for line in format_table(read).splitlines()[2:5]] == ["whole", "inner", "rim"]
+    assert [line.split()[0] for line in format_table(read).splitlines()[2:5]] == [
+        "whole",
+        "inner",
+        "rim",
+    ]
     rows = list(csv.reader((tmp_path / "metrics.csv").open()))
     assert [row[:4] for row in rows[1:]] == [
         ["a", "whole", "(1, 2)", "0.9"],

@@ -50,7 +50,9 @@ def test_on_a_full_disk_nothing_half_is_left_and_with_room_it_goes_on(
     subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
     assert STAGES[number].run() == 0
     expected = contents(project.states / str(number + 1) / "results")
-    assert {name for name in contents(disk) if "lora" in name} == {name for name in expected if "lora" in name}
+    assert {name for name in contents(disk) if "lora" in name} == {
+        name for name in expected if "lora" in name
+    }
 
 
 @pytest.mark.parametrize("stage", ["training", "prediction"])
@@ -75,7 +77,9 @@ def test_results_that_cannot_be_written_are_told_in_a_line(
     assert "Traceback" not in printed
 
 
-def test_unreadable_images_among_good_ones_fail_alone(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_among_good_ones_fail_alone(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     number = NUMBERS["prediction"]
     project.go_back_to(number)
     images = sorted(Path("raw/Dataset501_Tiny/imagesTs").iterdir())
@@ -109,7 +113,9 @@ def test_two_at_once_in_one_folder_do_it_once(
     project.check(number)
 
 
-def test_a_second_training_in_one_folder_is_refused(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_training_in_one_folder_is_refused(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     from samnet.core.locks import lock_folder
 
     number = NUMBERS["training"]

@@ -44,7 +44,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_it_holds_what_the_data_set_says_and_every_case(dataset: RawDataset) -> None:
     fingerprint = extract_fingerprint(dataset, 0)
-    assert (fingerprint.channel_names, fingerprint.labels) == (("MRI",), {"background": 0, "ball": 1})
+    assert (fingerprint.channel_names, fingerprint.labels) == (
+        ("MRI",),
+        {"background": 0, "ball": 1},
+    )
     assert list(fingerprint.cases) == ["case_00", "case_01", "case_02"]
     assert fingerprint.median_spacing == (2.0, 1.0, 1.0)
     assert Fingerprint.load(fingerprint_path(dataset.name)) == fingerprint
@@ -76,7 +79,9 @@ def remove_a_case(folder: Path) -> None:
 
 def rename_a_class(folder: Path) -> None:
     description = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps(description | {"labels": {"background": 0, "globe": 1}}))
+    (folder / "dataset.json").write_text(
+        json.dumps(description | {"labels": {"background": 0, "globe": 1}})
+    )
 
 
 @pytest.mark.parametrize("change", [change_a_label, remove_a_case, rename_a_class])
@@ -92,7 +97,10 @@ def test_changed_raw_data_are_measured_again(
 
 
 def test_a_copied_and_a_touched_data_set_is_the_same(
-    dataset: RawDataset, measured: list[str], folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    dataset: RawDataset,
+    measured: list[str],
+    folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = extract_fingerprint(dataset, 0)
     measured.clear()
@@ -104,7 +112,9 @@ def test_a_copied_and_a_touched_data_set_is_the_same(
     assert measured == []
 
 
-def test_it_grows_by_a_line_a_case_and_not_with_the_slices(make_dataset: MakeDataset, folders: dict[str, Path]) -> None:
+def test_it_grows_by_a_line_a_case_and_not_with_the_slices(
+    make_dataset: MakeDataset, folders: dict[str, Path]
+) -> None:
     sizes = {}
     for number, cases in ((501, 1), (502, 9)):
         make_dataset(folders["raw"], number, num_cases=cases, shape=(40, 48, 48))
@@ -126,7 +136,9 @@ def test_shapes_are_percentiles_over_the_slices_of_all_cases(dataset: RawDataset
     "damage",
     [
         lambda text: json.dumps(json.loads(text) | {"schema_version": 0}),
-        lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "schema_version"}),
+        lambda text: json.dumps(
+            {key: value for key, value in json.loads(text).items() if key != "schema_version"}
+        ),
         lambda text: json.dumps(json.loads(text) | {"new_key": 1}),
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
@@ -148,25 +160,35 @@ def test_one_that_cannot_be_used_is_measured_again(
     assert Fingerprint.load(path) == first
 
 
-def test_cases_that_cannot_be_measured_are_all_named_and_nothing_is_written(dataset: RawDataset) -> None:
+def test_cases_that_cannot_be_measured_are_all_named_and_nothing_is_written(
+    dataset: RawDataset,
+) -> None:
     for name in ("case_00", "case_02"):
         (dataset.folder / "imagesTr" / f"{name}_0000.nii.gz").write_bytes(b"no image")
-    with pytest.raises(SamnetError, match=r"(?s)failed for 2 of 3 cases.*case_00.*case_02") as caught:
+    with pytest.raises(
+        SamnetError, match=r"(?s)failed for 2 of 3 cases.*case_00.*case_02"
+    ) as caught:
         extract_fingerprint(dataset, 0)
     assert caught.value.exit_code == 1
     assert not fingerprint_path(dataset.name).exists()
 
 
-def test_pooled_percentiles_are_medians_that_one_odd_case_does_not_move(dataset: RawDataset) -> None:
+def test_pooled_percentiles_are_medians_that_one_odd_case_does_not_move(
+    dataset: RawDataset,
+) -> None:
     fingerprint = extract_fingerprint(dataset, 0)
     rows = [case.channels[0].foreground for case in fingerprint.cases.values()]
     assert len(fingerprint.foreground[0]) == len(PERCENTILES)
     assert fingerprint.foreground[0] == pytest.approx(np.median(np.array(rows), axis=0))
 
 
-def test_without_any_label_there_is_a_fingerprint(make_dataset: MakeDataset, folders: dict[str, Path]) -> None:
+def test_without_any_label_there_is_a_fingerprint(
+    make_dataset: MakeDataset, folders: dict[str, Path]
+) -> None:
     folder = make_dataset(folders["raw"], num_cases=1, file_ending=".png", shape=(4, 24, 20))
-    io.imsave(folder / "labelsTr" / "case_00.png", np.zeros((24, 20), np.uint8), check_contrast=False)
+    io.imsave(
+        folder / "labelsTr" / "case_00.png", np.zeros((24, 20), np.uint8), check_contrast=False
+    )
     fingerprint = extract_fingerprint(RawDataset.load(501), 0)
     assert fingerprint.foreground == ((0.0,) * 5,)
     assert fingerprint.labelled_slices(0) == 0

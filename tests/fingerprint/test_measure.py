@@ -15,7 +15,9 @@ from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
 from samnet.fingerprint.records import CaseFingerprint, ClassStatistics
 
-DESCRIPTION = DatasetDescription(("MRI",), {"background": 0, "a": 1, "b": 2, "never": 3}, 4, ".nii.gz")
+DESCRIPTION = DatasetDescription(
+    ("MRI",), {"background": 0, "a": 1, "b": 2, "never": 3}, 4, ".nii.gz"
+)
 
 
 def measure(folder: Path, *arguments: Any, **options: Any) -> CaseFingerprint:
@@ -36,7 +38,9 @@ def measure_all(
     files = tuple(folder / f"case_{number:04d}.nii.gz" for number in range(len(channels)))
     for file, channel in zip(files, channels, strict=True):
         nibabel.save(nibabel.Nifti1Image(channel.transpose(), affine), file)
-    nibabel.save(nibabel.Nifti1Image(labels.transpose().astype(np.uint8), affine), folder / "case.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(labels.transpose().astype(np.uint8), affine), folder / "case.nii.gz"
+    )
     return measure_case(Case("case", files, folder / "case.nii.gz"), description)
 
 
@@ -55,12 +59,18 @@ def test_shape_spacing_and_crop(tmp_path: Path, image: np.ndarray) -> None:
     assert measured.cropped_shape == (19, 40, 25)
 
 
-def test_axes_are_those_of_the_patient_whatever_the_file_has(tmp_path: Path, image: np.ndarray) -> None:
+def test_axes_are_those_of_the_patient_whatever_the_file_has(
+    tmp_path: Path, image: np.ndarray
+) -> None:
     labels = np.zeros(image.shape)
     labels[2:6, 10:30, 10:12] = 1
     plain = measure(tmp_path, image, labels, np.diag([0.5, 0.75, 3.0, 1]))
-    turned = np.array([[0, 0, -0.5, 9], [0.75, 0, 0, 2], [0, -3.0, 0, 5], [0, 0, 0, 1]], dtype=float)
-    z_y_x = image[::-1, :, ::-1].transpose(2, 0, 1)  # the file's axes run to the front, the feet and the left
+    turned = np.array(
+        [[0, 0, -0.5, 9], [0.75, 0, 0, 2], [0, -3.0, 0, 5], [0, 0, 0, 1]], dtype=float
+    )
+    z_y_x = image[::-1, :, ::-1].transpose(
+        2, 0, 1
+    )  # the file's axes run to the front, the feet and the left
     measured = measure(tmp_path, z_y_x, labels[::-1, :, ::-1].transpose(2, 0, 1), turned)
     assert measured == plain
 
@@ -77,7 +87,9 @@ def test_intensities(tmp_path: Path, image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_voxel_that_is_no_number_is_taken_for_0(tmp_path: Path, image: np.ndarray, value: float) -> None:
+def test_a_voxel_that_is_no_number_is_taken_for_0(
+    tmp_path: Path, image: np.ndarray, value: float
+) -> None:
     broken, repaired = image.astype(np.float32) + 0.5, image.astype(np.float32) + 0.5
     broken[5, 5, 5], repaired[5, 5, 5] = value, 0
     labels = np.zeros(image.shape)
@@ -86,8 +98,13 @@ def test_a_voxel_that_is_no_number_is_taken_for_0(tmp_path: Path, image: np.ndar
     assert measure(tmp_path, broken, labels).channels[0].whole_numbers is False
 
 
-def test_whole_numbers_stored_as_floats_are_whole_numbers(tmp_path: Path, image: np.ndarray) -> None:
-    assert measure(tmp_path, image.astype(np.float32), np.zeros(image.shape)).channels[0].whole_numbers is True
+def test_whole_numbers_stored_as_floats_are_whole_numbers(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    assert (
+        measure(tmp_path, image.astype(np.float32), np.zeros(image.shape)).channels[0].whole_numbers
+        is True
+    )
 
 
 def test_sizes_are_those_of_discs_and_bars(tmp_path: Path, image: np.ndarray) -> None:
@@ -97,7 +114,10 @@ def test_sizes_are_those_of_discs_and_bars(tmp_path: Path, image: np.ndarray) ->
     labels[12:15, 10, 3:23] = 2
     measured = measure_all(tmp_path, image, labels, np.diag([2.0, 2.0, 5.0, 1]))
     disc, bar = measured.sizes["a"][0], measured.sizes["b"][0]
-    assert (measured.case.classes["a"].slices[0], measured.case.classes["b"].slices) == (5, (3, 1, 20))
+    assert (measured.case.classes["a"].slices[0], measured.case.classes["b"].slices) == (
+        5,
+        (3, 1, 20),
+    )
     assert disc.diameters == pytest.approx([32] * 5, abs=1)
     assert disc.thicknesses == pytest.approx([32] * 5, abs=2)
     assert bar.diameters == pytest.approx([2 * np.sqrt(20 * 4 / np.pi)] * 3, abs=0.01)
@@ -112,21 +132,30 @@ def test_a_single_voxel_is_as_thick_as_a_pixel(tmp_path: Path, image: np.ndarray
     assert [across.thicknesses for across in measured.sizes["a"]] == [(1.0, 1.0)] * 3
 
 
-def test_the_typical_component_is_neither_the_speck_nor_all_together(tmp_path: Path, image: np.ndarray) -> None:
+def test_the_typical_component_is_neither_the_speck_nor_all_together(
+    tmp_path: Path, image: np.ndarray
+) -> None:
     labels = np.zeros(image.shape)
     labels[5, 2:12, 2:12] = 1
     labels[5, 20:30, 2:12] = 1
     labels[5, 35, ::4] = 1
-    assert measure_all(tmp_path, image, labels).sizes["a"][0].diameters == pytest.approx([11.28], abs=0.01)
+    assert measure_all(tmp_path, image, labels).sizes["a"][0].diameters == pytest.approx(
+        [11.28], abs=0.01
+    )
 
 
 def test_many_slices_are_sampled_evenly(tmp_path: Path) -> None:
     image = np.ones((100, 5, 5), dtype=np.uint8)
     measured = measure_all(tmp_path, image, image)
-    assert (measured.case.classes["a"].slices, len(measured.sizes["a"][0].diameters)) == ((100, 5, 5), 32)
+    assert (measured.case.classes["a"].slices, len(measured.sizes["a"][0].diameters)) == (
+        (100, 5, 5),
+        32,
+    )
 
 
-def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(tmp_path: Path, image: np.ndarray) -> None:
+def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(
+    tmp_path: Path, image: np.ndarray
+) -> None:
     labels = np.zeros(image.shape)
     labels[3:6, 10:20, 7] = 1
     labels[0] = 4
@@ -157,7 +186,11 @@ def test_a_2d_file_is_one_slice(tmp_path: Path) -> None:
     ("channels", "label_shape", "message"),
     [
         (2, (20, 40, 30), "case_0000.nii.gz: the case has 2 channel.s., dataset.json names 1: MRI"),
-        (1, (20, 40, 29), r"case.nii.gz: shape \(20, 40, 29\) differs from \(20, 40, 30\) of its image"),
+        (
+            1,
+            (20, 40, 29),
+            r"case.nii.gz: shape \(20, 40, 29\) differs from \(20, 40, 30\) of its image",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_named(
@@ -173,7 +206,11 @@ def test_a_region_is_measured_as_a_whole(tmp_path: Path, image: np.ndarray) -> N
     labels[4:10, 5:25, 5:25], labels[4:8, 6:24, 6:24] = 1, 2
     labels[:, 30:35] = 3
     nested = DatasetDescription(
-        ("MRI",), {"background": 0, "whole": (1, 2), "core": 2}, 3, ".nii.gz", regions_class_order=(1, 2)
+        ("MRI",),
+        {"background": 0, "whole": (1, 2), "core": 2},
+        3,
+        ".nii.gz",
+        regions_class_order=(1, 2),
     )
     measured = measure_all(tmp_path, image, labels, description=nested)
     merged = measure_all(tmp_path, image, np.where(labels == 2, 1, labels))

@@ -45,7 +45,8 @@ def test_a_half_installed_model_is_none(results: Path) -> None:
 
 def test_several_models_are_listed_with_the_flags_to_type(results: Path) -> None:
     models = [
-        add_model(results, name) for name in ("Dataset001_One/full", "Dataset001_One/lora", "Dataset002_Two/lora")
+        add_model(results, name)
+        for name in ("Dataset001_One/full", "Dataset001_One/lora", "Dataset002_Two/lora")
     ]
     with pytest.raises(UserError) as caught:
         find_model(None, None, None)

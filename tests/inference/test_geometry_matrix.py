@@ -27,8 +27,12 @@ from samnet.preprocessing.case import prepare_volume
 from samnet.preprocessing.slice_frame import frame_slice
 
 SHAPE_XYZ = (8, 9, 6)
-EVERY = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
-ORIENTATIONS = [EVERY[4 * index + index % 4] for index in range(12)]  # each permutation twice, flips in turn
+EVERY = list(
+    itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
+)
+ORIENTATIONS = [
+    EVERY[4 * index + index % 4] for index in range(12)
+]  # each permutation twice, flips in turn
 ANISOTROPIES = [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (0.7, 4.5, 0.9)]
 NUM_LABELS, STRIDE, ZOOM = 5, 2, 4.0
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -47,7 +51,9 @@ def structures() -> np.ndarray:
     return labels
 
 
-def affine_of(order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], degrees: float) -> np.ndarray:
+def affine_of(
+    order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], degrees: float
+) -> np.ndarray:
     """Voxel axis i runs along world axis `order[i]`, then everything is turned about an oblique axis; RAS+."""
     affine = np.eye(4)
     affine[:3, :3] = 0
@@ -77,7 +83,9 @@ def _there_and_back(labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarra
     axis = int(np.argmax(spacing))
     in_plane = [length for index, length in enumerate(spacing) if index != axis]
     slices = torch.from_numpy(np.moveaxis(labels, axis, 0).astype(np.int64))
-    frame = frame_slice(slices.shape[1:], (in_plane[0], in_plane[1]), float(np.median(in_plane)), ZOOM, 64)
+    frame = frame_slice(
+        slices.shape[1:], (in_plane[0], in_plane[1]), float(np.median(in_plane)), ZOOM, 64
+    )
     canvas = frame.to_canvas(one_hot(slices, NUM_LABELS).movedim(-1, 1).float())
     maps = avg_pool2d(canvas, STRIDE)
     return np.moveaxis(frame.from_canvas(maps, STRIDE).argmax(1).numpy().astype(np.uint8), 0, axis)
@@ -114,13 +122,24 @@ def write_dicom(folder: Path, affine: np.ndarray) -> Path:
     x, y, z, origin = lps[:3].T
     columns, rows = float(np.linalg.norm(x)), float(np.linalg.norm(y))
     positions = [origin + index * z for index in range(SHAPE_XYZ[2])]
-    write_series(folder, structures().transpose(), positions, (x / columns, y / rows), (rows, columns))
+    write_series(
+        folder, structures().transpose(), positions, (x / columns, y / rows), (rows, columns)
+    )
     return folder
 
 
 def nifti_geometry(file: Path) -> list[float]:
     header = nibabel.load(file).header
-    keys = ("dim", "pixdim", "qform_code", "sform_code", "xyzt_units", "quatern_b", "quatern_c", "quatern_d")
+    keys = (
+        "dim",
+        "pixdim",
+        "qform_code",
+        "sform_code",
+        "xyzt_units",
+        "quatern_b",
+        "quatern_c",
+        "quatern_d",
+    )
     keys += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")
     return np.concatenate([np.atleast_1d(header[key]) for key in keys]).tolist()
 
@@ -130,7 +149,9 @@ def itk_geometry(file: Path) -> list[float]:
     return [*image.GetSize(), *image.GetOrigin(), *image.GetSpacing(), *image.GetDirection()]
 
 
-FORMATS: dict[str, tuple[Callable[[Path, np.ndarray], Path], Callable[[Path], list[float]] | None]] = {
+FORMATS: dict[
+    str, tuple[Callable[[Path, np.ndarray], Path], Callable[[Path], list[float]] | None]
+] = {
     "NIfTI-1": (write_nifti(nibabel.Nifti1Image, ".nii"), nifti_geometry),
     "NIfTI-1 compressed": (write_nifti(nibabel.Nifti1Image, ".nii.gz"), nifti_geometry),
     "NIfTI-2": (write_nifti(nibabel.Nifti2Image, ".nii"), nifti_geometry),
@@ -149,15 +170,24 @@ def test_what_is_predicted_lies_where_it_was_seen(
 ) -> None:
     write, geometry = FORMATS[name]
     (tmp_path / "in").mkdir()
-    affines = {f"case{n}": affine_of(*ORIENTATIONS[n], spacing, degrees) for n in range(len(ORIENTATIONS))}
-    cases = [Case(case, (write(tmp_path / "in" / case, affine),)) for case, affine in affines.items()]
+    affines = {
+        f"case{n}": affine_of(*ORIENTATIONS[n], spacing, degrees) for n in range(len(ORIENTATIONS))
+    }
+    cases = [
+        Case(case, (write(tmp_path / "in" / case, affine),)) for case, affine in affines.items()
+    ]
     for resample, output in ((False, tmp_path / "exact"), (True, tmp_path / "resampled")):
         predict_cases(PerfectPredictor(resample), cases, output)
         for case in cases:
             image, labels = read_image(case.image_files), read_labels(output_file(case, output))
-            assert np.array_equal(np.bincount(image.array.ravel()), np.bincount(structures().ravel()))
+            assert np.array_equal(
+                np.bincount(image.array.ravel()), np.bincount(structures().ravel())
+            )
             assert labels.grid.is_close_to(image.grid, 1e-4)
-            assert np.allclose(image.grid.affine, affines[case.identifier], atol=1e-4) or name == "DICOM"
+            assert (
+                np.allclose(image.grid.affine, affines[case.identifier], atol=1e-4)
+                or name == "DICOM"
+            )
             if geometry is not None:
                 found, expected = geometry(output_file(case, output)), geometry(case.image_files[0])
                 assert found == pytest.approx(expected, rel=1e-12)
@@ -165,4 +195,7 @@ def test_what_is_predicted_lies_where_it_was_seen(
                 assert np.array_equal(labels.array, image.array)
             for value in range(1, NUM_LABELS):
                 one, other = labels.array == value, image.array == value
-                assert 2 * (one & other).sum() >= 0.98 * (one.sum() + other.sum()), (case.identifier, value)
+                assert 2 * (one & other).sum() >= 0.98 * (one.sum() + other.sum()), (
+                    case.identifier,
+                    value,
+                )

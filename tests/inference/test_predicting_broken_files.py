@@ -21,7 +21,9 @@ DESCRIPTION = DatasetDescription(CHANNELS, {"background": 0, "ball": 1}, None, "
 def test_broken_cases_are_skipped_and_named_and_the_others_predicted(
     tmp_path: Path, make_dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    dataset = make_dataset(tmp_path, num_cases=len(IMAGE_FAULTS) + 1, shape=SHAPE, channels=CHANNELS)
+    dataset = make_dataset(
+        tmp_path, num_cases=len(IMAGE_FAULTS) + 1, shape=SHAPE, channels=CHANNELS
+    )
     names = {}
     for number, (kind, broken) in enumerate(IMAGE_FAULTS.items(), 1):  # case_00 stays whole
         names[kind] = f"case_{number:02d}"
@@ -34,13 +36,17 @@ def test_broken_cases_are_skipped_and_named_and_the_others_predicted(
     skipped = {name for kind, name in names.items() if IMAGE_FAULTS[kind].is_skipped}
     predicted = {"case_00", *names.values()} - skipped
     assert len(skipped) >= 14
-    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {f"{name}.nii.gz" for name in predicted}
+    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {
+        f"{name}.nii.gz" for name in predicted
+    }
 
     first, *lines = str(caught.value).splitlines()
     assert f"failed for {len(skipped)} of {len(cases)} cases; the others are done" in first
     told = {line.split(":")[0].strip(): line for line in lines}
     assert set(told) == skipped
-    assert all(str(dataset / "imagesTr" / name) in line and "; " in line for name, line in told.items())
+    assert all(
+        str(dataset / "imagesTr" / name) in line and "; " in line for name, line in told.items()
+    )
     warned = {names[kind] for kind in IMAGE_FAULTS if kind.startswith("channel of another")}
     warned.add(names["axes not perpendicular"])
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]

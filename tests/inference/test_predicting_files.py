@@ -46,13 +46,21 @@ def test_label_maps_lie_on_their_images(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(labels.dataobj), np.asarray(image.dataobj) > 100)
 
 
-@pytest.mark.parametrize("failure", [UserError("bright"), MemoryError("full"), KeyError("defect"), RuntimeError("x")])
+@pytest.mark.parametrize(
+    "failure", [UserError("bright"), MemoryError("full"), KeyError("defect"), RuntimeError("x")]
+)
 def test_a_bad_case_is_named_after_the_others_are_done(tmp_path: Path, failure: Exception) -> None:
     cases = [write_case(tmp_path / "in", name, 250 if name == "b" else 150) for name in "abc"]
-    with pytest.raises(SamnetError, match=rf"failed for 1 of 3 cases.*\n  b: .*{failure.args[0]}") as caught:
+    with pytest.raises(
+        SamnetError, match=rf"failed for 1 of 3 cases.*\n  b: .*{failure.args[0]}"
+    ) as caught:
         predict_cases(FakePredictor(failure), cases, tmp_path / "out")
     assert caught.value.exit_code == 1
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz", "dataset.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "a.nii.gz",
+        "c.nii.gz",
+        "dataset.json",
+    ]
 
 
 def test_a_failed_case_leaves_the_next_one_its_memory(tmp_path: Path) -> None:
@@ -67,7 +75,9 @@ def test_a_failed_case_leaves_the_next_one_its_memory(tmp_path: Path) -> None:
             raise MemoryError(f"no more than {work.nbytes} bytes")
 
     cases = [write_case(tmp_path / "in", name) for name in "abc"]
-    with pytest.raises(SamnetError, match=r"3 of 3 cases.*\n  a: MemoryError: no more than 8000 bytes"):
+    with pytest.raises(
+        SamnetError, match=r"3 of 3 cases.*\n  a: MemoryError: no more than 8000 bytes"
+    ):
         predict_cases(Greedy(), cases, tmp_path / "out")
     assert still_there == [False, False, False]
 
@@ -75,7 +85,9 @@ def test_a_failed_case_leaves_the_next_one_its_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_image_without_numbers_is_named_with_a_remedy(tmp_path: Path, value: float) -> None:
     cases = [write_case(tmp_path / "in", "a", value), write_case(tmp_path / "in", "b")]
-    with pytest.raises(SamnetError, match=r"a_0000\.nii\.gz: 1 voxels are NaN or infinite; replace them"):
+    with pytest.raises(
+        SamnetError, match=r"a_0000\.nii\.gz: 1 voxels are NaN or infinite; replace them"
+    ):
         predict_cases(FakePredictor(), cases, tmp_path / "out")
     assert (tmp_path / "out" / "b.nii.gz").is_file()
 
@@ -88,10 +100,15 @@ def test_missing_and_broken_images_stop_nothing(tmp_path: Path) -> None:
         predict_cases(FakePredictor(), cases, tmp_path / "out")
     assert "a_0000.nii.gz: no such file" in str(caught.value)
     assert "b_0000.nii.gz: cannot be read" in str(caught.value)
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["c.nii.gz", "dataset.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "c.nii.gz",
+        "dataset.json",
+    ]
 
 
-def test_a_label_map_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_map_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cases = [write_case(tmp_path / "in", name) for name in "abc"]
 
     def write(labels: np.ndarray, image: Any, file: Path) -> None:
@@ -102,7 +119,11 @@ def test_a_label_map_that_cannot_be_written_stops_nothing(tmp_path: Path, monkey
     monkeypatch.setattr("samnet.inference.files.write_labels", write)
     with pytest.raises(SamnetError, match=r"1 of 3 cases(.|\n)*b: OSError: no space left"):
         predict_cases(FakePredictor(), cases, tmp_path / "out")
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz", "dataset.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "a.nii.gz",
+        "c.nii.gz",
+        "dataset.json",
+    ]
 
 
 def test_label_maps_say_what_they_mean(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,12 +135,16 @@ def test_label_maps_say_what_they_mean(tmp_path: Path, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("there", ['{"labels": {"background": 0, "liver": 1}}', "no JSON"])
-def test_a_dataset_json_that_is_there_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture, there: str) -> None:
+def test_a_dataset_json_that_is_there_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, there: str
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset.json").write_text(there)
     predict_cases(FakePredictor(), [write_case(tmp_path / "in", "a")], tmp_path / "out")
     assert (tmp_path / "out" / "dataset.json").read_text() == there
-    assert re.search(r"dataset\.json: left as it is, but its labels are not the model's", caplog.text)
+    assert re.search(
+        r"dataset\.json: left as it is, but its labels are not the model's", caplog.text
+    )
 
 
 def test_finished_cases_are_kept_when_asked_to(tmp_path: Path) -> None:
@@ -133,7 +158,9 @@ def test_finished_cases_are_kept_when_asked_to(tmp_path: Path) -> None:
     assert nibabel.load(tmp_path / "out" / "a.nii.gz").shape == (4, 5, 6)
 
 
-def test_what_killed_predictions_left_is_deleted_but_not_other_peoples_files(tmp_path: Path) -> None:
+def test_what_killed_predictions_left_is_deleted_but_not_other_peoples_files(
+    tmp_path: Path,
+) -> None:
     output = tmp_path / "out"
     output.mkdir()
     half_written = f"{TEMPORARY_PREFIX}0a1b2c3d-b.nii.gz"
@@ -144,7 +171,11 @@ def test_what_killed_predictions_left_is_deleted_but_not_other_peoples_files(tmp
         predict_cases(FakePredictor(), [case], output)
         assert (output / half_written).exists()
     predict_cases(FakePredictor(), [case], output)
-    assert sorted(file.name for file in output.iterdir()) == ["a.nii.gz", "dataset.json", "notes.txt"]
+    assert sorted(file.name for file in output.iterdir()) == [
+        "a.nii.gz",
+        "dataset.json",
+        "notes.txt",
+    ]
 
 
 def test_an_image_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,9 @@ def image(seed: int = 0) -> np.ndarray:
 
 
 def probabilities(network: Any, **changes: Any) -> torch.Tensor:
-    predictor = SlicePredictor([network], make_configuration(**changes), make_volume(image()), 0, mirror=False)
+    predictor = SlicePredictor(
+        [network], make_configuration(**changes), make_volume(image()), 0, mirror=False
+    )
     return predictor.frame.from_canvas(predictor.probabilities(0, SHAPE[0]), network.stride)
 
 
@@ -48,7 +50,9 @@ def test_folds_are_averaged_as_probabilities(tmp_path: Path) -> None:
     assert np.array_equal(predictor.predict(image(), (1, 1, 1)), mean.argmax(0))
     alone = Predictor.from_folder(tmp_path, ["1"]).predict(image(), (1, 1, 1))
     assert np.array_equal(alone, probabilities(networks[1]).argmax(0))
-    assert np.array_equal(Predictor.from_folder(tmp_path / "fold_1").predict(image(), (1, 1, 1)), alone)
+    assert np.array_equal(
+        Predictor.from_folder(tmp_path / "fold_1").predict(image(), (1, 1, 1)), alone
+    )
 
 
 def test_mirroring_is_the_plans_unless_told_otherwise(tmp_path: Path) -> None:
@@ -84,7 +88,9 @@ def test_the_orientation_of_the_file_does_not_matter(
     expected = predictor.predict_on_grid(image()[None], Grid(SHAPE, affine))
 
     stored = np.flip(image().transpose(permutation), flips)
-    to_canonical = np.zeros((4, 4))  # from indices (x, y, z) of the stored array to those of the canonical one
+    to_canonical = np.zeros(
+        (4, 4)
+    )  # from indices (x, y, z) of the stored array to those of the canonical one
     to_canonical[3, 3] = 1
     for axis, source in enumerate(permutation):
         to_canonical[2 - source, 2 - axis] = -1 if axis in flips else 1
@@ -133,7 +139,9 @@ def test_arrays_that_do_not_fit_are_refused(
         ("channel_names", {"channel_names": ("CT",)}),
     ],
 )
-def test_folds_of_different_models_are_not_averaged(tmp_path: Path, key: str, changes: dict[str, Any]) -> None:
+def test_folds_of_different_models_are_not_averaged(
+    tmp_path: Path, key: str, changes: dict[str, Any]
+) -> None:
     make_model(tmp_path / "fold_0")
     configuration = make_configuration(**changes.pop("configuration", {}))
     make_model(tmp_path / "fold_1", plan=make_plan(configuration, **changes))
@@ -149,7 +157,9 @@ def test_which_folds_are_there_and_finished(tmp_path: Path) -> None:
         find_fold_folders(tmp_path, None, "final")
     for fold in ("fold_0", "fold_1", "fold_all"):
         make_model(tmp_path / fold)
-    (tmp_path / "fold_1" / "checkpoint_final.safetensors").rename(tmp_path / "fold_1" / "checkpoint_best.safetensors")
+    (tmp_path / "fold_1" / "checkpoint_final.safetensors").rename(
+        tmp_path / "fold_1" / "checkpoint_best.safetensors"
+    )
 
     def names(*arguments: Any) -> list[str]:
         return [folder.name for folder in find_fold_folders(tmp_path, *arguments)]
@@ -157,7 +167,9 @@ def test_which_folds_are_there_and_finished(tmp_path: Path) -> None:
     assert names(None, "final") == ["fold_0"]
     assert names(["all"], "final") == ["fold_all"]
     assert names(None, "best") == ["fold_1"]
-    with pytest.raises(UserError, match=r"fold_1 not finished.*same samnet_train command again.*--checkpoint best"):
+    with pytest.raises(
+        UserError, match=r"fold_1 not finished.*same samnet_train command again.*--checkpoint best"
+    ):
         names(["1"], "final")
     with pytest.raises(UserError, match=r"has no fold_4 \(there: fold_0, fold_1, fold_all\)"):
         names(["4"], "final")

@@ -58,7 +58,9 @@ def test_every_voxel_of_a_block_lies_between_its_bounds(axis: int, zoom: float) 
     lowest, highest = view.bounds(blocks)
     assert lowest.shape == highest.shape == (5, *(len(along) for along in blocks))
     for place in itertools.product(*(range(len(along)) for along in blocks)):
-        inside = values[(slice(None), *(along[index] for along, index in zip(blocks, place, strict=True)))]
+        inside = values[
+            (slice(None), *(along[index] for along, index in zip(blocks, place, strict=True)))
+        ]
         assert (inside.amin((1, 2, 3)) >= lowest[(slice(None), *place)] - 1e-6).all()
         assert (inside.amax((1, 2, 3)) <= highest[(slice(None), *place)] + 1e-6).all()
 
@@ -122,7 +124,11 @@ def test_a_class_is_resampled_only_around_where_it_may_win(monkeypatch: pytest.M
 def test_ties_go_to_the_first_class() -> None:
     """Constant maps: sums of weights differ in their last digits from place to place."""
     frame = frame_slice((50, 70), (1.0, 1.0), 1.0, ENLARGING, 32)
-    maps = torch.tensor([0.2, 0.4, 0.4]).view(3, 1, 1, 1).expand(3, 6, *(length // STRIDE for length in frame.canvas))
+    maps = (
+        torch.tensor([0.2, 0.4, 0.4])
+        .view(3, 1, 1, 1)
+        .expand(3, 6, *(length // STRIDE for length in frame.canvas))
+    )
     labels: np.ndarray = np.empty(SHAPE, np.uint8)
     label_slices(outputs_for(None), ViewMaps(maps, 0, frame, STRIDE, CPU), labels)
     assert (labels == 1).all()

@@ -25,7 +25,9 @@ from samnet.preprocessing.slice_frame import tile_starts, tile_weights
 LEVELS = [0.3, 0.5, 0.7]
 
 
-def smooth_volume(shape: tuple[int, int, int] = (9, 22, 26), spacing: tuple = (1.0, 1.0, 1.0)) -> PreparedVolume:
+def smooth_volume(
+    shape: tuple[int, int, int] = (9, 22, 26), spacing: tuple = (1.0, 1.0, 1.0)
+) -> PreparedVolume:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 1.5)
     return make_volume((127 + 300 * noise).clip(1, 255).astype(np.float32), spacing)
 
@@ -35,19 +37,31 @@ def configure(axis: int = 0, views: tuple[int, ...] | None = None, **changes: An
 
 
 def naive_probabilities(
-    network: Any, configuration: Any, volume: PreparedVolume, axis: int, regions: Regions | None = None
+    network: Any,
+    configuration: Any,
+    volume: PreparedVolume,
+    axis: int,
+    regions: Regions | None = None,
 ) -> Tensor:
     """`(K, Z, Y, X)` of one view, all classes or regions at native size."""
-    predictor = SlicePredictor([network], configuration, volume, axis, mirror=False, regions=regions)
+    predictor = SlicePredictor(
+        [network], configuration, volume, axis, mirror=False, regions=regions
+    )
     maps = predictor.probabilities(0, volume.array.shape[axis + 1])
     return predictor.frame.from_canvas(maps, network.stride).moveaxis(1, axis + 1)
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 40_000, 2**27])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_one_view_is_the_same_in_slabs_of_any_size(monkeypatch: pytest.MonkeyPatch, axis: int, slab_bytes: int) -> None:
+def test_one_view_is_the_same_in_slabs_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, axis: int, slab_bytes: int
+) -> None:
     monkeypatch.setattr(volume_module, "SLAB_BYTES", slab_bytes)
-    volume, configuration, network = smooth_volume(spacing=(1.0, 1.2, 0.9)), configure(axis), thresholds(LEVELS, 2)
+    volume, configuration, network = (
+        smooth_volume(spacing=(1.0, 1.2, 0.9)),
+        configure(axis),
+        thresholds(LEVELS, 2),
+    )
     labels = predict_volume([network], configuration, volume, mirror=False)
     expected = naive_probabilities(network, configuration, volume, axis).argmax(0)
     assert labels.dtype == np.uint8
@@ -62,11 +76,19 @@ def test_three_views_are_averaged_as_probabilities(
 ) -> None:
     monkeypatch.setattr(volume_module, "SLAB_BYTES", slab_bytes)
     monkeypatch.setattr(volume_module, "VIEW_BYTES", view_bytes)
-    volume, configuration, network = smooth_volume(), configure(views=(0, 1, 2)), thresholds(LEVELS, 4)
+    volume, configuration, network = (
+        smooth_volume(),
+        configure(views=(0, 1, 2)),
+        thresholds(LEVELS, 4),
+    )
     labels = predict_volume([network], configuration, volume, mirror=False)
-    mean = torch.stack([naive_probabilities(network, configuration, volume, axis) for axis in (0, 1, 2)]).mean(0)
+    mean = torch.stack(
+        [naive_probabilities(network, configuration, volume, axis) for axis in (0, 1, 2)]
+    ).mean(0)
     highest = mean.topk(2, dim=0)
-    clear = (highest.values[0] - highest.values[1] > 2e-3).numpy()  # the maps wait in half precision
+    clear = (
+        highest.values[0] - highest.values[1] > 2e-3
+    ).numpy()  # the maps wait in half precision
     assert clear.mean() > 0.98
     assert np.array_equal(labels[clear], highest.indices[0].numpy()[clear])
     single = predict_volume([network], configure(), volume, mirror=False)
@@ -79,14 +101,18 @@ def position_network(stride: int) -> FakeNetwork:
     def logits(images: Tensor) -> Tensor:
         size = images.shape[-1] // stride
         rows = torch.linspace(-2, 2, size)[:, None].expand(size, size)
-        return torch.stack([rows, 0.5 * rows.T**2, torch.zeros(size, size)]).expand(len(images), -1, -1, -1)
+        return torch.stack([rows, 0.5 * rows.T**2, torch.zeros(size, size)]).expand(
+            len(images), -1, -1, -1
+        )
 
     return FakeNetwork(stride, logits)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("size", [(20, 26), (50, 26), (70, 100)])
-def test_tiles_cover_the_canvas_and_their_weights_add_up_to_one(size: tuple[int, int], stride: int) -> None:
+def test_tiles_cover_the_canvas_and_their_weights_add_up_to_one(
+    size: tuple[int, int], stride: int
+) -> None:
     volume, network = smooth_volume((2, *size)), position_network(stride)
     predictor = SlicePredictor([network], configure(), volume, 0, mirror=False)
     found = predictor.probabilities(0, 2)
@@ -95,8 +121,13 @@ def test_tiles_cover_the_canvas_and_their_weights_add_up_to_one(size: tuple[int,
     one_tile = network(torch.zeros(1, 3, 32, 32)).softmax(1)[0]
     total = torch.zeros(3, *(length // stride for length in predictor.frame.canvas))
     norm = torch.zeros(total.shape[1:])
-    for row, column in itertools.product(*(tile_starts(length, 32, 0.5) for length in predictor.frame.canvas)):
-        place = (slice(row // stride, (row + 32) // stride), slice(column // stride, (column + 32) // stride))
+    for row, column in itertools.product(
+        *(tile_starts(length, 32, 0.5) for length in predictor.frame.canvas)
+    ):
+        place = (
+            slice(row // stride, (row + 32) // stride),
+            slice(column // stride, (column + 32) // stride),
+        )
         total[:, place[0], place[1]] += one_tile * tile_weights(32 // stride)
         norm[place] += tile_weights(32 // stride)
     assert norm.min() > 0
@@ -111,14 +142,20 @@ def test_what_a_tile_sees_does_not_depend_on_the_tiling() -> None:
     assert torch.allclose(predictor.probabilities(0, 2), whole.transpose(0, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize(("layout", "channels"), [("neighbours", 1), ("repeat", 1), ("pair_mean", 2), ("as_is", 3)])
+@pytest.mark.parametrize(
+    ("layout", "channels"), [("neighbours", 1), ("repeat", 1), ("pair_mean", 2), ("as_is", 3)]
+)
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_slices_resampled_together_are_those_composed_and_resampled_one_by_one(
     axis: int, layout: str, channels: int
 ) -> None:
     array = np.random.default_rng(0).uniform(0, 255, (channels, 7, 9, 8)).astype(np.float32)
-    volume = replace(smooth_volume((7, 9, 8), (1.0, 1.2, 0.9)), array=array, quantiles=np.zeros((channels, 201)))
-    configuration = configure(axis, channel_layout=layout, intensity=(IntensityWindow("fixed", 0, 200),) * channels)
+    volume = replace(
+        smooth_volume((7, 9, 8), (1.0, 1.2, 0.9)), array=array, quantiles=np.zeros((channels, 201))
+    )
+    configuration = configure(
+        axis, channel_layout=layout, intensity=(IntensityWindow("fixed", 0, 200),) * channels
+    )
     predictor = SlicePredictor([thresholds(LEVELS, 2)], configuration, volume, axis, mirror=False)
     slices, count = np.moveaxis(array, axis + 1, 0), array.shape[axis + 1]
     for start, stop in ((0, count), (0, 1), (2, 4), (count - 1, count)):
@@ -145,7 +182,9 @@ def counting_network() -> tuple[FakeNetwork, list[int]]:
 @pytest.mark.parametrize("empty", [[], [1], [0, 1, 5], [2, 3, 4, 5], list(range(6))])
 def test_empty_inputs_are_looked_at_once(empty: list[int]) -> None:
     network, batches = counting_network()
-    predictor = SlicePredictor([network], configure(mirror_axes=(2,)), smooth_volume(), 0, mirror=True)
+    predictor = SlicePredictor(
+        [network], configure(mirror_axes=(2,)), smooth_volume(), 0, mirror=True
+    )
     canvases = torch.rand(6, 3, 32, 32)
     canvases[empty] = 0
     found = predictor.predict(canvases)
@@ -156,20 +195,32 @@ def test_empty_inputs_are_looked_at_once(empty: list[int]) -> None:
 
 def test_all_mirrors_of_an_input_make_one_batch() -> None:
     network, batches = counting_network()
-    predictor = SlicePredictor([network], configure(mirror_axes=(1, 2)), smooth_volume(), 0, mirror=True)
+    predictor = SlicePredictor(
+        [network], configure(mirror_axes=(1, 2)), smooth_volume(), 0, mirror=True
+    )
     predictor.predict(torch.rand(5, 3, 32, 32))
     assert batches == [4] * 5
 
 
-@pytest.mark.parametrize(("axes", "flips"), [((), []), ((1,), [-2]), ((2,), [-1]), ((0, 1, 2), [-2, -1]), ((0,), [])])
-def test_mirrors_are_averaged_over_the_allowed_axes(axes: tuple[int, ...], flips: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("axes", "flips"), [((), []), ((1,), [-2]), ((2,), [-1]), ((0, 1, 2), [-2, -1]), ((0,), [])]
+)
+def test_mirrors_are_averaged_over_the_allowed_axes(
+    axes: tuple[int, ...], flips: list[int]
+) -> None:
     network = position_network(2)
-    predictor = SlicePredictor([network], configure(mirror_axes=axes), smooth_volume(), 0, mirror=True)
+    predictor = SlicePredictor(
+        [network], configure(mirror_axes=axes), smooth_volume(), 0, mirror=True
+    )
     one = network(torch.zeros(1, 3, 32, 32)).softmax(1)[0]
-    combinations = [combination for count in range(3) for combination in itertools.combinations(flips, count)]
+    combinations = [
+        combination for count in range(3) for combination in itertools.combinations(flips, count)
+    ]
     expected = torch.stack([one.flip(combination) for combination in combinations]).mean(0)
     assert torch.allclose(predictor.probabilities(0, 1)[:, 0], expected, atol=1e-6)
-    unmirrored = SlicePredictor([network], configure(mirror_axes=axes), smooth_volume(), 0, mirror=False)
+    unmirrored = SlicePredictor(
+        [network], configure(mirror_axes=axes), smooth_volume(), 0, mirror=False
+    )
     assert torch.allclose(unmirrored.probabilities(0, 1)[:, 0], one, atol=1e-6)
 
 
@@ -182,13 +233,18 @@ def test_several_networks_are_averaged_as_probabilities() -> None:
     predictor = SlicePredictor(networks, configure(), smooth_volume(), 0, mirror=True)
     assert torch.allclose(predictor.probabilities(0, 3)[0], torch.tensor((0.98 + 0.3 + 0.3) / 3))
     labels = predict_volume(networks, configure(), smooth_volume(), mirror=False)
-    assert not labels.any()  # two of three vote for class 1, and logits would too with less certainty
+    assert (
+        not labels.any()
+    )  # two of three vote for class 1, and logits would too with less certainty
 
 
 @pytest.mark.parametrize("views", [(0,), (0, 1, 2)])
 @pytest.mark.parametrize(("count", "kind"), [(256, np.uint8), (257, np.uint16), (300, np.uint16)])
 def test_many_classes_need_a_wider_type(views: tuple[int, ...], count: int, kind: type) -> None:
-    volume, network = smooth_volume((3, 8, 10)), thresholds(np.linspace(0, 1, count).tolist(), 4, sharpness=500)
+    volume, network = (
+        smooth_volume((3, 8, 10)),
+        thresholds(np.linspace(0, 1, count).tolist(), 4, sharpness=500),
+    )
     labels = predict_volume([network], configure(views=views), volume, mirror=False)
     assert labels.dtype == kind
     assert labels.max() > 128
@@ -201,7 +257,9 @@ class LargestTensor(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
         result = function(*arguments, **(options or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, Tensor):
@@ -250,22 +308,34 @@ def drawn_in_order(probabilities: Tensor, class_order: tuple[int, ...]) -> np.nd
 
 @pytest.mark.parametrize("slab_bytes", [1, 2**27])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_regions_are_written_over_each_other(monkeypatch: pytest.MonkeyPatch, axis: int, slab_bytes: int) -> None:
+def test_regions_are_written_over_each_other(
+    monkeypatch: pytest.MonkeyPatch, axis: int, slab_bytes: int
+) -> None:
     monkeypatch.setattr(volume_module, "SLAB_BYTES", slab_bytes)
     volume, configuration, network = smooth_volume(), configure(axis), region_network(2, LEVELS)
     labels = predict_volume([network], configuration, volume, mirror=False, regions=NESTED)
-    expected = drawn_in_order(naive_probabilities(network, configuration, volume, axis, NESTED), NESTED.class_order)
+    expected = drawn_in_order(
+        naive_probabilities(network, configuration, volume, axis, NESTED), NESTED.class_order
+    )
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     assert np.array_equal(labels, expected)
 
 
 @pytest.mark.parametrize("view_bytes", [0, 2**29], ids=["in a file", "in memory"])
-def test_regions_of_three_views_are_averaged_as_probabilities(monkeypatch: pytest.MonkeyPatch, view_bytes: int) -> None:
+def test_regions_of_three_views_are_averaged_as_probabilities(
+    monkeypatch: pytest.MonkeyPatch, view_bytes: int
+) -> None:
     monkeypatch.setattr(volume_module, "VIEW_BYTES", view_bytes)
-    volume, configuration, network = smooth_volume(), configure(views=(0, 1, 2)), region_network(4, [0.4, 0.5, 0.56])
+    volume, configuration, network = (
+        smooth_volume(),
+        configure(views=(0, 1, 2)),
+        region_network(4, [0.4, 0.5, 0.56]),
+    )
     labels = predict_volume([network], configuration, volume, mirror=False, regions=NESTED)
-    views = [naive_probabilities(network, configuration, volume, axis, NESTED) for axis in (0, 1, 2)]
+    views = [
+        naive_probabilities(network, configuration, volume, axis, NESTED) for axis in (0, 1, 2)
+    ]
     mean = torch.stack(views).mean(0)
     clear = ((mean - 0.5).abs() > 2e-3).all(0).numpy()  # the maps wait in half precision
     assert clear.mean() > 0.95
@@ -292,8 +362,12 @@ def test_regions_are_averaged_over_mirrors_and_networks_as_probabilities() -> No
 def test_a_single_region_is_the_class_against_background() -> None:
     """The network of classes says 0 for the background, where the region's has a logit alone."""
     region, volume = region_network(2, [0.5]), smooth_volume()
-    classes = FakeNetwork(2, lambda images: torch.nn.functional.pad(region(images), (0, 0, 0, 0, 1, 0)))
-    as_region = predict_volume([region], configure(), volume, mirror=False, regions=Regions(((1, 2),), (1,)))
+    classes = FakeNetwork(
+        2, lambda images: torch.nn.functional.pad(region(images), (0, 0, 0, 0, 1, 0))
+    )
+    as_region = predict_volume(
+        [region], configure(), volume, mirror=False, regions=Regions(((1, 2),), (1,))
+    )
     as_class = predict_volume([classes], configure(), volume, mirror=False)
     assert 0.1 < as_class.mean() < 0.9
     assert (as_region != as_class).mean() < 1e-3  # rounding where a half is met
@@ -306,6 +380,8 @@ def test_all_regions_never_exist_at_native_size(monkeypatch: pytest.MonkeyPatch)
     regions = Regions(tuple((value, 300) for value in range(1, count + 1)), (*range(1, count), 300))
     network = region_network(4, np.linspace(0, 1, count).tolist())
     with LargestTensor() as largest:
-        labels = predict_volume([network], configure(zoom=0.5), volume, mirror=False, regions=regions)
+        labels = predict_volume(
+            [network], configure(zoom=0.5), volume, mirror=False, regions=regions
+        )
     assert labels.dtype == np.uint16
     assert largest.bytes <= 3 * volume.array.nbytes

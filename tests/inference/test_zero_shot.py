@@ -34,7 +34,11 @@ def sam_parts(tmp_path: Path) -> tuple[dict[str, torch.nn.Module], Path]:
         "prompt_encoder": PromptEncoder(256, (SIZE // 16, SIZE // 16), (SIZE, SIZE), 16),
         "mask_decoder": build_mask_decoder(4),
     }
-    state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    state = {
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
     file = tmp_path / "sam_tiny.pth"
     torch.save(state, file)
     return {name: part.eval() for name, part in parts.items()}, file
@@ -51,7 +55,9 @@ def test_masks_are_those_of_sams_own_modules(sam_parts: tuple[dict[str, Any], Pa
         expected, _ = parts["mask_decoder"](
             embedding, parts["prompt_encoder"].get_dense_pe(), sparse, dense, multimask_output=False
         )
-    torch.testing.assert_close(BoxPromptedSam(TINY, SIZE, file)(image, boxes), expected[:, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        BoxPromptedSam(TINY, SIZE, file)(image, boxes), expected[:, 0], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_every_object_has_its_box() -> None:
@@ -78,7 +84,12 @@ def test_the_command_writes_masks_on_the_grids_of_the_images(
     monkeypatch.setenv("samnet_checkpoints", str(sam_parts[1].parent))
     dataset = make_dataset(folders["raw"], number=7, num_cases=2, num_test=1)
     assert plan_and_preprocess.main(["-d", "7", "-np", "0", "--device", "cpu"]) == 0
-    assert zero_shot.main(["-d", "7", "-o", str(tmp_path / "out"), "--backbone", "tiny", "--device", "cpu"]) == 0
+    assert (
+        zero_shot.main(
+            ["-d", "7", "-o", str(tmp_path / "out"), "--backbone", "tiny", "--device", "cpu"]
+        )
+        == 0
+    )
     (written,) = (tmp_path / "out").glob("*.nii.gz")
     image = nibabel.load(next((dataset / "imagesTs").glob("*.nii.gz")))
     mask = nibabel.load(written)
@@ -86,7 +97,9 @@ def test_the_command_writes_masks_on_the_grids_of_the_images(
     assert np.array_equal(mask.affine, image.affine)
 
 
-def test_an_unknown_backbone_is_refused(folders: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
+def test_an_unknown_backbone_is_refused(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
     assert zero_shot.main(["-d", "7", "-o", "out", "--backbone", "huge"]) == 2
     assert "choose from small, vit_b" in capsys.readouterr().err
 

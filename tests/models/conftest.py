@@ -31,17 +31,24 @@ def sam_weights() -> dict[str, Tensor]:
     parts = {
         "image_encoder": sam_encoder(TINY, 1024),
         "prompt_encoder": PromptEncoder(
-            embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16
+            embed_dim=256,
+            image_embedding_size=(64, 64),
+            input_image_size=(1024, 1024),
+            mask_in_chans=16,
         ),
         "mask_decoder": build_mask_decoder(4),
     }
     return {
-        f"{name}.{key}": value for name, part in parts.items() for key, value in randomise(part).state_dict().items()
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        for key, value in randomise(part).state_dict().items()
     }
 
 
 @pytest.fixture
-def sam_file(tmp_path: Path, sam_weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
+def sam_file(
+    tmp_path: Path, sam_weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """`sam_weights` as an official `.pth`, where samnet looks for it."""
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
     file = tmp_path / "sam_tiny.pth"
@@ -54,9 +61,14 @@ def build() -> Build:
     """Build the network of a configuration with some values changed, for three outputs, from one channel."""
 
     def build_changed(
-        load_pretrained: bool = True, num_channels: int = 1, base_file: Path | None = None, **changes: Any
+        load_pretrained: bool = True,
+        num_channels: int = 1,
+        base_file: Path | None = None,
+        **changes: Any,
     ) -> SegmentationNetwork:
         configuration = Configuration(**(VALUES | changes))
-        return build_network(configuration, num_channels, 3, load_pretrained=load_pretrained, base_file=base_file)
+        return build_network(
+            configuration, num_channels, 3, load_pretrained=load_pretrained, base_file=base_file
+        )
 
     return build_changed

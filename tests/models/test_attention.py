@@ -96,7 +96,9 @@ def test_it_works_in_half_precision(form: Form, monkeypatch: pytest.MonkeyPatch)
         with torch.autocast("cpu", torch.bfloat16):
             found = encoder.blocks[number](inputs)
         expected = original.blocks[number](inputs)
-        assert float((found - expected).detach().abs().max()) < 0.03 * float(expected.detach().abs().max())
+        assert float((found - expected).detach().abs().max()) < 0.03 * float(
+            expected.detach().abs().max()
+        )
         found.float().sum().backward()
     assert inputs.grad is not None
     assert inputs.grad.isfinite().all()
@@ -118,14 +120,21 @@ def test_adapted_padding_is_the_bias_alone() -> None:
     assert_alike(encoder.blocks[0](inputs).detach(), expected)
 
 
-def made(heads: int, queries: int, height: int, width: int, beyond: bool) -> tuple[Tensor, Tensor, Tensor, Positions]:
+def made(
+    heads: int, queries: int, height: int, width: int, beyond: bool
+) -> tuple[Tensor, Tensor, Tensor, Positions]:
     keys = height * width + beyond
     positions = Positions(
         torch.randn(heads, queries, height),
         torch.randn(heads, queries, width),
         torch.randn(heads, queries, 1) if beyond else None,
     )
-    return torch.randn(heads, queries, 5), torch.randn(heads, keys, 5), torch.randn(heads, keys, 5), positions
+    return (
+        torch.randn(heads, queries, 5),
+        torch.randn(heads, keys, 5),
+        torch.randn(heads, keys, 5),
+        positions,
+    )
 
 
 def test_training_may_follow_prediction() -> None:
@@ -144,7 +153,10 @@ def test_it_is_the_formula(form: Form, beyond: bool, monkeypatch: pytest.MonkeyP
     found = form(query, key, value, positions)
     for head in range(3):
         for place in range(4):
-            scores = [float(query[head, place] @ key[head, number]) / 5**0.5 for number in range(len(key[head]))]
+            scores = [
+                float(query[head, place] @ key[head, number]) / 5**0.5
+                for number in range(len(key[head]))
+            ]
             for row in range(2):
                 for column in range(3):
                     scores[3 * row + column] += float(positions.rows[head, place, row])
@@ -156,7 +168,9 @@ def test_it_is_the_formula(form: Form, beyond: bool, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("chunk", "is_kept"), [(28**4, True), (28**4 - 1, False)])
-def test_the_weights_of_large_images_are_not_kept(chunk: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_of_large_images_are_not_kept(
+    chunk: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(positional_attention, "_CHUNK", chunk)
     encoder, _ = make_pair(28)
     kept: list[int] = []

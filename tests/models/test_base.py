@@ -80,7 +80,9 @@ def test_where_a_training_starts_from(checkpoints: Path, tmp_path: Path) -> None
     (checkpoints / "sam_tiny.pth").write_bytes(RELEASED)
     assert find_base_file(configuration()) == checkpoints / "sam_tiny.pth"
 
-    with pytest.raises(UserError, match=r"is .medsam.pth., and there is no medsam.pth or .*checkpoints"):
+    with pytest.raises(
+        UserError, match=r"is .medsam.pth., and there is no medsam.pth or .*checkpoints"
+    ):
         find_base_file(configuration(initial_weights="medsam.pth"))
     (checkpoints / "medsam.pth").write_bytes(OTHER)
     assert find_base_file(configuration(initial_weights="medsam.pth")) == checkpoints / "medsam.pth"
@@ -90,7 +92,9 @@ def test_where_a_training_starts_from(checkpoints: Path, tmp_path: Path) -> None
     assert find_base_file(configuration(initial_weights=absolute)) == tmp_path / "medsam.pth"
 
 
-def test_a_run_notes_its_base(checkpoints: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_notes_its_base(
+    checkpoints: Path, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = checkpoints / "sam_tiny.pth"
     file.write_bytes(RELEASED)
     record_base(configuration(), run, file)
@@ -120,27 +124,43 @@ def test_a_model_on_the_released_weights_does_not_take_others(checkpoints: Path,
     (checkpoints / "sam_tiny.pth").write_bytes(OTHER)
     with pytest.raises(UserError) as caught:
         find_model_base(configuration(), run)
-    for part in (str(run), digest(RELEASED), f"{checkpoints / 'sam_tiny.pth'} has another content", digest(OTHER)):
+    for part in (
+        str(run),
+        digest(RELEASED),
+        f"{checkpoints / 'sam_tiny.pth'} has another content",
+        digest(OTHER),
+    ):
         assert part in str(caught.value)
 
 
-def test_a_model_on_other_weights_does_not_take_the_released_ones(checkpoints: Path, run: Path) -> None:
+def test_a_model_on_other_weights_does_not_take_the_released_ones(
+    checkpoints: Path, run: Path
+) -> None:
     (checkpoints / "sam_tiny.pth").write_bytes(RELEASED)
     save_base(Base("tiny", "medsam.pth", digest(OTHER)), run)
     given = configuration(initial_weights="/no/such/folder/medsam.pth")
     with pytest.raises(UserError) as caught:
         find_model_base(given, run)
-    for part in ("medsam.pth (none of the released files", "the released tiny", f"put it into {checkpoints}"):
+    for part in (
+        "medsam.pth (none of the released files",
+        "the released tiny",
+        f"put it into {checkpoints}",
+    ):
         assert part in str(caught.value)
     (checkpoints / "medsam.pth").write_bytes(OTHER)
     assert find_model_base(given, run) == checkpoints / "medsam.pth"
 
 
-def test_the_place_of_the_training_comes_first(checkpoints: Path, run: Path, tmp_path: Path) -> None:
+def test_the_place_of_the_training_comes_first(
+    checkpoints: Path, run: Path, tmp_path: Path
+) -> None:
     for folder in (checkpoints, tmp_path):
         (folder / "medsam.pth").write_bytes(OTHER)
     save_base(Base("tiny", "medsam.pth", digest(OTHER)), run)
-    assert find_model_base(configuration(initial_weights=str(tmp_path / "medsam.pth")), run) == tmp_path / "medsam.pth"
+    assert (
+        find_model_base(configuration(initial_weights=str(tmp_path / "medsam.pth")), run)
+        == tmp_path / "medsam.pth"
+    )
     assert find_model_base(configuration(initial_weights="random"), run) is None
 
 

@@ -37,7 +37,9 @@ class Server(ThreadingHTTPServer):
         self.cut_after: list[int] = []
         self.fail_with: list[int] = []
         self.asked: list[str | None] = []
-        self.checkpoint = Checkpoint(NAME, DIGEST, len(CONTENT), f"http://127.0.0.1:{self.server_port}/")
+        self.checkpoint = Checkpoint(
+            NAME, DIGEST, len(CONTENT), f"http://127.0.0.1:{self.server_port}/"
+        )
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -116,7 +118,10 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None
 def test_a_transfer_that_is_cut_off_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
     server.cut_after = [100_000] * 5  # more often than it may fail without progress
     assert download_checkpoint(server.checkpoint, tmp_path).read_bytes() == CONTENT
-    assert server.asked == [None, *(f"bytes={start}-" for start in (100_000, 200_000, 300_000, 400_000, 500_000))]
+    assert server.asked == [
+        None,
+        *(f"bytes={start}-" for start in (100_000, 200_000, 300_000, 400_000, 500_000)),
+    ]
 
 
 def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
@@ -131,9 +136,14 @@ def test_a_server_that_does_not_say_how_much_comes(server: Server, tmp_path: Pat
     assert len(server.asked) == 2
 
 
-def test_a_transfer_that_always_ends_early_is_given_up_and_kept(server: Server, tmp_path: Path) -> None:
+def test_a_transfer_that_always_ends_early_is_given_up_and_kept(
+    server: Server, tmp_path: Path
+) -> None:
     server.ranges, server.cut_after = False, [50_000] * 9
-    with pytest.raises(SamnetError, match=r"cannot be downloaded \(the transfer ended after 50000 of 512000 bytes\)"):
+    with pytest.raises(
+        SamnetError,
+        match=r"cannot be downloaded \(the transfer ended after 50000 of 512000 bytes\)",
+    ):
         download_checkpoint(server.checkpoint, tmp_path)
     assert len(server.asked) == 1 + download.MAX_FRUITLESS_ATTEMPTS
     assert names(tmp_path) == [f".partial-{NAME}"]
@@ -187,7 +197,9 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(server: Server, tmp_p
     assert len(server.asked) == 1
 
 
-def test_without_a_network_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_the_message_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(download, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as unused:
@@ -210,7 +222,9 @@ def test_a_mirror(server: Server, tmp_path: Path) -> None:
             download_checkpoint(far_away, tmp_path / "other", mirror=wrong)
 
 
-def test_a_full_disk_is_noticed_before(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_noticed_before(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = download.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(SamnetError, match="GiB are free"):

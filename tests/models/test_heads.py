@@ -39,13 +39,21 @@ def test_everything_the_output_depends_on_is_trained_and_nothing_else(name: str)
     trained = {key for key, weight in weights.items() if weight.requires_grad}
     head.requires_grad_(True)
     # What pushes every logit the same way would leave the last bias alone with a gradient; squares do not.
-    gradients = torch.autograd.grad(head(*inputs(2)).square().mean(), list(weights.values()), allow_unused=True)
-    reached = {key for key, gradient in zip(weights, gradients, strict=True) if gradient is not None}
+    gradients = torch.autograd.grad(
+        head(*inputs(2)).square().mean(), list(weights.values()), allow_unused=True
+    )
+    reached = {
+        key for key, gradient in zip(weights, gradients, strict=True) if gradient is not None
+    }
     assert reached == trained
     silent = {
-        key for key, gradient in zip(weights, gradients, strict=True) if gradient is not None and not any_of(gradient)
+        key
+        for key, gradient in zip(weights, gradients, strict=True)
+        if gradient is not None and not any_of(gradient)
     }
-    assert not {key for key in silent if not key.endswith("k_proj.bias")}  # a softmax cancels the bias of its keys
+    assert not {
+        key for key in silent if not key.endswith("k_proj.bias")
+    }  # a softmax cancels the bias of its keys
 
 
 def any_of(gradient: Tensor) -> bool:
@@ -56,7 +64,9 @@ def any_of(gradient: Tensor) -> bool:
 def test_an_image_does_not_depend_on_the_others_of_its_batch(name: str) -> None:
     head = randomise(HEADS[name](3, GRID)).train()
     for layer in head.modules():
-        if isinstance(layer, nn.Conv2d):  # as it starts, the image hardly shows behind AutoSAM's many layers
+        if isinstance(
+            layer, nn.Conv2d
+        ):  # as it starts, the image hardly shows behind AutoSAM's many layers
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     embedding, images = inputs(3)
     together = head(embedding, images)
@@ -88,11 +98,15 @@ def copied_per_class(head: VitHead, embedding: Tensor) -> Tensor:
     masks = decoder.mask_tokens.weight.view(classes, 2, 256)
     tokens = torch.cat([decoder.iou_token.weight[:, None], masks], dim=1).repeat(batch, 1, 1)
     source = embedding[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1)
-    positions = dense_positions(head.prompt_encoder["pe_layer"], head.grid).expand(len(source), -1, -1, -1)
+    positions = dense_positions(head.prompt_encoder["pe_layer"], head.grid).expand(
+        len(source), -1, -1, -1
+    )
     tokens_out, source_out = decoder.transformer(source, positions, tokens)
     upscaled = decoder.output_upscaling(source_out.transpose(1, 2).view(source.shape))
     weights = decoder.output_hypernetworks_mlps[0](tokens_out[:, 1])
-    return torch.einsum("nc,nchw->nhw", weights, upscaled).view(batch, classes, *upscaled.shape[-2:])
+    return torch.einsum("nc,nchw->nhw", weights, upscaled).view(
+        batch, classes, *upscaled.shape[-2:]
+    )
 
 
 @pytest.mark.parametrize(("batch", "classes"), [(2, 3), (3, 7), (17, 2)])
@@ -156,9 +170,13 @@ def test_the_vit_head_has_the_weights_of_autosam() -> None:
     autosam = sum(weight.numel() for name, weight in head.named_parameters() if "iou" not in name)
     assert autosam == 3_646_880
     unused = parameters(head.mask_decoder.output_hypernetworks_mlps[1])
-    assert count_parameters(head)[1] == autosam - unused + head.mask_decoder.iou_token.weight.numel()
+    assert (
+        count_parameters(head)[1] == autosam - unused + head.mask_decoder.iou_token.weight.numel()
+    )
 
 
-@pytest.mark.parametrize(("name", "expected"), [("cnn", 20_686_340), ("linear", 75_140), ("cnn_slim", 1_144_324)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cnn", 20_686_340), ("linear", 75_140), ("cnn_slim", 1_144_324)]
+)
 def test_the_other_heads_have_the_weights_of_autosam(name: str, expected: int) -> None:
     assert count_parameters(HEADS[name](4, 64)) == (expected, expected)

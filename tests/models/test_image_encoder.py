@@ -94,13 +94,18 @@ def test_absolute_positions_are_resized_bilinearly() -> None:
         for column, (left, right, across) in enumerate(linear_positions(4, 6)):
             top = (1 - across) * table[0, above, left] + across * table[0, above, right]
             bottom = (1 - across) * table[0, below, left] + across * table[0, below, right]
-            assert torch.allclose(resized[0, row, column], (1 - down) * top + down * bottom, atol=1e-6)
+            assert torch.allclose(
+                resized[0, row, column], (1 - down) * top + down * bottom, atol=1e-6
+            )
 
 
 def test_relative_positions_are_resized_linearly() -> None:
     table = torch.randn(127, 5)
     resized = resize_position_table("blocks.2.attn.rel_pos_h", table, torch.Size((27, 5)))
-    expected = [(1 - share) * table[low] + share * table[high] for low, high, share in linear_positions(27, 127)]
+    expected = [
+        (1 - share) * table[low] + share * table[high]
+        for low, high, share in linear_positions(27, 127)
+    ]
     assert torch.allclose(resized, torch.stack(expected), atol=1e-4)
     half = resize_position_table("blocks.2.attn.rel_pos_h", table.half(), torch.Size((27, 5)))
     assert torch.allclose(half, resized, atol=1e-2)
@@ -114,7 +119,11 @@ def test_other_tables_are_left_as_they_are() -> None:
 
 def test_three_channels_get_sams_statistics() -> None:
     pixel = torch.rand(1, 3, 2, 2)
-    expected = (255 * pixel[0, :, 0, 0].numpy() - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    expected = (255 * pixel[0, :, 0, 0].numpy() - [123.675, 116.28, 103.53]) / [
+        58.395,
+        57.12,
+        57.375,
+    ]
     assert np.allclose(InputStem(3, sam_statistics=True)(pixel)[0, :, 0, 0], expected, atol=1e-5)
     assert torch.equal(InputStem(3, sam_statistics=False)(pixel), pixel)
 

@@ -25,11 +25,19 @@ from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.configuration import CHOICES
 
 TARGETS = CHOICES["lora_targets"]
-LAYERS = {"q": "attn.qkv", "k": "attn.qkv", "v": "attn.qkv", "projection": "attn.proj", "mlp": "mlp.lin"}
+LAYERS = {
+    "q": "attn.qkv",
+    "k": "attn.qkv",
+    "v": "attn.qkv",
+    "projection": "attn.proj",
+    "mlp": "mlp.lin",
+}
 DEEP = Backbone("deep", 32, 8, 2, (3, 7), 96)
 
 
-def adapted_encoder(targets: tuple[str, ...] = ("q", "v"), blocks: str = "all", scale: float = 1.0) -> nn.Module:
+def adapted_encoder(
+    targets: tuple[str, ...] = ("q", "v"), blocks: str = "all", scale: float = 1.0
+) -> nn.Module:
     encoder = randomise(build_encoder(TINY, 64))
     add_lora(encoder, rank=3, targets=targets, blocks=blocks, scale=scale)
     return encoder
@@ -50,13 +58,21 @@ def images() -> Tensor:
 def test_the_chosen_layers_are_replaced_and_only_their_pairs_train(count: int) -> None:
     for targets in itertools.combinations(TARGETS, count):
         encoder = adapted_encoder(targets)
-        replaced = [name for name, layer in encoder.named_modules() if isinstance(layer, LoraLinear)]
+        replaced = [
+            name for name, layer in encoder.named_modules() if isinstance(layer, LoraLinear)
+        ]
         wanted = {LAYERS[target] for target in targets}
         assert {name.split(".", 2)[2].rstrip("12") for name in replaced} == wanted
         assert len(replaced) == TINY.depth * (len(wanted) + ("mlp" in targets))
         trained = {name for name, weight in encoder.named_parameters() if weight.requires_grad}
-        assert trained == {name for name, _ in encoder.named_parameters() if ".down." in name or ".up." in name}
-        pairs = sum(target in targets for target in "qkv") + ("projection" in targets) + 2 * ("mlp" in targets)
+        assert trained == {
+            name for name, _ in encoder.named_parameters() if ".down." in name or ".up." in name
+        }
+        pairs = (
+            sum(target in targets for target in "qkv")
+            + ("projection" in targets)
+            + 2 * ("mlp" in targets)
+        )
         assert len(trained) == 2 * TINY.depth * pairs
 
 
@@ -165,7 +181,9 @@ def test_any_blocks_can_be_chosen(blocks: str, expected: list[int]) -> None:
     chosen = select_blocks(encoder, blocks)
     assert [list(encoder.blocks).index(block) for block in chosen] == list(expected)
     add_lora(encoder, rank=2, targets=("v",), blocks=blocks)
-    assert [isinstance(block.attn.qkv, LoraLinear) for block in encoder.blocks] == [i in expected for i in range(8)]
+    assert [isinstance(block.attn.qkv, LoraLinear) for block in encoder.blocks] == [
+        i in expected for i in range(8)
+    ]
 
 
 @pytest.mark.parametrize("blocks", ["first_half", "8", "-1", "1,,2", "", "1.5"])
@@ -175,7 +193,8 @@ def test_blocks_that_are_none_are_named(blocks: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rank", "expected"), [("vit_b", 4, 147_456), ("vit_b", 8, 294_912), ("vit_h", 4, 655_360)]
+    ("name", "rank", "expected"),
+    [("vit_b", 4, 147_456), ("vit_b", 8, 294_912), ("vit_h", 4, 655_360)],
 )
 def test_samed_trains_as_many_weights_as_published(name: str, rank: int, expected: int) -> None:
     with torch.device("meta"):
@@ -199,11 +218,15 @@ def test_samed_s_adapts_q_and_v_of_every_attention_of_the_decoder() -> None:
     wanted = [f"layers.{layer}.{attention}" for layer in range(2) for attention in attentions]
     wanted.append("final_attn_token_to_image")
     transformer = head.mask_decoder.transformer
-    replaced = {name for name, layer in transformer.named_modules() if isinstance(layer, LoraLinear)}
+    replaced = {
+        name for name, layer in transformer.named_modules() if isinstance(layer, LoraLinear)
+    }
     assert replaced == {f"{attention}.{letter}_proj" for attention in wanted for letter in "qv"}
     assert count_parameters(transformer)[1] == 2 * 2 * (4096 + 2 * 3072) // 2 + 3072
     assert all(weight.requires_grad for weight in head.mask_decoder.output_upscaling.parameters())
-    assert all(weight.requires_grad for weight in head.mask_decoder.output_hypernetworks_mlps.parameters())
+    assert all(
+        weight.requires_grad for weight in head.mask_decoder.output_hypernetworks_mlps.parameters()
+    )
     assert head.mask_decoder.mask_tokens.weight.requires_grad
     assert head.mask_decoder.iou_token.weight.requires_grad
 

@@ -18,7 +18,11 @@ from samnet.models.precision import autocast, used_precision
     ],
 )
 def test_bfloat16_is_used_where_a_device_computes_in_it(
-    device: str, capability: tuple[int, int] | None, planned: str, used: str, monkeypatch: pytest.MonkeyPatch
+    device: str,
+    capability: tuple[int, int] | None,
+    planned: str,
+    used: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As torch says of every GPU, whatever it was built for.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)

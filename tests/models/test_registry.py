@@ -34,7 +34,9 @@ def test_packaged_weights_are_there_small_and_as_noted(name: str) -> None:
 
 def test_a_damaged_installation_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("samnet.models.registry.PACKAGED_FOLDER", tmp_path)
-    with pytest.raises(UserError, match=r"small_v1\.safetensors: no such file.*install samnet again"):
+    with pytest.raises(
+        UserError, match=r"small_v1\.safetensors: no such file.*install samnet again"
+    ):
         find_checkpoint(BACKBONES["small"])
 
 
@@ -43,7 +45,9 @@ def test_an_entry_says_all_of_a_file(name: str) -> None:
     checkpoint = CHECKPOINTS[name]
     assert is_sha256(checkpoint.sha256)
     assert checkpoint.file_name.startswith(f"sam_{name}_")
-    assert checkpoint.url == f"https://dl.fbaipublicfiles.com/segment_anything/{checkpoint.file_name}"
+    assert (
+        checkpoint.url == f"https://dl.fbaipublicfiles.com/segment_anything/{checkpoint.file_name}"
+    )
     assert checkpoint.licence == "Apache-2.0"
     assert (checkpoint.pixel_mean, checkpoint.pixel_std) == (PIXEL_MEAN, PIXEL_STD)
     assert find_released(checkpoint.sha256) == name
@@ -57,12 +61,19 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert checkpoints_folder() == tmp_path / ".cache" / "samnet" / "checkpoints"
 
 
-def test_finding_a_file_as_released_or_as_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_finding_a_file_as_released_or_as_safetensors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
     backbone, checkpoint = BACKBONES["vit_b"], CHECKPOINTS["vit_b"]
     with pytest.raises(UserError) as caught:
         find_checkpoint(backbone)
-    for part in ("samnet_download_checkpoint vit_b", checkpoint.url, checkpoint.sha256, str(tmp_path)):
+    for part in (
+        "samnet_download_checkpoint vit_b",
+        checkpoint.url,
+        checkpoint.sha256,
+        str(tmp_path),
+    ):
         assert part in str(caught.value)
     converted = tmp_path / "sam_vit_b_01ec64.safetensors"
     converted.touch()

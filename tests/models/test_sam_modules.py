@@ -26,7 +26,10 @@ assert "torchvision" not in sys.modules
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        ("", "assert not [name for name in sys.modules if name.split('.')[0] == 'segment_anything']"),
+        (
+            "",
+            "assert not [name for name in sys.modules if name.split('.')[0] == 'segment_anything']",
+        ),
         (
             "from types import ModuleType; real = sys.modules['segment_anything'] = ModuleType('segment_anything'); "
             "import importlib.machinery; "
@@ -36,13 +39,18 @@ assert "torchvision" not in sys.modules
     ],
     ids=["segment_anything not imported", "segment_anything imported before"],
 )
-def test_sam_loads_without_torchvision_and_leaves_the_real_package_alone(first: str, then: str) -> None:
+def test_sam_loads_without_torchvision_and_leaves_the_real_package_alone(
+    first: str, then: str
+) -> None:
     code = BLOCKED.format(first=first, then=then)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_its_classes_are_those_of_the_installed_package() -> None:
-    folders = {sys.modules[part.__module__].__file__ for part in (sam_modules.ImageEncoderViT, sam_modules.LayerNorm2d)}
+    folders = {
+        sys.modules[part.__module__].__file__
+        for part in (sam_modules.ImageEncoderViT, sam_modules.LayerNorm2d)
+    }
     assert {str(file).split("site-packages/")[-1] for file in folders} == {
         "segment_anything/modeling/image_encoder.py",
         "segment_anything/modeling/common.py",

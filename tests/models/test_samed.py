@@ -62,19 +62,31 @@ def load(network: SegmentationNetwork, content: dict[str, Tensor]) -> Segmentati
 
 def test_what_a_file_is(content: dict[str, Tensor], decoder_lora: bool) -> None:
     found = inspect_samed(content, "epoch_159.pth")
-    assert (found.backbone, found.rank, found.num_classes, found.decoder_lora) == (TINY, 4, 2, decoder_lora)
+    assert (found.backbone, found.rank, found.num_classes, found.decoder_lora) == (
+        TINY,
+        4,
+        2,
+        decoder_lora,
+    )
 
 
 @pytest.mark.parametrize(
-    ("backbone", "small", "mebibytes"), [("vit_b", False, 18.8), ("vit_b", True, 6.3), ("vit_h", False, 20.8)]
+    ("backbone", "small", "mebibytes"),
+    [("vit_b", False, 18.8), ("vit_b", True, 6.3), ("vit_h", False, 20.8)],
 )
-def test_the_made_files_are_as_large_as_the_released_ones(backbone: str, small: bool, mebibytes: float) -> None:
+def test_the_made_files_are_as_large_as_the_released_ones(
+    backbone: str, small: bool, mebibytes: float
+) -> None:
     """The layout written down here is the papers': at 8 classes the sizes agree."""
     content = write_samed(BACKBONES[backbone], 8, 512, decoder_lora=small)
-    assert sum(value.nbytes for value in content.values()) / 2**20 == pytest.approx(mebibytes, abs=0.15)
+    assert sum(value.nbytes for value in content.values()) / 2**20 == pytest.approx(
+        mebibytes, abs=0.15
+    )
 
 
-def test_the_logits_are_those_of_samed(make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]) -> None:
+def test_the_logits_are_those_of_samed(
+    make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]
+) -> None:
     network = load(make(), content)
     images = torch.rand(2, 3, SIZE, SIZE)
     expected = samed_logits(images, content, sam_weights, sam_encoder(TINY, SIZE), TINY)
@@ -91,10 +103,18 @@ def test_a_network_without_the_files_weights_computes_something_else(
     """What the test above would not notice if every part of the file mattered little."""
     images = torch.rand(1, 3, SIZE, SIZE)
     expected = samed_logits(images, content, sam_weights, sam_encoder(TINY, SIZE), TINY)
-    for prefix in ("w_b_", "prompt_encoder.no_mask", "mask_decoder.output_upscaling", "cti_b", "fati_v"):
+    for prefix in (
+        "w_b_",
+        "prompt_encoder.no_mask",
+        "mask_decoder.output_upscaling",
+        "cti_b",
+        "fati_v",
+    ):
         if not any(key.startswith(prefix) for key in content):
             continue
-        changed = {key: value * 0 if key.startswith(prefix) else value for key, value in content.items()}
+        changed = {
+            key: value * 0 if key.startswith(prefix) else value for key, value in content.items()
+        }
         with torch.no_grad():
             found = load(make(), changed)(images)
         assert float((found - expected).abs().max()) > 1e-3, prefix
@@ -109,7 +129,9 @@ def test_there_and_back(make: Build, content: dict[str, Tensor]) -> None:
             assert torch.equal(written[key], value), key
 
 
-def test_a_scale_goes_into_b(make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]) -> None:
+def test_a_scale_goes_into_b(
+    make: Build, content: dict[str, Tensor], sam_weights: dict[str, Tensor]
+) -> None:
     network = load(make(lora_scale=2.0), content)
     images = torch.rand(1, 3, SIZE, SIZE)
     written = to_samed(network, "here")
@@ -117,7 +139,9 @@ def test_a_scale_goes_into_b(make: Build, content: dict[str, Tensor], sam_weight
     assert torch.equal(written["w_a_001"], content["w_a_001"])
     expected = samed_logits(images, written, sam_weights, sam_encoder(TINY, SIZE), TINY)
     with torch.no_grad():
-        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            network(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
+        )
 
 
 def test_what_is_written_can_be_read_without_running_code(
@@ -151,8 +175,14 @@ def test_what_samed_has_no_form_for(empty: Build, change: dict[str, Any], messag
     ("change", "message"),
     [
         ({"w_b_003": None}, "f.pth: w_b_003 is missing"),
-        ({"mask_decoder.iou_token.weight": None}, "f.pth: mask_decoder.iou_token.weight is missing"),
-        ({"w_a_000": torch.zeros(5, 48)}, r"f.pth: w_a_000 has shape \(5, 48\), expected \(4, 48\)"),
+        (
+            {"mask_decoder.iou_token.weight": None},
+            "f.pth: mask_decoder.iou_token.weight is missing",
+        ),
+        (
+            {"w_a_000": torch.zeros(5, 48)},
+            r"f.pth: w_a_000 has shape \(5, 48\), expected \(4, 48\)",
+        ),
         ({"optimizer": torch.zeros(1)}, "f.pth: optimizer is unknown in a file of SAMed"),
         ({"mask_decoder.extra": torch.zeros(1)}, "f.pth: mask_decoder.extra is unknown"),
     ],
@@ -167,7 +197,9 @@ def test_a_file_that_differs_is_refused(
 
 def test_a_file_of_one_kind_is_not_taken_for_the_other(empty: Build) -> None:
     plain, small = (write_samed(TINY, 2, SIZE, decoder_lora=kind) for kind in (False, True))
-    with pytest.raises(UserError, match=r"mask_decoder\.transformer.* is unknown in a file of SAMed_s"):
+    with pytest.raises(
+        UserError, match=r"mask_decoder\.transformer.* is unknown in a file of SAMed_s"
+    ):
         from_samed(empty(head="mask_decoder_lora"), plain, "f.pth")
     with pytest.raises(UserError, match=r"is unknown in a file of SAMed$"):
         from_samed(empty(head="mask_decoder"), small, "f.pth")

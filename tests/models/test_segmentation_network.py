@@ -26,9 +26,21 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "frozen": {"encoder_tuning": "frozen", "head": "cnn_slim"},
     "full": {"encoder_tuning": "full"},
     "scratch": {"encoder_tuning": "full", "initial_weights": "random"},
-    "scratch, upsampling": {"encoder_tuning": "full", "initial_weights": "random", "head": "upsampling"},
-    "every LoRA": {"lora_targets": ("q", "k", "v", "projection", "mlp"), "lora_blocks": "last_half"},
-    "two channels": {"encoder_tuning": "frozen", "head": "linear", "channel_layout": "stem", "num_channels": 2},
+    "scratch, upsampling": {
+        "encoder_tuning": "full",
+        "initial_weights": "random",
+        "head": "upsampling",
+    },
+    "every LoRA": {
+        "lora_targets": ("q", "k", "v", "projection", "mlp"),
+        "lora_blocks": "last_half",
+    },
+    "two channels": {
+        "encoder_tuning": "frozen",
+        "head": "linear",
+        "channel_layout": "stem",
+        "num_channels": 2,
+    },
 }
 SIZE = 64
 IN_ENCODER = {"lora": (".down.", ".up."), "full": ("",), "frozen": ()}
@@ -46,7 +58,9 @@ def predict(network: SegmentationNetwork, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_saved_adapter_brings_the_same_predictions(system: str, build: Build, sam_file: Path, tmp_path: Path) -> None:
+def test_a_saved_adapter_brings_the_same_predictions(
+    system: str, build: Build, sam_file: Path, tmp_path: Path
+) -> None:
     changes = SYSTEMS[system]
     trained, channels = build(**changes), changes.get("num_channels", 3)
     images = torch.rand(1, channels, SIZE, SIZE)
@@ -67,17 +81,23 @@ def test_a_saved_adapter_brings_the_same_predictions(system: str, build: Build, 
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_only_what_should_train_changes_and_the_adapter_holds_it(system: str, build: Build, sam_file: Path) -> None:
+def test_only_what_should_train_changes_and_the_adapter_holds_it(
+    system: str, build: Build, sam_file: Path
+) -> None:
     network = build(**SYSTEMS[system])
     before = {name: value.clone() for name, value in network.state_dict().items()}
     train_a_little(network, SYSTEMS[system].get("num_channels", 3))
-    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in network.state_dict().items() if not torch.equal(value, before[name])
+    }
     trained = {name for name, weight in network.named_parameters() if weight.requires_grad}
     assert {name for name in trained - changed if not name.endswith("k_proj.bias")} == set()
     assert changed <= trained
     marks = IN_ENCODER[SYSTEMS[system].get("encoder_tuning", "lora")]
     assert {name for name in trained if name.startswith("encoder.")} == {
-        name for name in before if name.startswith("encoder.") and any(mark in name for mark in marks)
+        name
+        for name in before
+        if name.startswith("encoder.") and any(mark in name for mark in marks)
     }
     buffers = {name for name, _ in network.named_buffers()} & set(before)
     if "scratch" in system:
@@ -90,7 +110,9 @@ def test_weight_decay_leaves_alone_what_nothing_depends_on(build: Build, sam_fil
     network = build()
     head = network.head.state_dict()
     unused = ("iou_prediction_head", "point_embeddings", "not_a_point_embed", "mask_downscaling")
-    before = {name: value.clone() for name, value in head.items() if any(part in name for part in unused)}
+    before = {
+        name: value.clone() for name, value in head.items() if any(part in name for part in unused)
+    }
     assert len(before) == 6 + 4 + 1 + 10
     train_a_little(network)
     after = network.head.state_dict()
@@ -110,7 +132,9 @@ def test_an_adapter_that_does_not_fit_is_named(build: Build, sam_file: Path) -> 
         "head.* is missing": build(head="linear").adapter(),
     }
     for message, weights in cases.items():
-        with pytest.raises(UserError, match=rf"adapter\.file: does not fit the plan beside it; .*{message}"):
+        with pytest.raises(
+            UserError, match=rf"adapter\.file: does not fit the plan beside it; .*{message}"
+        ):
             network.load_adapter(weights, "adapter.file")
 
 
@@ -146,7 +170,9 @@ def test_gradient_checkpointing_is_as_planned(build: Build, sam_file: Path) -> N
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_images_of_a_batch_do_not_change_each_other(name: str, build: Build, sam_file: Path) -> None:
+def test_images_of_a_batch_do_not_change_each_other(
+    name: str, build: Build, sam_file: Path
+) -> None:
     network = build(head=name)
     images = torch.rand(3, 3, SIZE, SIZE)
     together = predict(network, images)
@@ -160,14 +186,22 @@ def empty_network(head: str, backbone: str = "vit_b") -> SegmentationNetwork:
         add_lora(encoder, rank=4, targets=("q", "v"), blocks="all")
         if head == "mask_decoder_lora":
             add_decoder_lora(decoder.mask_decoder.transformer, rank=4, targets=("q", "v"))
-        return SegmentationNetwork(InputStem(3, sam_statistics=False), encoder, decoder, trainable_only=True)
+        return SegmentationNetwork(
+            InputStem(3, sam_statistics=False), encoder, decoder, trainable_only=True
+        )
 
 
 @pytest.mark.parametrize(
     ("head", "backbone", "mebibytes"),
-    [("mask_decoder", "vit_b", 19), ("mask_decoder_lora", "vit_b", 6.5), ("mask_decoder", "vit_h", 20.8)],
+    [
+        ("mask_decoder", "vit_b", 19),
+        ("mask_decoder_lora", "vit_b", 6.5),
+        ("mask_decoder", "vit_h", 20.8),
+    ],
 )
-def test_adapters_are_as_small_as_published(head: str, backbone: str, mebibytes: float, tmp_path: Path) -> None:
+def test_adapters_are_as_small_as_published(
+    head: str, backbone: str, mebibytes: float, tmp_path: Path
+) -> None:
     adapter = empty_network(head, backbone).adapter()
     file = tmp_path / "adapter.safetensors"
     save_weights({name: torch.zeros(value.shape) for name, value in adapter.items()}, file)

@@ -41,8 +41,12 @@ def test_other_classes_start_anew_and_the_rest_is_taken_over(sam_file: Path) -> 
     tokens = "head.mask_decoder.mask_tokens.weight"
     assert transfer.left_out[tokens] == "has shape (3, 256), here it is (5, 256)"
     assert tokens in transfer.untouched
-    assert all("mask_tokens" in name or "output_hypernetworks_mlps" in name for name in transfer.untouched)
-    assert {name for name in transfer.untouched if ".4." in name}  # the hyper-networks of classes the other lacks
+    assert all(
+        "mask_tokens" in name or "output_hypernetworks_mlps" in name for name in transfer.untouched
+    )
+    assert {
+        name for name in transfer.untouched if ".4." in name
+    }  # the hyper-networks of classes the other lacks
     after = network.adapter()
     assert all(torch.equal(after[name], weights[name]) for name in transfer.loaded)
     assert all(torch.equal(after[name], before[name]) for name in transfer.untouched)
@@ -51,7 +55,9 @@ def test_other_classes_start_anew_and_the_rest_is_taken_over(sam_file: Path) -> 
 
 def test_fewer_classes(sam_file: Path) -> None:
     transfer = transfer_weights(with_outputs(2), trained(with_outputs(3)))
-    assert [name for name, why in transfer.left_out.items() if why == "this network has no such weight"]
+    assert [
+        name for name, why in transfer.left_out.items() if why == "this network has no such weight"
+    ]
     assert "encoder.blocks.0.attn.qkv.down.0" in transfer.loaded
 
 
@@ -64,7 +70,10 @@ def test_another_head_leaves_the_encoder_to_be_taken_over(sam_file: Path) -> Non
 
 def test_another_rank_does_not_fit(sam_file: Path) -> None:
     transfer = transfer_weights(with_outputs(3, lora_rank=2), trained(with_outputs(3)))
-    assert transfer.left_out["encoder.blocks.0.attn.qkv.up.1"] == "has shape (48, 4), here it is (48, 2)"
+    assert (
+        transfer.left_out["encoder.blocks.0.attn.qkv.up.1"]
+        == "has shape (48, 4), here it is (48, 2)"
+    )
 
 
 def test_what_is_frozen_stays_the_base(sam_file: Path) -> None:
@@ -73,7 +82,9 @@ def test_what_is_frozen_stays_the_base(sam_file: Path) -> None:
     network = with_outputs(3, encoder_tuning="frozen")
     before = {name: value.clone() for name, value in network.encoder.state_dict().items()}
     transfer = transfer_weights(network, weights)
-    assert all(torch.equal(value, before[name]) for name, value in network.encoder.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in network.encoder.state_dict().items()
+    )
     assert transfer.left_out["encoder.pos_embed"] == "is frozen here"
 
 
@@ -84,14 +95,18 @@ def test_position_tables_are_resized(sam_file: Path) -> None:
     assert transfer.left_out == {}
     table = network.encoder.get_parameter("pos_embed").detach()
     assert table.shape == (1, 28, 28, 48)
-    assert float(table.mean()) == pytest.approx(float(weights["encoder.pos_embed"].mean()), abs=1e-3)
+    assert float(table.mean()) == pytest.approx(
+        float(weights["encoder.pos_embed"].mean()), abs=1e-3
+    )
     with torch.no_grad():
         assert network(torch.rand(1, 3, 448, 448)).isfinite().all()
 
 
 def test_a_long_report_is_cut() -> None:
     transfer = Transfer(
-        ["a"], {f"old.{index}": "is frozen here" for index in range(10)}, [f"new.{n}" for n in range(9)]
+        ["a"],
+        {f"old.{index}": "is frozen here" for index in range(10)},
+        [f"new.{n}" for n in range(9)],
     )
     lines = transfer.report().splitlines()
     assert lines[0] == "1 weights taken over, 10 left out, 9 new"

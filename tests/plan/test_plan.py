@@ -48,8 +48,12 @@ def lora(content: dict) -> dict:
 
 
 @pytest.mark.parametrize("machine", [Machine("cpu", 7.6), Machine("cuda", 80.0)], ids=str)
-@pytest.mark.parametrize("channels", [("CT",), ("T1", "T2"), ("R", "G", "B"), tuple("abcdefg")], ids=len)
-def test_a_plan_survives_its_file(make_fingerprint: Make, tmp_path: Path, machine: Machine, channels: tuple) -> None:
+@pytest.mark.parametrize(
+    "channels", [("CT",), ("T1", "T2"), ("R", "G", "B"), tuple("abcdefg")], ids=len
+)
+def test_a_plan_survives_its_file(
+    make_fingerprint: Make, tmp_path: Path, machine: Machine, channels: tuple
+) -> None:
     plan = make_plan(make_fingerprint(channels=channels, diameters={"a": 5.0, "b": None}), machine)
     plan.save(tmp_path / "plan.json")
     loaded = Plan.load(tmp_path / "plan.json")
@@ -79,7 +83,10 @@ def test_a_value_may_be_written_bare(edit: Callable) -> None:
 def test_a_new_configuration_inherits(edit: Callable, plan: Plan) -> None:
     def editing(content: dict) -> None:
         content["configurations"]["wide"] = {"inherit": "lora", "decisions": {"lora_rank": 16}}
-        content["configurations"]["wider"] = {"inherit": "wide", "decisions": {"lora_rank": 32, "views": [0, 1]}}
+        content["configurations"]["wider"] = {
+            "inherit": "wide",
+            "decisions": {"lora_rank": 32, "views": [0, 1]},
+        }
         content["configurations"]["copy"] = {"inherit": "wide"}
 
     loaded = edit(editing)
@@ -90,36 +97,80 @@ def test_a_new_configuration_inherits(edit: Callable, plan: Plan) -> None:
 
 
 BAD_EDITS = {
-    "unknown key, similar": (lambda c: lora(c).update(zooom=3), "configuration lora: unknown key 'zooom'.*'zoom'"),
-    "unknown key": (lambda c: lora(c).update(colour=3), "configuration lora: unknown key 'colour'; known are"),
-    "unknown key of the data set": (lambda c: c["decisions"].update(axis=0), "decisions: unknown key 'axis'"),
+    "unknown key, similar": (
+        lambda c: lora(c).update(zooom=3),
+        "configuration lora: unknown key 'zooom'.*'zoom'",
+    ),
+    "unknown key": (
+        lambda c: lora(c).update(colour=3),
+        "configuration lora: unknown key 'colour'; known are",
+    ),
+    "unknown key of the data set": (
+        lambda c: c["decisions"].update(axis=0),
+        "decisions: unknown key 'axis'",
+    ),
     "split key in a configuration": (lambda c: lora(c).update(folds=3), "unknown key 'folds'"),
     "unknown entry": (lambda c: c.update(configuration={}), "unknown key 'configuration'"),
-    "unknown entry of a decision": (lambda c: lora(c)["zoom"].update(note=1), "zoom: unknown key 'note'"),
+    "unknown entry of a decision": (
+        lambda c: lora(c)["zoom"].update(note=1),
+        "zoom: unknown key 'note'",
+    ),
     "no value": (lambda c: lora(c)["zoom"].pop("value"), "zoom: the key 'value' is missing"),
-    "wrong type": (lambda c: lora(c).update(zoom="3"), "configuration lora: zoom: expected a number, found '3'"),
-    "fraction": (lambda c: lora(c).update(batch_size=2.5), "batch_size: expected a whole number, found 2.5"),
+    "wrong type": (
+        lambda c: lora(c).update(zoom="3"),
+        "configuration lora: zoom: expected a number, found '3'",
+    ),
+    "fraction": (
+        lambda c: lora(c).update(batch_size=2.5),
+        "batch_size: expected a whole number, found 2.5",
+    ),
     "null": (lambda c: lora(c).update(steps=None), "steps: expected a whole number, found None"),
-    "no list": (lambda c: c["decisions"].update(views=0), "decisions: views: expected a list, found 0"),
-    "no boolean": (lambda c: lora(c).update(mirror_at_prediction="yes"), "expected true or false, found 'yes'"),
-    "too large": (lambda c: lora(c).update(tile_overlap=1), "tile_overlap is 1.0; it has to be from 0 to 0.9"),
+    "no list": (
+        lambda c: c["decisions"].update(views=0),
+        "decisions: views: expected a list, found 0",
+    ),
+    "no boolean": (
+        lambda c: lora(c).update(mirror_at_prediction="yes"),
+        "expected true or false, found 'yes'",
+    ),
+    "too large": (
+        lambda c: lora(c).update(tile_overlap=1),
+        "tile_overlap is 1.0; it has to be from 0 to 0.9",
+    ),
     "too small": (lambda c: lora(c).update(steps=0), "steps is 0; it has to be at least 1"),
     "not a number": (lambda c: lora(c).update(zoom=float("nan")), "zoom is nan; it has to be from"),
     "infinite": (lambda c: lora(c).update(learning_rate=float("inf")), "learning_rate is inf"),
-    "no multiple of 16": (lambda c: lora(c).update(input_size=500), "input_size is 500; .* multiple of 16"),
-    "wrong choice": (lambda c: lora(c).update(head="cnm"), "head is 'cnm'; possible are .*mask_decoder"),
-    "wrong choice in a list": (lambda c: lora(c).update(lora_targets=["q", "w"]), "lora_targets is 'w'; possible are"),
+    "no multiple of 16": (
+        lambda c: lora(c).update(input_size=500),
+        "input_size is 500; .* multiple of 16",
+    ),
+    "wrong choice": (
+        lambda c: lora(c).update(head="cnm"),
+        "head is 'cnm'; possible are .*mask_decoder",
+    ),
+    "wrong choice in a list": (
+        lambda c: lora(c).update(lora_targets=["q", "w"]),
+        "lora_targets is 'w'; possible are",
+    ),
     "empty list": (lambda c: lora(c).update(lora_targets=[]), "lora_targets is empty"),
-    "axis twice": (lambda c: c["decisions"].update(views=[0, 0]), r"views is \[0, 0\]; it lists some of the axes"),
+    "axis twice": (
+        lambda c: c["decisions"].update(views=[0, 0]),
+        r"views is \[0, 0\]; it lists some of the axes",
+    ),
     "no such axis": (lambda c: c["decisions"].update(mirror_axes=[3]), r"mirror_axes is \[3\]"),
     "views without the slicing axis": (
         lambda c: c["decisions"].update(views=[1]),
         r"views \[1\] lack the slicing_axis 0",
     ),
     "missing key": (lambda c: lora(c).pop("zoom"), "configuration lora: the key 'zoom' is missing"),
-    "missing key of the data set": (lambda c: c["decisions"].pop("views"), "the key 'views' is missing"),
+    "missing key of the data set": (
+        lambda c: c["decisions"].pop("views"),
+        "the key 'views' is missing",
+    ),
     "too many windows": (
-        lambda c: c["decisions"].update(intensity=[{"scheme": "fixed", "lower": 0, "upper": 1}] * 2),
+        lambda c: c["decisions"].update(
+            intensity=[{"scheme": "fixed", "lower": 0, "upper": 1}] * 2
+        ),
         "intensity has 2 windows for 1 channels",
     ),
     "window upside down": (
@@ -127,7 +178,9 @@ BAD_EDITS = {
         "intensity goes from 2 to 1; lower has to be below upper",
     ),
     "no percentile": (
-        lambda c: c["decisions"].update(intensity=[{"scheme": "percentiles", "lower": 0, "upper": 120}]),
+        lambda c: c["decisions"].update(
+            intensity=[{"scheme": "percentiles", "lower": 0, "upper": 120}]
+        ),
         "intensity goes from 0 to 120; .*from 0 to 100",
     ),
     "unknown scheme": (
@@ -138,12 +191,18 @@ BAD_EDITS = {
         lambda c: c["decisions"].update(intensity=[{"scheme": "fixed", "lower": 0}]),
         r"intensity\[0\]: the key 'upper' is missing",
     ),
-    "layout for other channels": (lambda c: c["decisions"].update(channel_layout="pair_mean"), "needs 2 channel"),
+    "layout for other channels": (
+        lambda c: c["decisions"].update(channel_layout="pair_mean"),
+        "needs 2 channel",
+    ),
     "inherits in a circle": (
         lambda c: c["configurations"].update(a={"inherit": "b"}, b={"inherit": "a"}),
         "inherit in a circle: a -> b -> a",
     ),
-    "inherits from itself": (lambda c: c["configurations"].update(a={"inherit": "a"}), "in a circle: a -> a"),
+    "inherits from itself": (
+        lambda c: c["configurations"].update(a={"inherit": "a"}),
+        "in a circle: a -> a",
+    ),
     "inherits from nothing known": (
         lambda c: c["configurations"].update(mine={"inherit": "lore"}),
         "no configuration 'lore', from which 'mine' is to inherit; it has .*lora",
@@ -152,17 +211,25 @@ BAD_EDITS = {
         lambda c: c["configurations"].update(a=3),
         "configurations.a: expected an object",
     ),
-    "decisions of another kind": (lambda c: c.update(decisions=[]), "decisions: expected an object"),
+    "decisions of another kind": (
+        lambda c: c.update(decisions=[]),
+        "decisions: expected an object",
+    ),
     "patients": (
         lambda c: c["decisions"]["patient_key"].update(value="p"),
         "patient_key is part of the splits: set patient_key in dataset.json",
     ),
-    "another schema": (lambda c: c.update(schema_version=99), "schema version 1.*samnet_plan --overwrite"),
+    "another schema": (
+        lambda c: c.update(schema_version=99),
+        "schema version 1.*samnet_plan --overwrite",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_EDITS)
-def test_a_bad_edit_is_named_with_its_file_and_key(edit: Callable, tmp_path: Path, name: str) -> None:
+def test_a_bad_edit_is_named_with_its_file_and_key(
+    edit: Callable, tmp_path: Path, name: str
+) -> None:
     editing, message = BAD_EDITS[name]
     with pytest.raises(UserError, match=message) as caught:
         edit(editing)
@@ -182,7 +249,11 @@ def test_an_unknown_configuration_is_answered_with_the_known_ones(plan: Plan) ->
 
 
 def test_the_plan_of_one_configuration_needs_nothing_else(edit: Callable, tmp_path: Path) -> None:
-    loaded = edit(lambda content: content["configurations"].update(wide={"inherit": "lora", "decisions": {"zoom": 2}}))
+    loaded = edit(
+        lambda content: content["configurations"].update(
+            wide={"inherit": "lora", "decisions": {"zoom": 2}}
+        )
+    )
     loaded.only("wide").save(tmp_path / "model.json")
     alone = Plan.load(tmp_path / "model.json")
     assert list(alone.configurations) == ["wide"]
@@ -219,7 +290,9 @@ def nested(make_fingerprint: Make) -> Fingerprint:
     """A region within another."""
     labels = {"background": 0, "whole tumour": (1, 2), "core": 2}
     fingerprint = make_fingerprint(diameters={"whole tumour": 30.0, "core": 6.0})
-    return dataclasses.replace(fingerprint, labels=labels, ignore_label=3, regions_class_order=(1, 2))
+    return dataclasses.replace(
+        fingerprint, labels=labels, ignore_label=3, regions_class_order=(1, 2)
+    )
 
 
 def test_a_plan_of_regions_survives_its_file_and_says_what_is_written_for_them(
@@ -240,6 +313,8 @@ def test_a_plan_of_regions_survives_its_file_and_says_what_is_written_for_them(
     assert "the smallest class 'core'" in text
 
 
-def test_a_plan_from_before_there_were_regions_is_read(plan: Plan, edit: Callable, make_fingerprint: Make) -> None:
+def test_a_plan_from_before_there_were_regions_is_read(
+    plan: Plan, edit: Callable, make_fingerprint: Make
+) -> None:
     assert edit(lambda content: content.pop("regions_class_order")) == plan
     assert "written as" not in explain(plan, make_fingerprint())

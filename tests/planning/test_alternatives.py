@@ -32,9 +32,13 @@ def test_other_machines_would_have_other_backbones(make_fingerprint: Make) -> No
 
 
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
-def test_what_it_says_of_other_data_is_what_they_get(make_fingerprint: Make, machine: Machine) -> None:
+def test_what_it_says_of_other_data_is_what_they_get(
+    make_fingerprint: Make, machine: Machine
+) -> None:
     def facts(**changes: object) -> Fingerprint:
-        return make_fingerprint(**{"spacing": (2.0, 1.0, 1.0), "diameters": {"organ": 8.0}} | changes)
+        return make_fingerprint(
+            **{"spacing": (2.0, 1.0, 1.0), "diameters": {"organ": 8.0}} | changes
+        )
 
     others = {
         "with structures half as large": facts(diameters={"organ": 4.0}),
@@ -50,14 +54,21 @@ def test_what_it_says_of_other_data_is_what_they_get(make_fingerprint: Make, mac
         planned = make_plan(data, machine).configuration_decisions("lora")
         for key, decision in plan.configuration_decisions("lora").items():
             values = [other.value for other in changed.get(key, []) if when in other.when]
-            assert values == ([] if planned[key].value == decision.value else [planned[key].value]), (when, key)
+            assert values == (
+                [] if planned[key].value == decision.value else [planned[key].value]
+            ), (when, key)
             said |= {when} if values else set()
     assert len(said) >= 4
 
 
 def test_what_a_person_or_the_memory_decided_stays(make_fingerprint: Make) -> None:
     fingerprint = make_fingerprint()
-    plan = make_plan(fingerprint, CPU, {"zoom": 3.0}, measure=lambda configuration, *_: configuration.batch_size * 2.0)
+    plan = make_plan(
+        fingerprint,
+        CPU,
+        {"zoom": 3.0},
+        measure=lambda configuration, *_: configuration.batch_size * 2.0,
+    )
     assert plan.configuration("lora").batch_size < 8
     changed = what_would_change(plan, fingerprint, "lora")
     assert not {"zoom", "batch_size"} & changed.keys()
@@ -66,7 +77,12 @@ def test_what_a_person_or_the_memory_decided_stays(make_fingerprint: Make) -> No
 def test_pictures_have_no_distances_and_are_no_ct(make_fingerprint: Make) -> None:
     fingerprint = make_fingerprint(shape=(1, 200, 160), file_ending=".png")
     changed = what_would_change(make_plan(fingerprint, CPU), fingerprint, "lora")
-    assert not [other for others in changed.values() for other in others if "CT" in str(other) or "apart" in str(other)]
+    assert not [
+        other
+        for others in changed.values()
+        for other in others
+        if "CT" in str(other) or "apart" in str(other)
+    ]
 
 
 def test_the_explanation_tells(make_fingerprint: Make) -> None:

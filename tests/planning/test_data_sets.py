@@ -23,7 +23,9 @@ GPU = Machine("cuda", 16)
 
 
 @pytest.fixture
-def plan_few_cases(real_data: Path, folders: dict[str, Path]) -> Callable[[str, int, Machine], Plan]:
+def plan_few_cases(
+    real_data: Path, folders: dict[str, Path]
+) -> Callable[[str, int, Machine], Plan]:
     """Plan some evenly chosen cases of a real data set."""
 
     def plan(name: str, count: int, machine: Machine) -> Plan:
@@ -51,7 +53,11 @@ def shown_edge(configuration: Configuration, extent_mm: float) -> float:
 
 def test_hippocampus(plan_few_cases: Callable) -> None:
     values = plan_few_cases("Dataset004_Hippocampus", 4, CPU).configuration("lora")
-    assert (values.in_plane_spacing, values.channel_layout, values.input_size) == (1.0, "neighbours", 112)
+    assert (values.in_plane_spacing, values.channel_layout, values.input_size) == (
+        1.0,
+        "neighbours",
+        112,
+    )
     assert values.intensity[0].scheme == "percentiles"
     assert 1.75 < values.zoom < 2.75
     assert values.mirror_axes == (2,)
@@ -96,7 +102,9 @@ def test_a_single_case(make_dataset: Callable[..., Path], folders: dict[str, Pat
 
 
 @pytest.mark.parametrize("spacing", [0.3, 1.0, 2.5])
-def test_2d_nifti(make_dataset: Callable[..., Path], folders: dict[str, Path], spacing: float) -> None:
+def test_2d_nifti(
+    make_dataset: Callable[..., Path], folders: dict[str, Path], spacing: float
+) -> None:
     """Its header has a spacing of 1 mm across the slice, which says nothing."""
     folder = make_dataset(folders["raw"], num_cases=2)
     for file in [*(folder / "imagesTr").iterdir(), *(folder / "labelsTr").iterdir()]:
@@ -108,8 +116,12 @@ def test_2d_nifti(make_dataset: Callable[..., Path], folders: dict[str, Path], s
     assert values.zoom == pytest.approx(112 / 24, abs=0.01)
 
 
-def test_nothing_but_background(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
-    folder = make_dataset(folders["raw"], num_cases=2, labels={"background": 0, "ball": 1, "never": 2})
+def test_nothing_but_background(
+    make_dataset: Callable[..., Path], folders: dict[str, Path]
+) -> None:
+    folder = make_dataset(
+        folders["raw"], num_cases=2, labels={"background": 0, "ball": 1, "never": 2}
+    )
     for file in (folder / "labelsTr").iterdir():
         image = nibabel.load(file)
         nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), file)

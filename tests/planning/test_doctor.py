@@ -27,8 +27,12 @@ def oddities(fingerprint: Fingerprint, **settings: object) -> dict[str, Fault]:
     return {remark.kind: remark for remark in found}
 
 
-def with_case(fingerprint: Fingerprint, name: str, change: Callable[[CaseFingerprint], CaseFingerprint]) -> Fingerprint:
-    return dataclasses.replace(fingerprint, cases=fingerprint.cases | {name: change(fingerprint.cases[name])})
+def with_case(
+    fingerprint: Fingerprint, name: str, change: Callable[[CaseFingerprint], CaseFingerprint]
+) -> Fingerprint:
+    return dataclasses.replace(
+        fingerprint, cases=fingerprint.cases | {name: change(fingerprint.cases[name])}
+    )
 
 
 def with_range(low: float, high: float) -> Callable[[CaseFingerprint], CaseFingerprint]:
@@ -37,7 +41,9 @@ def with_range(low: float, high: float) -> Callable[[CaseFingerprint], CaseFinge
 
     def change(case: CaseFingerprint) -> CaseFingerprint:
         channels = (
-            dataclasses.replace(channel, minimum=low, maximum=high, nonzero=percentiles, foreground=percentiles)
+            dataclasses.replace(
+                channel, minimum=low, maximum=high, nonzero=percentiles, foreground=percentiles
+            )
             for channel in case.channels
         )
         return dataclasses.replace(case, channels=tuple(channels))
@@ -49,11 +55,16 @@ def test_an_ordinary_data_set_has_nothing_odd(make_fingerprint: MakeFingerprint)
     assert oddities(make_fingerprint()) == {}
     ct = make_fingerprint(channels=("CT",), values=(-1024, 2000), foreground=(-100, 200))
     assert oddities(ct) == {}
-    assert oddities(make_fingerprint(shape=(1, 300, 300), spacing=(1.0, 1.0, 1.0), file_ending=".png")) == {}
+    assert (
+        oddities(make_fingerprint(shape=(1, 300, 300), spacing=(1.0, 1.0, 1.0), file_ending=".png"))
+        == {}
+    )
 
 
 def test_a_class_that_never_occurs(make_fingerprint: MakeFingerprint) -> None:
-    remark = oddities(make_fingerprint(diameters={"organ": 40.0, "tumour": None}))["class never occurs"]
+    remark = oddities(make_fingerprint(diameters={"organ": 40.0, "tumour": None}))[
+        "class never occurs"
+    ]
     assert str(remark) == (
         f"{RAW / 'dataset.json'}: class 'tumour' occurs in none of the 6 cases: it cannot be learned; "
         "label it, or remove the class"
@@ -76,15 +87,21 @@ def test_tiny_is_reckoned_in_pixels_of_the_planned_input(
     remarks = oddities(fingerprint, input_size=224, zoom=1.3, in_plane_spacing=1.0)
     assert set(remarks) == ({"tiny class"} if is_tiny else set())
     if is_tiny:
-        assert "class 'node' is tiny: its small objects are 5.8 mm wide, 7.5 pixels" in remarks["tiny class"].value
+        assert (
+            "class 'node' is tiny: its small objects are 5.8 mm wide, 7.5 pixels"
+            in remarks["tiny class"].value
+        )
         assert "--set input_size=" in remarks["tiny class"].remedy
     assert oddities(fingerprint, input_size=448, zoom=2.6, in_plane_spacing=1.0) == {}
 
 
 @pytest.mark.parametrize(("spacing", "is_odd"), [((3.0, 1.9, 1.0), False), ((6.3, 1.0, 1.0), True)])
-def test_mixed_spacings(make_fingerprint: MakeFingerprint, spacing: tuple[float, float, float], is_odd: bool) -> None:
+def test_mixed_spacings(
+    make_fingerprint: MakeFingerprint, spacing: tuple[float, float, float], is_odd: bool
+) -> None:
     remarks = oddities(
-        with_case(make_fingerprint(), "b", lambda case: dataclasses.replace(case, spacing=spacing)), slicing_axis=0
+        with_case(make_fingerprint(), "b", lambda case: dataclasses.replace(case, spacing=spacing)),
+        slicing_axis=0,
     )
     assert set(remarks) == ({"mixed spacings"} if is_odd else set())
     if is_odd:
@@ -95,7 +112,9 @@ def test_mixed_spacings(make_fingerprint: MakeFingerprint, spacing: tuple[float,
 
 
 def test_mixed_directions(make_fingerprint: MakeFingerprint) -> None:
-    turned = with_case(make_fingerprint(), "b", lambda case: dataclasses.replace(case, spacing=(1.6, 1.0, 1.9)))
+    turned = with_case(
+        make_fingerprint(), "b", lambda case: dataclasses.replace(case, spacing=(1.6, 1.0, 1.9))
+    )
     remarks = oddities(turned)
     assert set(remarks) == {"mixed directions"}
     assert remarks["mixed directions"].value == (
@@ -106,7 +125,10 @@ def test_mixed_directions(make_fingerprint: MakeFingerprint) -> None:
 def test_ct_that_is_none(make_fingerprint: MakeFingerprint) -> None:
     remarks = oddities(make_fingerprint(channels=("CT",), values=(0, 255), foreground=(40, 90)))
     assert set(remarks) == {"no Hounsfield units"}
-    assert "channel 'CT' is no CT by its values: the lowest is 0, air" in remarks["no Hounsfield units"].value
+    assert (
+        "channel 'CT' is no CT by its values: the lowest is 0, air"
+        in remarks["no Hounsfield units"].value
+    )
 
 
 def test_a_case_whose_labelled_voxels_the_window_clips(make_fingerprint: MakeFingerprint) -> None:
@@ -124,7 +146,9 @@ def test_cases_on_a_scale_of_their_own(make_fingerprint: MakeFingerprint) -> Non
     assert remarks["mixed intensities"].value == (
         "1 of 6 cases is on another scale: MRI goes from 0 to 1 in d, a range of 1, while 1000 is typical"
     )
-    assert "it does no harm, as every image is scaled by itself" in remarks["mixed intensities"].remedy
+    assert (
+        "it does no harm, as every image is scaled by itself" in remarks["mixed intensities"].remedy
+    )
 
 
 @pytest.fixture
@@ -133,7 +157,9 @@ def dataset(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
     dataset = make_dataset(folders["raw"], num_cases=6)
     for number in range(6):
         for file in list(dataset.glob(f"*/case_{number:02d}*")):
-            file.rename(file.with_name(file.name.replace(f"case_{number:02d}", f"p{number // 2}_{number}")))
+            file.rename(
+                file.with_name(file.name.replace(f"case_{number:02d}", f"p{number // 2}_{number}"))
+            )
     return dataset
 
 
@@ -148,7 +174,9 @@ def write_folds(folders: dict[str, Path], train: list[str], val: list[str]) -> P
     return path
 
 
-def test_planned_folds_leak_nothing_and_no_plan_is_written(dataset: Path, folders: dict[str, Path]) -> None:
+def test_planned_folds_leak_nothing_and_no_plan_is_written(
+    dataset: Path, folders: dict[str, Path]
+) -> None:
     report = examined()
     assert (report.faults, report.remarks) == ((), ())
     written = {file.name for file in (folders["preprocessed"] / "Dataset501_Tiny").iterdir()}
@@ -171,11 +199,15 @@ def test_a_fold_that_holds_nothing_out(dataset: Path, folders: dict[str, Path]) 
 
 def test_an_image_on_both_sides_of_a_fold(dataset: Path, folders: dict[str, Path]) -> None:
     write_folds(folders, ["p0_0", "p0_1"], ["p2_4", "p2_5"])
-    shutil.copy(dataset / "imagesTr" / "p0_1_0000.nii.gz", dataset / "imagesTr" / "p2_5_0000.nii.gz")
+    shutil.copy(
+        dataset / "imagesTr" / "p0_1_0000.nii.gz", dataset / "imagesTr" / "p2_5_0000.nii.gz"
+    )
     report = examined()
     assert [fault.kind for fault in report.faults] == ["case twice"]
     (remark,) = report.remarks
-    assert "cases whose image it trains on, such as p2_5, which has the image of p0_1" in remark.value
+    assert (
+        "cases whose image it trains on, such as p2_5, which has the image of p0_1" in remark.value
+    )
     assert not (folders["preprocessed"] / "Dataset501_Tiny" / "dataset_fingerprint.json").exists()
 
 

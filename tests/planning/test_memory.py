@@ -27,7 +27,12 @@ class Meter:
     measured: list[Configuration] = field(default_factory=list)
 
     def __call__(
-        self, configuration: Configuration, num_channels: int, num_outputs: int, has_regions: bool, device: str
+        self,
+        configuration: Configuration,
+        num_channels: int,
+        num_outputs: int,
+        has_regions: bool,
+        device: str,
     ) -> float:
         self.measured.append(configuration)
         weights = WEIGHTS[configuration.backbone]
@@ -52,7 +57,14 @@ def machine_with(usable: float, device: str = "cuda") -> Machine:
 
 
 def choice(decisions: dict[str, Decision]) -> tuple:
-    keys = ("backbone", "input_size", "batch_size", "gradient_checkpointing", "lora_blocks", "encoder_tuning")
+    keys = (
+        "backbone",
+        "input_size",
+        "batch_size",
+        "gradient_checkpointing",
+        "lora_blocks",
+        "encoder_tuning",
+    )
     return tuple(decisions[key].value for key in keys)
 
 
@@ -91,8 +103,14 @@ def test_reasons_hold_what_was_measured(make_fingerprint: Make) -> None:
     roomy, halved, short = decide(made, 9.0), decide(made, 7.0), decide(made, 1.0)
     assert roomy["batch_size"].because.endswith("a step of 4 takes 8.5 of 11 GiB by a dry run")
     assert "would be 4; a step of 3 takes 6.5 of 8 GiB by a dry run" in halved["batch_size"].because
-    assert "without it a training step of 2 images would take 1.3 GiB" in short["gradient_checkpointing"].because
-    assert "with more blocks a training step of 2 images would take 1.3 GiB" in short["lora_blocks"].because
+    assert (
+        "without it a training step of 2 images would take 1.3 GiB"
+        in short["gradient_checkpointing"].because
+    )
+    assert (
+        "with more blocks a training step of 2 images would take 1.3 GiB"
+        in short["lora_blocks"].because
+    )
     assert "at the next size a training step of 2" in decide(made, 0.72)["input_size"].because
     assert "with a larger one a training step of 2" in decide(made, 0.45)["backbone"].because
     assert "with LoRA a training step of 2" in decide(made, 0.11)["encoder_tuning"].because
@@ -103,7 +121,14 @@ def test_what_is_set_stays_and_the_rest_gives_way(make_fingerprint: Make) -> Non
     settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448}
     assert choice(decide(made, 5.0, **settings)) == ("vit_b", 448, 4, True, "all", "lora")
     assert choice(decide(made, 1.5, **settings)) == ("vit_b", 448, 4, True, "last_half", "lora")
-    assert choice(decide(made, 1.0, lora_blocks="all", **settings)) == ("vit_b", 448, 4, False, "all", "frozen")
+    assert choice(decide(made, 1.0, lora_blocks="all", **settings)) == (
+        "vit_b",
+        448,
+        4,
+        False,
+        "all",
+        "frozen",
+    )
 
 
 def test_a_published_configuration_keeps_its_values(make_fingerprint: Make) -> None:
@@ -114,7 +139,10 @@ def test_a_published_configuration_keeps_its_values(make_fingerprint: Make) -> N
     assert choice(too_small) == ("vit_b", 512, 24, True, "all", "lora")
     reason = too_small["gradient_checkpointing"].because
     assert "without it a training step of 24 images would take 63.2 GiB" in reason
-    assert "a step of 24 takes 13.0 of 2 GiB by a dry run, which is too much whatever is given up" in reason
+    assert (
+        "a step of 24 takes 13.0 of 2 GiB by a dry run, which is too much whatever is given up"
+        in reason
+    )
 
 
 def test_where_nothing_is_left_to_choose_nothing_is_measured(make_fingerprint: Make) -> None:
@@ -122,12 +150,18 @@ def test_where_nothing_is_left_to_choose_nothing_is_measured(make_fingerprint: M
     settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448, "encoder_tuning": "frozen"}
     make_plan(make_fingerprint(), machine_with(1.0), settings, meter)
     tunings = {configuration.encoder_tuning for configuration in meter.measured}
-    assert tunings == {"full", "lora"}  # of `full`, `scratch` and SAMed, whose checkpointing is open
+    assert tunings == {
+        "full",
+        "lora",
+    }  # of `full`, `scratch` and SAMed, whose checkpointing is open
 
 
 def test_main_memory_is_shared_with_everything_else() -> None:
     assert (
-        usable_memory(Machine("cpu", 16)) < usable_memory(Machine("mps", 16)) < usable_memory(Machine("cuda", 16)) < 16
+        usable_memory(Machine("cpu", 16))
+        < usable_memory(Machine("mps", 16))
+        < usable_memory(Machine("cuda", 16))
+        < 16
     )
     assert usable_memory(Machine("cpu", 1)) == 0
 

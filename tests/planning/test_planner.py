@@ -48,9 +48,14 @@ class TestSettings:
 
     def test_later_rules_take_it_into_account(self, make_fingerprint: Make) -> None:
         made = make_fingerprint(thickness=10.0)
-        heads = [make_plan(made, GPU, {"zoom": zoom}).configuration("lora").head for zoom in (3, 0.5)]
+        heads = [
+            make_plan(made, GPU, {"zoom": zoom}).configuration("lora").head for zoom in (3, 0.5)
+        ]
         assert heads == ["mask_decoder", "upsampling"]
-        fine, coarse = (make_plan(made, GPU, {"in_plane_spacing": mm}).configuration("lora").zoom for mm in (0.5, 1.0))
+        fine, coarse = (
+            make_plan(made, GPU, {"in_plane_spacing": mm}).configuration("lora").zoom
+            for mm in (0.5, 1.0)
+        )
         assert coarse == pytest.approx(2 * fine, rel=1e-2)
 
     @pytest.mark.parametrize(
@@ -65,8 +70,13 @@ class TestSettings:
         ],
         ids=str,
     )
-    def test_consequences(self, make_fingerprint: Make, settings: dict, key: str, value: Any) -> None:
-        assert getattr(make_plan(make_fingerprint(), CPU, settings).configuration("lora"), key) == value
+    def test_consequences(
+        self, make_fingerprint: Make, settings: dict, key: str, value: Any
+    ) -> None:
+        assert (
+            getattr(make_plan(make_fingerprint(), CPU, settings).configuration("lora"), key)
+            == value
+        )
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -75,18 +85,25 @@ class TestSettings:
             ({"zoom": "wide"}, "--set: zoom: expected a number, found 'wide'"),
             ({"views": 0}, "--set: views: expected a list"),
             ({"views": [1, 2]}, r"views \[1, 2\] lack the slicing_axis 0"),
-            ({"folds": 3}, "folds is part of the splits: set patient_key in dataset.json, or edit splits_final.json"),
+            (
+                {"folds": 3},
+                "folds is part of the splits: set patient_key in dataset.json, or edit splits_final.json",
+            ),
             ({"patient_key": "p"}, "patient_key is part of the splits"),
             ({"channel_layout": "as_is"}, "needs 3 channel"),
         ],
         ids=str,
     )
-    def test_a_setting_that_cannot_be_is_refused(self, make_fingerprint: Make, settings: dict, message: str) -> None:
+    def test_a_setting_that_cannot_be_is_refused(
+        self, make_fingerprint: Make, settings: dict, message: str
+    ) -> None:
         with pytest.raises(UserError, match=message):
             make_plan(make_fingerprint(), GPU, settings)
 
     def test_a_named_configuration_stays_what_it_is(self, make_fingerprint: Make) -> None:
-        plan = make_plan(make_fingerprint(), GPU, {"initial_weights": "pretrained", "encoder_tuning": "frozen"})
+        plan = make_plan(
+            make_fingerprint(), GPU, {"initial_weights": "pretrained", "encoder_tuning": "frozen"}
+        )
         assert plan.configuration("lora").encoder_tuning == "frozen"
         assert plan.configuration("full").encoder_tuning == "full"
         assert plan.configuration("scratch").initial_weights == "random"
@@ -114,7 +131,9 @@ class TestUpdate:
     def test_later_settings_are_added_to_earlier_ones(self, make_fingerprint: Make) -> None:
         plan = make_plan(make_fingerprint(), GPU, {"zoom": 3, "patience": 5})
         updated = update_plan(plan, make_fingerprint(), GPU, {"zoom": 2, "views": [0, 2]})
-        assert updated == make_plan(make_fingerprint(), GPU, {"zoom": 2, "patience": 5, "views": [0, 2]})
+        assert updated == make_plan(
+            make_fingerprint(), GPU, {"zoom": 2, "patience": 5, "views": [0, 2]}
+        )
 
     def test_other_data_and_another_machine_are_planned_anew(self, make_fingerprint: Make) -> None:
         plan = make_plan(make_fingerprint(), GPU, {"patience": 5})
@@ -133,7 +152,13 @@ class TestUpdate:
     )
     @pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
     def test_a_changed_value_stays(
-        self, make_fingerprint: Make, key: str, value: Any, configuration: str | None, name: str, machine: Machine
+        self,
+        make_fingerprint: Make,
+        key: str,
+        value: Any,
+        configuration: str | None,
+        name: str,
+        machine: Machine,
     ) -> None:
         edited = with_value(make_plan(make_fingerprint(), GPU), key, value, configuration)
         assert find_hand_made(edited, make_fingerprint()) == [name]
@@ -146,7 +171,8 @@ class TestUpdate:
     ) -> None:
         edited = with_value(make_plan(make_fingerprint(), GPU), "zoom", 3.0, "lora")
         other = dataclasses.replace(
-            make_fingerprint(shape=(30, 400, 400), diameters={"organ": 40.0, "new": 9.0}), data_key="other"
+            make_fingerprint(shape=(30, 400, 400), diameters={"organ": 40.0, "new": 9.0}),
+            data_key="other",
         )
         with caplog.at_level(logging.INFO):
             updated = update_plan(edited, other, GPU, {})
@@ -156,13 +182,19 @@ class TestUpdate:
         assert "raw files of Dataset500_Made have changed" in caplog.text
         assert "was changed by hand and stays" in caplog.text
 
-    def test_changed_data_that_the_kept_plan_cannot_fit_are_refused(self, make_fingerprint: Make) -> None:
+    def test_changed_data_that_the_kept_plan_cannot_fit_are_refused(
+        self, make_fingerprint: Make
+    ) -> None:
         edited = with_value(make_plan(make_fingerprint(), GPU), "zoom", 3.0, "lora")
         with pytest.raises(UserError, match=r"intensity has 1 windows for 2 channels.*--overwrite"):
             update_plan(edited, make_fingerprint(channels=("T1", "T2")), GPU, {})
 
-    def test_settings_the_changed_plan_has_already_are_no_conflict(self, make_fingerprint: Make) -> None:
-        edited = with_value(make_plan(make_fingerprint(), GPU, {"patience": 3}), "zoom", 3.0, "lora")
+    def test_settings_the_changed_plan_has_already_are_no_conflict(
+        self, make_fingerprint: Make
+    ) -> None:
+        edited = with_value(
+            make_plan(make_fingerprint(), GPU, {"patience": 3}), "zoom", 3.0, "lora"
+        )
         assert update_plan(edited, make_fingerprint(), GPU, {"patience": 3}) == edited
 
     def test_a_new_configuration_stays(self, make_fingerprint: Make) -> None:
@@ -183,22 +215,34 @@ class TestReplan:
     """What `samnet_train ID CONFIG --backbone ...` does."""
 
     @pytest.mark.parametrize("name", ["lora", "full", "scratch"])
-    def test_another_backbone_is_what_planning_with_it_gives(self, make_fingerprint: Make, name: str) -> None:
+    def test_another_backbone_is_what_planning_with_it_gives(
+        self, make_fingerprint: Make, name: str
+    ) -> None:
         made = make_fingerprint()
         plan = make_plan(made, CPU)
         assert plan.configuration(name).backbone == "small"
         changed = replan(plan, made, name, {"backbone": "vit_b"})
-        assert changed.configuration(name) == make_plan(made, CPU, {"backbone": "vit_b"}).configuration(name)
+        assert changed.configuration(name) == make_plan(
+            made, CPU, {"backbone": "vit_b"}
+        ).configuration(name)
         others = [other for other in configuration_names() if other != name]
         assert all(changed.configuration(other) == plan.configuration(other) for other in others)
 
     def test_what_depends_on_the_backbone_follows(self, make_fingerprint: Make) -> None:
         made = make_fingerprint()
-        values = replan(make_plan(made, CPU), made, "lora", {"backbone": "vit_b"}).configuration("lora")
-        assert (values.initial_weights, values.encoder_tuning, values.head) == ("pretrained", "lora", "mask_decoder")
+        values = replan(make_plan(made, CPU), made, "lora", {"backbone": "vit_b"}).configuration(
+            "lora"
+        )
+        assert (values.initial_weights, values.encoder_tuning, values.head) == (
+            "pretrained",
+            "lora",
+            "mask_decoder",
+        )
 
     @pytest.mark.parametrize("configuration", ["lora", None])
-    def test_what_a_person_changed_stays(self, make_fingerprint: Make, configuration: str | None) -> None:
+    def test_what_a_person_changed_stays(
+        self, make_fingerprint: Make, configuration: str | None
+    ) -> None:
         made = make_fingerprint()
         key, value = ("steps", 77) if configuration else ("views", (0, 1))
         edited = with_value(make_plan(made, CPU), key, value, configuration)
@@ -221,29 +265,52 @@ class TestReplan:
     def test_a_setting_beats_what_a_person_changed(self, make_fingerprint: Make) -> None:
         made = make_fingerprint()
         edited = with_value(make_plan(made, CPU), "zoom", 3.0, "lora")
-        assert replan(edited, made, "lora", {"backbone": "vit_b", "zoom": 2}).configuration("lora").zoom == 2.0
+        assert (
+            replan(edited, made, "lora", {"backbone": "vit_b", "zoom": 2})
+            .configuration("lora")
+            .zoom
+            == 2.0
+        )
 
-    def test_a_configuration_of_ones_own_is_decided_like_its_named_ancestor(self, make_fingerprint: Make) -> None:
+    def test_a_configuration_of_ones_own_is_decided_like_its_named_ancestor(
+        self, make_fingerprint: Make
+    ) -> None:
         made = make_fingerprint()
         plan = make_plan(made, CPU)
         first = dataclasses.replace(
-            plan.configurations["full"], inherit="full", decisions={"patience": Decision(3, "mine", BY_HAND)}
+            plan.configurations["full"],
+            inherit="full",
+            decisions={"patience": Decision(3, "mine", BY_HAND)},
         )
-        second = dataclasses.replace(first, inherit="first", decisions={"zoom": Decision(2.0, "mine", BY_HAND)})
-        plan = dataclasses.replace(plan, configurations=plan.configurations | {"first": first, "second": second})
+        second = dataclasses.replace(
+            first, inherit="first", decisions={"zoom": Decision(2.0, "mine", BY_HAND)}
+        )
+        plan = dataclasses.replace(
+            plan, configurations=plan.configurations | {"first": first, "second": second}
+        )
         values = replan(plan, made, "second", {"backbone": "vit_b"}).configuration("second")
-        assert (values.backbone, values.encoder_tuning, values.initial_weights) == ("vit_b", "full", "pretrained")
+        assert (values.backbone, values.encoder_tuning, values.initial_weights) == (
+            "vit_b",
+            "full",
+            "pretrained",
+        )
         assert (values.patience, values.zoom) == (3, 2.0)
 
-    def test_a_plan_of_another_machine_is_decided_for_that_one(self, make_fingerprint: Make) -> None:
+    def test_a_plan_of_another_machine_is_decided_for_that_one(
+        self, make_fingerprint: Make
+    ) -> None:
         """Training on a CPU what was planned for a GPU: the plan's machine counts, not the one it runs on."""
         made = make_fingerprint()
-        values = replan(make_plan(made, GPU), made, "lora", {"backbone": "small"}).configuration("lora")
+        values = replan(make_plan(made, GPU), made, "lora", {"backbone": "small"}).configuration(
+            "lora"
+        )
         assert values == make_plan(made, GPU, {"backbone": "small"}).configuration("lora")
         assert values.precision == "bfloat16"
 
     @pytest.mark.parametrize("name", configuration_names())
-    def test_replanning_with_the_planned_backbone_changes_nothing(self, make_fingerprint: Make, name: str) -> None:
+    def test_replanning_with_the_planned_backbone_changes_nothing(
+        self, make_fingerprint: Make, name: str
+    ) -> None:
         made = make_fingerprint()
         plan = make_plan(made, GPU)
         again = replan(plan, made, name, {"backbone": plan.configuration(name).backbone})
@@ -271,11 +338,15 @@ class TestSplits:
 
     def test_cases_that_are_gone_are_refused_with_the_remedy(self, plan: Plan) -> None:
         write_splits(plan, list("abcdefg"))
-        with pytest.raises(UserError, match=r"cases that the data set does not have: g\. Correct it, or delete it"):
+        with pytest.raises(
+            UserError, match=r"cases that the data set does not have: g\. Correct it, or delete it"
+        ):
             write_splits(plan, list("abcdef"))
 
     def test_patients_stay_on_one_side(self, make_fingerprint: Make) -> None:
-        names = [f"patient{number:03d}_frame{frame:02d}" for number in range(7) for frame in (1, 12)]
+        names = [
+            f"patient{number:03d}_frame{frame:02d}" for number in range(7) for frame in (1, 12)
+        ]
         plan = make_plan(make_fingerprint(case_names=tuple(names)), GPU)
         for fold in make_splits(names, plan.patient_key):
             assert not {name[:10] for name in fold["train"]} & {name[:10] for name in fold["val"]}

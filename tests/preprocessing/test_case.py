@@ -16,17 +16,24 @@ from samnet.preprocessing.case import prepare_labels, prepare_volume
 
 SHAPE = (7, 9, 11)
 ORIENTATIONS = [
-    (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
+    (order, signs)
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
 ]
 
 
-def turned_affine(order: tuple[int, ...], signs: tuple[int, ...], degrees: float = 0.0) -> np.ndarray:
+def turned_affine(
+    order: tuple[int, ...], signs: tuple[int, ...], degrees: float = 0.0
+) -> np.ndarray:
     """Voxel axis i runs along world axis `order[i]`, then everything is turned about an oblique axis."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, spacing in enumerate((0.8, 1.1, 3.0)):
         affine[order[axis], axis] = signs[axis] * spacing
-    affine[:3, :3] = Rotation.from_rotvec(np.radians(degrees) * np.array([2, -1, 1])).as_matrix() @ affine[:3, :3]
+    affine[:3, :3] = (
+        Rotation.from_rotvec(np.radians(degrees) * np.array([2, -1, 1])).as_matrix()
+        @ affine[:3, :3]
+    )
     affine[:3, 3] = (-20.0, 13.0, 40.0)
     return affine
 
@@ -46,7 +53,9 @@ def image_and_labels(margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("margin", [0, 2])
 @pytest.mark.parametrize("degrees", [0.0, 15.0])
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
-def test_labels_come_back_exactly(order: tuple[int, ...], signs: tuple[int, ...], degrees: float, margin: int) -> None:
+def test_labels_come_back_exactly(
+    order: tuple[int, ...], signs: tuple[int, ...], degrees: float, margin: int
+) -> None:
     image, labels = image_and_labels(margin)
     volume = prepare_volume(image, Grid(SHAPE, turned_affine(order, signs, degrees)), labels)
     prepared = prepare_labels(labels, volume)
@@ -61,7 +70,9 @@ def test_a_single_voxel_in_an_empty_image_comes_back(voxel: tuple[int, int, int]
     labels = np.zeros(SHAPE, np.uint8)
     labels[voxel] = 1
     volume = prepare_volume(
-        np.zeros((1, *SHAPE), np.float32), Grid(SHAPE, turned_affine((2, 0, 1), (1, -1, -1))), labels
+        np.zeros((1, *SHAPE), np.float32),
+        Grid(SHAPE, turned_affine((2, 0, 1), (1, -1, -1))),
+        labels,
     )
     assert volume.array.shape == (1, 1, 1, 1)
     assert np.array_equal(volume.restore(prepare_labels(labels, volume)), labels)
@@ -120,7 +131,9 @@ def test_through_files_and_back_onto_the_grid_of_the_image(
 
 
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS[::7])
-def test_a_patient_looks_the_same_whatever_the_axes_of_the_file(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
+def test_a_patient_looks_the_same_whatever_the_axes_of_the_file(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
     """Mirroring rules and slicing axes rest on it: canonical X is the patient's left-right axis, running right."""
     plain = np.zeros((1, 8, 8, 8), np.uint8)
     plain[0, 1, 2, 3:6] = 9

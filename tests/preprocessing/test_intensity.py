@@ -30,7 +30,9 @@ def test_quantiles_are_those_of_what_is_not_0() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 1000, 4321])
 def test_quantiles_are_exactly_those_of_numpy_in_double_precision(count: int, dtype: type) -> None:
     values = np.random.default_rng(count).uniform(1, 255, count).astype(dtype)
-    assert np.array_equal(channel_quantiles(values), np.percentile(values.astype(np.float64), QUANTILE_POINTS))
+    assert np.array_equal(
+        channel_quantiles(values), np.percentile(values.astype(np.float64), QUANTILE_POINTS)
+    )
 
 
 def test_quantiles_of_many_voxels_are_nearly_theirs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,9 @@ def test_cases_are_the_canonical_raw_ones(dataset: RawDataset) -> None:
     folder = prepare_dataset(dataset, (0,), 0)
     for raw in dataset.cases:
         case = load_case(folder, raw.identifier)
-        assert np.array_equal(case.volume().array[0], read_image(raw.image_files).array[0, ::-1, :, ::-1])
+        assert np.array_equal(
+            case.volume().array[0], read_image(raw.image_files).array[0, ::-1, :, ::-1]
+        )
         native = read_labels(raw.label_file).array[0]
         assert np.array_equal(case.labels(), native[::-1, :, ::-1])
         assert np.array_equal(case.volume().restore(case.labels()), native)
@@ -113,7 +115,9 @@ def test_only_changed_cases_are_prepared_again(dataset: RawDataset, prepared: li
     label.write_bytes((dataset.folder / "labelsTr" / "case_01.nii.gz").read_bytes())
     prepare_dataset(dataset, (0,), 0)
     assert prepared == ["case_02"]
-    assert np.array_equal(load_case(folder, "case_02").labels(), load_case(folder, "case_01").labels())
+    assert np.array_equal(
+        load_case(folder, "case_02").labels(), load_case(folder, "case_01").labels()
+    )
 
 
 def test_cases_prepared_from_other_files_are_found(dataset: RawDataset) -> None:
@@ -126,7 +130,9 @@ def test_cases_prepared_from_other_files_are_found(dataset: RawDataset) -> None:
     assert find_outdated(dataclasses.replace(dataset, cases=dataset.cases[:2]), prepared, 0) == []
 
 
-def test_parts_are_disjoint_and_together_everything(dataset: RawDataset, prepared: list[str]) -> None:
+def test_parts_are_disjoint_and_together_everything(
+    dataset: RawDataset, prepared: list[str]
+) -> None:
     expected = undisturbed(dataset)
     prepared.clear()
     for part in range(2):
@@ -161,12 +167,18 @@ def broken_image(folder: Path) -> str:
 
 def label_of_another_shape(folder: Path) -> str:
     """One slice, which would fit every slice of the image."""
-    nibabel.save(nibabel.Nifti1Image(np.ones((20, 24, 1), np.uint8), np.eye(4)), folder / "labelsTr" / "case_01.nii.gz")
-    return "labelsTr/case_01.nii.gz: shape (1, 24, 20) (z, y, x) differs from (8, 24, 20) of its image"
+    nibabel.save(
+        nibabel.Nifti1Image(np.ones((20, 24, 1), np.uint8), np.eye(4)),
+        folder / "labelsTr" / "case_01.nii.gz",
+    )
+    return (
+        "labelsTr/case_01.nii.gz: shape (1, 24, 20) (z, y, x) differs from (8, 24, 20) of its image"
+    )
 
 
 @pytest.mark.parametrize(
-    ("spoil", "processes"), [(missing_label, 0), (broken_image, 0), (label_of_another_shape, 0), (broken_image, 1)]
+    ("spoil", "processes"),
+    [(missing_label, 0), (broken_image, 0), (label_of_another_shape, 0), (broken_image, 1)],
 )
 def test_a_bad_case_is_named_and_stops_no_other(
     dataset: RawDataset, spoil: Callable[[Path], str], processes: int
@@ -187,7 +199,10 @@ def test_all_configurations_are_prepared_together_and_changed_data_are_pointed_o
 ) -> None:
     plan = make_plan(extract_fingerprint(dataset, 0), Machine("cpu", 8), {"views": [0, 2]})
     prepare_all_configurations(dataset, plan, 0)
-    assert set(load_case(prepared_folder(dataset.name), "case_00").record.class_slices) == {"0", "2"}
+    assert set(load_case(prepared_folder(dataset.name), "case_00").record.class_slices) == {
+        "0",
+        "2",
+    }
     assert "have changed" not in caplog.text
     image = dataset.folder / "imagesTr" / "case_01_0000.nii.gz"
     os.utime(image, ns=(1, 1))
@@ -195,7 +210,10 @@ def test_all_configurations_are_prepared_together_and_changed_data_are_pointed_o
     assert "have changed" not in caplog.text
     image.write_bytes((dataset.folder / "imagesTr" / "case_02_0000.nii.gz").read_bytes())
     prepare_all_configurations(dataset, plan, 0)
-    assert "raw files of Dataset501_Tiny have changed since they were planned: run samnet_plan again" in caplog.text
+    assert (
+        "raw files of Dataset501_Tiny have changed since they were planned: run samnet_plan again"
+        in caplog.text
+    )
 
 
 PROGRAM = """
@@ -245,7 +263,11 @@ def test_killed_while_writing_it_completes_when_run_again(
     expected = undisturbed(dataset)
     assert start_program(tmp_path, 0, killed_after).wait() == -signal.SIGKILL
     folder = prepared_folder(dataset.name)
-    found = {name: content for name, content in contents(folder).items() if not name.endswith(".samnet-lock")}
+    found = {
+        name: content
+        for name, content in contents(folder).items()
+        if not name.endswith(".samnet-lock")
+    }
     assert len([name for name in found if name.startswith(TEMPORARY_PREFIX)]) == 1
     assert len(found) == killed_after + 1
     check_nothing_is_partial(folder, expected)
@@ -287,7 +309,9 @@ def test_killed_with_its_workers_it_completes_when_run_again(
         ([0, np.inf, 9], np.float32, np.float32),
     ],
 )
-def test_values_take_16_bits_where_those_hold_them(values: list[float], dtype: type, stored: type) -> None:
+def test_values_take_16_bits_where_those_hold_them(
+    values: list[float], dtype: type, stored: type
+) -> None:
     array = np.array(values, dtype).reshape(1, 1, 1, 3)
     compact = module._compact(array)
     assert compact.dtype == stored

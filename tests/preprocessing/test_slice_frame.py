@@ -34,7 +34,9 @@ def label_of_small_structures(rows: int, columns: int) -> Tensor:
     return labels
 
 
-@pytest.mark.parametrize(("zoom", "stride"), [(2.0, 1), (2.7, 1), (4.0, 1), (6.4, 1), (4.0, 2), (5.5, 2)])
+@pytest.mark.parametrize(
+    ("zoom", "stride"), [(2.0, 1), (2.7, 1), (4.0, 1), (6.4, 1), (4.0, 2), (5.5, 2)]
+)
 def test_structures_of_few_pixels_come_back(zoom: float, stride: int) -> None:
     labels = label_of_small_structures(33, 29)
     there = frame(33, 29, zoom)
@@ -76,7 +78,13 @@ def test_shrinking_averages() -> None:
 
 @pytest.mark.parametrize(
     ("num_out", "num_in", "step", "start"),
-    [(224, 50, 0.25, -3.0), (80, 240, 3.0, 0.0), (50, 224, 4.4, 2.0), (7, 7, 1.0, 0.0), (10, 1, 0.1, 0.0)],
+    [
+        (224, 50, 0.25, -3.0),
+        (80, 240, 3.0, 0.0),
+        (50, 224, 4.4, 2.0),
+        (7, 7, 1.0, 0.0),
+        (10, 1, 0.1, 0.0),
+    ],
 )
 def test_rows_of_a_matrix_sum_to_one_inside_and_to_nothing_outside(
     num_out: int, num_in: int, step: float, start: float
@@ -142,7 +150,9 @@ def test_tiles_cover_everything(size: int, overlap: float) -> None:
         assert starts[-1] == max(0, length - size)
         assert all(start % 16 == 0 for start in starts)
         steps = [second - first for first, second in itertools.pairwise(starts)]
-        assert all(0 < step <= max(16, size * (1 - overlap) + 16) and step <= size for step in steps)
+        assert all(
+            0 < step <= max(16, size * (1 - overlap) + 16) and step <= size for step in steps
+        )
 
 
 def test_weights_of_a_tile_are_largest_in_the_middle_and_nowhere_nothing() -> None:

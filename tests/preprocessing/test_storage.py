@@ -27,7 +27,9 @@ def make_volume(num_channels: int = 1, dtype: type = np.int16) -> tuple[Prepared
 
 @pytest.fixture
 def store(tmp_path: Path) -> Callable[..., StoredCase]:
-    def save(volume: PreparedVolume, labels: np.ndarray, views: tuple[int, ...] = (0, 1, 2)) -> StoredCase:
+    def save(
+        volume: PreparedVolume, labels: np.ndarray, views: tuple[int, ...] = (0, 1, 2)
+    ) -> StoredCase:
         store_case(tmp_path, "case", "key", volume, labels, views)
         return load_case(tmp_path, "case")
 
@@ -52,11 +54,15 @@ def test_slices_are_those_of_the_volume(
         assert np.array_equal(image[0], volume.array.take(index, axis=axis + 1))
         assert np.array_equal(case.label_slice(axis, index), labels.take(index, axis=axis))
     several = case.image_slices(axis, [2, 0, 2])
-    assert np.array_equal(several, np.stack([volume.array.take(index, axis=axis + 1) for index in (2, 0, 2)]))
+    assert np.array_equal(
+        several, np.stack([volume.array.take(index, axis=axis + 1) for index in (2, 0, 2)])
+    )
 
 
 @pytest.mark.parametrize("views", [(0,), (1,), (2,), (1, 2), (0, 1, 2)], ids=str)
-def test_the_whole_case_comes_back_from_any_view(store: Callable[..., StoredCase], views: tuple[int, ...]) -> None:
+def test_the_whole_case_comes_back_from_any_view(
+    store: Callable[..., StoredCase], views: tuple[int, ...]
+) -> None:
     volume, labels = make_volume(2)
     case = store(volume, labels, views)
     restored = case.volume()
@@ -89,7 +95,9 @@ def test_a_single_slice_is_stored_across_its_axis(store: Callable[..., StoredCas
     assert np.array_equal(case.image_slices(0, [0, 0, 0])[1], picture[0])
 
 
-def test_a_case_travels_to_other_processes_without_its_open_files(store: Callable[..., StoredCase]) -> None:
+def test_a_case_travels_to_other_processes_without_its_open_files(
+    store: Callable[..., StoredCase],
+) -> None:
     case = store(*make_volume())
     case.label_slice(0, 0)
     travelled = pickle.loads(pickle.dumps(case))
@@ -97,7 +105,9 @@ def test_a_case_travels_to_other_processes_without_its_open_files(store: Callabl
     assert np.array_equal(travelled.label_slice(0, 1), case.label_slice(0, 1))
 
 
-def test_it_exists_from_the_moment_its_record_does(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
+def test_it_exists_from_the_moment_its_record_does(
+    tmp_path: Path, store: Callable[..., StoredCase]
+) -> None:
     store(*make_volume())
     assert stored_views(tmp_path, "case", "key") == (0, 1, 2)
     assert stored_views(tmp_path, "case", "of other raw files") == ()
@@ -108,7 +118,9 @@ def test_it_exists_from_the_moment_its_record_does(tmp_path: Path, store: Callab
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"identifier": "case"}'])
-def test_a_damaged_record_is_no_case(tmp_path: Path, store: Callable[..., StoredCase], text: str) -> None:
+def test_a_damaged_record_is_no_case(
+    tmp_path: Path, store: Callable[..., StoredCase], text: str
+) -> None:
     store(*make_volume())
     (tmp_path / "case.json").write_text(text)
     assert stored_views(tmp_path, "case", "key") == ()

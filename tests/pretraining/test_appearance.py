@@ -51,9 +51,19 @@ def test_classes_differ_by_their_means() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"noise": 0.3}, {"blur": 6.0}, {"coarseness": 8.0}, {"bias": 1.0}, {"outline": 1.0}, {"speckle": True}]
+    "change",
+    [
+        {"noise": 0.3},
+        {"blur": 6.0},
+        {"coarseness": 8.0},
+        {"bias": 1.0},
+        {"outline": 1.0},
+        {"speckle": True},
+    ],
 )
-def test_each_fault_changes_the_image_and_leaves_the_classes_apart(change: dict[str, float]) -> None:
+def test_each_fault_changes_the_image_and_leaves_the_classes_apart(
+    change: dict[str, float],
+) -> None:
     changed = replace(CLEAN, **({"noise": 0.2} | change if "speckle" in change else change))
     plain = render(halves(), CLEAN, np.random.default_rng(1))
     image = render(halves(), changed, np.random.default_rng(1))
@@ -67,7 +77,9 @@ def test_layouts() -> None:
     assert (grey[0] == grey[2]).all()
     neighbours = render(halves(), replace(CLEAN, layout="neighbours"), np.random.default_rng(5))
     assert (neighbours[0] != neighbours[2]).any()
-    coloured = replace(CLEAN, layout="colour", means=np.array([[0.2, 0.5, 0.1], [0.8, 0.1, 0.9]], np.float32))
+    coloured = replace(
+        CLEAN, layout="colour", means=np.array([[0.2, 0.5, 0.1], [0.8, 0.1, 0.9]], np.float32)
+    )
     colour = render(halves(), coloured, np.random.default_rng(2))
     assert colour[0].mean() != pytest.approx(colour[1].mean(), abs=0.01)
 

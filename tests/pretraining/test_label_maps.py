@@ -38,7 +38,9 @@ def disc(radius: float, **changes: object) -> Shape:
 
 def alone(*shapes: Shape) -> LabelMap:
     """An individual that does not vary."""
-    anatomy = Anatomy(np.zeros((1, 1), np.int8), shapes, 1 + max(shape.label for shape in shapes), variation=0.0)
+    anatomy = Anatomy(
+        np.zeros((1, 1), np.int8), shapes, 1 + max(shape.label for shape in shapes), variation=0.0
+    )
     for seed in range(50):  # not one whose view is limited
         labels = draw_individual(anatomy, np.random.default_rng(seed), SIZE)
         if (labels.classes != OUTSIDE).all():

@@ -44,7 +44,9 @@ def pair(features: Tensor) -> tuple[Tensor, Tensor]:
     """Two individuals, the second the first upside down; features: `(C, 8, 8)` of the first."""
     classes = torch.zeros(8, 8, dtype=torch.int8)
     classes[:3] = 1
-    return torch.stack([features, features.flip(1)])[None], torch.stack([classes, classes.flip(0)])[None]
+    return torch.stack([features, features.flip(1)])[None], torch.stack([classes, classes.flip(0)])[
+        None
+    ]
 
 
 def test_features_that_tell_the_class_cost_less_than_those_that_tell_the_place() -> None:
@@ -80,9 +82,17 @@ def test_every_part_of_the_network_learns(step: int) -> None:
     batch = torch.utils.data.default_collate([Scenes(0, 64, 4)[index] for index in range(2)])
     losses = scene_losses(network, batch, step)
     sum(losses[name] for name in ("mask", "iou", "prototype")).backward()
-    still = {name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()}
+    still = {
+        name
+        for name, weight in network.named_parameters()
+        if weight.grad is None or not weight.grad.any()
+    }
     # Masks as prompts are not practised. Of three answers to a point the best learns, of points only those that occur.
-    allowed = ["prompt_encoder.mask_downscaling", "prompt_encoder.point_embeddings", "prompt_encoder.not_a_point"]
+    allowed = [
+        "prompt_encoder.mask_downscaling",
+        "prompt_encoder.point_embeddings",
+        "prompt_encoder.not_a_point",
+    ]
     allowed += [f"mask_decoder.output_hypernetworks_mlps.{answer}" for answer in (1, 2, 3)]
     if step:
         allowed.append("upsampling.fuse.2")  # the finest features, in every fourth step

@@ -92,6 +92,12 @@ def test_the_weights_fill_the_small_backbone_and_its_heads(whole: Path, head: st
     encoder = build_encoder(BACKBONES["small"], 448)
     built = build_head(head, 3, 28, BACKBONES["small"])
     load_sam_weights(encoder, built, weights, "file")
-    name = "mask_decoder.output_upscaling.0.weight" if head == "mask_decoder" else "upsampling.project.weight"
+    name = (
+        "mask_decoder.output_upscaling.0.weight"
+        if head == "mask_decoder"
+        else "upsampling.project.weight"
+    )
     assert torch.equal(built.state_dict()[name], weights[name].float())
-    assert torch.equal(encoder.blocks[0].mlp.lin1.weight, weights["image_encoder.blocks.0.mlp.lin1.weight"].float())
+    assert torch.equal(
+        encoder.blocks[0].mlp.lin1.weight, weights["image_encoder.blocks.0.mlp.lin1.weight"].float()
+    )

@@ -47,7 +47,11 @@ def test_what_is_in_it(adapter: Path, checkpoints: Path, tmp_path: Path) -> None
         ]
         said = json.loads(archive.read("manifest.json"))
         weights = safetensors.torch.load(archive.read("fold_0/checkpoint_final.safetensors"))
-    assert (said["schema_version"], said["dataset_name"], said["configuration"]) == (1, DATASET, "lora")
+    assert (said["schema_version"], said["dataset_name"], said["configuration"]) == (
+        1,
+        DATASET,
+        "lora",
+    )
     assert said["base"] == {
         "backbone": "tiny_sam",
         "file_name": "sam_tiny.pth",
@@ -55,7 +59,9 @@ def test_what_is_in_it(adapter: Path, checkpoints: Path, tmp_path: Path) -> None
     }
     assert set(said["files"]) == set(names) - {"manifest.json"}
     assert manifest.folds == ["fold_0", "fold_1"]
-    assert all(name.startswith("head.") or ".down." in name or ".up." in name for name in weights)  # no base in it
+    assert all(
+        name.startswith("head.") or ".down." in name or ".up." in name for name in weights
+    )  # no base in it
 
 
 def test_the_same_model_makes_the_same_file(adapter: Path, tmp_path: Path) -> None:
@@ -84,7 +90,11 @@ def test_a_model_that_needs_no_base(checkpoints: Path, tmp_path: Path) -> None:
     folder, manifest = install_model(tmp_path / "model.zip")
     assert manifest.base is None
     assert not (folder / "fold_0" / BASE_FILE).exists()
-    assert Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1)).shape == (3, 40, 40)
+    assert Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1)).shape == (
+        3,
+        40,
+        40,
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,12 +127,16 @@ def test_an_unfinished_model_is_not_exported(adapter: Path, tmp_path: Path) -> N
     assert not (tmp_path / "model.zip").exists()
 
 
-def test_folds_that_do_not_belong_together(adapter: Path, checkpoints: Path, tmp_path: Path) -> None:
+def test_folds_that_do_not_belong_together(
+    adapter: Path, checkpoints: Path, tmp_path: Path
+) -> None:
     other = load_base(adapter / "fold_1" / BASE_FILE)
     (adapter / "fold_1" / BASE_FILE).write_text(
         json.dumps({"backbone": "tiny_sam", "file_name": "medsam.pth", "sha256": "a" * 64})
     )
-    with pytest.raises(UserError, match=r"was trained on medsam\.pth .* on sam_tiny\.pth .*; choose one with -f"):
+    with pytest.raises(
+        UserError, match=r"was trained on medsam\.pth .* on sam_tiny\.pth .*; choose one with -f"
+    ):
         export_model(adapter, tmp_path / "model.zip")
     (adapter / "fold_1" / BASE_FILE).write_text(json.dumps(vars(other)))
     make_plan("mine", **LORA).save(adapter / "fold_1" / "plan.json")
@@ -136,7 +150,9 @@ def test_a_model_on_other_weights_is_exported_without_the_folders_of_this_machin
     elsewhere = tmp_path / "home" / "somebody"
     elsewhere.mkdir(parents=True)
     (checkpoints / "sam_tiny.pth").rename(elsewhere / "medsam.pth")
-    model = make_model(tmp_path / "lora", make_plan(**LORA | {"initial_weights": str(elsewhere / "medsam.pth")}))
+    model = make_model(
+        tmp_path / "lora", make_plan(**LORA | {"initial_weights": str(elsewhere / "medsam.pth")})
+    )
     expected = Predictor.from_folder(model, device="cpu").predict(made_image(), (1, 1, 1))
     export_model(model, tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
@@ -145,13 +161,17 @@ def test_a_model_on_other_weights_is_exported_without_the_folders_of_this_machin
     folder, _ = install_model(tmp_path / "model.zip")
 
     (elsewhere / "medsam.pth").rename(checkpoints / "medsam.pth")
-    assert np.array_equal(Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1)), expected)
+    assert np.array_equal(
+        Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1)), expected
+    )
     (checkpoints / "medsam.pth").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"was trained on medsam\.pth .* has another content"):
         Predictor.from_folder(folder, device="cpu")
 
 
-def test_a_model_from_before_bases_were_noted(adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_from_before_bases_were_noted(
+    adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = load_base(adapter / "fold_0" / BASE_FILE)
     for fold in ("fold_0", "fold_1"):
         (adapter / fold / BASE_FILE).unlink()
@@ -161,7 +181,9 @@ def test_a_model_from_before_bases_were_noted(adapter: Path, tmp_path: Path, cap
 
 def test_a_model_of_regions(checkpoints: Path, tmp_path: Path) -> None:
     plan = replace(
-        make_plan("scratch"), labels={"background": 0, "whole": (1, 2), "core": 2}, regions_class_order=(1, 2)
+        make_plan("scratch"),
+        labels={"background": 0, "whole": (1, 2), "core": 2},
+        regions_class_order=(1, 2),
     )
     model = make_model(tmp_path / "scratch", plan)
     export_model(model, tmp_path / "model.zip")

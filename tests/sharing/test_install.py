@@ -93,7 +93,10 @@ def assert_refused(file: Path, results: Path, message: str) -> None:
         install_model(file)
     assert str(file) in str(caught.value)
     assert_nothing_installed(results)
-    assert sorted(entry.name for entry in results.parent.iterdir() if entry.name.startswith("evil")) == []
+    assert (
+        sorted(entry.name for entry in results.parent.iterdir() if entry.name.startswith("evil"))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,9 @@ def assert_refused(file: Path, results: Path, message: str) -> None:
     ],
 )
 @pytest.mark.parametrize("agree", [True, False], ids=["in the manifest", "not in it"])
-def test_names_that_are_not_a_models(change: Callable[..., Path], results: Path, name: str, agree: bool) -> None:
+def test_names_that_are_not_a_models(
+    change: Callable[..., Path], results: Path, name: str, agree: bool
+) -> None:
     file = change(lambda contents: contents.update({name: b"{}"}), agree=agree)
     assert_refused(file, results, "which is no file of a model|is not of the size|damaged")
 
@@ -171,7 +176,10 @@ def test_a_bomb(archive: Path, results: Path) -> None:
     bomb = archive.with_name("bomb.zip")
     contents: Contents = {"manifest.json": b"", "dataset.json": b"{}"}
     for fold in range(8):
-        contents |= {f"fold_{fold}/plan.json": b" " * 10**6, f"fold_{fold}/checkpoint_final.safetensors": bytes(10**6)}
+        contents |= {
+            f"fold_{fold}/plan.json": b" " * 10**6,
+            f"fold_{fold}/checkpoint_final.safetensors": bytes(10**6),
+        }
     with zipfile.ZipFile(archive) as source:
         contents["manifest.json"] = source.read("manifest.json")
     _agree(contents)
@@ -181,7 +189,9 @@ def test_a_bomb(archive: Path, results: Path) -> None:
     assert_refused(bomb, results, "bytes would become 16000002")
 
 
-def test_a_stream_longer_than_it_says(archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_longer_than_it_says(
+    archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """zipfile stops at the declared size by itself; should it ever not, we do."""
 
     class Endless:
@@ -215,7 +225,9 @@ def test_sizes_that_lie(archive: Path, results: Path) -> None:
     assert_refused(archive, results, "is not of the size that manifest.json says")
 
 
-def test_too_many_files(change: Callable[..., Path], results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files(
+    change: Callable[..., Path], results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(install, "MAX_FILES", 2)
     assert_refused(change(lambda contents: None), results, "holds 3 files, expected at most 2")
 
@@ -227,7 +239,9 @@ def test_another_content_than_was_exported(change: Callable[..., Path], results:
     assert_refused(change(alter, agree=False), results, "is not what was exported: its sha256 is")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04}.", b"{}", b"\xff" * 100, b"\x10\0\0\0\0\0\0\0{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04}.", b"{}", b"\xff" * 100, b"\x10\0\0\0\0\0\0\0{}"]
+)
 def test_weights_that_are_none(change: Callable[..., Path], results: Path, content: bytes) -> None:
     file = change(lambda contents: contents.update({WEIGHTS: content}))
     assert_refused(file, results, "cannot be read as safetensors")
@@ -236,7 +250,11 @@ def test_weights_that_are_none(change: Callable[..., Path], results: Path, conte
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("manifest.json", {"schema_version": 2}, "has the version 2, this samnet reads version 1; update samnet"),
+        (
+            "manifest.json",
+            {"schema_version": 2},
+            "has the version 2, this samnet reads version 1; update samnet",
+        ),
         ("manifest.json", {"schema_version": "1"}, "has the version '1'"),
         ("manifest.json", {"author": "me"}, "unknown key 'author'"),
         ("manifest.json", {"base": {"backbone": "vit_b"}}, "'file_name' is missing"),
@@ -247,10 +265,18 @@ def test_weights_that_are_none(change: Callable[..., Path], results: Path, conte
         ("manifest.json", {"configuration": ".hidden"}, "cannot name a folder"),
         ("manifest.json", {"configuration": "lora\n"}, "cannot name a folder"),
         ("manifest.json", {"configuration": ""}, "cannot name a folder"),
-        ("manifest.json", {"configuration": "other"}, "the plan of fold_0 is of Dataset007_Made, scratch, not what"),
+        (
+            "manifest.json",
+            {"configuration": "other"},
+            "the plan of fold_0 is of Dataset007_Made, scratch, not what",
+        ),
         ("fold_0/plan.json", {"dataset_name": "Dataset008_Liver"}, "the plan of fold_0 is of"),
         ("fold_0/plan.json", {"labels": {"background": 0, "other": 1}}, "the plan of fold_0 is of"),
-        ("fold_0/plan.json", {"schema_version": 99}, "no plan of schema version .*train the model again"),
+        (
+            "fold_0/plan.json",
+            {"schema_version": 99},
+            "no plan of schema version .*train the model again",
+        ),
         ("fold_0/plan.json", {"command": "rm"}, "unknown key 'command'"),
         ("dataset.json", {"labels": {}}, "labels"),
     ],
@@ -270,15 +296,21 @@ def test_a_base_that_is_not_the_manifests(change: Callable[..., Path], results: 
     def only_in_the_fold(contents: Contents) -> None:
         contents["fold_0/base.json"] = json.dumps(base).encode()
 
-    assert_refused(change(only_in_the_fold), results, "base.json of fold_0 is not what manifest.json says")
+    assert_refused(
+        change(only_in_the_fold), results, "base.json of fold_0 is not what manifest.json says"
+    )
     file = change(lambda contents: with_json(contents, "manifest.json", base=base))
     assert_refused(file, results, "base.json of fold_0 is not what manifest.json says")
 
 
-def test_a_plan_that_names_a_file_of_this_machine(change: Callable[..., Path], results: Path) -> None:
+def test_a_plan_that_names_a_file_of_this_machine(
+    change: Callable[..., Path], results: Path
+) -> None:
     def alter(contents: Contents) -> None:
         plan = json.loads(contents["fold_0/plan.json"])
-        plan["configurations"]["scratch"]["decisions"]["initial_weights"]["value"] = "/etc/passwd.pth"
+        plan["configurations"]["scratch"]["decisions"]["initial_weights"]["value"] = (
+            "/etc/passwd.pth"
+        )
         contents["fold_0/plan.json"] = json.dumps(plan).encode()
 
     assert_refused(change(alter), results, "names the file '/etc/passwd.pth' on this machine")
@@ -328,7 +360,9 @@ def test_a_cut_file(archive: Path, results: Path) -> None:
 def test_what_is_there_is_not_replaced_without_being_asked(archive: Path, results: Path) -> None:
     folder, _ = install_model(archive)
     (folder / "mine.txt").write_text("notes")
-    with pytest.raises(UserError, match=r"is there already; --name NAME installs good\.zip beside it"):
+    with pytest.raises(
+        UserError, match=r"is there already; --name NAME installs good\.zip beside it"
+    ):
         install_model(archive)
     assert (folder / "mine.txt").is_file()
     beside, _ = install_model(archive, name="theirs")
@@ -342,7 +376,9 @@ def test_what_is_there_is_not_replaced_without_being_asked(archive: Path, result
     assert list(results.rglob(".partial-*")) == []
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", "a/b/c", "/abs", "", "Dataset001_A/", "Dataset001_A/../x", ".x"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/b", "a/b/c", "/abs", "", "Dataset001_A/", "Dataset001_A/../x", ".x"]
+)
 def test_names_that_name_no_folder(archive: Path, results: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"--name|is not a data set name"):
         install_model(archive, name=name)
@@ -370,7 +406,9 @@ def test_a_half_installed_model_is_not_found(archive: Path, results: Path) -> No
     assert list_models() == []
 
 
-def test_a_full_disk_is_noticed_before(archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_noticed_before(
+    archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = install.shutil.disk_usage(archive.parent)
     monkeypatch.setattr(install.shutil, "disk_usage", lambda path: usage._replace(free=100))
     with pytest.raises(SamnetError, match="the model needs"):

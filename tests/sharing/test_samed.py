@@ -49,7 +49,9 @@ def image() -> np.ndarray:
 
 
 @pytest.mark.parametrize("decoder_lora", [False, True], ids=["samed", "samed_s"])
-def test_an_imported_model_predicts_what_samed_does(sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool) -> None:
+def test_an_imported_model_predicts_what_samed_does(
+    sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool
+) -> None:
     content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora)
     samed.import_samed(save(content, tmp_path), ORGANS, tmp_path / "model", OPTIONS)
     found = Predictor.from_folder(tmp_path / "model", device="cpu").predict(image(), (5, 1, 1))
@@ -67,15 +69,29 @@ def test_an_imported_model_predicts_what_samed_does(sam: dict[str, Tensor], tmp_
 
 
 @pytest.mark.parametrize(("decoder_lora", "name"), [(False, "samed"), (True, "samed_s")])
-def test_what_the_model_says_of_itself(sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool, name: str) -> None:
+def test_what_the_model_says_of_itself(
+    sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool, name: str
+) -> None:
     file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora), tmp_path)
     samed.import_samed(file, ORGANS, tmp_path / "model", OPTIONS)
     plan = Plan.load(tmp_path / "model" / "fold_all" / "plan.json")
     assert list(plan.configurations) == [name]
     configuration = plan.configuration(name)
-    assert (plan.labels, plan.channel_names, plan.dataset_name) == (ORGANS.labels, ("CT",), "Dataset000_SAMed")
-    assert (configuration.lora_rank, configuration.lora_scale, configuration.lora_targets) == (4, 1.0, ("q", "v"))
-    assert (configuration.in_plane_spacing, configuration.zoom, configuration.views) == (1.0, 1.0, (0,))
+    assert (plan.labels, plan.channel_names, plan.dataset_name) == (
+        ORGANS.labels,
+        ("CT",),
+        "Dataset000_SAMed",
+    )
+    assert (configuration.lora_rank, configuration.lora_scale, configuration.lora_targets) == (
+        4,
+        1.0,
+        ("q", "v"),
+    )
+    assert (configuration.in_plane_spacing, configuration.zoom, configuration.views) == (
+        1.0,
+        1.0,
+        (0,),
+    )
     assert (configuration.pixel_statistics, configuration.channel_layout) == ("none", "repeat")
     assert not configuration.mirror_at_prediction
     decisions = plan.configurations[name].decisions
@@ -97,8 +113,23 @@ def test_the_commands_there_and_back(
     }
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     model, back = tmp_path / "model", tmp_path / "back.pth"
-    typed = ["--dataset-json", str(tmp_path / "dataset.json"), "-o", str(model), "--input-size", str(SIZE)]
-    window = ["--window", "-160", "240", "--slice-width", "192", "--dataset-name", "Dataset042_Organs"]
+    typed = [
+        "--dataset-json",
+        str(tmp_path / "dataset.json"),
+        "-o",
+        str(model),
+        "--input-size",
+        str(SIZE),
+    ]
+    window = [
+        "--window",
+        "-160",
+        "240",
+        "--slice-width",
+        "192",
+        "--dataset-name",
+        "Dataset042_Organs",
+    ]
     assert import_samed.main([str(save(content, tmp_path)), *typed, *window]) == 0
     assert f"{model}: samed_s, tiny_sam, 2 classes" in capsys.readouterr().out
     plan = Plan.load(model / "fold_all" / "plan.json")
@@ -125,7 +156,9 @@ def test_on_other_weights(sam: dict[str, Tensor], tmp_path: Path) -> None:
     inputs = torch.rand(1, 3, SIZE, SIZE)
     expected = samed_logits(inputs, content, changed, sam_encoder(TINY_SAM, SIZE), TINY_SAM)
     with torch.no_grad():
-        torch.testing.assert_close(network(inputs), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            network(inputs), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+        )
     medsam.unlink()
     with pytest.raises(UserError, match=r"was trained on medsam\.pth"):
         Predictor.from_folder(tmp_path / "model", device="cpu")
@@ -168,7 +201,11 @@ def test_a_file_of_weights_alone_and_one_with_code(sam: dict[str, Tensor], tmp_p
             return (print, ("harm",))
 
     torch.save({"w_a_000": Harm()}, tmp_path / "harm.pth")
-    for file in (tmp_path / "harm.pth", tmp_path / "none.pth", tmp_path / "checkpoints" / "sam_tiny.pth"):
+    for file in (
+        tmp_path / "harm.pth",
+        tmp_path / "none.pth",
+        tmp_path / "checkpoints" / "sam_tiny.pth",
+    ):
         with pytest.raises(UserError, match=file.name):
             samed.import_samed(file, ORGANS, tmp_path / "model", OPTIONS)
 

@@ -61,14 +61,19 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         if not Path("/run/munge/munge.socket.2").exists():
-            subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "-m", "0755", "/run/munge"], check=True)
+            subprocess.run(
+                ["install", "-d", "-o", "munge", "-g", "munge", "-m", "0755", "/run/munge"],
+                check=True,
+            )
             subprocess.run(["runuser", "-u", "munge", "--", "/usr/sbin/munged"], check=True)
             started.append(Path("/run/munge/munged.pid"))
         subprocess.run(["slurmctld"], check=True)
         subprocess.run(["slurmd", "-N", "localhost"], check=True)
         started += [folder / "run" / "slurmd.pid", folder / "run" / "slurmctld.pid"]
         try:
-            assert becomes_true(lambda: "idle" in _answer("sinfo", "-h", "-o", "%T"), 90), "SLURM does not start"
+            assert becomes_true(lambda: "idle" in _answer("sinfo", "-h", "-o", "%T"), 90), (
+                "SLURM does not start"
+            )
             yield folder
         finally:
             subprocess.run(["scancel", "--user=root"], check=False)

@@ -52,23 +52,45 @@ def submit(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, str]:
 
 
 def show(job: str) -> str:
-    return subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
+    return subprocess.run(
+        ["scontrol", "show", "job", job], capture_output=True, text=True, check=False
+    ).stdout
 
 
 def logs(project: Path) -> str:
     return "\n".join(file.read_text() for file in (project / "results" / "slurm").glob("*.log"))
 
 
-def test_folds_their_summary_and_the_choice(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = submit(capsys, "train", "501", "lora", "--folds", "cv", "--time", "20m", "--cpus", "1", "--options", QUICK)
+def test_folds_their_summary_and_the_choice(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = submit(
+        capsys,
+        "train",
+        "501",
+        "lora",
+        "--folds",
+        "cv",
+        "--time",
+        "20m",
+        "--cpus",
+        "1",
+        "--options",
+        QUICK,
+    )
     assert list(jobs) == ["samnet-train-501", "samnet-choose-501"]
     best = project / "results" / NAME / "best_configuration.json"
     assert becomes_true(best.is_file, PATIENCE), logs(project)
     assert json.loads(best.read_text())["best"] == "lora"
-    assert all((project / "results" / NAME / "lora" / f"fold_{fold}" / FINAL).is_file() for fold in range(2))
+    assert all(
+        (project / "results" / NAME / "lora" / f"fold_{fold}" / FINAL).is_file()
+        for fold in range(2)
+    )
 
 
-def test_a_job_hit_by_a_signal_is_queued_again_and_completes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_hit_by_a_signal_is_queued_again_and_completes(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = f"{QUICK} --steps 60 --set patience=0"
     [job] = submit(capsys, "train", "501", "lora", "--folds", "all", "--options", options).values()
     folder = project / "results" / NAME / "lora" / "fold_all"
@@ -81,7 +103,9 @@ def test_a_job_hit_by_a_signal_is_queued_again_and_completes(project: Path, caps
     assert f"going on from step {stopped_at}" in logs(project)
 
 
-def test_shares_of_a_prediction_are_the_whole(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shares_of_a_prediction_are_the_whole(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from samnet.cli.predict import main as predict
     from samnet.cli.train import main as train
 
@@ -91,5 +115,7 @@ def test_shares_of_a_prediction_are_the_whole(project: Path, capsys: pytest.Capt
     options = ["--num-parts", "2", "--cpus", "1", "--options", "--device cpu"]
     submit(capsys, "predict", "-i", images, "-o", str(project / "shares"), *options)
     expected = {file.name: file.read_bytes() for file in Path("whole").iterdir()}
-    assert becomes_true(lambda: len(list(Path("shares").glob("case*"))) == len(expected), PATIENCE), logs(project)
+    assert becomes_true(
+        lambda: len(list(Path("shares").glob("case*"))) == len(expected), PATIENCE
+    ), logs(project)
     assert {file.name: file.read_bytes() for file in Path("shares").glob("case*")} == expected

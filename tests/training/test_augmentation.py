@@ -33,7 +33,9 @@ def smooth_slice(size: tuple[int, int], channels: int = 2) -> torch.Tensor:
 
 def tile(frame: SliceFrame, corner: tuple[int, int]) -> Placement:
     """The placement of the input whose first pixel is at `corner` of the canvas."""
-    rows, columns = ((corner[axis] + INPUT / 2 - frame.offset(axis)) / frame.scale[axis] for axis in (0, 1))
+    rows, columns = (
+        (corner[axis] + INPUT / 2 - frame.offset(axis)) / frame.scale[axis] for axis in (0, 1)
+    )
     return Placement((rows, columns), plain_matrix(frame.scale))
 
 
@@ -51,7 +53,11 @@ def tile(frame: SliceFrame, corner: tuple[int, int]) -> Placement:
     ids=["fits", "enlarged", "anisotropic", "squeezed", "shrunk", "tiled", "tiled, enlarged"],
 )
 def test_training_sees_what_prediction_sees(
-    size: tuple[int, int], spacing: tuple[float, float], zoom: float, corner: tuple[int, int], tolerance: float
+    size: tuple[int, int],
+    spacing: tuple[float, float],
+    zoom: float,
+    corner: tuple[int, int],
+    tolerance: float,
 ) -> None:
     """To the last pixel before the edge, and nothing beyond it."""
     image = smooth_slice(size)
@@ -67,9 +73,13 @@ def test_training_sees_what_prediction_sees(
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("flip", [(), (0,), (1,), (0, 1)])
 @pytest.mark.parametrize("bend_seed", [None, 7])
-def test_image_and_target_lie_on_each_other(stride: int, flip: tuple[int, ...], bend_seed: int | None) -> None:
+def test_image_and_target_lie_on_each_other(
+    stride: int, flip: tuple[int, ...], bend_seed: int | None
+) -> None:
     labels = np.zeros((40, 36), dtype=np.uint8)
-    labels[8:30, 10:16] = labels[24:30, 10:28] = 1  # an L, which no mirror or rotation maps onto itself
+    labels[8:30, 10:16] = labels[24:30, 10:28] = (
+        1  # an L, which no mirror or rotation maps onto itself
+    )
     generator = np.random.default_rng(stride)
     for _ in range(20):
         matrix = draw_matrix(generator, (1.0, 1.2), (False, False))
@@ -89,7 +99,11 @@ def test_mirrors_are_drawn_for_the_allowed_axes_alone() -> None:
     for mirrored in [(False, False), (True, False), (False, True), (True, True)]:
         matrices = [draw_matrix(generator, (2.0, 2.0), mirrored) for _ in range(100)]
         signs = {tuple(np.sign(matrix.diagonal()).astype(int)) for matrix in matrices}
-        assert signs == {(row, column) for row in (1, -1)[: 1 + mirrored[0]] for column in (1, -1)[: 1 + mirrored[1]]}
+        assert signs == {
+            (row, column)
+            for row in (1, -1)[: 1 + mirrored[0]]
+            for column in (1, -1)[: 1 + mirrored[1]]
+        }
 
 
 def test_a_drawn_matrix_stays_near_the_planned_scale() -> None:
@@ -115,7 +129,9 @@ def test_a_bend_is_smooth_and_folds_nothing() -> None:
 def test_labels_keep_their_values(count: int) -> None:
     """Also many, and also the ignore label: any value is only moved."""
     labels = np.zeros((INPUT, INPUT), dtype=np.uint16)
-    labels[4:-4, 4:-4] = np.linspace(1, 300, count).astype(np.uint16)[np.arange(24 * 24) % count].reshape(24, 24)
+    labels[4:-4, 4:-4] = (
+        np.linspace(1, 300, count).astype(np.uint16)[np.arange(24 * 24) % count].reshape(24, 24)
+    )
     placed = place_labels(labels, Placement((16, 16), plain_matrix((1, 1))), INPUT, 1)
     assert placed.dtype == torch.int64
     assert np.array_equal(placed.numpy(), labels)
@@ -139,13 +155,21 @@ def test_intensities_change_but_stay_from_0_to_1() -> None:
     assert np.median(differences[differences > 0]) > 0.02
 
 
-def test_grey_values_move_alike_everywhere_and_sensitivity_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    flat = np.repeat([0.0, 0.3, 0.3, 1.0], INPUT // 4).astype(np.float32)[None, None].repeat(INPUT, axis=1)
+def test_grey_values_move_alike_everywhere_and_sensitivity_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flat = (
+        np.repeat([0.0, 0.3, 0.3, 1.0], INPUT // 4)
+        .astype(np.float32)[None, None]
+        .repeat(INPUT, axis=1)
+    )
     monkeypatch.setattr(augmentation, "CURVE_SHARE", 1.0)
     monkeypatch.setattr(augmentation, "UNEVEN_SHARE", 0.0)
     monkeypatch.setattr(augmentation, "OTHER_SHARES", (0.0,) * 6)
     curved = [change_intensities(flat, np.random.default_rng(seed)) for seed in range(20)]
-    assert all(len(np.unique(image)) <= 3 and image.min() >= 0 and image.max() <= 1 for image in curved)
+    assert all(
+        len(np.unique(image)) <= 3 and image.min() >= 0 and image.max() <= 1 for image in curved
+    )
     assert np.std([image[0, 0, INPUT // 2] for image in curved]) > 0.05
     monkeypatch.setattr(augmentation, "CURVE_SHARE", 0.0)
     monkeypatch.setattr(augmentation, "UNEVEN_SHARE", 1.0)
@@ -158,7 +182,9 @@ def test_noise_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its strength is a standard deviation, which batchgenerators calls a variance."""
     grey = np.full((3, INPUT, INPUT), 0.5, dtype=np.float32)
     monkeypatch.setattr(augmentation, "UNEVEN_SHARE", 0.0)
-    spread = [change_intensities(grey.copy(), np.random.default_rng(seed)).std() for seed in range(100)]
+    spread = [
+        change_intensities(grey.copy(), np.random.default_rng(seed)).std() for seed in range(100)
+    ]
     assert 0.015 < max(spread) < 0.05
     assert not math.isnan(sum(spread))
 

@@ -63,8 +63,22 @@ def train(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Pope
     started: list[subprocess.Popen] = []
 
     def start_training(*words: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "samnet", "train", "501", "lora", *words, "--device", "cpu", "--workers", "0"]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8"))
+        command = [
+            sys.executable,
+            "-m",
+            "samnet",
+            "train",
+            "501",
+            "lora",
+            *words,
+            "--device",
+            "cpu",
+            "--workers",
+            "0",
+        ]
+        started.append(
+            subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8")
+        )
         return started[-1]
 
     yield start_training
@@ -97,8 +111,15 @@ def test_two_processes_train_as_one_with_the_same_batch(
     folders = []
     for size in (1, 2):
         monkeypatch.setenv("samnet_results", str(tmp_path / f"of_{size}"))
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(size)}
-        children = [start_rank(options, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(size)]
+        shared = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+            "WORLD_SIZE": str(size),
+        }
+        children = [
+            start_rank(options, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(size)
+        ]
         for child in children:
             child.join(900)
         assert [child.exitcode for child in children] == [0] * size
@@ -108,12 +129,18 @@ def test_two_processes_train_as_one_with_the_same_batch(
     assert [float(loss) for loss in two] == pytest.approx([float(loss) for loss in one], abs=1e-4)
     dice = [[row["mean_dice"] for row in rows(folder)] for folder in folders]
     assert dice[1] == pytest.approx(dice[0], abs=1e-2)
-    scored = [json.loads((folder / "validation" / "summary.json").read_text()) for folder in folders]
-    cases = [[entry["reference_file"] for entry in summary["metric_per_case"]] for summary in scored]
+    scored = [
+        json.loads((folder / "validation" / "summary.json").read_text()) for folder in folders
+    ]
+    cases = [
+        [entry["reference_file"] for entry in summary["metric_per_case"]] for summary in scored
+    ]
     assert cases[0] == cases[1]
 
 
-def start_rank(options: list[str], environment: dict[str, str]) -> multiprocessing.process.BaseProcess:
+def start_rank(
+    options: list[str], environment: dict[str, str]
+) -> multiprocessing.process.BaseProcess:
     """A process of a training that notes the loss of each step; all modules are loaded in it already."""
 
     def work() -> None:
@@ -157,26 +184,37 @@ def test_a_signal_to_the_parent_saves_in_one_file_and_the_same_command_goes_on(
     assert all(value.isfinite().all() for value in load_weights(folder / FINAL).values())
 
 
-def test_processes_end_with_a_parent_that_is_killed(train: Callable[..., subprocess.Popen], tmp_path: Path) -> None:
+def test_processes_end_with_a_parent_that_is_killed(
+    train: Callable[..., subprocess.Popen], tmp_path: Path
+) -> None:
     folder = tmp_path / "Dataset501_Tiny" / "lora" / "fold_all"
     process = train("all", "--steps", "100000", "--gpus", "2")
     while not (folder / LAST).is_file():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.kill()
-    process.communicate(timeout=120)  # whose end comes when nobody holds the other end of the pipe any more
+    process.communicate(
+        timeout=120
+    )  # whose end comes when nobody holds the other end of the pipe any more
 
 
 def test_what_is_wrong_ends_all_of_them(train: Callable[..., subprocess.Popen]) -> None:
     process = train("0", "--batch-size", "3", "--gpus", "2")
     printed = process.communicate(timeout=300)[1]
     assert process.returncode == 2
-    assert "a batch of 3 cannot be split evenly over 2 processes; give --batch-size 4, or --multiply-batch" in printed
+    assert (
+        "a batch of 3 cannot be split evenly over 2 processes; give --batch-size 4, or --multiply-batch"
+        in printed
+    )
     assert "processes failed, for the reason above" in printed
 
 
 def test_the_rows_of_a_batch_are_shared_out() -> None:
-    assert [list(Processes(rank, 3).share_batch(6)) for rank in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert [list(Processes(rank, 3).share_batch(6)) for rank in range(3)] == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+    ]
     assert [Processes(rank, 2).share("abcde") for rank in range(2)] == ["ace", "bd"]
     with pytest.raises(UserError, match="--batch-size 9"):
         Processes(0, 3).share_batch(8)
@@ -193,7 +231,9 @@ def test_each_process_on_gpus_names_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.update(current=device))
-    monkeypatch.setattr(distributed, "init_process_group", lambda name, **given: asked.update(given, backend=name))
+    monkeypatch.setattr(
+        distributed, "init_process_group", lambda name, **given: asked.update(given, backend=name)
+    )
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "6"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)

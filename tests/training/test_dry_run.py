@@ -33,7 +33,9 @@ def computed(configuration: Configuration) -> float:
     """GiB of a second step on the CPU, with real tensors."""
     with StorageCount() as count:
         network = build_network(configuration, 1, 3).train()
-        optimizer = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad])
+        optimizer = torch.optim.AdamW(
+            [weight for weight in network.parameters() if weight.requires_grad]
+        )
         size = configuration.input_size
         for _ in range(2):
             optimizer.zero_grad()
@@ -63,8 +65,14 @@ def test_it_is_what_the_step_takes(changes: dict) -> None:
 def test_what_saves_memory_is_seen() -> None:
     whole = measure()
     assert measure(gradient_checkpointing=True) < 0.9 * whole
-    assert measure(encoder_tuning="lora", lora_blocks="last_half") < measure(encoder_tuning="lora") < whole
-    assert measure(encoder_tuning="frozen") < measure(encoder_tuning="lora", lora_blocks="last_half")
+    assert (
+        measure(encoder_tuning="lora", lora_blocks="last_half")
+        < measure(encoder_tuning="lora")
+        < whole
+    )
+    assert measure(encoder_tuning="frozen") < measure(
+        encoder_tuning="lora", lora_blocks="last_half"
+    )
     assert measure(batch_size=8) > 1.5 * whole
 
 
@@ -91,7 +99,9 @@ def test_regions_are_measured_with_a_target_for_each() -> None:
     assert measure_step(configure(), 1, 20, True, "cpu") != plain
 
 
-def test_attention_on_gpus_has_no_matrix_of_queries_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_on_gpus_has_no_matrix_of_queries_and_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Which at 896 pixels, with 3,136 tokens, would be more than all the rest."""
     changes = {"backbone": "vit_b", "encoder_tuning": "lora", "batch_size": 1, "input_size": 896}
     fused = measure("cuda", **changes)
@@ -103,7 +113,9 @@ def test_attention_on_gpus_has_no_matrix_of_queries_and_keys(monkeypatch: pytest
 
 def test_sams_encoders_take_no_memory_and_no_weights() -> None:
     """ViT-H with SAM's mask decoder, at which this machine may not even begin."""
-    configuration = configure(backbone="vit_h", head="mask_decoder", initial_weights="pretrained", batch_size=64)
+    configuration = configure(
+        backbone="vit_h", head="mask_decoder", initial_weights="pretrained", batch_size=64
+    )
     assert 20 < measure_step(configuration, 1, 3, False, "cuda") < 200
 
 

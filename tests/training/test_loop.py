@@ -33,7 +33,11 @@ def case(tmp_path: Path) -> StoredCase:
     labels = np.zeros((4, 24, 20), dtype=np.uint8)
     labels[:, 4:14, 4:10] = 1
     labels[:, 10:20, 12:18] = 2
-    image = (30 + 100 * labels + np.random.default_rng(0).normal(0, 5, labels.shape)).clip(1, 255).astype(np.uint8)
+    image = (
+        (30 + 100 * labels + np.random.default_rng(0).normal(0, 5, labels.shape))
+        .clip(1, 255)
+        .astype(np.uint8)
+    )
     return make_case(tmp_path / "prepared", image[None], labels)
 
 
@@ -42,18 +46,29 @@ def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
     """A trainer of a new network; in the same folder it is the next sitting of one training."""
 
     def make(
-        name: str = "run", *, held_out: bool = True, max_seconds: float | None = None, workers: int = 0, **changes: Any
+        name: str = "run",
+        *,
+        held_out: bool = True,
+        max_seconds: float | None = None,
+        workers: int = 0,
+        **changes: Any,
     ) -> Trainer:
         configuration = make_configuration(**changes)
-        task = TrainingTask(configuration, ("one", "two"), None, [case], [case], held_out, 3, max_seconds, workers)
+        task = TrainingTask(
+            configuration, ("one", "two"), None, [case], [case], held_out, 3, max_seconds, workers
+        )
         torch.manual_seed(task.seed)
-        return Trainer(build_network(configuration, 1, 3), task, tmp_path / name, torch.device("cpu"))
+        return Trainer(
+            build_network(configuration, 1, 3), task, tmp_path / name, torch.device("cpu")
+        )
 
     return make
 
 
 def rows(trainer: Trainer) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def final_bytes(trainer: Trainer) -> bytes:
@@ -90,7 +105,9 @@ def in_validation(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable
 def fix_dice(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     """Let the validations give these mean Dice values, then the last one for ever."""
     left = list(values)
-    monkeypatch.setattr(loop, "validate", lambda *_, **__: np.full(2, left.pop(0) if len(left) > 1 else left[0]))
+    monkeypatch.setattr(
+        loop, "validate", lambda *_, **__: np.full(2, left.pop(0) if len(left) > 1 else left[0])
+    )
 
 
 def test_it_learns(make_trainer: Callable[..., Trainer]) -> None:
@@ -138,7 +155,9 @@ def test_the_share_of_waiting_is_recorded(
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.34, True), (0.05, False)])
-def test_long_waiting_is_shown_beside_the_loss(make_trainer: Callable[..., Trainer], share: float, shown: bool) -> None:
+def test_long_waiting_is_shown_beside_the_loss(
+    make_trainer: Callable[..., Trainer], share: float, shown: bool
+) -> None:
     trainer = make_trainer()
     trainer.history.rows.append({"mean_dice": None, "waiting_share": share})
     assert ("waiting for samples 34%" in trainer._postfix(0.5)) == shown
@@ -183,11 +202,16 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     resumed.run()
     assert final_bytes(resumed) == final_bytes(undisturbed)
     assert (resumed.folder / BEST).read_bytes() == (undisturbed.folder / BEST).read_bytes()
-    curve = [[(row["step"], row["loss"], row["dice"]) for row in rows(trainer)] for trainer in (resumed, undisturbed)]
+    curve = [
+        [(row["step"], row["loss"], row["dice"]) for row in rows(trainer)]
+        for trainer in (resumed, undisturbed)
+    ]
     assert curve[0] == curve[1]
 
 
-def test_a_second_ctrl_c_does_not_wait(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_does_not_wait(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def press_twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -218,7 +242,9 @@ def test_rows_of_a_lost_epoch_are_dropped(
     with pytest.raises(Interrupted):
         stopped.run()
     with (stopped.folder / "metrics.jsonl").open("a") as handle:
-        handle.write(json.dumps({**rows(stopped)[0], "epoch": 2, "loss": 99}) + '\n{"epoch": 3, "st')
+        handle.write(
+            json.dumps({**rows(stopped)[0], "epoch": 2, "loss": 99}) + '\n{"epoch": 3, "st'
+        )
     resumed = make_trainer()
     assert [row["epoch"] for row in rows(resumed)] == [1]
     resumed.run()
@@ -250,7 +276,11 @@ def load_final(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def load_last(trainer: Trainer) -> dict[str, torch.Tensor]:
     weights = load_weights(trainer.folder / LAST)
-    return {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
+    return {
+        name.removeprefix("network."): value
+        for name, value in weights.items()
+        if name.startswith("network.")
+    }
 
 
 def test_without_held_out_cases_the_last_weights_are_final(
@@ -278,7 +308,9 @@ def test_a_validation_that_says_nothing_is_no_obstacle(
     assert (trainer.folder / FINAL).is_file()
 
 
-def test_time_is_up_after_one_step_at_least_and_counts_over_sittings(make_trainer: Callable[..., Trainer]) -> None:
+def test_time_is_up_after_one_step_at_least_and_counts_over_sittings(
+    make_trainer: Callable[..., Trainer],
+) -> None:
     trainer = make_trainer(steps=1000, max_seconds=1e-9)
     trainer.run()
     assert rows(trainer)[-1]["step"] == 1
@@ -309,10 +341,14 @@ def test_divergence_is_told_with_a_remedy(
 
     monkeypatch.setattr(loop, "segmentation_loss", diverge)
     trainer = make_trainer(learning_rate=0.03)
-    with pytest.raises(SamnetError, match=r"loss is nan at step 3: .*diverged.*--lr 0\.01 --restart"):
+    with pytest.raises(
+        SamnetError, match=r"loss is nan at step 3: .*diverged.*--lr 0\.01 --restart"
+    ):
         trainer.run()
     assert not (trainer.folder / FINAL).exists()
-    assert all(value.isfinite().all() for value in load_last(trainer).values())  # it could still be gone on with
+    assert all(
+        value.isfinite().all() for value in load_last(trainer).values()
+    )  # it could still be gone on with
 
 
 def test_a_checkpoint_of_another_network_is_refused(make_trainer: Callable[..., Trainer]) -> None:
@@ -322,7 +358,9 @@ def test_a_checkpoint_of_another_network_is_refused(make_trainer: Callable[..., 
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     make_trainer("undisturbed").run()
     at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -348,13 +386,21 @@ def test_without_any_readable_checkpoint_nothing_is_trained_over_it(
         stopped.run()
     for name in (LAST, PREVIOUS):
         (stopped.folder / name).write_bytes(b"cut short")
-    with pytest.raises(UserError, match=r"checkpoint_last\.safetensors: cannot be read .*--restart"):
+    with pytest.raises(
+        UserError, match=r"checkpoint_last\.safetensors: cannot be read .*--restart"
+    ):
         make_trainer()
 
 
-def test_the_state_is_saved_by_time(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_saved_by_time(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = []
-    monkeypatch.setattr(loop, "save_training", lambda folder, network, optimizer, progress: saved.append(progress.step))
+    monkeypatch.setattr(
+        loop,
+        "save_training",
+        lambda folder, network, optimizer, progress: saved.append(progress.step),
+    )
     often = make_trainer("often", steps=4, steps_per_epoch=4)
     often.task = replace(often.task, save_seconds=0)
     often.run()

@@ -20,7 +20,9 @@ def plain_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Tensor:
         for x in range(target.shape[2])
         if int(target[b, y, x]) != ignore
     ]
-    cross_entropy = sum(torch.logsumexp(values, 0) - values[label] for values, label in pixels) / max(1, len(pixels))
+    cross_entropy = sum(
+        torch.logsumexp(values, 0) - values[label] for values, label in pixels
+    ) / max(1, len(pixels))
     dice = torch.zeros(())
     for k in range(logits.shape[1]):
         overlap, predicted, expected = torch.zeros(()), torch.zeros(()), 0.0
@@ -80,7 +82,9 @@ def test_nothing_known_costs_nothing() -> None:
 
 def test_large_logits_stay_finite() -> None:
     logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    assert math.isfinite(segmentation_loss(logits, torch.ones(1, 2, 2, dtype=torch.long), **WEIGHTS).item())
+    assert math.isfinite(
+        segmentation_loss(logits, torch.ones(1, 2, 2, dtype=torch.long), **WEIGHTS).item()
+    )
 
 
 def plain_region_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Tensor:
@@ -88,7 +92,9 @@ def plain_region_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Ten
     cross_entropies, dice = [], torch.zeros(())
     for k in range(logits.shape[1]):
         overlap, predicted, expected = torch.zeros(()), torch.zeros(()), 0.0
-        for value, label in zip(logits[:, k].flatten(), target[:, k].flatten().tolist(), strict=True):
+        for value, label in zip(
+            logits[:, k].flatten(), target[:, k].flatten().tolist(), strict=True
+        ):
             if label != ignore:
                 probability = 1 / (1 + (-value).exp())
                 cross_entropies.append(-(probability if label else 1 - probability).log())
@@ -102,13 +108,17 @@ def plain_region_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Ten
 @pytest.mark.parametrize("ignore", [None, 4])
 def test_regions_may_overlap_and_each_counts_alike(ignore: int | None) -> None:
     logits, _ = draw(3)
-    target = torch.randint(0, 2, logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+    target = torch.randint(
+        0, 2, logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.int32
+    )
     if ignore is not None:
         target[0, :, :2] = ignore
     own = segmentation_loss(logits, target, ignore=ignore, **WEIGHTS)
     plain = plain_region_loss(logits, target, ignore)
     assert own.item() == pytest.approx(plain.item(), abs=1e-6)
-    own_gradient, plain_gradient = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (own, plain))
+    own_gradient, plain_gradient = (
+        torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (own, plain)
+    )
     assert torch.allclose(own_gradient, plain_gradient, atol=1e-6)
     assert bool(own_gradient[0, :, :2].any()) == (ignore is None)
 
@@ -119,7 +129,9 @@ def test_a_single_region_is_a_class_against_background() -> None:
     region = (logits[:, 1:] - logits[:, :1]).detach()
     target[0, 0] = 7
     as_classes = segmentation_loss(logits, target, form="autosam", ignore=7, **WEIGHTS)
-    as_region = segmentation_loss(region, target[:, None].int(), form="autosam", ignore=7, **WEIGHTS)
+    as_region = segmentation_loss(
+        region, target[:, None].int(), form="autosam", ignore=7, **WEIGHTS
+    )
     assert as_region.item() == pytest.approx(as_classes.item(), abs=1e-6)
 
 

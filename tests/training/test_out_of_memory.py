@@ -27,7 +27,9 @@ __all__ = ["tiny_backbone"]
 CPU = torch.device("cpu")
 ERRORS = [
     torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"
+    ),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
@@ -43,7 +45,9 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     case = make_case(tmp_path / "prepared", (50 + 100 * labels)[None], labels)
 
     def make(name: str, **changes: Any) -> Trainer:
-        configuration = make_configuration(**{"batch_size": 4, "steps": 3, "steps_per_epoch": 3} | changes)
+        configuration = make_configuration(
+            **{"batch_size": 4, "steps": 3, "steps_per_epoch": 3} | changes
+        )
         task = TrainingTask(configuration, ("one",), None, [case], [case], False, 3, None, 0)
         torch.manual_seed(0)
         (tmp_path / name).mkdir()
@@ -53,7 +57,9 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     return make
 
 
-def run_out_of_memory(network: SegmentationNetwork, error: Exception, fits: Callable[[Tensor], bool]) -> None:
+def run_out_of_memory(
+    network: SegmentationNetwork, error: Exception, fits: Callable[[Tensor], bool]
+) -> None:
     """Let a network have memory for those training inputs alone that fit."""
     forward = network.forward
 
@@ -66,7 +72,9 @@ def run_out_of_memory(network: SegmentationNetwork, error: Exception, fits: Call
 
 
 def economies(trainer: Trainer) -> list[dict[str, Any]]:
-    return json.loads((trainer.folder / RUN_FILE).read_text())["sittings"][-1].get("out_of_memory", [])
+    return json.loads((trainer.folder / RUN_FILE).read_text())["sittings"][-1].get(
+        "out_of_memory", []
+    )
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -102,19 +110,29 @@ def test_at_last_blocks_are_computed_again(make_trainer: Callable[..., Trainer])
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"gradient_checkpointing": True}, {"encoder_tuning": "frozen"}, {"batch_size": 1}], ids=str
+    "changes",
+    [{}, {"gradient_checkpointing": True}, {"encoder_tuning": "frozen"}, {"batch_size": 1}],
+    ids=str,
 )
-def test_where_nothing_helps_the_remedy_is_named(make_trainer: Callable[..., Trainer], changes: dict) -> None:
+def test_where_nothing_helps_the_remedy_is_named(
+    make_trainer: Callable[..., Trainer], changes: dict
+) -> None:
     trainer = make_trainer("run", **changes)
     run_out_of_memory(trainer.network, ERRORS[0], lambda images: False)
-    with pytest.raises(SamnetError, match=r"does not fit.*one image at a time.*smaller --batch-size.*--memory SIZE"):
+    with pytest.raises(
+        SamnetError, match=r"does not fit.*one image at a time.*smaller --batch-size.*--memory SIZE"
+    ):
         trainer.run()
     assert not (trainer.folder / FINAL).exists()
 
 
 def test_other_errors_are_not_taken_for_it(make_trainer: Callable[..., Trainer]) -> None:
     trainer = make_trainer("run")
-    run_out_of_memory(trainer.network, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), lambda images: False)
+    run_out_of_memory(
+        trainer.network,
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        lambda images: False,
+    )
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         trainer.run()
     assert not any(map(is_out_of_memory, (RuntimeError("shapes"), ValueError("full"))))
@@ -131,7 +149,9 @@ def test_one_of_several_processes_cannot_give_way_by_itself() -> None:
 
 
 @pytest.mark.parametrize("head", ["linear", "upsampling"])
-@pytest.mark.parametrize("embedded", [(1, 1, 1, 1), (1, 0, 0, 1), (0, 1, 0, 0), (0, 0, 0, 0)], ids=str)
+@pytest.mark.parametrize(
+    "embedded", [(1, 1, 1, 1), (1, 0, 0, 1), (0, 1, 0, 0), (0, 0, 0, 0)], ids=str
+)
 def test_parts_of_kept_embeddings_are_the_whole(head: str, embedded: tuple[int, ...]) -> None:
     """A head sees images of all inputs, or of those alone that have no embedding."""
     network = build_network(make_configuration(head=head, encoder_tuning="frozen"), 1, 2)
@@ -140,7 +160,9 @@ def test_parts_of_kept_embeddings_are_the_whole(head: str, embedded: tuple[int, 
     uses_image = network.head.uses_image
     shown = images if uses_image else images[~is_embedded]
     whole = EmbeddedInputs(
-        is_embedded, embeddings[is_embedded] if is_embedded.any() else None, shown if len(shown) else None
+        is_embedded,
+        embeddings[is_embedded] if is_embedded.any() else None,
+        shown if len(shown) else None,
     )
     parts = [take_rows(whole, 0, 3, uses_image), take_rows(whole, 3, 4, uses_image)]
     with torch.no_grad():

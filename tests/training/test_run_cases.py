@@ -30,7 +30,9 @@ def test_fewer_cases_are_a_part_of_more() -> None:
     chosen = [set(choose_cases(SPLITS, "0", num_cases=count, seed=5)[0]) for count in range(1, 9)]
     assert [len(cases) for cases in chosen] == list(range(1, 9))
     assert all(fewer < more for fewer, more in itertools.pairwise(chosen))
-    assert len({tuple(choose_cases(SPLITS, "0", num_cases=3, seed=seed)[0]) for seed in range(9)}) > 3
+    assert (
+        len({tuple(choose_cases(SPLITS, "0", num_cases=3, seed=seed)[0]) for seed in range(9)}) > 3
+    )
     assert choose_cases(SPLITS, "0", num_cases=3)[1] == CASES[:2]
 
 

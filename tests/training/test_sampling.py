@@ -29,11 +29,17 @@ def balls(seed: int, shape: tuple[int, int, int] = (6, 24, 20)) -> tuple[np.ndar
 
 @pytest.fixture
 def cases(tmp_path: Path) -> list[StoredCase]:
-    return [make_case(tmp_path, *balls(seed), name=f"case_{seed}", views=(0, 1, 2)) for seed in range(3)]
+    return [
+        make_case(tmp_path, *balls(seed), name=f"case_{seed}", views=(0, 1, 2)) for seed in range(3)
+    ]
 
 
-def make_samples(cases: list[StoredCase], *, ignore_label: int | None = None, **changes: Any) -> SliceSamples:
-    return SliceSamples(cases, make_configuration(**changes), stride=2, seed=7, ignore_label=ignore_label)
+def make_samples(
+    cases: list[StoredCase], *, ignore_label: int | None = None, **changes: Any
+) -> SliceSamples:
+    return SliceSamples(
+        cases, make_configuration(**changes), stride=2, seed=7, ignore_label=ignore_label
+    )
 
 
 def equal(one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor]) -> bool:
@@ -53,7 +59,10 @@ def test_a_sample_depends_on_seed_and_number_alone(cases: list[StoredCase]) -> N
 
 def test_worker_processes_change_nothing(cases: list[StoredCase]) -> None:
     samples = make_samples(cases)
-    loaders = [DataLoader(samples, batch_size=2, sampler=range(4, 10), num_workers=workers) for workers in (0, 1)]
+    loaders = [
+        DataLoader(samples, batch_size=2, sampler=range(4, 10), num_workers=workers)
+        for workers in (0, 1)
+    ]
     batches = [list(loader) for loader in loaders]
     assert len(batches[0]) == 3
     assert all(equal(one, other) for one, other in zip(*batches, strict=True))
@@ -64,7 +73,11 @@ def test_global_randomness_is_left_alone(cases: list[StoredCase]) -> None:
     before = (np.random.get_state()[1].tolist(), random.getstate(), torch.get_rng_state().tolist())
     for number in range(20):
         samples[number]
-    assert (np.random.get_state()[1].tolist(), random.getstate(), torch.get_rng_state().tolist()) == before
+    assert (
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+        torch.get_rng_state().tolist(),
+    ) == before
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
@@ -88,7 +101,9 @@ def test_slices_without_any_label_are_enough(tmp_path: Path) -> None:
 def test_unlabelled_voxels_are_never_chosen_and_stay_marked(tmp_path: Path) -> None:
     image, labels = balls(0)
     labels[:, :, 11:] = 3
-    samples = make_samples([make_case(tmp_path, image, labels)], ignore_label=3, foreground_share=1.0)
+    samples = make_samples(
+        [make_case(tmp_path, image, labels)], ignore_label=3, foreground_share=1.0
+    )
     assert set(samples.places_by_class) == {1}
     target = samples[0][1]
     assert set(target.unique().tolist()) == {0, 1, 3}
@@ -96,20 +111,32 @@ def test_unlabelled_voxels_are_never_chosen_and_stay_marked(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("zoom", [1.0, 1.5, 4.0], ids=["fits", "larger in one axis", "larger"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_image_and_target_are_aligned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoom: float, axis: int) -> None:
+def test_image_and_target_are_aligned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoom: float, axis: int
+) -> None:
     """The image shows its own labels: every draw has to move both alike, mirrored or not."""
-    monkeypatch.setattr("samnet.training.sampling.change_intensities", lambda image, generator: image)
+    monkeypatch.setattr(
+        "samnet.training.sampling.change_intensities", lambda image, generator: image
+    )
     labels = np.zeros((22, 24, 26), dtype=np.uint8)
     labels[4:18, 6:20, 5:11] = labels[4:10, 6:20, 5:20] = labels[4:18, 14:20, 5:20] = 1
     case = make_case(tmp_path, 255 * labels[None], labels, views=(axis,), spacing=(1.0, 1.1, 0.9))
-    changes = {"views": (axis,), "slicing_axis": axis, "mirror_axes": (0, 1, 2), "foreground_share": 1.0, "zoom": zoom}
+    changes = {
+        "views": (axis,),
+        "slicing_axis": axis,
+        "mirror_axes": (0, 1, 2),
+        "foreground_share": 1.0,
+        "zoom": zoom,
+    }
     samples = make_samples([case], **changes)
     for number in range(12):
         image, target = samples[number]
         shown = torch.nn.functional.avg_pool2d(image[:1], 2)[0] > 0.5
         differing = (shown != (target == 1)).float()
         assert (target == 1).any()
-        assert torch.nn.functional.avg_pool2d(differing[None], 3, 1).max() < 1  # lines of a pixel, never areas
+        assert (
+            torch.nn.functional.avg_pool2d(differing[None], 3, 1).max() < 1
+        )  # lines of a pixel, never areas
 
 
 @pytest.mark.parametrize("mirror_axes", [(1, 2), (0, 1, 2)])
@@ -122,9 +149,15 @@ def test_neighbouring_slices_keep_their_order(tmp_path: Path, mirror_axes: tuple
     for number in range(40):
         generator = np.random.default_rng([7, number])
         index = samples._draw_slice(generator)[2]
-        expected = [image[max(index - 1, 0), 0, 0], image[index, 0, 0], image[min(index + 1, 5), 0, 0]]
+        expected = [
+            image[max(index - 1, 0), 0, 0],
+            image[index, 0, 0],
+            image[min(index + 1, 5), 0, 0],
+        ]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("samnet.training.sampling.change_intensities", lambda image, generator: image)
+            patch.setattr(
+                "samnet.training.sampling.change_intensities", lambda image, generator: image
+            )
             shown = (255 * samples[number][0][:, 16, 16]).round().tolist()
         assert shown in (expected, expected[::-1])
         monotone.add(shown == expected)
@@ -136,10 +169,17 @@ def test_neighbouring_slices_keep_their_order(tmp_path: Path, mirror_axes: tuple
 def test_without_augmentation_training_sees_what_prediction_sees(
     cases: list[StoredCase], layout: str, axis: int
 ) -> None:
-    changes = {"views": (axis,), "slicing_axis": axis, "channel_layout": layout, "augmentation": "none"}
+    changes = {
+        "views": (axis,),
+        "slicing_axis": axis,
+        "channel_layout": layout,
+        "augmentation": "none",
+    }
     samples = make_samples(cases[:1], **changes)
     volume = cases[0].volume()
-    predictor = SlicePredictor([thresholds([0, 1], 2)], samples.configuration, volume, axis, mirror=False)
+    predictor = SlicePredictor(
+        [thresholds([0, 1], 2)], samples.configuration, volume, axis, mirror=False
+    )
     canvases = predictor.canvases(0, volume.array.shape[axis + 1])
     for number in range(6):
         image, _ = samples[number]
@@ -174,7 +214,10 @@ def test_a_large_slice_is_seen_where_the_wanted_class_is_or_everywhere(
 
 def test_regions_change_the_target_and_nothing_else(cases: list[StoredCase]) -> None:
     regions = Regions(((1, 2), (2,)), (1, 2))
-    plain, nested = make_samples(cases), SliceSamples(cases, make_configuration(), stride=2, seed=7, regions=regions)
+    plain, nested = (
+        make_samples(cases),
+        SliceSamples(cases, make_configuration(), stride=2, seed=7, regions=regions),
+    )
     shown = set()
     for number in range(12):
         (image, classes), (same_image, masks) = plain[number], nested[number]

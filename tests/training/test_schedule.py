@@ -24,7 +24,8 @@ def test_it_is_sameds_form(step: int) -> None:
 def test_it_rises_to_the_peak_and_falls_to_nothing_without_a_jump() -> None:
     warmup, steps = 10, 110
     rates = [
-        learning_rate(1.0, (step + 1) / warmup, (step - warmup) / (steps - warmup), 0.9) for step in range(steps + 1)
+        learning_rate(1.0, (step + 1) / warmup, (step - warmup) / (steps - warmup), 0.9)
+        for step in range(steps + 1)
     ]
     assert rates[warmup - 1] == rates[warmup] == 1.0
     assert rates[steps] == 0.0
@@ -44,7 +45,9 @@ def test_where_time_is_short_the_rate_follows_the_clock() -> None:
     values = make_configuration(steps=12, warmup_steps=4, learning_rate=0.01)
     assert planned_rate(values, 6, 75.0, None) == pytest.approx(0.01 * (1 - 2 / 8) ** 0.9)
     assert planned_rate(values, 6, 75.0, 100.0) == pytest.approx(0.01 * (1 - 0.75) ** 0.9)
-    assert planned_rate(values, 10, 1.0, 100.0) == pytest.approx(0.01 * (1 - 6 / 8) ** 0.9)  # steps are ahead of it
+    assert planned_rate(values, 10, 1.0, 100.0) == pytest.approx(
+        0.01 * (1 - 6 / 8) ** 0.9
+    )  # steps are ahead of it
     assert planned_rate(values, 10, 130.0, 100.0) == 0.0
 
 

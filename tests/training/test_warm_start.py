@@ -38,7 +38,13 @@ def root(tmp_path_factory: pytest.TempPathFactory, make_dataset: Any) -> Iterato
         add_tiny_backbone(patch)
         one_process(patch)
         make_dataset(folder / "raw", number=1, name="One", num_cases=4)
-        make_dataset(folder / "raw", number=2, name="Two", num_cases=4, labels={"background": 0, "ball": 1, "other": 2})
+        make_dataset(
+            folder / "raw",
+            number=2,
+            name="Two",
+            num_cases=4,
+            labels={"background": 0, "ball": 1, "other": 2},
+        )
         for number in (1, 2):
             prepare_dataset(folder, number, patch, steps=2)
         train("Dataset001_One", "scratch", "0", TrainingOptions(device="cpu", workers=0))
@@ -88,7 +94,9 @@ def test_a_training_begins_with_what_fits(
     assert "left out: head.classify.weight: has shape (2, " in caplog.text
 
 
-def test_a_killed_training_begins_the_same_way_again(source: Path, stopped: list[dict[str, Tensor]]) -> None:
+def test_a_killed_training_begins_the_same_way_again(
+    source: Path, stopped: list[dict[str, Tensor]]
+) -> None:
     for resume in (False, False, True):
         with pytest.raises(Stopped):
             train_two(source if not resume else None, resume=resume)
@@ -138,7 +146,9 @@ def test_a_model_that_has_changed(source: Path) -> None:
             start_from(network, Source(str(folder), "0" * 64), None)
 
 
-def test_an_adapter_of_another_base_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_of_another_base_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_tiny_sam(tmp_path / "checkpoints", monkeypatch)
     plan = make_plan(**LORA)
     model = make_model(tmp_path / "lora", plan)
@@ -149,17 +159,25 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, monkeypatch: pyte
     assert len(start_from(network, found, file).loaded) == len(network.adapter())
 
     base = load_base(model / "fold_0" / BASE_FILE)
-    (model / "fold_0" / BASE_FILE).write_text(json.dumps(vars(base) | {"sha256": "0" * 64, "file_name": "medsam.pth"}))
-    with pytest.raises(UserError, match=r"is an adapter of medsam\.pth .*, but this training starts from"):
+    (model / "fold_0" / BASE_FILE).write_text(
+        json.dumps(vars(base) | {"sha256": "0" * 64, "file_name": "medsam.pth"})
+    )
+    with pytest.raises(
+        UserError, match=r"is an adapter of medsam\.pth .*, but this training starts from"
+    ):
         start_from(network, found, file)
 
 
 def test_nothing_that_fits(source: Path) -> None:
     found = choose_source(source, {})
     assert found is not None
-    frozen = build_network(make_configuration(encoder_tuning="frozen", initial_weights="random", head="linear"), 1, 2)
+    frozen = build_network(
+        make_configuration(encoder_tuning="frozen", initial_weights="random", head="linear"), 1, 2
+    )
     frozen.trainable_only = True
-    with pytest.raises(UserError, match="none of its weights fits this network\n0 weights taken over"):
+    with pytest.raises(
+        UserError, match="none of its weights fits this network\n0 weights taken over"
+    ):
         start_from(frozen, found, None)
 
 
@@ -176,24 +194,41 @@ def test_a_training_notes_its_base(
     for initial_weights, name in (("pretrained", released.name), (str(mine), mine.name)):
         given = settings | {"initial_weights": initial_weights, "encoder_tuning": "lora"}
         with pytest.raises(Stopped):
-            train("Dataset002_Two", "lora", "0", TrainingOptions(settings=given, device="cpu", workers=0))
+            train(
+                "Dataset002_Two",
+                "lora",
+                "0",
+                TrainingOptions(settings=given, device="cpu", workers=0),
+            )
         assert load_base(folder / BASE_FILE).file_name == name
 
 
-def test_a_run_that_goes_on_keeps_to_its_base(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_keeps_to_its_base(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_folders(root, tmp_path / "results", monkeypatch)
     one_process(monkeypatch)
     add_tiny_sam(tmp_path / "checkpoints", monkeypatch)
-    given = {"backbone": "tiny_sam", "initial_weights": "pretrained", "encoder_tuning": "lora", "head": "linear"}
+    given = {
+        "backbone": "tiny_sam",
+        "initial_weights": "pretrained",
+        "encoder_tuning": "lora",
+        "head": "linear",
+    }
 
     def go(**options: Any) -> Path:
-        return train("Dataset002_Two", "lora", "0", TrainingOptions(device="cpu", workers=0, **options))
+        return train(
+            "Dataset002_Two", "lora", "0", TrainingOptions(device="cpu", workers=0, **options)
+        )
 
     folder = go(settings=given | {"input_size": 32, "steps": 2})
     before = (folder / BASE_FILE).read_text()
     go(settings={"steps": 3}, resume=True)
     weights = torch.load(tmp_path / "checkpoints" / "sam_tiny.pth", weights_only=True)
-    torch.save({key: value * 2 for key, value in weights.items()}, tmp_path / "checkpoints" / "sam_tiny.pth")
+    torch.save(
+        {key: value * 2 for key, value in weights.items()},
+        tmp_path / "checkpoints" / "sam_tiny.pth",
+    )
     with pytest.raises(UserError, match=r"was trained on sam_tiny\.pth .* has another content"):
         go(settings={"steps": 4}, resume=True)
     assert (folder / BASE_FILE).read_text() == before

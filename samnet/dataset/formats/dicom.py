@@ -76,7 +76,9 @@ def read_series(folder: Path) -> Image:
     images = {file: _read_file(file) for file in files}
     _check_one_series(folder, images)
     first = images[files[0]]
-    if len(files) == 1 and (first.GetDimension() == 2 or first.GetSize()[2] > 1 or not first.HasMetaDataKey(_POSITION)):
+    if len(files) == 1 and (
+        first.GetDimension() == 2 or first.GetSize()[2] > 1 or not first.HasMetaDataKey(_POSITION)
+    ):
         lone = itk.as_image(first)
         return Image(lone.array, lone.grid, Series((files[0],)))
     slices = _sorted_slices(folder, images)
@@ -84,7 +86,9 @@ def read_series(folder: Path) -> Image:
     arrays = [itk.channels_first(entry.image) for entry in slices]
     if len({array.shape for array in arrays}) > 1:
         raise UserError(f"{folder}: its slices differ in size; keep one acquisition in the folder")
-    return Image(np.concatenate(arrays, axis=1), grid, Series(tuple(entry.file for entry in slices)))
+    return Image(
+        np.concatenate(arrays, axis=1), grid, Series(tuple(entry.file for entry in slices))
+    )
 
 
 def _read_file(file: Path) -> SimpleITK.Image:
@@ -108,7 +112,9 @@ def _check_one_series(folder: Path, images: dict[Path, SimpleITK.Image]) -> None
             f"{_value(members[0], _DESCRIPTION) or identifier} ({len(members)} files)"
             for identifier, members in sorted(series.items())
         )
-        raise UserError(f"{folder}: holds {len(series)} series: {listing}; put each into a folder of its own")
+        raise UserError(
+            f"{folder}: holds {len(series)} series: {listing}; put each into a folder of its own"
+        )
 
 
 def _value(image: SimpleITK.Image, key: str) -> str:
@@ -122,19 +128,28 @@ def _numbers(file: Path, image: SimpleITK.Image, key: str, count: int) -> np.nda
     except ValueError:
         values = np.empty(0)
     if values.shape != (count,) or not np.isfinite(values).all():
-        raise UserError(f"{file}: the DICOM value ({key.replace('|', ',')}) is {text!r}; expected {count} numbers")
+        raise UserError(
+            f"{file}: the DICOM value ({key.replace('|', ',')}) is {text!r}; expected {count} numbers"
+        )
     return values
 
 
 def _sorted_slices(folder: Path, images: dict[Path, SimpleITK.Image]) -> list[_Slice]:
     slices = [
-        _Slice(file, image, _numbers(file, image, _POSITION, 3), _numbers(file, image, _ORIENTATION, 6).reshape(2, 3))
+        _Slice(
+            file,
+            image,
+            _numbers(file, image, _POSITION, 3),
+            _numbers(file, image, _ORIENTATION, 6).reshape(2, 3),
+        )
         for file, image in images.items()
     ]
     first = slices[0]
     for entry in slices[1:]:
         if np.abs(entry.orientation - first.orientation).max() > 1e-3:
-            raise UserError(f"{entry.file}: is turned against {first.file.name}; remove localisers from {folder}")
+            raise UserError(
+                f"{entry.file}: is turned against {first.file.name}; remove localisers from {folder}"
+            )
     normal = np.cross(*first.orientation)
     return sorted(slices, key=lambda entry: float(entry.position @ normal))
 
@@ -145,7 +160,9 @@ def _grid(folder: Path, slices: list[_Slice]) -> Grid:
     affine = np.eye(4)
     affine[:3, 0] = orientation[0] * spacing[0]
     affine[:3, 1] = orientation[1] * spacing[1]
-    affine[:3, 2] = np.cross(*orientation) * spacing[2] if len(slices) == 1 else _step(folder, slices)
+    affine[:3, 2] = (
+        np.cross(*orientation) * spacing[2] if len(slices) == 1 else _step(folder, slices)
+    )
     affine[:3, 3] = slices[0].position
     return Grid((len(slices), image.GetSize()[1], image.GetSize()[0]), itk.LPS_TO_RAS @ affine)
 

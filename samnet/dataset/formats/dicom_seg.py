@@ -26,10 +26,14 @@ def require_library() -> None:
         UserError: highdicom is not installed; the message says what to type.
     """
     if importlib.util.find_spec("highdicom") is None:
-        raise UserError("DICOM segmentations need the package highdicom; install it with: pip install 'samnet[dicom]'")
+        raise UserError(
+            "DICOM segmentations need the package highdicom; install it with: pip install 'samnet[dicom]'"
+        )
 
 
-def write_segmentation(labels: np.ndarray, image: Image, class_names: Sequence[str], file: Path) -> None:
+def write_segmentation(
+    labels: np.ndarray, image: Image, class_names: Sequence[str], file: Path
+) -> None:
     """Write labels `(Z, Y, X)` as one segment a class, in the study and frame of reference of their series.
 
     image: as read from a DICOM series; the labels lie on its grid. class_names: of the labels 1, 2, ...
@@ -49,7 +53,9 @@ def write_segmentation(labels: np.ndarray, image: Image, class_names: Sequence[s
             source_images=sources,
             pixel_array=labels.astype(np.uint8 if labels.max() < 256 else np.uint16),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_describe(number, name) for number, name in enumerate(class_names, 1)],
+            segment_descriptions=[
+                _describe(number, name) for number, name in enumerate(class_names, 1)
+            ],
             series_instance_uid=highdicom.UID(),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=highdicom.UID(),

@@ -36,7 +36,9 @@ def read(file: Path) -> Image:
 
     missing = [data for data in companions(file) if not data.is_file()]
     if missing:
-        raise UserError(f"{file}: its voxels are in {missing[0].name}, which is missing; put it beside the header")
+        raise UserError(
+            f"{file}: its voxels are in {missing[0].name}, which is missing; put it beside the header"
+        )
     image = SimpleITK.ReadImage(str(file))
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{file}: has {image.GetDimension()} dimensions; expected 2 or 3")

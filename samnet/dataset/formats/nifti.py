@@ -21,7 +21,9 @@ def read(file: Path) -> Image:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if not 2 <= len(shape) <= 3:
-        raise UserError(f"{file}: has shape {nifti.shape}; expected a 3D volume (split 4D series into channels)")
+        raise UserError(
+            f"{file}: has shape {nifti.shape}; expected a 3D volume (split 4D series into channels)"
+        )
     # Without a slope the stored type is kept; get_fdata would make everything float64.
     data = np.asarray(nifti.dataobj).reshape(shape if len(shape) == 3 else (*shape, 1))
     affine = np.asarray(nifti.affine, dtype=float)
@@ -47,7 +49,9 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     header.set_data_dtype(labels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_max"], header["cal_min"] = 0, 0
-    image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    image_class = (
+        nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    )
     # affine None: the header's own qform and sform, with their codes, are written back untouched.
     nibabel.save(image_class(data, None, header), file)
 

@@ -18,7 +18,9 @@ def read(file: Path) -> Image:
     if picture.ndim == 2:
         picture = picture[..., None]
     if picture.ndim != 3 or picture.shape[-1] > 4:
-        raise UserError(f"{file}: has shape {picture.shape}; expected a grey or colour picture (height, width[, 3])")
+        raise UserError(
+            f"{file}: has shape {picture.shape}; expected a grey or colour picture (height, width[, 3])"
+        )
     array = without_alpha(np.moveaxis(picture, -1, 0))[:, None]
     return Image(array, Grid(array.shape[1:], spacing_affine((1.0, 1.0, 1.0))), None)
 

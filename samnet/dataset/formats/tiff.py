@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 _MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "nm": 1e-6} | dict.fromkeys(
     ("um", "micron", "microns", "\u00b5m", "\u03bcm", "\\u00B5m", "micrometer"), 1e-3
 )
-_CHANNEL_AXES, _STACK_AXES = "SC", "ZQI"  # Q and I: pages of which the file does not say what they are
+_CHANNEL_AXES, _STACK_AXES = (
+    "SC",
+    "ZQI",
+)  # Q and I: pages of which the file does not say what they are
 _CHANNEL_NUMBER = re.compile(r"_\d{4}$")
 
 
@@ -43,11 +46,17 @@ def read(file: Path) -> Image:
 
     with tifffile.TiffFile(file) as tiff:
         if len(tiff.series) != 1:
-            raise UserError(f"{file}: holds {len(tiff.series)} images of different form; save the one that is meant")
+            raise UserError(
+                f"{file}: holds {len(tiff.series)} images of different form; save the one that is meant"
+            )
         axes, pixels = tiff.series[0].axes, tiff.series[0].asarray()
         stacked = [axis for axis in axes if axis in _STACK_AXES]
         channels = [axis for axis in axes if axis in _CHANNEL_AXES]
-        if len(stacked) > 1 or len(channels) > 1 or set(axes) - set(_CHANNEL_AXES + _STACK_AXES + "YX"):
+        if (
+            len(stacked) > 1
+            or len(channels) > 1
+            or set(axes) - set(_CHANNEL_AXES + _STACK_AXES + "YX")
+        ):
             raise UserError(
                 f"{file}: has shape {pixels.shape} along {axes}; expected a picture (YX, with channels C or S) or a "
                 "stack of slices (ZYX)"
@@ -61,7 +70,11 @@ def read(file: Path) -> Image:
     elif not channels:
         pixels = pixels[None]
     array = without_alpha(pixels) if "S" in channels else pixels
-    return Image(array, Grid(array.shape[1:], spacing_affine(spacing or (1.0, 1.0, 1.0))), _header(stacked, spacing))
+    return Image(
+        array,
+        Grid(array.shape[1:], spacing_affine(spacing or (1.0, 1.0, 1.0))),
+        _header(stacked, spacing),
+    )
 
 
 def _header(stacked: list[str], spacing: tuple[float, float, float] | None) -> _Stack | None:
@@ -78,14 +91,22 @@ def _spacing_beside(file: Path) -> tuple[float, float, float] | None:
         return None
     content = read_json(beside)
     spacing = content.get("spacing") if isinstance(content, dict) else None
-    if not isinstance(spacing, list) or len(spacing) != 3 or not all(_is_length(value) for value in spacing):
-        raise UserError(f'{beside}: "spacing" is {spacing!r}; write three lengths in mm: {{"spacing": [z, y, x]}}')
+    if (
+        not isinstance(spacing, list)
+        or len(spacing) != 3
+        or not all(_is_length(value) for value in spacing)
+    ):
+        raise UserError(
+            f'{beside}: "spacing" is {spacing!r}; write three lengths in mm: {{"spacing": [z, y, x]}}'
+        )
     z, y, x = map(float, spacing)
     return z, y, x
 
 
 def _is_length(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    )
 
 
 def _spacing_of_imagej(tiff: TiffFile) -> tuple[float, float, float] | None:
@@ -108,11 +129,20 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     if stack is None:
         tifffile.imwrite(file, labels[0], photometric="minisblack", compression="zlib")
     elif stack.spacing is None:
-        tifffile.imwrite(file, labels, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
+        tifffile.imwrite(
+            file, labels, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"}
+        )
     else:
         z, y, x = stack.spacing
         metadata = {"axes": "ZYX", "spacing": z, "unit": "mm"}
-        tifffile.imwrite(file, labels, imagej=True, resolution=(1 / x, 1 / y), metadata=metadata, compression="zlib")
+        tifffile.imwrite(
+            file,
+            labels,
+            imagej=True,
+            resolution=(1 / x, 1 / y),
+            metadata=metadata,
+            compression="zlib",
+        )
 
 
 def serves(image: Image) -> bool:

@@ -26,7 +26,9 @@ def dense_positions(pe_layer: Any, grid: int) -> Tensor:
     Always in single precision: half of it would shift the sines by several hundredths.
     """
     device = pe_layer.positional_encoding_gaussian_matrix.device
-    if not torch.amp.is_autocast_available(device.type):  # shapes without values, on the meta device
+    if not torch.amp.is_autocast_available(
+        device.type
+    ):  # shapes without values, on the meta device
         return pe_layer((grid, grid))[None]
     with torch.autocast(device.type, enabled=False):
         return pe_layer((grid, grid))[None]

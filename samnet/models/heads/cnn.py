@@ -29,7 +29,10 @@ class CnnHead(Head):
         for stage in range(_STAGES):
             enlarges = stage >= _STAGES - 2
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)]
-            layers += [nn.Conv2d(width, width if enlarges else width // 2, 3, padding=1), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(width, width if enlarges else width // 2, 3, padding=1),
+                nn.ReLU(inplace=True),
+            ]
             if enlarges:
                 layers.append(nn.ConvTranspose2d(width, width // 2, 2, stride=2))
             width //= 2
@@ -54,7 +57,10 @@ class SlimCnnHead(Head):
         width = EMBEDDING_CHANNELS
         for _ in range(2):
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
-            layers += [normalised_convolution(width, width // 2), normalised_convolution(width // 2, width // 2)]
+            layers += [
+                normalised_convolution(width, width // 2),
+                normalised_convolution(width // 2, width // 2),
+            ]
             width //= 2
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, num_outputs, 1))
 

@@ -29,7 +29,9 @@ class LinearHead(Head):
             nn.GELU(),
         )
         self.mask_decoder = nn.ModuleDict({"output_upscaling": upscaling})
-        self.classify = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, num_outputs, 1))
+        self.classify = nn.Sequential(
+            nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, num_outputs, 1)
+        )
 
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
         return self.classify(self.mask_decoder["output_upscaling"](embedding))

@@ -46,7 +46,9 @@ class MaskDecoderHead(Head):
         return decode_masks(decoder, source, positions, tokens.expand(count, -1, -1))[0]
 
 
-def decode_masks(decoder: Any, source: Tensor, positions: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def decode_masks(
+    decoder: Any, source: Tensor, positions: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor]:
     """Masks from SAM's mask decoder, each image with tokens of its own.
 
     source: `(B, 256, G, G)`. positions: `(1, 256, G, G)`. tokens: `(B, 1 + K + P, 256)`: that of the IoU, those of the
@@ -55,9 +57,13 @@ def decode_masks(decoder: Any, source: Tensor, positions: Tensor, tokens: Tensor
     Returns:
         logits `(B, K, 4 G, 4 G)`, and what became of the IoU's token, `(B, 256)`.
     """
-    tokens_out, source_out = decoder.transformer(source, positions.expand(len(source), -1, -1, -1), tokens)
+    tokens_out, source_out = decoder.transformer(
+        source, positions.expand(len(source), -1, -1, -1), tokens
+    )
     upscaled = decoder.output_upscaling(source_out.transpose(1, 2).reshape(source.shape))
-    weights = [mlp(tokens_out[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)]
+    weights = [
+        mlp(tokens_out[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)
+    ]
     return torch.einsum("bkc,bchw->bkhw", torch.stack(weights, dim=1), upscaled), tokens_out[:, 0]
 
 
@@ -68,6 +74,8 @@ def build_mask_decoder(num_masks: int, mlp_width: int = SAM_DECODER_MLP) -> Mask
     """
     return MaskDecoder(
         transformer_dim=EMBEDDING_CHANNELS,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=mlp_width, num_heads=8),
+        transformer=TwoWayTransformer(
+            depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=mlp_width, num_heads=8
+        ),
         num_multimask_outputs=num_masks - 1,
     )

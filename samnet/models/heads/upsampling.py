@@ -57,14 +57,20 @@ class Upsampling(nn.Module):
         widths = (3, *_DETAIL_WIDTHS)
         self.widths = tuple(reversed(_DETAIL_WIDTHS))[:levels]
         self.details = nn.ModuleList(
-            [normalised_convolution(coarse, fine, stride=2) for coarse, fine in itertools.pairwise(widths)]
+            [
+                normalised_convolution(coarse, fine, stride=2)
+                for coarse, fine in itertools.pairwise(widths)
+            ]
         )
         self.project = nn.Conv2d(EMBEDDING_CHANNELS, 128, 1)
         self.fuse = nn.ModuleList()
         width = 128
         for detail in self.widths:
             self.fuse.append(
-                nn.Sequential(normalised_convolution(width + detail, detail), normalised_convolution(detail, detail))
+                nn.Sequential(
+                    normalised_convolution(width + detail, detail),
+                    normalised_convolution(detail, detail),
+                )
             )
             width = detail
 

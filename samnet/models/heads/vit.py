@@ -39,7 +39,9 @@ class VitHead(Head):
     def __init__(self, num_outputs: int, grid: int, decoder_mlp: int = SAM_DECODER_MLP) -> None:
         super().__init__()
         self.num_outputs, self.grid = num_outputs, grid
-        self.prompt_encoder = nn.ModuleDict({"pe_layer": PositionEmbeddingRandom(EMBEDDING_CHANNELS // 2)})
+        self.prompt_encoder = nn.ModuleDict(
+            {"pe_layer": PositionEmbeddingRandom(EMBEDDING_CHANNELS // 2)}
+        )
         self.mask_decoder = build_mask_decoder(_MASKS, decoder_mlp)
         self.mask_decoder.iou_token = nn.Embedding(num_outputs, EMBEDDING_CHANNELS)
         self.mask_decoder.mask_tokens = nn.Embedding(num_outputs * _MASKS, EMBEDDING_CHANNELS)
@@ -49,14 +51,18 @@ class VitHead(Head):
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
         tokens = self._tokens()
         pixels = embedding.flatten(2).transpose(1, 2)
-        positions = dense_positions(self.prompt_encoder["pe_layer"], self.grid).flatten(2).transpose(1, 2)
+        positions = (
+            dense_positions(self.prompt_encoder["pe_layer"], self.grid).flatten(2).transpose(1, 2)
+        )
         queries = self._look_at_image(tokens, pixels, pixels + positions)
         pixel_queries = self._first_layer.cross_attn_image_to_token.q_proj(pixels + positions)
         # Classes need nothing of each other from here on; all at once would need memory for an image of each.
         at_once = max(1, _MAPS_AT_ONCE // len(embedding))
         logits = [
             self._masks(part, part_tokens, pixels, pixel_queries, positions)
-            for part, part_tokens in zip(queries.split(at_once, dim=1), tokens.split(at_once), strict=True)
+            for part, part_tokens in zip(
+                queries.split(at_once, dim=1), tokens.split(at_once), strict=True
+            )
         ]
         return torch.cat(logits, dim=1)
 
@@ -73,13 +79,20 @@ class VitHead(Head):
         """The first layer's part that updates the tokens `(K, T, C)` from pixels `(B, N, C)`: `(B, K, T, C)`."""
         layer = self._first_layer
         queries = layer.norm1(layer.self_attn(q=tokens, k=tokens, v=tokens))
-        asking = (queries + tokens).flatten(0, 1).expand(len(pixels), -1, -1)  # each token asks for itself
+        asking = (
+            (queries + tokens).flatten(0, 1).expand(len(pixels), -1, -1)
+        )  # each token asks for itself
         seen = layer.cross_attn_token_to_image(q=asking, k=placed_pixels, v=pixels)
         queries = layer.norm2(queries + seen.unflatten(1, tokens.shape[:2]))
         return layer.norm3(queries + layer.mlp(queries))
 
     def _masks(
-        self, queries: Tensor, tokens: Tensor, pixels: Tensor, pixel_queries: Tensor, positions: Tensor
+        self,
+        queries: Tensor,
+        tokens: Tensor,
+        pixels: Tensor,
+        pixel_queries: Tensor,
+        positions: Tensor,
     ) -> Tensor:
         """The rest of the decoder for k classes, with an image of its own for each: `(B, k, 4 G, 4 G)`.
 
@@ -88,20 +101,28 @@ class VitHead(Head):
         """
         decoder, first = self.mask_decoder, self._first_layer
         batch, classes = queries.shape[:2]
-        update = _attend_within_classes(first.cross_attn_image_to_token, pixel_queries, queries + tokens, queries)
+        update = _attend_within_classes(
+            first.cross_attn_image_to_token, pixel_queries, queries + tokens, queries
+        )
         keys = first.norm4(pixels[:, None] + update).flatten(0, 1)
         queries = queries.flatten(0, 1)
         tokens = tokens.expand(batch, -1, -1, -1).flatten(0, 1)
         for layer in decoder.transformer.layers[1:]:
             queries, keys = layer(queries=queries, keys=keys, query_pe=tokens, key_pe=positions)
-        seen = decoder.transformer.final_attn_token_to_image(q=queries + tokens, k=keys + positions, v=keys)
+        seen = decoder.transformer.final_attn_token_to_image(
+            q=queries + tokens, k=keys + positions, v=keys
+        )
         queries = decoder.transformer.norm_final_attn(queries + seen)
-        upscaled = decoder.output_upscaling(keys.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
+        upscaled = decoder.output_upscaling(
+            keys.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        )
         weights = decoder.output_hypernetworks_mlps[0](queries[:, 1])
         return torch.einsum("bc,bchw->bhw", weights, upscaled).unflatten(0, (batch, classes))
 
 
-def _attend_within_classes(attention: Any, pixel_queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _attend_within_classes(
+    attention: Any, pixel_queries: Tensor, keys: Tensor, values: Tensor
+) -> Tensor:
     """SAM's `Attention` of pixels to the tokens of each class apart: `(B, k, N, C)`.
 
     pixel_queries: `(B, N, D)`, projected already, the same for every class. keys, values: `(B, k, T, C)`.

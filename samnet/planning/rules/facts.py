@@ -70,12 +70,18 @@ class Facts:
     @property
     def all_slices(self) -> int:
         """Slices of all cases, labelled or not."""
-        return sum(case.shape[axis] for case in self.fingerprint.cases.values() for axis in self.values["views"])
+        return sum(
+            case.shape[axis]
+            for case in self.fingerprint.cases.values()
+            for axis in self.values["views"]
+        )
 
     def is_ct(self, channel: int) -> bool:
         """Whether a channel is computed tomography, by its name or by values that look like Hounsfield units."""
         name = self.fingerprint.channel_names[channel]
-        return name.strip().lower() in CT_NAMES or _looks_like_hounsfield(*self.intensity_range(channel))
+        return name.strip().lower() in CT_NAMES or _looks_like_hounsfield(
+            *self.intensity_range(channel)
+        )
 
     def intensity_range(self, channel: int) -> tuple[float, float]:
         """The lowest and highest intensity of a channel over all cases."""
@@ -98,7 +104,9 @@ class Facts:
         """The class with the smallest median in-plane thickness, and that in planned pixels."""
         return self._smallest(self.fingerprint.thickness, 50)
 
-    def _smallest(self, measure: Callable[[str, int, float], float | None], percentile: float) -> tuple[str, float]:
+    def _smallest(
+        self, measure: Callable[[str, int, float], float | None], percentile: float
+    ) -> tuple[str, float]:
         axis = self.values["slicing_axis"]
         measured = {name: measure(name, axis, percentile) for name in self.fingerprint.class_names}
         sizes = {name: size for name, size in measured.items() if size is not None}

@@ -35,7 +35,10 @@ def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindo
         named = name.strip().lower() in CT_NAMES
         why = "named CT" if named else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
         window = IntensityWindow("fixed", low, high)
-        return window, f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:g} and {high:g} HU"
+        return (
+            window,
+            f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:g} and {high:g} HU",
+        )
     return (
         IntensityWindow("percentiles", LOW, HIGH),
         f"no fixed scale; {LOW} and {HIGH} percentiles of each image's non-zero voxels",

@@ -35,7 +35,10 @@ def backbone(facts: Facts) -> tuple[str, str]:
 def initial_weights(facts: Facts) -> tuple[str, str]:
     name = facts.values["backbone"]
     if BACKBONES[name].has_weights:
-        return "pretrained", f"{name} has released weights, and few labels teach little by themselves"
+        return (
+            "pretrained",
+            f"{name} has released weights, and few labels teach little by themselves",
+        )
     return "random", f"{name} has no pre-trained weights"
 
 
@@ -48,7 +51,10 @@ def encoder_tuning(facts: Facts) -> tuple[str, str]:
         )
     if facts.rung.frozen:
         return "frozen", f"with LoRA {facts.too_much}"
-    return "lora", "tuning encoder and decoder beats the decoder alone (arXiv 2404.09957), with a small adapter"
+    return (
+        "lora",
+        "tuning encoder and decoder beats the decoder alone (arXiv 2404.09957), with a small adapter",
+    )
 
 
 def lora_rank(facts: Facts) -> tuple[int, str]:
@@ -67,7 +73,10 @@ def lora_scale(facts: Facts) -> tuple[float, str]:
 
 def lora_targets(facts: Facts) -> tuple[tuple[str, ...], str]:
     if _is_small(facts):
-        return LORA_TARGETS, f"every layer of {facts.values['backbone']}'s blocks, which cost little"
+        return (
+            LORA_TARGETS,
+            f"every layer of {facts.values['backbone']}'s blocks, which cost little",
+        )
     return ("q", "v"), "SAMed's choice (arXiv 2304.13785)"
 
 
@@ -101,7 +110,9 @@ def input_size(facts: Facts) -> tuple[int, str]:
     )
     if size == facts.rung.largest_input and reached < wanted:
         return size, f"{reason}; at the next size {facts.too_much}"
-    return size, reason if size != allowed[-1] else f"{reason}; {size} is the largest for {facts.machine}"
+    return size, reason if size != allowed[
+        -1
+    ] else f"{reason}; {size} is the largest for {facts.machine}"
 
 
 def _allowed_sizes(facts: Facts, extent: float) -> tuple[int, ...]:
@@ -140,7 +151,9 @@ def head(facts: Facts) -> tuple[str, str]:
     pixels = thickness * zoom / HEAD_STRIDE
     thin = f"{name!r} is {pixels:.1f} pixels thick at a quarter of the input's resolution"
     random = facts.values["initial_weights"] == "random"
-    upsampling = "it learns fastest from random weights" if random else f"{backbone} comes with its features"
+    upsampling = (
+        "it learns fastest from random weights" if random else f"{backbone} comes with its features"
+    )
     if random or BACKBONES[backbone].trained_upsampling:
         if zoom >= ENLARGED:
             enlarged = f"slices are enlarged {zoom:.1f} times: nothing finer is in them"

@@ -36,7 +36,8 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
             f"median spacing {shown} mm (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} times coarser than the finest",
         )
     lengths = np.median(
-        [np.array(case.cropped_shape) * case.spacing for case in facts.fingerprint.cases.values()], axis=0
+        [np.array(case.cropped_shape) * case.spacing for case in facts.fingerprint.cases.values()],
+        axis=0,
     )
     axis = int(lengths.argmin())
     return axis, (
@@ -58,7 +59,10 @@ def views(facts: Facts) -> tuple[tuple[int, ...], str]:
     spacing = np.array(facts.fingerprint.median_spacing)
     ratio = spacing.max() / spacing.min()
     if ratio > VIEWS_WITHIN:
-        return (axis,), f"spacing differs {ratio:.1f} fold between the axes: slices across the others would be squeezed"
+        return (
+            (axis,),
+            f"spacing differs {ratio:.1f} fold between the axes: slices across the others would be squeezed",
+        )
     if facts.fingerprint.ignore_label is not None:
         return (axis,), "cases with an ignore label may be annotated on slices across one axis only"
     part = facts.fingerprint.labelled_part
@@ -88,7 +92,10 @@ def channel_layout(facts: Facts) -> tuple[str, str]:
     if count == 3:
         return "as_is", "three channels are what the encoder takes"
     if count > 3:
-        return "stem", f"{count} channels: a learned 1 x 1 convolution to three that starts as their mean"
+        return (
+            "stem",
+            f"{count} channels: a learned 1 x 1 convolution to three that starts as their mean",
+        )
     axis = facts.values["slicing_axis"]
     if facts.flat_axis == axis:
         return "repeat", "one channel, single slices: repeated three times"

@@ -18,7 +18,10 @@ def patient_key(facts: Facts) -> tuple[str | None, str]:
         return facts.fingerprint.patient_key, "patient_key of dataset.json"
     key = find_patient_key(names)
     if key is None:
-        return None, f"the {len(names)} case names show no groups: every case is taken for one patient"
+        return (
+            None,
+            f"the {len(names)} case names show no groups: every case is taken for one patient",
+        )
     patients = len({patient_of(name, key) for name in names})
     return (
         key,
@@ -27,21 +30,31 @@ def patient_key(facts: Facts) -> tuple[str | None, str]:
 
 
 def folds(facts: Facts) -> tuple[int, str]:
-    patients = len({patient_of(name, facts.values["patient_key"]) for name in facts.fingerprint.cases})
+    patients = len(
+        {patient_of(name, facts.values["patient_key"]) for name in facts.fingerprint.cases}
+    )
     if patients == 1:
-        return 1, "a single patient: nothing can be held out, the fold validates on its own training cases"
+        return (
+            1,
+            "a single patient: nothing can be held out, the fold validates on its own training cases",
+        )
     return min(MAX_FOLDS, patients), f"min({MAX_FOLDS}, {patients} patients)"
 
 
 def batch_size(facts: Facts) -> tuple[int, str]:
     """Sixteen small inputs, eight on a CPU; fewer of larger ones, in proportion to their tokens, and what fits."""
     size = facts.values["input_size"]
-    windows = max(1.0, (size / (WINDOW * PATCH)) ** 2)  # in the same time many small steps teach more than few large
+    windows = max(
+        1.0, (size / (WINDOW * PATCH)) ** 2
+    )  # in the same time many small steps teach more than few large
     base = 8 if facts.machine.device == "cpu" else 16
     wanted = max(SMALLEST_BATCH, round(base / windows))
     value = wanted if facts.rung.largest_batch is None else min(wanted, facts.rung.largest_batch)
     reason = f"{base} inputs of up to {WINDOW * PATCH} pixels, or as many tokens"
-    return value, f"{reason}{f', would be {wanted}' if value < wanted else ''}; {_step(facts, value)}"
+    return (
+        value,
+        f"{reason}{f', would be {wanted}' if value < wanted else ''}; {_step(facts, value)}",
+    )
 
 
 def _step(facts: Facts, batch: int) -> str:
@@ -74,11 +87,17 @@ def steps(facts: Facts) -> tuple[int, str]:
     if facts.recipe.passes is not None:
         an_epoch = -(-facts.all_slices // facts.values["batch_size"])
         value = max(1, facts.recipe.passes * an_epoch)
-        return value, f"{facts.recipe.passes} epochs of {an_epoch} steps through {facts.all_slices} slices"
+        return (
+            value,
+            f"{facts.recipe.passes} epochs of {an_epoch} steps through {facts.all_slices} slices",
+        )
     slices, batch = facts.labelled_slices, facts.values["batch_size"]
     lowest, highest = STEPS_RANGE
     value = min(max(PASSES * slices // batch, lowest), highest)
-    return value, f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {lowest} to {highest}"
+    return (
+        value,
+        f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {lowest} to {highest}",
+    )
 
 
 def steps_per_epoch(facts: Facts) -> tuple[int, str]:
@@ -98,7 +117,10 @@ def learning_rate(facts: Facts) -> tuple[float, str]:
         if facts.values["initial_weights"] == "random":
             return 1e-3, "everything starts from random weights"
         if is_small:
-            return 1e-3, "made images taught the small backbone little that larger steps could spoil"
+            return (
+                1e-3,
+                "made images taught the small backbone little that larger steps could spoil",
+            )
         return 1e-4, "pre-trained weights are changed everywhere: small steps keep what they know"
     return 1e-3, "only adapters and head are trained"
 
@@ -122,7 +144,10 @@ def decay_share(facts: Facts) -> tuple[float, str]:
         return 1.0, "the rate falls to 0 at the last step"
     steps, warmup = facts.values["steps"], facts.values["warmup_steps"]
     value = facts.recipe.stops_at * max(0, steps - warmup) / steps
-    return value, f"stopped after {steps} of the {steps / facts.recipe.stops_at:.0f} steps of its schedule"
+    return (
+        value,
+        f"stopped after {steps} of the {steps / facts.recipe.stops_at:.0f} steps of its schedule",
+    )
 
 
 def optimizer(facts: Facts) -> tuple[str, str]:
@@ -135,8 +160,14 @@ def schedule(facts: Facts) -> tuple[str, str]:
 
 def loss(facts: Facts) -> tuple[str, str]:
     if facts.fingerprint.regions is not None:
-        return "samed", "binary cross-entropy and Dice of each region, weighed as in SAMed (arXiv 2304.13785)"
-    return "samed", "cross-entropy and Dice over all classes, background included (arXiv 2304.13785)"
+        return (
+            "samed",
+            "binary cross-entropy and Dice of each region, weighed as in SAMed (arXiv 2304.13785)",
+        )
+    return (
+        "samed",
+        "cross-entropy and Dice over all classes, background included (arXiv 2304.13785)",
+    )
 
 
 def gradient_clip(facts: Facts) -> tuple[float, str]:

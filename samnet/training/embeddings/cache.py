@@ -95,16 +95,24 @@ def fill_cache(
     folder = cache.root / key
     source_keys = {case.identifier: case.record.source_key for case in views.cases}
     every = SliceViews(
-        cache.cases, views.configuration, stride=views.stride, seed=views.seed, ignore_label=views.ignore_label
+        cache.cases,
+        views.configuration,
+        stride=views.stride,
+        seed=views.seed,
+        ignore_label=views.ignore_label,
     )
-    blocks = [block for block in choose_blocks(every, cache.choice) if block.identifier in source_keys]
+    blocks = [
+        block for block in choose_blocks(every, cache.choice) if block.identifier in source_keys
+    ]
     with lock_folder(folder, "encoding") if processes.is_writer else contextlib.nullcontext():
         processes.wait_for_all()
         write_json(folder / "embeddings.json", origin | {"samnet": __version__})
         stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
         missing = [block for block in blocks if stored[block] is None]
         _log_choice(cache, views, blocks, missing, folder)
-        encoded = list(_encode_missing(views, encoder, processes.share(missing), folder, source_keys, deadline))
+        encoded = list(
+            _encode_missing(views, encoder, processes.share(missing), folder, source_keys, deadline)
+        )
         stored |= {entry.block: entry for part in processes.gather(encoded) for entry in part}
     return [entry for entry in stored.values() if entry is not None]
 
@@ -143,10 +151,14 @@ def _encode_missing(
     if not missing:
         return
     encoded = encoder.encode(views, missing)
-    with tqdm(total=sum(len(block.slices) for block in missing), desc="encoding", unit="slice") as bar:
+    with tqdm(
+        total=sum(len(block.slices) for block in missing), desc="encoding", unit="slice"
+    ) as bar:
         for block in missing:
             if deadline is not None and time.monotonic() > deadline:
-                log.info("half of the time is over: the slices that are left are encoded when they are drawn")
+                log.info(
+                    "half of the time is over: the slices that are left are encoded when they are drawn"
+                )
                 return
             yield _write(folder, block, source_keys[block.identifier], encoded, bar.update)
 
@@ -176,7 +188,9 @@ def _write(
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise SamnetError(f"{file}: {error.strerror}; train with a smaller --cache-size, or --no-cache") from None
+        raise SamnetError(
+            f"{file}: {error.strerror}; train with a smaller --cache-size, or --no-cache"
+        ) from None
     return StoredBlock(file, block, tuple(views))
 
 
@@ -187,7 +201,10 @@ def _read(folder: Path, block: Block, source_key: str) -> StoredBlock | None:
         record = from_json(_BlockRecord, read_json(_record_file(file)), str(file))
     except UserError:
         return None
-    is_same = record.source_key == source_key and tuple(view.index for view in record.views) == block.slices
+    is_same = (
+        record.source_key == source_key
+        and tuple(view.index for view in record.views) == block.slices
+    )
     return StoredBlock(file, block, record.views) if is_same and file.is_file() else None
 
 
@@ -196,11 +213,19 @@ def _record_file(file: Path) -> Path:
 
 
 def _log_choice(
-    cache: EmbeddingCache, views: SliceViews, blocks: Sequence[Block], missing: Sequence[Block], folder: Path
+    cache: EmbeddingCache,
+    views: SliceViews,
+    blocks: Sequence[Block],
+    missing: Sequence[Block],
+    folder: Path,
 ) -> None:
     bytes_each = embedding_bytes(views.configuration.input_size)
-    num_views, num_missing = (sum(len(block.slices) for block in part) for part in (blocks, missing))
-    num_kept = len({(block.identifier, block.axis, index) for block in blocks for index in block.slices})
+    num_views, num_missing = (
+        sum(len(block.slices) for block in part) for part in (blocks, missing)
+    )
+    num_kept = len(
+        {(block.identifier, block.axis, index) for block in blocks for index in block.slices}
+    )
     num_slices = int(views.last_slices[-1])
     log.info(
         "embeddings: %d views of %d of %d slices (%.1f each) at %.2f MB, %.1f of at most %.1f GiB; %d to encode: %s",
@@ -224,10 +249,15 @@ def _log_choice(
     taken = sum(file.stat().st_size for other in others for file in other.glob("*.npy")) / 2**30
     if taken > 1:
         log.info(
-            "embeddings of other plans and encoders take %.1f GiB in %s; delete what you do not need", taken, cache.root
+            "embeddings of other plans and encoders take %.1f GiB in %s; delete what you do not need",
+            taken,
+            cache.root,
         )
 
 
 def _size_of_one_round(views: SliceViews) -> int:
-    slices = (views.num_tiles(*stack) * views.cases[stack[0]].num_slices(stack[1]) for stack in views.stacks)
+    slices = (
+        views.num_tiles(*stack) * views.cases[stack[0]].num_slices(stack[1])
+        for stack in views.stacks
+    )
     return sum(slices) * embedding_bytes(views.configuration.input_size)

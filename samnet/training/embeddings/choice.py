@@ -68,13 +68,23 @@ def choose_cache(
         if asked:
             log.info("--cache-size is for frozen encoders; this one is trained")
         return None
-    if any(weight.requires_grad for weight in (*network.stem.parameters(), *network.encoder.parameters())):
-        log.info("no embeddings are kept: the mix of channels before the frozen encoder is trained, and changes them")
+    if any(
+        weight.requires_grad
+        for weight in (*network.stem.parameters(), *network.encoder.parameters())
+    ):
+        log.info(
+            "no embeddings are kept: the mix of channels before the frozen encoder is trained, and changes them"
+        )
         return None
-    wanted = 1 if configuration.augmentation == "none" else VIEWS  # without augmentation all would be alike
+    wanted = (
+        1 if configuration.augmentation == "none" else VIEWS
+    )  # without augmentation all would be alike
     if asked is not None:
         return CacheChoice(asked, wanted) if asked else None
-    num_slices = sum(views.num_tiles(index, axis) * views.cases[index].num_slices(axis) for index, axis in views.stacks)
+    num_slices = sum(
+        views.num_tiles(index, axis) * views.cases[index].num_slices(axis)
+        for index, axis in views.stacks
+    )
     worth = configuration.steps * configuration.batch_size // (MIN_USES * num_slices)
     if worth == 0:
         log.info(
@@ -105,14 +115,20 @@ def choose_blocks(views: SliceViews, choice: CacheChoice) -> list[Block]:
 
 
 def _in_order(views: SliceViews, rounds: int) -> Iterator[Block]:
-    stacks = sorted(views.stacks, key=lambda stack: _shuffled(views.cases[stack[0]].identifier, stack[1]))
+    stacks = sorted(
+        views.stacks, key=lambda stack: _shuffled(views.cases[stack[0]].identifier, stack[1])
+    )
     labelled = {stack: _labelled_slices(views, *stack) for stack in stacks}
     for turn in range(rounds):
         for is_labelled in (True, False):
             for case_index, axis in stacks:
                 case, tiles = views.cases[case_index], views.num_tiles(case_index, axis)
                 shown = labelled[case_index, axis]
-                slices = tuple(index for index in range(case.num_slices(axis)) if (index in shown) == is_labelled)
+                slices = tuple(
+                    index
+                    for index in range(case.num_slices(axis))
+                    if (index in shown) == is_labelled
+                )
                 for number in range(turn * tiles, (turn + 1) * tiles if slices else 0):
                     yield Block(case.identifier, axis, number, is_labelled, slices)
 
@@ -124,7 +140,12 @@ def _shuffled(identifier: str, axis: int) -> bytes:
 
 def _labelled_slices(views: SliceViews, case_index: int, axis: int) -> set[int]:
     by_class = views.cases[case_index].record.class_slices[str(axis)]
-    return {index for value, indices in by_class.items() if int(value) != views.ignore_label for index in indices}
+    return {
+        index
+        for value, indices in by_class.items()
+        if int(value) != views.ignore_label
+        for index in indices
+    }
 
 
 def _default_size(root: Path) -> float:

@@ -37,7 +37,9 @@ class SliceEncoder:
         return used_precision(views.configuration.precision, self.device)
 
     @torch.no_grad()
-    def encode(self, views: SliceViews, blocks: Sequence[Block]) -> Iterator[tuple[SliceView, np.ndarray]]:
+    def encode(
+        self, views: SliceViews, blocks: Sequence[Block]
+    ) -> Iterator[tuple[SliceView, np.ndarray]]:
         """All slices of all blocks in their order: how each was shown, and its embedding `(256, G, G)`."""
         case_index = {case.identifier: index for index, case in enumerate(views.cases)}
         wanted = [
@@ -46,7 +48,10 @@ class SliceEncoder:
             for index in block.slices
         ]
         # Batches end with their block: its content does not depend on what else was left to encode.
-        batches = _in_batches([len(block.slices) for block in blocks], self._batch_size(views.configuration.input_size))
+        batches = _in_batches(
+            [len(block.slices) for block in blocks],
+            self._batch_size(views.configuration.input_size),
+        )
         loader: DataLoader = DataLoader(
             _ViewImages(views, wanted),
             batch_sampler=list(batches),

@@ -55,7 +55,14 @@ class EmbeddedSamples(SliceViews):
         blocks: Sequence[StoredBlock] = (),
         uses_image: bool = False,
     ) -> None:
-        super().__init__(cases, configuration, stride=stride, seed=seed, ignore_label=ignore_label, regions=regions)
+        super().__init__(
+            cases,
+            configuration,
+            stride=stride,
+            seed=seed,
+            ignore_label=ignore_label,
+            regions=regions,
+        )
         self.files, self.uses_image = [entry.file for entry in blocks], uses_image
         self.embedded = _by_slice(self.cases, blocks)
         self.places_by_class = self._places_shown()
@@ -84,7 +91,9 @@ class EmbeddedSamples(SliceViews):
         shown: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
         for value, places in self.places_by_class.items():
             for case_index, axis, indices in places:
-                kept = tuple(index for index in indices if self._may_show(value, case_index, axis, index))
+                kept = tuple(
+                    index for index in indices if self._may_show(value, case_index, axis, index)
+                )
                 if kept:
                     shown.setdefault(value, []).append((case_index, axis, kept))
         return shown
@@ -94,7 +103,9 @@ class EmbeddedSamples(SliceViews):
         return known is None or any(value in view.classes for _, _, view in known)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_maps": {}}  # mapped files would travel to worker processes with all they hold
+        return self.__dict__ | {
+            "_maps": {}
+        }  # mapped files would travel to worker processes with all they hold
 
 
 def embed_samples(
@@ -128,7 +139,9 @@ def embed_samples(
     )
 
 
-def collate(samples: Sequence[tuple[Tensor | None, Tensor | None, Tensor]]) -> tuple[EmbeddedInputs, Tensor]:
+def collate(
+    samples: Sequence[tuple[Tensor | None, Tensor | None, Tensor]],
+) -> tuple[EmbeddedInputs, Tensor]:
     """A batch of `EmbeddedSamples`, and its targets `(B, h, w)`, or `(B, R, h, w)` of regions."""
     embeddings = [embedding for embedding, _, _ in samples if embedding is not None]
     images = [image for _, image, _ in samples if image is not None]
@@ -144,19 +157,27 @@ def take_rows(inputs: EmbeddedInputs, start: int, stop: int, uses_image: bool) -
     """The rows `start <= row < stop` of a batch. uses_image: whether the head does."""
     before, within = inputs.is_embedded[:start], inputs.is_embedded[start:stop]
     first = int(before.sum())
-    embeddings = None if inputs.embeddings is None else inputs.embeddings[first : first + int(within.sum())]
+    embeddings = (
+        None if inputs.embeddings is None else inputs.embeddings[first : first + int(within.sum())]
+    )
     if not uses_image:
         start, stop = start - first, stop - first - int(within.sum())
     images = None if inputs.images is None else inputs.images[start:stop]
     return EmbeddedInputs(within, embeddings, images)
 
 
-def predict_logits(network: SegmentationNetwork, inputs: Tensor | EmbeddedInputs, device: torch.device) -> Tensor:
+def predict_logits(
+    network: SegmentationNetwork, inputs: Tensor | EmbeddedInputs, device: torch.device
+) -> Tensor:
     """The logits of images `(B, C, S, S)`, or of a batch whose embeddings are known in part or all."""
     if isinstance(inputs, Tensor):
         return network(inputs.to(device, non_blocking=True))
     images = None if inputs.images is None else inputs.images.to(device, non_blocking=True)
-    known = None if inputs.embeddings is None else inputs.embeddings.to(device, non_blocking=True).float()
+    known = (
+        None
+        if inputs.embeddings is None
+        else inputs.embeddings.to(device, non_blocking=True).float()
+    )
     if known is not None and len(known) == len(inputs.is_embedded):
         return network.decode(known, images)
     assert images is not None

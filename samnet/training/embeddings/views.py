@@ -71,7 +71,9 @@ class SliceViews(SliceSamples):
             wanted = self._known_classes(labels)
             # In turns, so that views of a slice that is larger than the input are shared out among its classes.
             anchor = wanted[(slice_seed + number) % len(wanted)] if wanted else None
-            placement = self._draw_placement(generator, self.cases[case_index], axis, labels, anchor)
+            placement = self._draw_placement(
+                generator, self.cases[case_index], axis, labels, anchor
+            )
             intensity_seed = int(generator.integers(2**48)) if self.profile.intensities else None
         matrix = placement.matrix.tolist()
         return SliceView(
@@ -82,7 +84,9 @@ class SliceViews(SliceSamples):
             is_reversed=is_reversed,
             intensity_seed=intensity_seed,
             classes=self._known_classes(
-                place_labels(labels, placement, self.configuration.input_size, _CLASS_STRIDE).numpy()
+                place_labels(
+                    labels, placement, self.configuration.input_size, _CLASS_STRIDE
+                ).numpy()
             ),
         )
 
@@ -92,11 +96,15 @@ class SliceViews(SliceSamples):
         placed = place_image(image, view.placement, self.configuration.input_size)
         if view.intensity_seed is None:
             return placed
-        return torch.from_numpy(change_intensities(placed.numpy(), np.random.default_rng(view.intensity_seed)))
+        return torch.from_numpy(
+            change_intensities(placed.numpy(), np.random.default_rng(view.intensity_seed))
+        )
 
     def target(self, case_index: int, axis: int, view: SliceView) -> Tensor:
         """What the image shows, as the target of a sample."""
-        return self._place_target(self.cases[case_index].label_slice(axis, view.index), view.placement)
+        return self._place_target(
+            self.cases[case_index].label_slice(axis, view.index), view.placement
+        )
 
     def _frame(self, case_index: int, axis: int) -> SliceFrame:
         case, configuration = self.cases[case_index], self.configuration
@@ -110,13 +118,20 @@ class SliceViews(SliceSamples):
         )
 
     def _corners(self, frame: SliceFrame) -> list[tuple[int, int]]:
-        rows, columns = (tile_starts(length, self.configuration.input_size, overlap=0.0) for length in frame.canvas)
+        rows, columns = (
+            tile_starts(length, self.configuration.input_size, overlap=0.0)
+            for length in frame.canvas
+        )
         return list(itertools.product(rows, columns))
 
     def _placement_of_tile(self, frame: SliceFrame, corner: tuple[int, int]) -> Placement:
         half = self.configuration.input_size / 2
-        row, column = ((corner[axis] + half - frame.offset(axis)) / frame.scale[axis] for axis in (0, 1))
+        row, column = (
+            (corner[axis] + half - frame.offset(axis)) / frame.scale[axis] for axis in (0, 1)
+        )
         return Placement((row, column), plain_matrix(frame.scale))
 
     def _known_classes(self, labels: np.ndarray) -> tuple[int, ...]:
-        return tuple(int(value) for value in np.unique(labels) if value not in (0, self.ignore_label))
+        return tuple(
+            int(value) for value in np.unique(labels) if value not in (0, self.ignore_label)
+        )

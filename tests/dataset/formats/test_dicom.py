@@ -17,7 +17,9 @@ SCAN = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 4)).astype(np.int16
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def along(step: np.ndarray, first: tuple[float, float, float] = (-20.0, 30.0, -400.5)) -> list[np.ndarray]:
+def along(
+    step: np.ndarray, first: tuple[float, float, float] = (-20.0, 30.0, -400.5)
+) -> list[np.ndarray]:
     return [np.add(first, index * np.asarray(step)) for index in range(len(SCAN))]
 
 
@@ -30,7 +32,9 @@ def place(position: np.ndarray, orientation: np.ndarray, row: int, column: int) 
 @pytest.mark.parametrize("tilted", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("degrees", [0.0, 25.0])
-def test_voxels_lie_where_the_slices_say(tmp_path: Path, degrees: float, backwards: bool, tilted: bool) -> None:
+def test_voxels_lie_where_the_slices_say(
+    tmp_path: Path, degrees: float, backwards: bool, tilted: bool
+) -> None:
     turn = Rotation.from_rotvec(np.radians(degrees) * np.array([1, -2, 2]) / 3).as_matrix()
     orientation, normal = turn[:2], turn[2]
     step = (-3.0 if backwards else 3.0) * normal + (0.8 * orientation[1] if tilted else 0.0)
@@ -41,7 +45,9 @@ def test_voxels_lie_where_the_slices_say(tmp_path: Path, degrees: float, backwar
     assert np.array_equal(image.array[0], SCAN[list(order)])
     for number, index in enumerate(order):
         found = image.grid.affine @ (3, 5, number, 1)
-        assert np.allclose(found[:3], place(positions[index], orientation, row=5, column=3), atol=1e-4)
+        assert np.allclose(
+            found[:3], place(positions[index], orientation, row=5, column=3), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("tilted", [False, True])
@@ -60,11 +66,15 @@ def test_a_label_map_is_nifti_on_the_grid_of_the_series(tmp_path: Path, tilted: 
 
 
 def test_names_do_not_matter_and_other_files_neither(tmp_path: Path) -> None:
-    write_series(tmp_path, SCAN, along(np.array([0, 0, 3.0])), names=["e", "b.dcm", "c.IMA", "a", "d"])
+    write_series(
+        tmp_path, SCAN, along(np.array([0, 0, 3.0])), names=["e", "b.dcm", "c.IMA", "a", "d"]
+    )
     (tmp_path / "notes.txt").write_text("made")
     (tmp_path / "e").rename(tmp_path / "z")
     assert np.array_equal(read_image([tmp_path]).array[0], SCAN)
-    assert [name for name in sorted(os.listdir(tmp_path)) if not is_dicom(tmp_path / name)] == ["notes.txt"]
+    assert [name for name in sorted(os.listdir(tmp_path)) if not is_dicom(tmp_path / name)] == [
+        "notes.txt"
+    ]
 
 
 def test_one_slice_is_a_volume_of_one(tmp_path: Path) -> None:
@@ -94,7 +104,9 @@ def one_position_twice(folder: Path) -> None:
 
 def two_series(folder: Path) -> None:
     write_series(folder, SCAN, along(np.array([0, 0, 3.0])))
-    write_series(folder, SCAN[:2], along(np.array([0, 0, 9.0]))[:2], series_uid="1.2.9", names=["x", "y"])
+    write_series(
+        folder, SCAN[:2], along(np.array([0, 0, 9.0]))[:2], series_uid="1.2.9", names=["x", "y"]
+    )
 
 
 def with_a_localiser(folder: Path) -> None:
@@ -116,9 +128,18 @@ def with_a_broken_slice(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoiled", "reason"),
     [
-        (without_the_third, r"slices lie 3\.00 mm apart, but IM0007\.dcm and IM0003\.dcm 6\.00 mm; add the missing"),
-        (one_position_twice, r"IM0000\.dcm and IM0006\.dcm lie at one position; keep one time point"),
-        (two_series, r"holds 2 series: series 1 \(5 files\), series 9 \(2 files\); put each into a folder of its own"),
+        (
+            without_the_third,
+            r"slices lie 3\.00 mm apart, but IM0007\.dcm and IM0003\.dcm 6\.00 mm; add the missing",
+        ),
+        (
+            one_position_twice,
+            r"IM0000\.dcm and IM0006\.dcm lie at one position; keep one time point",
+        ),
+        (
+            two_series,
+            r"holds 2 series: series 1 \(5 files\), series 9 \(2 files\); put each into a folder of its own",
+        ),
         (with_a_localiser, r"is turned against .*; remove localisers"),
         (of_two_sizes, "its slices differ in size"),
         (with_a_broken_slice, r"IM0000\.dcm: cannot be read as an image"),

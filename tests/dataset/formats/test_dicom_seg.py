@@ -39,27 +39,42 @@ def series(tmp_path: Path) -> Case:
 @pytest.mark.parametrize("labels", [LABELS, np.zeros_like(LABELS)], ids=["labels", "nothing"])
 def test_a_segmentation_lies_on_its_slices(tmp_path: Path, labels: np.ndarray) -> None:
     highdicom = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
-    predict_cases(FakePredictor(labels), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True)
+    predict_cases(
+        FakePredictor(labels), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True
+    )
     written = highdicom.seg.segread(tmp_path / "out" / "anna.dcm")
-    assert [written.get_segment_description(number).segment_label for number in (1, 2)] == ["liver", "größe"]
+    assert [written.get_segment_description(number).segment_label for number in (1, 2)] == [
+        "liver",
+        "größe",
+    ]
     assert (written.StudyInstanceUID, written.FrameOfReferenceUID) == (STUDY_UID, FRAME_UID)
     assert written.SeriesInstanceUID != SERIES_UID
-    uids = [f"{SERIES_UID}.{number}" for number in (4, 3, 2, 1)]  # in the order of the volume: the last slice is lowest
-    back = written.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
+    uids = [
+        f"{SERIES_UID}.{number}" for number in (4, 3, 2, 1)
+    ]  # in the order of the volume: the last slice is lowest
+    back = written.get_pixels_by_source_instance(
+        uids, combine_segments=True, assert_missing_frames_are_empty=True
+    )
     assert np.array_equal(back, labels)
 
 
-def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'samnet\[dicom\]'"):
-        predict_cases(FakePredictor(LABELS), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True)
+        predict_cases(
+            FakePredictor(LABELS), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_only_series_can_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dicom_seg, "require_library", lambda: None)
     cases = [series(tmp_path), Case("b", (tmp_path / "b.nii.gz",))]
-    with pytest.raises(UserError, match=r"b\.nii\.gz: is no DICOM series, and 1 of 2 cases are none.*--dicom-seg"):
+    with pytest.raises(
+        UserError, match=r"b\.nii\.gz: is no DICOM series, and 1 of 2 cases are none.*--dicom-seg"
+    ):
         predict_cases(FakePredictor(LABELS), cases, tmp_path / "out", dicom_segmentation=True)
 
 

@@ -43,7 +43,10 @@ def test_a_label_map_is_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("ElementDataFile = gone.raw\n", r"its voxels are in gone\.raw, which is missing; put it beside the header"),
+        (
+            "ElementDataFile = gone.raw\n",
+            r"its voxels are in gone\.raw, which is missing; put it beside the header",
+        ),
         ("ElementDataFile = LIST\na.raw\n", r"several files \(LIST\); save it as one \.mha"),
         ("ElementDataFile = a_%03d.raw 1 9 1\n", "several files"),
         ("NDims = 3\n", "no ElementDataFile in it"),

@@ -25,7 +25,9 @@ WRITERS: dict[str, Any] = {
     "tifffile": lambda file: tifffile.imwrite(file, STACK),
     "ImageJ": lambda file: tifffile.imwrite(file, STACK, imagej=True, metadata={"axes": "ZYX"}),
     "OME": lambda file: tifffile.imwrite(file, STACK, ome=True, metadata={"axes": "ZYX"}),
-    "compressed": lambda file: tifffile.imwrite(file, STACK, compression="zlib", metadata={"axes": "ZYX"}),
+    "compressed": lambda file: tifffile.imwrite(
+        file, STACK, compression="zlib", metadata={"axes": "ZYX"}
+    ),
 }
 
 
@@ -55,15 +57,23 @@ def test_the_spacing_beside_a_stack_as_nnunet_has_it(tmp_path: Path, name: str) 
     assert image.grid.spacing == (3.0, 0.7, 0.31)
     assert companions_of(tmp_path / name) == [tmp_path / "a.json"]
     write_labels(STACK, image, tmp_path / "labels.tif")
-    assert np.allclose(read_labels(tmp_path / "labels.tif").grid.affine, image.grid.affine, rtol=1e-6)
+    assert np.allclose(
+        read_labels(tmp_path / "labels.tif").grid.affine, image.grid.affine, rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("unit", "millimetres"), [("mm", 1.0), ("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3)])
+@pytest.mark.parametrize(
+    ("unit", "millimetres"), [("mm", 1.0), ("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3)]
+)
 def test_the_spacing_of_imagej(tmp_path: Path, unit: str, millimetres: float) -> None:
     metadata = {"axes": "ZYX", "spacing": 2.5, "unit": unit}
-    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(1 / 0.3, 1 / 0.4), metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK, imagej=True, resolution=(1 / 0.3, 1 / 0.4), metadata=metadata
+    )
     spacing = read_image([tmp_path / "a.tif"]).grid.spacing
-    assert spacing == pytest.approx((2.5 * millimetres, 0.4 * millimetres, 0.3 * millimetres), rel=1e-6)
+    assert spacing == pytest.approx(
+        (2.5 * millimetres, 0.4 * millimetres, 0.3 * millimetres), rel=1e-6
+    )
 
 
 def test_pixels_are_no_unit_of_length(tmp_path: Path) -> None:
@@ -72,7 +82,9 @@ def test_pixels_are_no_unit_of_length(tmp_path: Path) -> None:
     assert read_image([tmp_path / "a.tif"]).grid.spacing == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("content", [{"spacing": [1, 2]}, {"spacing": [1, 2, 0]}, {"spacing": [1, 2, "3"]}, {}, [1]])
+@pytest.mark.parametrize(
+    "content", [{"spacing": [1, 2]}, {"spacing": [1, 2, 0]}, {"spacing": [1, 2, "3"]}, {}, [1]]
+)
 def test_a_bad_spacing_is_named_with_its_file(tmp_path: Path, content: Any) -> None:
     tifffile.imwrite(tmp_path / "a_0000.tif", STACK)
     (tmp_path / "a.json").write_text(json.dumps(content))
@@ -82,7 +94,9 @@ def test_a_bad_spacing_is_named_with_its_file(tmp_path: Path, content: Any) -> N
 
 def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "film.tif", STACK, imagej=True, metadata={"axes": "TYX"})
-    with pytest.raises(UserError, match=r"film\.tif: has shape \(7, 5, 6\) along TYX; expected a picture"):
+    with pytest.raises(
+        UserError, match=r"film\.tif: has shape \(7, 5, 6\) along TYX; expected a picture"
+    ):
         read_image([tmp_path / "film.tif"])
     with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
         writer.write(STACK[0])

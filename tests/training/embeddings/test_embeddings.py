@@ -40,7 +40,12 @@ from samnet.training.sampling import SliceSamples
 from samnet.training.task import TrainingTask
 
 CPU = torch.device("cpu")
-FROZEN = {"encoder_tuning": "frozen", "head": "mask_decoder", "views": (0, 2), "mirror_axes": (0, 1, 2)}
+FROZEN = {
+    "encoder_tuning": "frozen",
+    "head": "mask_decoder",
+    "views": (0, 2),
+    "mirror_axes": (0, 1, 2),
+}
 SLICES = 2 * (6 + 20)  # of both cases, across both axes
 GIB = 2**30
 
@@ -54,8 +59,14 @@ def cases(tmp_path: Path) -> list[StoredCase]:
         labels = np.zeros((6, 24, 20), dtype=np.uint8)
         labels[1:5, 4:12, 3:10] = 1
         labels[2, 14:18, 12:17] = 2
-        image = (40 + 60 * labels + generator.normal(0, 10, labels.shape)).clip(1, 255).astype(np.uint8)
-        made.append(make_case(tmp_path / "slices", image[None], labels, name=f"case_{seed}", views=(0, 1, 2)))
+        image = (
+            (40 + 60 * labels + generator.normal(0, 10, labels.shape)).clip(1, 255).astype(np.uint8)
+        )
+        made.append(
+            make_case(
+                tmp_path / "slices", image[None], labels, name=f"case_{seed}", views=(0, 1, 2)
+            )
+        )
     return made
 
 
@@ -63,7 +74,9 @@ def make_network(seed: int = 0, num_channels: int = 1, **changes: Any) -> Segmen
     torch.manual_seed(seed)
     network = build_network(make_configuration(**(FROZEN | changes)), num_channels, 3)
     torch.manual_seed(seed)
-    torch.nn.init.normal_(network.encoder.pos_embed)  # else an untrained encoder sees next to nothing
+    torch.nn.init.normal_(
+        network.encoder.pos_embed
+    )  # else an untrained encoder sees next to nothing
     return network
 
 
@@ -87,10 +100,17 @@ def fill(
 
 
 def make_samples(
-    cases: list[StoredCase], blocks: list[StoredBlock], *, uses_image: bool = False, stride: int = 4, **changes: Any
+    cases: list[StoredCase],
+    blocks: list[StoredBlock],
+    *,
+    uses_image: bool = False,
+    stride: int = 4,
+    **changes: Any,
 ) -> EmbeddedSamples:
     configuration = make_configuration(**(FROZEN | changes))
-    return EmbeddedSamples(cases, configuration, stride=stride, seed=7, blocks=blocks, uses_image=uses_image)
+    return EmbeddedSamples(
+        cases, configuration, stride=stride, seed=7, blocks=blocks, uses_image=uses_image
+    )
 
 
 @pytest.fixture
@@ -113,7 +133,11 @@ def content(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("head", "layout", "zoom"),
-    [("mask_decoder", "repeat", 2.5), ("cnn_slim", "neighbours", 1.0), ("upsampling", "neighbours", 2.5)],
+    [
+        ("mask_decoder", "repeat", 2.5),
+        ("cnn_slim", "neighbours", 1.0),
+        ("upsampling", "neighbours", 2.5),
+    ],
 )
 def test_the_loss_is_that_of_the_whole_network(
     tmp_path: Path, cases: list[StoredCase], head: str, layout: str, zoom: float
@@ -130,11 +154,16 @@ def test_the_loss_is_that_of_the_whole_network(
     given = inputs if network.head.uses_image else inputs._replace(images=None)
     logits = [predict_logits(network, given, CPU), network(inputs.images)]
     assert not torch.equal(*logits)  # half precision: they did come from the cache
-    cached, whole = (segmentation_loss(values, target, cross_entropy_weight=0.2, dice_weight=0.8) for values in logits)
+    cached, whole = (
+        segmentation_loss(values, target, cross_entropy_weight=0.2, dice_weight=0.8)
+        for values in logits
+    )
     assert cached.item() == pytest.approx(whole.item(), rel=2e-3)
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     gradients = [torch.autograd.grad(loss, trained, allow_unused=True) for loss in (cached, whole)]
-    one, other = (torch.cat([part.flatten() for part in parts if part is not None]) for parts in gradients)
+    one, other = (
+        torch.cat([part.flatten() for part in parts if part is not None]) for parts in gradients
+    )
     assert (one - other).norm() < 0.02 * other.norm()
 
 
@@ -157,10 +186,15 @@ def test_what_is_not_kept_is_encoded_when_it_is_drawn(
             alone = network.decode(embedding[None].float())
         assert torch.allclose(logits[number], alone[0], atol=1e-4)
 
-    nothing, plain = make_samples(cases, []), SliceSamples(cases, samples.configuration, stride=4, seed=7)
+    nothing, plain = (
+        make_samples(cases, []),
+        SliceSamples(cases, samples.configuration, stride=4, seed=7),
+    )
     for number in range(4):
         assert nothing[number][0] is None
-        assert all(torch.equal(*pair) for pair in zip(nothing[number][1:], plain[number], strict=True))
+        assert all(
+            torch.equal(*pair) for pair in zip(nothing[number][1:], plain[number], strict=True)
+        )
 
 
 @pytest.mark.parametrize("zoom", [1.0, 1.5, 4.0], ids=["fits", "larger in one axis", "larger"])
@@ -169,7 +203,9 @@ def test_image_and_target_of_a_view_are_aligned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoom: float, axis: int
 ) -> None:
     """The image shows its own labels, which have no symmetry."""
-    monkeypatch.setattr("samnet.training.embeddings.views.change_intensities", lambda image, generator: image)
+    monkeypatch.setattr(
+        "samnet.training.embeddings.views.change_intensities", lambda image, generator: image
+    )
     labels = np.zeros((22, 24, 26), dtype=np.uint8)
     labels[4:18, 6:20, 5:11] = labels[4:10, 6:20, 5:20] = labels[4:18, 14:20, 5:20] = 1
     case = make_case(tmp_path, 255 * labels[None], labels, views=(axis,), spacing=(1.0, 1.1, 0.9))
@@ -180,7 +216,9 @@ def test_image_and_target_of_a_view_are_aligned(
         image, target = views.image(0, axis, view), views.target(0, axis, view)
         shown = torch.nn.functional.avg_pool2d(image[:1], 4)[0] > 0.5
         differing = (shown != (target == 1)).float()
-        assert torch.nn.functional.avg_pool2d(differing[None], 3, 1).max() < 1  # lines of a pixel, never areas
+        assert (
+            torch.nn.functional.avg_pool2d(differing[None], 3, 1).max() < 1
+        )  # lines of a pixel, never areas
         assert view.classes == ((1,) if target.any() else ())
         seen += bool(target.any())
     assert seen >= 6
@@ -191,7 +229,9 @@ def test_the_first_views_show_what_prediction_sees(cases: list[StoredCase], zoom
     views = make_views(cases, zoom=zoom, views=(0,))
     tiles = views.num_tiles(0, 0)
     assert tiles == (1 if zoom == 1 else 4)
-    predictor = SlicePredictor([make_network()], views.configuration, cases[0].volume(), 0, mirror=False)
+    predictor = SlicePredictor(
+        [make_network()], views.configuration, cases[0].volume(), 0, mirror=False
+    )
     canvas = predictor.canvases(2, 3)[0]
     shown = torch.zeros(canvas.shape[1:], dtype=torch.bool)
     for number in range(tiles):
@@ -214,13 +254,17 @@ def test_a_view_depends_on_nothing_but_the_slice_and_its_number(cases: list[Stor
     other = SliceViews(cases[::-1], views.configuration, stride=2, seed=99)
     drawn = [views.draw_view(1, 0, index, number) for index in (1, 2) for number in range(4)]
     np.random.seed(3)
-    assert drawn == [other.draw_view(1, 0, index, number) for index in (1, 2) for number in range(4)]
+    assert drawn == [
+        other.draw_view(1, 0, index, number) for index in (1, 2) for number in range(4)
+    ]
     assert len({view.centre for view in drawn}) > 4
     alone = make_views(cases[1:])
     assert drawn[3] == alone.draw_view(0, 0, 1, 3)
 
 
-def test_killed_and_run_again_it_encodes_the_rest(tmp_path: Path, cases: list[StoredCase], encoded: list[int]) -> None:
+def test_killed_and_run_again_it_encodes_the_rest(
+    tmp_path: Path, cases: list[StoredCase], encoded: list[int]
+) -> None:
     network = make_network()
     fill(tmp_path / "whole", cases, network)
     batches, images = len(encoded), sum(encoded)
@@ -228,7 +272,9 @@ def test_killed_and_run_again_it_encodes_the_rest(tmp_path: Path, cases: list[St
     encoded.clear()
     context = multiprocessing.get_context("fork")
     for after in (2, 4):
-        process = context.Process(target=_fill_until_killed, args=(tmp_path / "killed", cases, network, after))
+        process = context.Process(
+            target=_fill_until_killed, args=(tmp_path / "killed", cases, network, after)
+        )
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
@@ -245,7 +291,9 @@ def test_killed_and_run_again_it_encodes_the_rest(tmp_path: Path, cases: list[St
     assert encoded == []
 
 
-def _fill_until_killed(root: Path, cases: list[StoredCase], network: SegmentationNetwork, after: int) -> None:
+def _fill_until_killed(
+    root: Path, cases: list[StoredCase], network: SegmentationNetwork, after: int
+) -> None:
     plain, calls = network.embed, []
 
     def embed(images: torch.Tensor) -> torch.Tensor:
@@ -266,9 +314,13 @@ def test_what_killed_runs_left_is_removed(tmp_path: Path, cases: list[StoredCase
     assert not left.exists()
 
 
-def key_of(network: SegmentationNetwork | None = None, precision: str = "float32", **changes: Any) -> str:
+def key_of(
+    network: SegmentationNetwork | None = None, precision: str = "float32", **changes: Any
+) -> str:
     return embeddings_key(
-        make_network().encoder if network is None else network.encoder, make_views([], **changes), precision
+        make_network().encoder if network is None else network.encoder,
+        make_views([], **changes),
+        precision,
     )[0]
 
 
@@ -297,7 +349,10 @@ def test_the_key_holds_what_an_embedding_depends_on(cases: list[StoredCase]) -> 
         "input_size": 64,
     }
     keys = {key_of(**{name: value}) for name, value in other.items()}
-    assert len(keys | {key, key_of(make_network(seed=1)), key_of(precision="bfloat16")}) == len(other) + 3
+    assert (
+        len(keys | {key, key_of(make_network(seed=1)), key_of(precision="bfloat16")})
+        == len(other) + 3
+    )
 
 
 def test_another_case_of_the_data_is_encoded_anew_alone(
@@ -312,7 +367,9 @@ def test_another_case_of_the_data_is_encoded_anew_alone(
     assert content(tmp_path) == before
 
 
-def test_folds_and_heads_share_what_is_encoded(tmp_path: Path, cases: list[StoredCase], encoded: list[int]) -> None:
+def test_folds_and_heads_share_what_is_encoded(
+    tmp_path: Path, cases: list[StoredCase], encoded: list[int]
+) -> None:
     fill(tmp_path, cases[:1], every=cases)
     assert sum(encoded) == SLICES
     fill(tmp_path, cases)
@@ -339,19 +396,25 @@ def test_the_bound_holds_and_is_used_for_labelled_slices_first(
     size = (0.8 * SLICES * each) / GIB
     stored = fill(tmp_path / "part", cases, size=size)
     assert sum(len(entry.block.slices) for entry in stored) <= 0.8 * SLICES
-    assert sum(file.stat().st_size for file in (tmp_path / "part").rglob("*.npy")) <= size * GIB + 128 * len(stored)
+    assert sum(
+        file.stat().st_size for file in (tmp_path / "part").rglob("*.npy")
+    ) <= size * GIB + 128 * len(stored)
     assert "encoded whenever they are drawn" in caplog.text
     assert make_samples(cases, stored)[0][2].shape == (8, 8)
 
 
-def test_no_embedding_takes_more_than_two_megabytes(tmp_path: Path, cases: list[StoredCase]) -> None:
+def test_no_embedding_takes_more_than_two_megabytes(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
     assert embedding_bytes(1024) < 2.2e6
     assert embedding_bytes(448) < 0.42e6
     stored = fill(tmp_path, cases)[0]
     assert stored.file.stat().st_size == len(stored.views) * embedding_bytes(32) + 128
 
 
-def test_every_view_is_drawn_and_shows_the_class_it_is_drawn_for(tmp_path: Path, cases: list[StoredCase]) -> None:
+def test_every_view_is_drawn_and_shows_the_class_it_is_drawn_for(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
     changes = {"zoom": 4.0, "views": (0,), "foreground_share": 1.0}
     blocks = fill(tmp_path, cases, num_views=3, **changes)
     samples = make_samples(cases, blocks, **changes)
@@ -359,7 +422,9 @@ def test_every_view_is_drawn_and_shows_the_class_it_is_drawn_for(tmp_path: Path,
     assert len(entries) == 12 * samples.num_tiles(0, 0) * 3
     shown = [set(samples[number][2].unique().tolist()) - {0} for number in range(200)]
     assert all(shown)
-    assert sum(2 in classes for classes in shown) == pytest.approx(100, abs=30)  # though few of the views show it
+    assert sum(2 in classes for classes in shown) == pytest.approx(
+        100, abs=30
+    )  # though few of the views show it
 
 
 def test_worker_processes_change_nothing(tmp_path: Path, cases: list[StoredCase]) -> None:
@@ -374,12 +439,16 @@ def test_worker_processes_change_nothing(tmp_path: Path, cases: list[StoredCase]
             assert (left is None and right is None) or torch.equal(left, right)
 
 
-def choose(cases: list[StoredCase], asked: float | None = None, **changes: Any) -> CacheChoice | None:
+def choose(
+    cases: list[StoredCase], asked: float | None = None, **changes: Any
+) -> CacheChoice | None:
     network = make_network(**changes)
     return choose_cache(make_views(cases, **changes), network, Path("nowhere"), asked)
 
 
-def test_when_embeddings_are_kept(cases: list[StoredCase], caplog: pytest.LogCaptureFixture) -> None:
+def test_when_embeddings_are_kept(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     plenty = {"steps": 8 * SLICES, "batch_size": 2}
     choice = choose(cases, **plenty)
@@ -410,9 +479,15 @@ def test_a_learned_mix_of_channels_before_the_encoder_forbids_it(
 @pytest.fixture
 def make_trainer(tmp_path: Path, cases: list[StoredCase]) -> Callable[..., Trainer]:
     def make(name: str, root: str = "embeddings", num_kept: int = 30, **changes: Any) -> Trainer:
-        configuration = make_configuration(**(FROZEN | {"head": "upsampling", "steps": 5} | changes))
-        cache = EmbeddingCache(tmp_path / root, CacheChoice(num_kept * embedding_bytes(32) / GIB, 2), cases)
-        task = TrainingTask(configuration, ("one", "two"), None, cases[:1], cases[1:], True, 3, None, 0, cache)
+        configuration = make_configuration(
+            **(FROZEN | {"head": "upsampling", "steps": 5} | changes)
+        )
+        cache = EmbeddingCache(
+            tmp_path / root, CacheChoice(num_kept * embedding_bytes(32) / GIB, 2), cases
+        )
+        task = TrainingTask(
+            configuration, ("one", "two"), None, cases[:1], cases[1:], True, 3, None, 0, cache
+        )
         torch.manual_seed(task.seed)
         return Trainer(build_network(configuration, 1, 3), task, tmp_path / name, CPU)
 
@@ -420,7 +495,10 @@ def make_trainer(tmp_path: Path, cases: list[StoredCase]) -> Callable[..., Train
 
 
 def losses(trainer: Trainer) -> list[float]:
-    return [json.loads(line)["loss"] for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)["loss"]
+        for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def test_a_training_from_the_cache_is_the_same_each_time_and_after_a_stop(
@@ -476,7 +554,10 @@ def test_a_stop_while_encoding_saves_what_is_done(
 
 
 def test_the_command_keeps_embeddings_as_asked_and_records_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    encoded: list[int],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_dataset(tmp_path / "raw", shape=(5, 24, 20))
     prepare_dataset(tmp_path, 501, monkeypatch, views=[0], slicing_axis=0, initial_weights="random")
@@ -506,7 +587,9 @@ def test_the_command_keeps_embeddings_as_asked_and_records_it(
         main([*common, "--no-cache", "--cache-size", "1"])
 
 
-def test_regions_share_embeddings_with_plain_classes(tmp_path: Path, cases: list[StoredCase]) -> None:
+def test_regions_share_embeddings_with_plain_classes(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
     """What a view shows does not depend on what is asked of it; only the target does."""
     network = make_network()
     regions = Regions(((1, 2), (2,)), (1, 2))
