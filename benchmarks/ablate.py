@@ -32,10 +32,10 @@ from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 from samnet.cli.command import non_negative_int, positive_float, positive_int
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import write_json, write_text
-from samnet.core.jobs import default_processes
 from samnet.core.locks import lock_folder
 from samnet.core.machine import choose_device, detect_machine
 from samnet.core.records import to_json
+from samnet.core.worker_pool import default_processes
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import make_splits
 from samnet.fingerprint.extract import extract_fingerprint

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from made_case import LABELS, prepare
 from measuring import describe_machine, machine_line, run_in_folder
+from synthetic_case import LABELS, prepare
 from torch_timing import asked, make_parser, medians, parse, time_once
 
 from samnet.models.network import build_network

@@ -149,7 +149,7 @@ def find_choices(
 
 
 def _is_flat(facts: Facts, planned: Configuration) -> bool:
-    return facts.is_picture or facts.flat_axis == planned.slicing_axis
+    return facts.is_2d_image or facts.flat_axis == planned.slicing_axis
 
 
 def _differences(planned: Configuration, other: Configuration) -> Settings:

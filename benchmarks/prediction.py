@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from made_ct import write_dataset
 from measuring import alternate, describe_machine, median_cost, write_result
 from scipy import ndimage
+from synthetic_ct import write_dataset
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -40,7 +40,7 @@ from samnet.planning.planner import make_plan
 from samnet.preprocessing.case import prepare_volume
 from samnet.preprocessing.intensity import apply_window, window_bounds
 
-NAME = "Dataset990_Made"
+NAME = "Dataset990_Synthetic"
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-2,), (-1,), (-2, -1))
 
 

@@ -18,12 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from made_ct import write_dataset
 from measuring import Cost, describe_machine, median_cost, run_in_folder, run_process
+from synthetic_ct import write_dataset
 
 from samnet.core.paths import find_dataset_name, raw_folder
 
-MADE = "Dataset990_Made"
+MADE = "Dataset990_Synthetic"
 SPACINGS = [(1.5, 0.7, 0.7), (1.5, 0.8, 0.8)]
 
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from made_case import LABELS, prepare
 from measuring import describe_machine, machine_line, run_in_folder
 from sam_encoder import shipped_encoder
+from synthetic_case import LABELS, prepare
 from torch_timing import alternate, asked, make_parser, medians, parse, synchronise, time_once
 
 from samnet.models.encoder import ImageEncoder

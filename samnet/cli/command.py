@@ -33,14 +33,14 @@ class Command:
     summary: the first paragraph of its help.
     add_arguments: adds its options to a parser; imports nothing heavy, so that `--help` is quick.
     run: does the work by calling a station; heavy imports belong in here.
-    way_on: how the work goes on after it was stopped.
+    how_to_resume: how the work goes on after it was stopped.
     """
 
     name: str
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
-    way_on: str = "the same command goes on"
+    how_to_resume: str = "the same command goes on"
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Parse, run, and return the exit code."""
@@ -59,10 +59,12 @@ class Command:
             return self._fail(str(error), error.exit_code)
         except Interrupted as stop:
             ignore_signals()  # being put back into the queue ends this job with another one
-            way_on = "SLURM starts it again" if requeue_job(stop.number) else self.way_on
-            return self._fail(f"{stop}; {way_on}", STOPPED)
+            how_to_resume = (
+                "SLURM starts it again" if requeue_job(stop.number) else self.how_to_resume
+            )
+            return self._fail(f"{stop}; {how_to_resume}", STOPPED)
         except KeyboardInterrupt:
-            return self._fail(f"interrupted; {self.way_on}", 130)
+            return self._fail(f"interrupted; {self.how_to_resume}", 130)
         except BrokenPipeError:
             # The reader of our output (head, less) left. Without a place to go, Python's own flush would fail as well.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,7 +145,7 @@ def add_part_options(parser: argparse.ArgumentParser) -> None:
 
 def chosen_part(options: argparse.Namespace) -> tuple[int, int]:
     """`--num-parts` and `--part-id`, or what the scheduler's job array says in their place."""
-    from samnet.core.jobs import array_part
+    from samnet.core.job_array import array_part
 
     index, count = array_part()
     num_parts = options.num_parts or count or 1

@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from samnet.core.jobs import default_processes
+    from samnet.core.worker_pool import default_processes
     from samnet.evaluation.evaluator import EvaluationIncomplete, evaluate_folder
 
     for folder in (options.predictions, options.references):

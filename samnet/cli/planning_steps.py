@@ -38,7 +38,7 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_processes(options: argparse.Namespace) -> int:
-    from samnet.core.jobs import default_processes
+    from samnet.core.worker_pool import default_processes
 
     return default_processes() if options.processes is None else options.processes
 

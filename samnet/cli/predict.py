@@ -70,7 +70,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.core.jobs import select_part
+    from samnet.core.job_array import select_part
     from samnet.dataset.cases import find_prediction_cases
     from samnet.inference.files import predict_cases
     from samnet.inference.find_model import find_model
@@ -100,6 +100,6 @@ COMMAND = Command(
     "Segment images with a trained model.",
     _add_arguments,
     _run,
-    way_on="the same command goes on with --continue, and begins anew without",
+    how_to_resume="the same command goes on with --continue, and begins anew without",
 )
 main = COMMAND.main

@@ -69,8 +69,8 @@ def _run(options: argparse.Namespace) -> None:
     import torch
 
     from samnet.core.errors import UserError
-    from samnet.core.jobs import default_processes
     from samnet.core.machine import choose_device
+    from samnet.core.worker_pool import default_processes
     from samnet.pretraining.run import Recipe, pretrain
 
     if options.coarse_steps + options.fine_steps == 0:

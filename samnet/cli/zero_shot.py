@@ -33,7 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
-    from samnet.core.jobs import select_part
+    from samnet.core.job_array import select_part
     from samnet.core.machine import choose_device
     from samnet.core.paths import find_dataset_name, raw_folder
     from samnet.dataset.cases import find_prediction_cases

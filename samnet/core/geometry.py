@@ -1,8 +1,8 @@
-"""Voxel grids in space, and the way between a file's own axes and samnet's canonical ones.
+"""Voxel grids in space, and the conversion between a file's own axes and samnet's canonical axes.
 
-Inside samnet every volume is an array `(C, Z, Y, X)` whose X axis runs to the patient's right, Y to the front and Z
-to the head as nearly as its axes allow (nibabel's RAS+). No voxel is interpolated to get there: axes are permuted and
-flipped, so that going back is exact.
+Inside samnet every volume is an array `(C, Z, Y, X)`. Its X axis runs to the patient's right, Y to
+the front and Z to the head, as nearly as the file's own axes allow (nibabel's RAS+). No voxel is
+interpolated for this: axes are permuted and flipped, so the conversion back is exact.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
+GRID_TOLERANCE_VOXELS = 0.1
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
 
 
@@ -19,8 +20,9 @@ _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
 class Grid:
     """The voxel grid of a volume.
 
-    shape: `(Z, Y, X)` in voxels.
-    affine: 4 x 4, from voxel indices `(x, y, z)` to millimetres in RAS+.
+    Attributes:
+        shape: Number of voxels along `(Z, Y, X)`.
+        affine: 4 x 4 matrix from voxel indices `(x, y, z)` to millimetres in RAS+.
     """
 
     shape: tuple[int, int, int]
@@ -34,43 +36,132 @@ class Grid:
 
     @property
     def direction(self) -> np.ndarray:
-        """The affine's 3 x 3 part with columns of length 1: where the axes x, y and z point."""
+        """Unit vectors of the axes x, y and z, as the columns of a 3 x 3 matrix."""
         return self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """The place `(x, y, z)` of the first voxel in mm, in RAS+."""
+        """Position `(x, y, z)` of the first voxel in mm, in RAS+."""
         x, y, z = self.affine[:3, 3]
         return float(x), float(y), float(z)
 
     @property
     def shear(self) -> float:
-        """By how many degrees the axes miss being perpendicular to each other, at most."""
+        """Largest deviation of any two axes from a right angle, in degrees."""
         cosines = self.direction.T @ self.direction - np.eye(3)
         return float(np.degrees(np.arcsin(min(1.0, np.abs(cosines).max()))))
 
-    def is_close_to(self, other: Grid, tolerance: float = 1e-2) -> bool:
-        """Whether both grids have one shape and their voxels lie within `tolerance` voxels of each other."""
-        return self.shape == other.shape and self.distance_in_voxels(other) <= tolerance
+    def difference(
+        self, expected: Grid, tolerance: float = GRID_TOLERANCE_VOXELS
+    ) -> GridDifference | None:
+        """Compare this grid with the one that it should be equal to.
+
+        Args:
+            expected: The grid to compare with.
+            tolerance: Largest distance of corresponding voxels that counts as equal, in voxels.
+
+        Returns:
+            What differs, or None where both grids have the same shape and position.
+        """
+        if self.shape != expected.shape:
+            return GridDifference("shape", self, expected)
+        if self.distance_in_voxels(expected) <= tolerance:
+            return None
+        differing = _differing_properties(self, expected)
+        return GridDifference(next(iter(differing), "position"), self, expected)
 
     def distance_in_voxels(self, other: Grid) -> float:
-        """The largest distance between corresponding corner voxels, in units of this grid's smallest spacing."""
-        corners = np.array(
-            [[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float
-        )
+        """Return the largest distance between corresponding corner voxels of two grids.
+
+        Args:
+            other: A grid of the same shape.
+
+        Returns:
+            The distance in units of this grid's smallest spacing.
+        """
+        corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
         corners[:, :3] *= np.array(self.shape[::-1]) - 1
         offsets = corners @ (self.affine - other.affine).T
-        return float(np.linalg.norm(offsets[:, :3], axis=1).max() / max(min(self.spacing), 1e-9))
+        largest = np.linalg.norm(offsets[:, :3], axis=1).max()
+        return float(largest / max(min(self.spacing), 1e-9))
+
+
+@dataclass(frozen=True)
+class GridDifference:
+    """What differs between a grid and the one that it should be equal to.
+
+    Attributes:
+        kind: `shape`, `spacing`, `direction`, `origin`, or `position` where several small
+            differences add up.
+        found: The grid that was found.
+        expected: The grid that it should be equal to.
+    """
+
+    kind: str
+    found: Grid
+    expected: Grid
+
+    def describe(self, expected_name: str) -> str:
+        """Say what differs, for an error message that begins with the name of the found file.
+
+        Args:
+            expected_name: What to call the expected grid, such as `its image` or a file name.
+
+        Returns:
+            A clause such as `shape (9, 8, 7) (z, y, x) differs from (9, 8, 6) of its image`.
+        """
+        if self.kind == "shape":
+            return (
+                f"shape {self.found.shape} (z, y, x) differs from {self.expected.shape} "
+                f"of {expected_name}"
+            )
+        distance = self.found.distance_in_voxels(self.expected)
+        listing = ", ".join(
+            f"{name} {_show(found)} and not {_show(expected)}"
+            for name, (found, expected) in _differing_properties(self.found, self.expected).items()
+        )
+        details = f" ({listing})" if listing else ""
+        return f"lies {distance:.1f} voxels beside {expected_name}{details}"
+
+
+def _differing_properties(found: Grid, expected: Grid) -> dict[str, tuple]:
+    """Return name -> (found, expected) of the properties that explain a shift between two grids."""
+    finest = min(expected.spacing)  # a microscope's spacing is a fraction of a thousandth of a mm
+    candidates = {
+        "spacing": (found.spacing, expected.spacing, 1e-5 * finest),
+        "direction": (found.direction, expected.direction, 1e-5),
+        "origin": (found.origin, expected.origin, 1e-3 * finest),
+    }
+    return {
+        name: (one, other)
+        for name, (one, other, tolerance) in candidates.items()
+        if not np.allclose(one, other, rtol=0, atol=tolerance)
+    }
+
+
+def _show(numbers: tuple[float, ...] | np.ndarray) -> str:
+    return str(np.asarray(numbers).round(6).tolist())
 
 
 def spacing_affine(spacing: tuple[float, float, float]) -> np.ndarray:
-    """The affine of an unrotated grid with `(Z, Y, X)` spacing in mm and its first voxel at the origin."""
+    """Return the affine of an unrotated grid whose first voxel lies at the origin.
+
+    Args:
+        spacing: Voxel spacing along `(Z, Y, X)` in mm.
+
+    Returns:
+        A 4 x 4 matrix from `(x, y, z)` indices to mm.
+    """
     return np.diag([spacing[2], spacing[1], spacing[0], 1.0])
 
 
 @dataclass(frozen=True)
 class Reorientation:
-    """The permutation and flips between a native grid and its canonical form."""
+    """The permutation and flips between a native grid and its canonical form.
+
+    Attributes:
+        native: The grid of the file.
+    """
 
     native: Grid
 
@@ -80,6 +171,7 @@ class Reorientation:
 
     @property
     def canonical_grid(self) -> Grid:
+        """The same voxels with canonical axes."""
         shape = self.native.shape[::-1]
         affine = self.native.affine @ inv_ornt_aff(self._orientation, shape)
         order = np.argsort(self._orientation[:, 0])
@@ -87,11 +179,25 @@ class Reorientation:
         return Grid((z, y, x), affine)
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
-        """A view of a native array `(..., Z, Y, X)` with canonical axes."""
+        """Return a view of an array with canonical axes.
+
+        Args:
+            array: Values `(..., Z, Y, X)` on the native grid.
+
+        Returns:
+            The same values `(..., Z, Y, X)` on the canonical grid.
+        """
         return _apply(array, self._orientation)
 
     def to_native(self, array: np.ndarray) -> np.ndarray:
-        """A view of a canonical array `(..., Z, Y, X)` with the native axes: the exact inverse."""
+        """Return a view of an array with the file's own axes; the inverse of `to_canonical`.
+
+        Args:
+            array: Values `(..., Z, Y, X)` on the canonical grid.
+
+        Returns:
+            The same values `(..., Z, Y, X)` on the native grid.
+        """
         return _apply(array, ornt_transform(_CANONICAL, self._orientation))
 
 
@@ -102,24 +208,38 @@ def _apply(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Box:
-    """A block of voxels: half-open ranges `start <= index < stop` along `(Z, Y, X)`."""
+    """A block of voxels: half-open ranges `start <= index < stop`.
+
+    Attributes:
+        start: First voxel along `(Z, Y, X)`.
+        stop: First voxel behind the block along `(Z, Y, X)`.
+    """
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
+        """The ranges along `(Z, Y, X)`, to index an array with."""
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along `(Z, Y, X)`."""
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
 
 def bounding_box(mask: np.ndarray) -> Box:
-    """The smallest box around the true voxels of a mask `(Z, Y, X)`; the whole volume where none is true."""
+    """Return the smallest box around the true voxels of a mask.
+
+    Args:
+        mask: Booleans `(Z, Y, X)`.
+
+    Returns:
+        The box; the whole volume where no voxel is true.
+    """
     if not mask.any():
         return Box((0, 0, 0), mask.shape)
     spans = []
@@ -132,7 +252,15 @@ def bounding_box(mask: np.ndarray) -> Box:
 
 
 def nonzero_box(array: np.ndarray, labels: np.ndarray | None = None) -> Box:
-    """The box of a canonical image `(C, Z, Y, X)` outside of which every channel is 0 and nothing is labelled."""
+    """Return the box outside of which every channel is 0 and nothing is labelled.
+
+    Args:
+        array: A canonical image `(C, Z, Y, X)`.
+        labels: Its label map `(Z, Y, X)`, if there is one.
+
+    Returns:
+        The box; the whole volume where everything is 0.
+    """
     occupied = (array != 0).any(axis=0)
     if labels is not None:
         occupied |= labels != 0

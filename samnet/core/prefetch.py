@@ -10,12 +10,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`function` of each item, in their order; the next is at work in a thread while the caller uses the one before.
 
     Never more than two results are there at a time. What `function` raises is raised where its result would come.
     """
-    with ThreadPoolExecutor(1, "samnet-ahead") as pool:
+    with ThreadPoolExecutor(1, "samnet-prefetch") as pool:
         coming: Future[Result] | None = None
         for item in items:
             following = pool.submit(function, item)

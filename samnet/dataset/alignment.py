@@ -11,7 +11,7 @@ from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.case_integrity import TILT_KIND, read_channel
 from samnet.dataset.cases import Case
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture
+from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_2d_image
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def _on_grid(image: Image, file: Path, first: Image, case: Case) -> np.ndarray:
     if image.grid.is_close_to(first.grid, GRID_TOLERANCE_VOXELS):
         return image.array
     ending = ending_of(file)
-    if ending is not None and is_picture(ending, image.grid.shape[0]):
+    if ending is not None and is_2d_image(ending, image.grid.shape[0]):
         raise UserError(
             f"{file}: shape {image.grid.shape} (z, y, x) differs from {first.grid.shape} of {case.image_files[0]}; "
             "pictures have no place in space by which to resample them: bring the channels to one size"

@@ -18,7 +18,7 @@ from samnet.dataset.images import (
     label_ending_for,
     label_endings,
     may_hold_channels,
-    stem_of,
+    name_without_ending,
     supported_endings,
     variants_of,
 )
@@ -112,7 +112,7 @@ def find_label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in _files_with(folder, endings):
-        other = found.setdefault(stem_of(file), file)
+        other = found.setdefault(name_without_ending(file), file)
         if other != file:
             raise UserError(f"{file}: the case has a label map already, {other.name}; remove one")
     return found
@@ -158,11 +158,11 @@ def group_files(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
     numbered: dict[str, dict[int, Path]] = {}
     unnumbered: dict[str, Path] = {}
     for file in _files_with(folder, variants_of(file_ending)):
-        match = _CHANNEL_SUFFIX.match(stem_of(file))
+        match = _CHANNEL_SUFFIX.match(name_without_ending(file))
         if match:
             other = numbered.setdefault(match["case"], {}).setdefault(int(match["channel"]), file)
         else:
-            other = unnumbered.setdefault(stem_of(file), file)
+            other = unnumbered.setdefault(name_without_ending(file), file)
         if other != file:
             raise UserError(f"{file}: there under another ending as well, {other.name}; remove one")
     return numbered, list(unnumbered.values())
@@ -279,7 +279,7 @@ def _cases_of_group(
 
 
 def _case_of_unnumbered(file: Path, description: DatasetDescription) -> Case:
-    ending, stem = ending_of(file) or "", stem_of(file)
+    ending, stem = ending_of(file) or "", name_without_ending(file)
     if not _one_file_is_enough(file, description):
         names = ", ".join(
             f"{stem}_{number:04d}{ending}" for number in range(len(description.channel_names))

@@ -17,10 +17,10 @@ from typing import Any
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json_rows
 from samnet.core.hashing import file_sha256
-from samnet.core.jobs import run_jobs
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
 from samnet.core.records import from_json, to_json
+from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
 
 LEDGER = "raw_files.json"

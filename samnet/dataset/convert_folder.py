@@ -21,8 +21,8 @@ from samnet.dataset.images import (
     ending_of,
     label_ending_for,
     label_endings,
+    name_without_ending,
     read_image,
-    stem_of,
     supported_endings,
     variants_of,
     write_labels,
@@ -184,13 +184,13 @@ def _match(
     """Cases, and files that have no partner or more than one."""
     cases: dict[str, tuple[Path, Path]] = {}
     left_images, left_masks = list(images), list(masks)
-    for key in (stem_of, _core):
+    for key in (name_without_ending, _core):
         by_key = [Counter(key(file) for file in files) for files in (left_images, left_masks)]
         partners = {key(mask): mask for mask in left_masks}
         for image in list(left_images):
             name = key(image)
-            if by_key[0][name] == by_key[1][name] == 1 and stem_of(image) not in cases:
-                cases[stem_of(image)] = image, partners[name]
+            if by_key[0][name] == by_key[1][name] == 1 and name_without_ending(image) not in cases:
+                cases[name_without_ending(image)] = image, partners[name]
                 left_images.remove(image)
                 left_masks.remove(partners[name])
     return dict(sorted(cases.items())), [*left_images, *left_masks]
@@ -198,7 +198,7 @@ def _match(
 
 def _core(file: Path) -> str:
     """A file's name without the words that say whether it is an image or a mask."""
-    without = _ROLES.sub("", stem_of(file))
+    without = _ROLES.sub("", name_without_ending(file))
     return re.sub(r"[\W_]+", "_", _EDGES.sub("", without))
 
 

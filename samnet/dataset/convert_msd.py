@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json, write_json
-from samnet.dataset.images import ending_of, stem_of
+from samnet.dataset.images import ending_of, name_without_ending
 from samnet.dataset.new_dataset import making_dataset
 
 _TASK = re.compile(r"^Task(\d+)_(.+)$")
@@ -64,9 +64,9 @@ def read_task(folder: Path) -> Task:
     try:
         for entry in content["training"]:
             image, label = folder / entry["image"], folder / entry["label"]
-            training[stem_of(image)] = image, label
+            training[name_without_ending(image)] = image, label
         for entry in content.get("test", []):
-            test[stem_of(Path(entry))] = folder / entry
+            test[name_without_ending(Path(entry))] = folder / entry
     except (KeyError, TypeError, AttributeError):
         raise UserError(
             f'{path}: expected "training" as {{"image": FILE, "label": FILE}}, "test" as FILE'

@@ -198,7 +198,7 @@ def label_ending_for(image: Path) -> str:
     return ending if ending in label_endings() else ".png"
 
 
-def is_picture(file_ending: str, num_slices: int) -> bool:
+def is_2d_image(file_ending: str, num_slices: int) -> bool:
     """Whether an image of this ending is a 2D picture without a spacing of its own; a TIFF may also be a volume."""
     form = _FORMATS[file_ending]
     return form.read is raster.read or (form is _TIFF and num_slices == 1)
@@ -215,7 +215,7 @@ def ending_of(file: Path) -> str | None:
     return next((ending for ending in _FORMATS if name.endswith(ending)), None)
 
 
-def stem_of(file: Path) -> str:
+def name_without_ending(file: Path) -> str:
     """A file's name without its supported ending."""
     return file.name[: len(file.name) - len(ending_of(file) or "")]
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from samnet.core.errors import DatasetFaults, UserError
-from samnet.core.jobs import run_jobs
 from samnet.core.paths import find_dataset_name, raw_folder
+from samnet.core.worker_pool import run_jobs
 from samnet.dataset.case_integrity import BACKGROUND_KIND, CaseFindings, check_case
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.faults import Fault, Report, fault_of_message, short_list
-from samnet.dataset.images import ending_of, stem_of, variants_of
+from samnet.dataset.images import ending_of, name_without_ending, variants_of
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
 
 
 def _stray_file(file: Path, ending: str, expected: str, identifiers: set[str]) -> Fault:
-    stem = stem_of(file)
+    stem = name_without_ending(file)
     if file.parent.name == "labelsTr" and stem not in identifiers:
         value = "a label map without an image in imagesTr"
         return Fault("no image of a label map", str(file), value, "add the image or remove it")

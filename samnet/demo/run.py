@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from samnet.core.jobs import default_processes
 from samnet.core.machine import detect_machine
 from samnet.core.paths import preprocessed_folder, raw_folder, results_folder
+from samnet.core.worker_pool import default_processes
 from samnet.dataset.cases import RawDataset, find_prediction_cases
 from samnet.dataset.integrity import verify_dataset
 from samnet.demo.anatomy import DATASET_NAME, make_demo_dataset

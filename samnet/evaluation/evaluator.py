@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from samnet.core.errors import DatasetFaults, SamnetError, UserError
-from samnet.core.jobs import run_jobs
+from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_picture, read_labels
+from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_2d_image, read_labels
 from samnet.dataset.label_scheme import all_values
 from samnet.evaluation.metrics import case_metrics
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
@@ -118,8 +118,8 @@ def _unit(pairs: Sequence[Pair]) -> str:
         return "mm"
     file = pairs[0].reference_file
     ending = ending_of(file) or ""
-    may_be = is_picture(ending, num_slices=1)
-    return "pixels" if may_be and is_picture(ending, read_labels(file).grid.shape[0]) else "mm"
+    may_be = is_2d_image(ending, num_slices=1)
+    return "pixels" if may_be and is_2d_image(ending, read_labels(file).grid.shape[0]) else "mm"
 
 
 def _check_all(

@@ -18,7 +18,7 @@ from samnet.dataset.images import (
     GRID_TOLERANCE_VOXELS,
     Image,
     ending_of,
-    is_picture,
+    is_2d_image,
     label_ending_for,
     read_image,
     read_labels,
@@ -144,7 +144,7 @@ def _read_label_map(folder: Path, case: Case, image: Image) -> np.ndarray:
 
 def _is_flat(case: Case, image: Image) -> bool:
     ending = ending_of(case.image_files[0])
-    return ending is not None and is_picture(ending, image.grid.shape[0])
+    return ending is not None and is_2d_image(ending, image.grid.shape[0])
 
 
 def _is_colour(case: Case, image: Image) -> bool:

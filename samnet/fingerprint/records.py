@@ -10,7 +10,7 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json_rows
 from samnet.core.records import from_json, to_json
-from samnet.dataset.images import is_picture
+from samnet.dataset.images import is_2d_image
 from samnet.dataset.label_scheme import Label, Labelled
 
 SCHEMA_VERSION = 2
@@ -100,9 +100,9 @@ class Fingerprint(Labelled):
     regions_class_order: tuple[int, ...] = ()
 
     @property
-    def is_picture(self) -> bool:
+    def is_2d_image(self) -> bool:
         """Whether the data are 2D pictures whose spacing says nothing."""
-        return is_picture(self.file_ending, max(case.shape[0] for case in self.cases.values()))
+        return is_2d_image(self.file_ending, max(case.shape[0] for case in self.cases.values()))
 
     @property
     def median_spacing(self) -> tuple[float, float, float]:

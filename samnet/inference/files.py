@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
-from samnet.core.jobs import Outcome, describe_error
 from samnet.core.locks import lock_folder
-from samnet.core.prefetch import one_ahead
+from samnet.core.prefetch import prefetch
+from samnet.core.worker_pool import Outcome, describe_error
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
@@ -73,9 +73,9 @@ def _predict_cases(
     if len(open_cases) < len(cases):
         log.info("%d of %d cases are predicted already", len(cases) - len(open_cases), len(cases))
     started = time.monotonic()
-    predicted = (_predict(predictor, step) for step in one_ahead(_read, open_cases))
+    predicted = (_predict(predictor, step) for step in prefetch(_read, open_cases))
     with tqdm(total=len(open_cases), desc="predicting", unit="case") as bar:
-        for step in one_ahead(partial(_write, predictor, targets), predicted):
+        for step in prefetch(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
             if step.failure is None:
                 outcome.results[name] = targets[name]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.core.prefetch import one_ahead
+from samnet.core.prefetch import prefetch
 from samnet.dataset.label_scheme import Regions
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_window
 from samnet.inference.slices import SlicePredictor
@@ -88,7 +88,7 @@ def _chunks(predictor: SlicePredictor) -> Iterator[tuple[int, Tensor]]:
     first = predictor.probabilities(0, 1)
     yield 0, first
     chunks = cut(slice(1, count), _slices_per_slab(predictor, first))
-    canvases = one_ahead(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
+    canvases = prefetch(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
     for chunk, inputs in zip(chunks, canvases, strict=True):
         yield chunk.start, predictor.predict(inputs)
 

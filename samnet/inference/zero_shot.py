@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.jobs import Outcome
+from samnet.core.worker_pool import Outcome
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case, label_file_of
 from samnet.dataset.images import read_labels, write_labels

@@ -77,7 +77,7 @@ def _variations(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, Fin
     for when, factor in AMOUNTS.items():
         yield when, _with_cases(fingerprint, partial(_with_labelled, factor=factor)), machine
     yield WIDER, _with_cases(fingerprint, partial(_widened, axis=axis)), machine
-    if fingerprint.is_picture:
+    if fingerprint.is_2d_image:
         return
     for when, factor in DISTANCES.items():
         yield when, _with_cases(fingerprint, partial(_apart, axis=axis, factor=factor)), machine

@@ -71,7 +71,7 @@ def find_oddities(
         *_rare_classes(folder, fingerprint),
         *_tiny_classes(folder, fingerprint, configuration),
     ]
-    if not fingerprint.is_picture:
+    if not fingerprint.is_2d_image:
         remarks += [
             *_mixed_spacings(folder, fingerprint),
             *_mixed_slicing(folder, fingerprint, configuration),
@@ -110,7 +110,7 @@ def _tiny_classes(
 ) -> Iterator[Fault]:
     """The 10th percentile, as the planner takes it: a class is as hard as its small objects."""
     enlarged = configuration.zoom / configuration.in_plane_spacing
-    unit = "pixels" if fingerprint.is_picture else "mm"
+    unit = "pixels" if fingerprint.is_2d_image else "mm"
     for name in fingerprint.class_names:
         small = fingerprint.diameter(name, configuration.slicing_axis, 10)
         if small is not None and small * enlarged < TINY_PIXELS:

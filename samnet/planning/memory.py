@@ -26,14 +26,14 @@ _LEVELS = ((False, "all"), (True, "all"), (True, "last_half"), (True, "last_quar
 
 
 @dataclass(frozen=True)
-class Rung:
+class MemoryLevel:
     """What is given up for memory, and what is known of the training step that is left.
 
     largest_batch, largest_input: None for as large as is wanted. checkpointing: gradient checkpointing.
     lora_blocks: those that are adapted. smaller_backbones: how many steps below the wanted one. frozen: whether the
         encoder is.
     taken: GiB of the planned step; None where it was not measured. fits: whether it does.
-    refused, refused_batch: GiB of the smallest step on the rung above, and its images; 0 on the first.
+    refused, refused_batch: GiB of the smallest step on the level above, and its images; 0 on the first.
     """
 
     largest_batch: int | None = None
@@ -48,7 +48,7 @@ class Rung:
     refused_batch: int = 0
 
 
-WANTED = Rung()
+WANTED = MemoryLevel()
 
 
 def usable_memory(machine: Machine) -> float:
@@ -56,49 +56,51 @@ def usable_memory(machine: Machine) -> float:
     return max(0.0, machine.memory - _RESERVED_GIB[machine.device]) * _USABLE_SHARE[machine.device]
 
 
-def choose_rung(
-    decide: Callable[[Rung], Configuration], measure: Callable[[Configuration], float], room: float
-) -> Rung:
-    """The highest rung on which a training step fits; the lowest, marked as such, where none does.
+def choose_level(
+    decide: Callable[[MemoryLevel], Configuration],
+    measure: Callable[[Configuration], float],
+    room: float,
+) -> MemoryLevel:
+    """The highest level on which a training step fits; the lowest, marked as such, where none does.
 
     From the top: a smaller batch, gradient checkpointing, LoRA in half and in a quarter of the blocks; then all this
     with smaller inputs, with smaller backbones, and at last with the encoder frozen. What a person or a paper has fixed
-    is the same on every rung; where that is everything, nothing is measured.
+    is the same on every level; where that is everything, nothing is measured.
 
-    decide: the configuration on a rung. measure: GiB of its step. room: in GiB.
+    decide: the configuration on a level. measure: GiB of its step. room: in GiB.
     """
     wanted = decide(WANTED)
-    rungs = list(_ladder(wanted))
-    if all(decide(replace(rung, largest_batch=SMALLEST_BATCH)) == wanted for rung in rungs):
+    levels = list(_ladder(wanted))
+    if all(decide(replace(level, largest_batch=SMALLEST_BATCH)) == wanted for level in levels):
         return WANTED
     above, smallest, lowest = None, 0.0, WANTED
-    for rung in rungs:
-        most, least = decide(rung), decide(replace(rung, largest_batch=SMALLEST_BATCH))
+    for level in levels:
+        most, least = decide(level), decide(replace(level, largest_batch=SMALLEST_BATCH))
         if least == above:  # nothing is given up by this step down
             continue
         if above is not None:
-            rung = replace(rung, refused=smallest, refused_batch=above.batch_size)
+            level = replace(level, refused=smallest, refused_batch=above.batch_size)
         taken = measure(most)
         if taken <= room:
-            return replace(rung, taken=taken)
-        above, smallest, lowest = least, measure(least), rung
+            return replace(level, taken=taken)
+        above, smallest, lowest = least, measure(least), level
         if smallest <= room:
             # The peak is the largest of sums that grow evenly with the batch: what lies between two batches takes no
             # more than the straight line between them.
             share = (room - smallest) / (taken - smallest)
             batch = least.batch_size + int(share * (most.batch_size - least.batch_size))
-            rung = replace(rung, largest_batch=batch)
-            return replace(rung, taken=measure(decide(rung)))
+            level = replace(level, largest_batch=batch)
+            return replace(level, taken=measure(decide(level)))
     return replace(lowest, largest_batch=SMALLEST_BATCH, taken=smallest, fits=False)
 
 
-def _ladder(wanted: Configuration) -> Iterator[Rung]:
+def _ladder(wanted: Configuration) -> Iterator[MemoryLevel]:
     sizes = [None, *(size for size in reversed(INPUT_SIZES) if size < wanted.input_size)]
     known = wanted.backbone in BACKBONE_LADDER
     below = len(BACKBONE_LADDER) - 1 - BACKBONE_LADDER.index(wanted.backbone) if known else 0
     for steps in range(below + 1):
         for size in sizes:
             for checkpointing, blocks in _LEVELS:
-                yield Rung(None, checkpointing, blocks, size, steps)
+                yield MemoryLevel(None, checkpointing, blocks, size, steps)
     for size in sizes:
-        yield Rung(None, *_LEVELS[-1], size, below, frozen=True)
+        yield MemoryLevel(None, *_LEVELS[-1], size, below, frozen=True)

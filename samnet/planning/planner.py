@@ -23,7 +23,7 @@ from samnet.plan.plan import (
     PlannedConfiguration,
     decisions_key,
 )
-from samnet.planning.memory import WANTED, Meter, Rung, choose_rung, usable_memory
+from samnet.planning.memory import WANTED, MemoryLevel, Meter, choose_level, usable_memory
 from samnet.planning.presets import configuration_names, read_named
 from samnet.planning.rules import intensity, network, slicing, training
 from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
@@ -147,7 +147,7 @@ def _plan_configuration(
         decisions = decide(WANTED)
     else:
         decisions = decide(
-            _choose_rung(name, fingerprint, machine, dataset_decisions | given, decide, measure)
+            _choose_level(name, fingerprint, machine, dataset_decisions | given, decide, measure)
         )
     overridden = {
         key: decision
@@ -157,20 +157,20 @@ def _plan_configuration(
     return PlannedConfiguration(decisions | overridden, None, named.description)
 
 
-def _choose_rung(
+def _choose_level(
     name: str,
     fingerprint: Fingerprint,
     machine: Machine,
     others: dict[str, Decision],
-    decide: Callable[[Rung], dict[str, Decision]],
+    decide: Callable[[MemoryLevel], dict[str, Decision]],
     measure: Meter,
-) -> Rung:
+) -> MemoryLevel:
     """What a configuration gives up for memory. others: decisions that do not depend on it. decide: those that do."""
     num_channels, num_outputs = len(fingerprint.channel_names), fingerprint.num_outputs
     has_regions = fingerprint.regions is not None
 
-    def configuration_on(rung: Rung) -> Configuration:
-        decisions = others | decide(rung)
+    def configuration_on(level: MemoryLevel) -> Configuration:
+        decisions = others | decide(level)
         values = {
             key: decision.value for key, decision in decisions.items() if key not in SPLIT_KEYS
         }
@@ -179,7 +179,7 @@ def _choose_rung(
     def memory_of(configuration: Configuration) -> float:
         return measure(configuration, num_channels, num_outputs, has_regions, machine.device)
 
-    return choose_rung(configuration_on, memory_of, usable_memory(machine))
+    return choose_level(configuration_on, memory_of, usable_memory(machine))
 
 
 def all_decisions(
@@ -204,7 +204,7 @@ def _decide(
     given: dict[str, Decision],
     known: dict[str, Any] | None = None,
     recipe: Recipe = NO_RECIPE,
-    rung: Rung = WANTED,
+    level: MemoryLevel = WANTED,
 ) -> dict[str, Decision]:
     values = (known or {}) | {key: decision.value for key, decision in given.items()}
     decisions = {}
@@ -213,7 +213,7 @@ def _decide(
             decisions[key] = given[key]
         else:
             name = f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}"
-            value, because = rule(Facts(fingerprint, machine, values, recipe, rung))
+            value, because = rule(Facts(fingerprint, machine, values, recipe, level))
             decisions[key] = Decision(
                 value if key in SPLIT_KEYS else check_value(key, value, name), because, name
             )

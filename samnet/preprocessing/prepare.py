@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.jobs import run_jobs, select_part
+from samnet.core.job_array import select_part
 from samnet.core.locks import lock_folder
 from samnet.core.paths import preprocessed_folder
+from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.contents import (
     UNREADABLE,

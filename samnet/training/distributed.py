@@ -16,7 +16,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+from torch import distributed as torch_distributed
 
 from samnet.core.errors import UserError
 
@@ -26,7 +27,7 @@ _PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
-class Processes:
+class Distributed:
     """This process among those of a training.
 
     rank: its number, from 0. size: how many there are. device: what it trains on.
@@ -37,7 +38,7 @@ class Processes:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def is_writer(self) -> bool:
+    def is_master(self) -> bool:
         """Whether it is the one that writes files and shows progress."""
         return self.rank == 0
 
@@ -60,16 +61,16 @@ class Processes:
         rows = batch_size // self.size
         return range(self.rank * rows, (self.rank + 1) * rows)
 
-    def wait_for_all(self) -> None:
+    def barrier(self) -> None:
         if self.size > 1:
-            distributed.barrier()
+            torch_distributed.barrier()
 
     def maximum(self, *values: float) -> list[float]:
         """The largest of each value over all processes."""
         if self.size == 1:
             return list(values)
         every = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(every, distributed.ReduceOp.MAX)
+        torch_distributed.all_reduce(every, torch_distributed.ReduceOp.MAX)
         return every.tolist()
 
     def gather(self, value: Item) -> list[Item]:
@@ -77,7 +78,7 @@ class Processes:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, value)
+        torch_distributed.all_gather_object(found, value)
         return found
 
     def gather_batch(self, share: Tensor) -> Tensor:
@@ -86,26 +87,26 @@ class Processes:
             return share
         return _GatheredBatch.apply(share, self.rank, self.size)
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes, in one message."""
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
         if self.size == 1 or not gradients:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        torch_distributed.all_reduce(flat)
         for gradient, total in zip(
             gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
         ):
             gradient.copy_(total.view_as(gradient))
 
-    def same_weights(self, module: nn.Module) -> None:
+    def broadcast_weights(self, module: nn.Module) -> None:
         """Give every process the weights of the first."""
         if self.size > 1:
             for tensor in (*module.parameters(), *module.buffers()):
-                distributed.broadcast(tensor.detach(), src=0)
+                torch_distributed.broadcast(tensor.detach(), src=0)
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Distributed()
 
 
 class _GatheredBatch(torch.autograd.Function):
@@ -115,7 +116,7 @@ class _GatheredBatch(torch.autograd.Function):
         parts = [
             torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(size)
         ]
-        distributed.all_gather(parts, share.contiguous())
+        torch_distributed.all_gather(parts, share.contiguous())
         return torch.cat(parts)
 
     @staticmethod
@@ -128,14 +129,14 @@ def started_by_torchrun() -> bool:
 
 
 @contextlib.contextmanager
-def join_processes(device: torch.device) -> Iterator[Processes]:
+def join_process_group(device: torch.device) -> Iterator[Distributed]:
     """Meet the other processes of this training, if there are any; each has a GPU of its own where GPUs are used.
 
     Raises:
         UserError: there are more processes than GPUs on this machine.
     """
     if not started_by_torchrun():
-        yield Processes(device=device)
+        yield Distributed(device=device)
         return
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if device.type == "cuda":
@@ -149,7 +150,7 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         logging.getLogger("samnet").setLevel(logging.WARNING)
     # The first thing they do is to wait for each other; torch would guess the GPU for that.
     backend, device_id = ("nccl", device) if device.type == "cuda" else ("gloo", None)
-    distributed.init_process_group(backend, timeout=_PATIENCE, device_id=device_id)
-    yield Processes(rank, size, device)
+    torch_distributed.init_process_group(backend, timeout=_PATIENCE, device_id=device_id)
+    yield Distributed(rank, size, device)
     # Only after success: a process that failed must not wait here for the others.
-    distributed.destroy_process_group()
+    torch_distributed.destroy_process_group()

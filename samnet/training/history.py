@@ -14,14 +14,14 @@ class History:
     """One line of numbers for each epoch, and a picture of them.
 
     folder: of the run. epochs: how many lines count when a run is resumed; later ones are dropped.
-    is_writer: whether files are written; of several processes that train together one does.
+    is_master: whether files are written; of several processes that train together one does.
     """
 
-    def __init__(self, folder: Path, epochs: int, *, is_writer: bool = True) -> None:
-        self.file, self.picture, self.is_writer = (
+    def __init__(self, folder: Path, epochs: int, *, is_master: bool = True) -> None:
+        self.file, self.picture, self.is_master = (
             folder / "metrics.jsonl",
             folder / "progress.png",
-            is_writer,
+            is_master,
         )
         self.rows: list[dict[str, Any]] = []
         if epochs and self.file.is_file():
@@ -29,7 +29,7 @@ class History:
             self.rows = [
                 row for row in map(_parse, lines) if row is not None and row["epoch"] <= epochs
             ]
-        if not is_writer:
+        if not is_master:
             return
         with atomic_path(self.file) as temporary:
             temporary.write_text(
@@ -38,7 +38,7 @@ class History:
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        if not self.is_writer:
+        if not self.is_master:
             return
         with self.file.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
@@ -47,7 +47,7 @@ class History:
 
     def draw(self) -> None:
         """Loss and learning rate above, the Dice of every class below."""
-        if not self.is_writer:
+        if not self.is_master:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

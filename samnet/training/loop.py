@@ -24,7 +24,7 @@ from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
 from samnet.models.precision import autocast
 from samnet.training.checkpoint import BEST, FINAL, PREVIOUS, resume_training, save_training
-from samnet.training.distributed import ALONE, Processes
+from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.encoder import SliceEncoder
 from samnet.training.embeddings.samples import (
     EmbeddedInputs,
@@ -35,7 +35,7 @@ from samnet.training.embeddings.samples import (
 )
 from samnet.training.history import History
 from samnet.training.loss import segmentation_loss
-from samnet.training.out_of_memory import BatchGradients, Economy
+from samnet.training.out_of_memory import BatchGradients, Fallback
 from samnet.training.run_folder import note_in_sitting
 from samnet.training.sampling import SliceSamples
 from samnet.training.schedule import planned_rate
@@ -60,10 +60,10 @@ class Trainer:
         task: TrainingTask,
         folder: Path,
         device: torch.device,
-        processes: Processes = ALONE,
+        distributed: Distributed = SINGLE_PROCESS,
     ) -> None:
         self.network, self.task, self.folder, self.device = network.to(device), task, folder, device
-        self.processes, self.rows = processes, processes.share_batch(task.configuration.batch_size)
+        self.distributed, self.rows = distributed, distributed.share_batch(task.configuration.batch_size)
         configuration = task.configuration
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         self.optimizer = OPTIMIZERS[configuration.optimizer](
@@ -74,13 +74,13 @@ class Trainer:
             fused=device.type in FUSED_DEVICES or None,  # None: what torch takes else
         )
         self.progress = resume_training(folder, network, self.optimizer)
-        processes.same_weights(network)
-        if len(set(processes.gather(self.progress.step))) > 1:
+        distributed.broadcast_weights(network)
+        if len(set(distributed.gather(self.progress.step))) > 1:
             raise SamnetError(
                 f"{folder}: the processes find different checkpoints there; start them again"
             )
-        self.gradients = BatchGradients(network, len(self.rows), may_give_way=processes.size == 1)
-        self.history = History(folder, self.progress.epoch, is_writer=processes.is_writer)
+        self.gradients = BatchGradients(network, len(self.rows), may_fall_back=distributed.size == 1)
+        self.history = History(folder, self.progress.epoch, is_master=distributed.is_master)
         self.validation_cases = choose_validation_cases(task.validation_cases)
         self.signals = StopSignals()
         self.waited = self.worked = 0.0
@@ -98,9 +98,9 @@ class Trainer:
             except Interrupted as stop:
                 self._save()
                 raise _stopped(stop.number, f"state saved at step {self.progress.step}") from None
-            if self.processes.is_writer:
+            if self.distributed.is_master:
                 self._finish()
-        self.processes.wait_for_all()
+        self.distributed.barrier()
         if self.signals.number is not None:
             raise _stopped(self.signals.number, "the training is finished, what follows it is not")
 
@@ -121,13 +121,13 @@ class Trainer:
             initial=progress.step,
             desc="training",
             unit="step",
-            disable=not self.processes.is_writer,
+            disable=not self.distributed.is_master,
         )
         with bar, contextlib.closing(self._batches()) as batches:
             while True:
                 if progress.loss_count and progress.step % configuration.steps_per_epoch == 0:
                     self._finish_epoch()
-                    [progress.seconds] = self.processes.maximum(time.monotonic() - began)
+                    [progress.seconds] = self.distributed.maximum(time.monotonic() - began)
                     self._save()
                     last_saved = time.monotonic()
                 batch = None if self._is_over() else next(batches, None)
@@ -139,7 +139,7 @@ class Trainer:
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
-                [progress.seconds] = self.processes.maximum(time.monotonic() - began)
+                [progress.seconds] = self.distributed.maximum(time.monotonic() - began)
                 bar.update()
                 bar.set_postfix_str(self._postfix(loss), refresh=False)
                 if time.monotonic() - last_saved > self.task.save_seconds:
@@ -195,7 +195,7 @@ class Trainer:
             task.training_cases,
             configuration,
             seconds=seconds,
-            processes=self.processes,
+            distributed=self.distributed,
             **options,
         )
 
@@ -208,9 +208,9 @@ class Trainer:
             )
         loss_of = partial(self._loss, target)
         loss = self.gradients.compute(
-            inputs, self._predict, loss_of, progress.step, self._note_economy
+            inputs, self._predict, loss_of, progress.step, self._note_fallback
         )
-        self.processes.sum_gradients(self.network.parameters())
+        self.distributed.all_reduce_gradients(self.network.parameters())
         if configuration.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
         self.optimizer.step()
@@ -231,15 +231,15 @@ class Trainer:
         """Of the whole batch, whichever process computed a row of it."""
         configuration = self.task.configuration
         return segmentation_loss(
-            self.processes.gather_batch(logits),
-            self.processes.gather_batch(target.to(self.device, non_blocking=True)),
+            self.distributed.gather_batch(logits),
+            self.distributed.gather_batch(target.to(self.device, non_blocking=True)),
             form=configuration.loss,
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
             ignore=self.task.ignore_label,
         )
 
-    def _note_economy(self, economy: Economy) -> None:
+    def _note_fallback(self, economy: Fallback) -> None:
         note_in_sitting(self.folder, "out_of_memory", to_json(economy))
 
     def _is_over(self) -> bool:
@@ -293,14 +293,14 @@ class Trainer:
         progress.loss_count = 0
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
-            if task.held_out and self.processes.is_writer:
+            if task.held_out and self.distributed.is_master:
                 save_weights(self.network.adapter(), self.folder / BEST)
         self.history.add(row)
         self.history.draw()
 
     def _validate(self) -> np.ndarray:
         """Dice of each class. A case may take minutes, so one process stops in the middle; several stop together."""
-        task, is_alone = self.task, self.processes.size == 1
+        task, is_alone = self.task, self.distributed.size == 1
         with self.signals.at_once() if is_alone else contextlib.nullcontext():
             return validate(
                 self.network,
@@ -308,18 +308,18 @@ class Trainer:
                 self.validation_cases,
                 len(task.class_names),
                 task.ignore_label,
-                self.processes,
+                self.distributed,
                 after_case=self._stop_if_asked,
                 regions=task.regions,
             )
 
     def _save(self) -> None:
-        if self.processes.is_writer:
+        if self.distributed.is_master:
             save_training(self.folder, self.network, self.optimizer, self.progress)
 
     def _stop_if_asked(self) -> None:
         """Raise `Interrupted` in every process when a signal has come to one of them."""
-        [number] = self.processes.maximum(self.signals.number or 0)
+        [number] = self.distributed.maximum(self.signals.number or 0)
         if number:
             raise Interrupted(int(number))
 

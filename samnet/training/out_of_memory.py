@@ -31,7 +31,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class Economy:
+class Fallback:
     """What a training has come to for want of memory.
 
     step: from which on. rows: of a batch that are computed at once. gradient_checkpointing: whether the encoder's
@@ -51,11 +51,11 @@ class BatchGradients:
     in the backward pass. The gradients stay those of the whole batch: the loss is that of the logits of all parts
     together, and each part is computed twice, for its logits and for its gradients.
 
-    rows: of a batch in this process. may_give_way: False where other processes would wait for this one's part.
+    rows: of a batch in this process. may_fall_back: False where other processes would wait for this one's part.
     """
 
-    def __init__(self, network: SegmentationNetwork, rows: int, *, may_give_way: bool) -> None:
-        self.network, self.rows, self.part, self.may_give_way = network, rows, rows, may_give_way
+    def __init__(self, network: SegmentationNetwork, rows: int, *, may_fall_back: bool) -> None:
+        self.network, self.rows, self.part, self.may_fall_back = network, rows, rows, may_fall_back
 
     def compute(
         self,
@@ -63,7 +63,7 @@ class BatchGradients:
         predict: Callable[[Tensor | EmbeddedInputs], Tensor],
         loss_of: Callable[[Tensor], Tensor],
         step: int,
-        note: Callable[[Economy], None],
+        note: Callable[[Fallback], None],
     ) -> Tensor:
         """The loss of a batch, a scalar; the gradients are added to those of the parameters.
 
@@ -81,7 +81,7 @@ class BatchGradients:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             # Not before here: the error holds on to all tensors of the step.
             self._free()
-            note(self._give_way(step, reason))
+            note(self._fall_back(step, reason))
 
     def _compute(
         self,
@@ -121,9 +121,9 @@ class BatchGradients:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _give_way(self, step: int, reason: str) -> Economy:
+    def _fall_back(self, step: int, reason: str) -> Fallback:
         encoder: Any = self.network.encoder
-        if not self.may_give_way:
+        if not self.may_fall_back:
             raise SamnetError(f"a training step does not fit into the memory ({reason}). {_REMEDY}")
         if self.part > 1:
             self.part = -(-self.part // 2)
@@ -138,7 +138,7 @@ class BatchGradients:
                 f"a training step does not fit into the memory, one image at a time ({reason}). {_REMEDY}"
             )
         log.warning("out of memory at step %d (%s): from here on %s", step, reason, change)
-        return Economy(step, self.part, encoder.gradient_checkpointing, reason)
+        return Fallback(step, self.part, encoder.gradient_checkpointing, reason)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from samnet.core.errors import UserError
-from samnet.core.jobs import default_processes
 from samnet.core.locks import lock_folder
 from samnet.core.machine import choose_device
 from samnet.core.paths import find_dataset_name, preprocessed_folder
 from samnet.core.records import from_json, to_json
+from samnet.core.worker_pool import default_processes
 from samnet.dataset.cases import RawDataset
 from samnet.evaluation.evaluator import evaluate_folder
 from samnet.fingerprint.extract import fingerprint_path
@@ -30,7 +30,7 @@ from samnet.plan.configuration import check_value
 from samnet.plan.plan import Plan, plan_path
 from samnet.planning.replan import replan
 from samnet.training.checkpoint import find_state
-from samnet.training.distributed import Processes, join_processes
+from samnet.training.distributed import Distributed, join_process_group
 from samnet.training.dry_run import measure_step
 from samnet.training.embeddings.cache import EmbeddingCache
 from samnet.training.embeddings.choice import CacheChoice, choose_cache
@@ -93,7 +93,7 @@ def train_folds(identifier: str, configuration: str, fold: str, options: Trainin
         if fold == "cv"
         else [fold]
     )
-    with join_processes(torch.device(choose_device(options.device))) as processes:
+    with join_process_group(torch.device(choose_device(options.device))) as processes:
         for one in folds:
             begun = fold != "cv" or bool(read_asked(run_folder(dataset_name, configuration, one)))
             train(
@@ -110,7 +110,7 @@ def train(
     configuration: str,
     fold: str,
     options: TrainingOptions,
-    processes: Processes | None = None,
+    distributed: Distributed | None = None,
 ) -> Path:
     """Train one fold to its end and validate it; returns its folder. A finished one is left as it is.
 
@@ -120,10 +120,10 @@ def train(
         UserError: the configuration, the fold or an option cannot be used.
         FolderBusy: another training is at work there.
     """
-    processes = processes or Processes(device=torch.device(choose_device(options.device)))
+    distributed = distributed or Distributed(device=torch.device(choose_device(options.device)))
     folder = run_folder(dataset_name, configuration, fold)
     options = _complete_options(folder, options)
-    plan = _plan_of_run(dataset_name, configuration, folder, options, processes)
+    plan = _plan_of_run(dataset_name, configuration, folder, options, distributed)
     training, validation, held_out = choose_cases(
         load_splits(dataset_name),
         fold,
@@ -135,7 +135,7 @@ def train(
     source = choose_source(options.start_from, read_asked(folder) if options.resume else {})
     record = _run_record(plan, fold, training, options, source)
     has_finished = not options.restart and is_finished(folder, record, resume=options.resume)
-    processes.wait_for_all()  # all have read the folder before the first changes it
+    distributed.barrier()  # all have read the folder before the first changes it
     if has_finished:
         log.info("%s is finished; --restart would train it anew", folder)
     else:
@@ -149,12 +149,12 @@ def train(
             held_out=held_out,
             seed=record["seed"],
             max_seconds=options.max_seconds,
-            workers=_choose_workers(options, processes),
+            workers=_choose_workers(options, distributed),
             regions=plan.regions,
             save_seconds=options.save_seconds,
         )
-        device = processes.device
-        if processes.is_writer:
+        device = distributed.device
+        if distributed.is_master:
             warn_of_changed_data(dataset_name, task.training_cases, _processes(options))
             _warn_of_another_device(dataset_name, plan, device)
             _warn_of_another_precision(dataset_name, values.precision, device)
@@ -171,23 +171,23 @@ def train(
         if source is not None and not begun:
             log.info(start_from(network, source, base_file).report())
         _log_start(configuration, fold, task, network, device)
-        processes.share_batch(values.batch_size)
+        distributed.share_batch(values.batch_size)
         # Only now, as all that may be missing is there: what this run replaces is not lost for nothing.
-        embeddings = processes.gather(
+        embeddings = distributed.gather(
             _choose_embeddings(dataset_name, folder, task, network, options)
         )[0]
         choice = to_json(embeddings.choice) if embeddings else None
         lock = lock_folder(folder.parent, f"training {folder.name}", waits=False)
-        with lock if processes.is_writer else contextlib.nullcontext():
-            if processes.is_writer:
+        with lock if distributed.is_master else contextlib.nullcontext():
+            if distributed.is_master:
                 start_folder(
                     folder, plan, record, device, restart=options.restart, embeddings=choice
                 )
                 if not begun:
                     record_base(values, folder, base_file)
-            processes.wait_for_all()
-            Trainer(network, replace(task, embeddings=embeddings), folder, device, processes).run()
-    _validate_fold(dataset_name, folder, validation if held_out else [], options, processes)
+            distributed.barrier()
+            Trainer(network, replace(task, embeddings=embeddings), folder, device, distributed).run()
+    _validate_fold(dataset_name, folder, validation if held_out else [], options, distributed)
     return folder
 
 
@@ -240,7 +240,7 @@ def _plan_of_run(
     configuration: str,
     folder: Path,
     options: TrainingOptions,
-    processes: Processes,
+    distributed: Distributed,
 ) -> Plan:
     """The plan of one configuration with the options worked in; with `--continue`, the one the run began with."""
     file = folder / PLAN_FILE if options.resume else plan_path(dataset_name)
@@ -265,10 +265,10 @@ def _plan_of_run(
     elif settings:
         plan = plan.with_values(configuration, settings, "set on the command line of the training")
     values = plan.configuration(configuration)
-    if options.multiply_batch and not options.resume and processes.size > 1:
-        because = f"{values.batch_size} in each of {processes.size} processes, as asked for"
+    if options.multiply_batch and not options.resume and distributed.size > 1:
+        because = f"{values.batch_size} in each of {distributed.size} processes, as asked for"
         plan = plan.with_values(
-            configuration, {"batch_size": values.batch_size * processes.size}, because
+            configuration, {"batch_size": values.batch_size * distributed.size}, because
         )
     warmup_steps = min(values.warmup_steps, values.steps // 10)
     if (
@@ -361,10 +361,10 @@ def _processes(options: TrainingOptions) -> int:
     return 0 if options.workers == 0 else default_processes()
 
 
-def _choose_workers(options: TrainingOptions, processes: Processes) -> int:
+def _choose_workers(options: TrainingOptions, distributed: Distributed) -> int:
     if options.workers is not None:
         return options.workers
-    return min(8, max(1, default_processes() // processes.size - 1))
+    return min(8, max(1, default_processes() // distributed.size - 1))
 
 
 def _validate_fold(
@@ -372,7 +372,7 @@ def _validate_fold(
     folder: Path,
     cases: Sequence[str],
     options: TrainingOptions,
-    processes: Processes,
+    distributed: Distributed,
 ) -> None:
     """Predict the held-out cases as files, and evaluate them: what the choice of a configuration rests on."""
     output = folder / VALIDATION
@@ -380,10 +380,10 @@ def _validate_fold(
         return
     dataset = RawDataset.load(dataset_name)
     chosen = [case for case in dataset.cases if case.identifier in set(cases)]
-    predictor = Predictor.from_folder(folder, device=str(processes.device))
-    predict_cases(predictor, processes.share(chosen), output, keep_existing=True)
-    processes.wait_for_all()
-    if not processes.is_writer:
+    predictor = Predictor.from_folder(folder, device=str(distributed.device))
+    predict_cases(predictor, distributed.share(chosen), output, keep_existing=True)
+    distributed.barrier()
+    if not distributed.is_master:
         return
     references = {
         case.identifier: case.label_file for case in chosen if case.label_file is not None

@@ -89,13 +89,13 @@ def is_finished(folder: Path, record: dict[str, Any], *, resume: bool) -> bool:
         return finished
     if not resume:
         kind = "a finished" if finished else "an unfinished"
-        way_on = (
+        how_to_resume = (
             "with more --steps, --epochs or --max-time prolongs it"
             if finished
             else "goes on with it"
         )
         raise UserError(
-            f"{folder} holds {kind} training with other settings; --continue {way_on}, --restart replaces it"
+            f"{folder} holds {kind} training with other settings; --continue {how_to_resume}, --restart replaces it"
         )
     _check_continuation(folder, asked, record)
     return finished and not _has_more_to_do(folder, record)

@@ -12,7 +12,7 @@ from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.distributed import ALONE, Processes
+from samnet.training.distributed import SINGLE_PROCESS, Distributed
 
 MAX_CASES = 12
 
@@ -33,7 +33,7 @@ def validate(
     cases: Sequence[StoredCase],
     num_classes: int,
     ignore_label: int | None,
-    processes: Processes = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
     after_case: Callable[[], None] = lambda: None,
     regions: Regions | None = None,
 ) -> np.ndarray:
@@ -45,15 +45,15 @@ def validate(
     network.eval()
     classes = num_classes if regions is None else regions.label_sets
     scores = {}
-    for first in range(0, len(cases), processes.size):
-        for number, case in processes.share(list(enumerate(cases))[first : first + processes.size]):
+    for first in range(0, len(cases), distributed.size):
+        for number, case in distributed.share(list(enumerate(cases))[first : first + distributed.size]):
             prediction = predict_volume(
                 [network], configuration, case.volume(), mirror=False, regions=regions
             )
             scores[number] = dice_per_class(prediction, case.labels(), classes, ignore_label)
         after_case()
     network.train()
-    every = {number: row for part in processes.gather(scores) for number, row in part.items()}
+    every = {number: row for part in distributed.gather(scores) for number, row in part.items()}
     table = np.array([every[number] for number in sorted(every)])
     counts = (~np.isnan(table)).sum(axis=0)
     return np.where(counts > 0, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)

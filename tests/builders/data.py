@@ -33,7 +33,7 @@ def write_dataset(
     affine = np.diag([*spacing[::-1], 1.0]) if affine is None else affine
     for index in range(num_cases + num_test):
         part = "Tr" if index < num_cases else "Ts"
-        volumes, label_map = made_case(
+        volumes, label_map = synthetic_case(
             index, shape, [value for value in labels.values() if value], len(channels)
         )
         for channel, volume in enumerate(volumes):
@@ -55,7 +55,7 @@ def write_dataset(
     return dataset
 
 
-def made_case(
+def synthetic_case(
     seed: int, shape: tuple[int, int, int], values: list[int], num_channels: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Images and label map `(Z, Y, X)`: one ball for each label value, brighter with the value."""

@@ -54,7 +54,7 @@ def make_fingerprint(
     cases = {name: case(shapes[index % len(shapes)]) for index, name in enumerate(case_names)}
     return Fingerprint(
         schema_version=SCHEMA_VERSION,
-        dataset_name="Dataset500_Made",
+        dataset_name="Dataset500_Synthetic",
         data_key="key",
         channel_names=channels,
         labels={"background": 0} | {name: value for value, name in enumerate(diameters, 1)},

@@ -27,7 +27,7 @@ from samnet.plan import configuration as configuration_module
 from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
 
-DATASET = "Dataset007_Made"
+DATASET = "Dataset007_Synthetic"
 TINY_SAM = Backbone("tiny_sam", 48, 2, 2, (1,), 64)
 LORA = {
     "backbone": "tiny_sam",
@@ -97,7 +97,7 @@ def make_model(folder: Path, plan: Plan, folds: tuple[str, ...] = ("fold_0",)) -
     return folder
 
 
-def made_image(size: int = 40) -> np.ndarray:
+def synthetic_image(size: int = 40) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (3, size, size)).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from samnet.cli.evaluate import main
 @pytest.fixture
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pictures of one class: `labelsTs`, and `preds` elsewhere, each wrong by one column."""
-    folder = tmp_path / "raw" / "Dataset007_Made"
+    folder = tmp_path / "raw" / "Dataset007_Synthetic"
     (folder / "labelsTs").mkdir(parents=True)
     (tmp_path / "preds").mkdir()
     description = {

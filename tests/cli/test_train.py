@@ -78,7 +78,7 @@ def test_without_workers_no_process_is_started(
         raise AssertionError("a process was started")
 
     use_folders(root, tmp_path, monkeypatch)
-    monkeypatch.setattr("samnet.core.jobs.ProcessPoolExecutor", forbidden)
+    monkeypatch.setattr("samnet.core.worker_pool.ProcessPoolExecutor", forbidden)
     assert train(fold="0") == 0
     assert (tmp_path / NAME / "lora" / "fold_0" / "validation" / "summary.json").is_file()
 

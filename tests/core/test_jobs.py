@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import samnet
-from samnet.core import jobs
+from samnet.core import worker_pool as jobs
 from samnet.core.errors import DatasetFaults, SamnetError, UserError
-from samnet.core.jobs import Outcome, default_processes, run_jobs, select_part
+from samnet.core.job_array import select_part
+from samnet.core.worker_pool import Outcome, default_processes, run_jobs
 
 KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
 
@@ -66,7 +67,7 @@ def test_a_result_that_cannot_be_sent_is_a_failure_of_that_job() -> None:
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     note = tmp_path / "worker"
     program = (
-        "import sys\nfrom samnet.core.jobs import run_jobs\n"
+        "import sys\nfrom samnet.core.worker_pool import run_jobs\n"
         "if __name__ == '__main__':\n"
         "    text = f\"open({sys.argv[1]!r}, 'w').write(str(__import__('os').getpid())) "
         "and __import__('time').sleep(60)\"\n"

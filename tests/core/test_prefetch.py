@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from samnet.core.prefetch import one_ahead
+from samnet.core.prefetch import prefetch
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
-    assert list(one_ahead(lambda number: number**2, range(5))) == [0, 1, 4, 9, 16]
-    assert list(one_ahead(str, [])) == []
+    assert list(prefetch(lambda number: number**2, range(5))) == [0, 1, 4, 9, 16]
+    assert list(prefetch(str, [])) == []
 
 
 def test_the_next_result_is_at_work_while_one_is_used_and_no_other() -> None:
@@ -22,7 +22,7 @@ def test_the_next_result_is_at_work_while_one_is_used_and_no_other() -> None:
             second_began.set()
         return number
 
-    results = one_ahead(work, range(4))
+    results = prefetch(work, range(4))
     assert next(results) == 0
     assert second_began.wait(60)
     assert begun == [0, 1]
@@ -30,7 +30,7 @@ def test_the_next_result_is_at_work_while_one_is_used_and_no_other() -> None:
 
 
 def test_an_error_is_raised_in_its_place() -> None:
-    results = one_ahead(lambda number: 1 // number, [1, 0, 1])
+    results = prefetch(lambda number: 1 // number, [1, 0, 1])
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)

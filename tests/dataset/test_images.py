@@ -18,12 +18,12 @@ from samnet.dataset import images
 from samnet.dataset.images import (
     Image,
     ending_of,
-    is_picture,
+    is_2d_image,
     label_ending_for,
     may_hold_channels,
+    name_without_ending,
     read_image,
     read_labels,
-    stem_of,
     variants_of,
     write_labels,
 )
@@ -461,11 +461,11 @@ def test_endings() -> None:
     assert ending_of(Path("a.nii")) == ".nii"
     assert ending_of(Path("IMG_1.JPG")) == ".jpg"
     assert ending_of(Path("a.gz")) is None
-    assert stem_of(Path("a.b.NII.gz")) == "a.b"
-    always = [ending for ending in images.supported_endings() if is_picture(ending, num_slices=2)]
+    assert name_without_ending(Path("a.b.NII.gz")) == "a.b"
+    always = [ending for ending in images.supported_endings() if is_2d_image(ending, num_slices=2)]
     assert always == [".png", ".bmp", ".jpg", ".jpeg"]
-    assert is_picture(".tif", num_slices=1)
-    assert not is_picture(".tif", num_slices=2)
+    assert is_2d_image(".tif", num_slices=1)
+    assert not is_2d_image(".tif", num_slices=2)
     assert variants_of(".nii") == (".nii", ".nii.gz")
     assert variants_of(".nrrd") == (".nrrd",)
     assert not {".jpg", ".jpeg"} & set(images.label_endings())

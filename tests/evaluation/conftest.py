@@ -19,7 +19,7 @@ def write_label_file(path: Path, array: np.ndarray, shift_mm: float = 0.0) -> No
     nibabel.save(nibabel.Nifti1Image(array.transpose(), affine), path)
 
 
-def made_labels(seed: int) -> np.ndarray:
+def synthetic_labels(seed: int) -> np.ndarray:
     """Two boxes, label 1 and 2, at a place that depends on the seed; `(Z, Y, X)`."""
     generator = np.random.default_rng(seed)
     labels = np.zeros((6, 8, 10), dtype=np.uint8)
@@ -37,7 +37,7 @@ def write_labels() -> Callable[..., None]:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A data set with `labelsTs` and, in `preds`, predictions that are wrong by a shift of one voxel along x."""
-    folder = tmp_path / "Dataset001_Made"
+    folder = tmp_path / "Dataset001_Synthetic"
     folder.mkdir()
     description = {
         "channel_names": {"0": "MRI"},
@@ -46,7 +46,7 @@ def dataset(tmp_path: Path) -> Path:
     }
     (folder / "dataset.json").write_text(json.dumps(description))
     for seed in range(3):
-        labels = made_labels(seed)
+        labels = synthetic_labels(seed)
         write_label_file(folder / "labelsTs" / f"case_{seed}.nii.gz", labels)
         write_label_file(folder / "preds" / f"case_{seed}.nii.gz", np.roll(labels, 1, axis=2))
     return folder

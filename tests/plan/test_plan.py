@@ -273,7 +273,7 @@ def test_the_explanation_holds_every_value_and_of_further_configurations_what_di
     plan: Plan, make_fingerprint: Make
 ) -> None:
     text = explain(plan, make_fingerprint())
-    assert text.startswith("Dataset500_Made, planned for cuda with 16 GiB")
+    assert text.startswith("Dataset500_Synthetic, planned for cuda with 16 GiB")
     sections = re.split(r"^configuration ", text, flags=re.MULTILINE)
     assert sections[1].startswith("lora")
     for key, decision in (plan.decisions | plan.configuration_decisions("lora")).items():

@@ -179,7 +179,7 @@ class TestUpdate:
         assert updated.configuration("lora") == edited.configuration("lora")
         assert updated.class_names == ("organ", "new")
         assert updated.data_key == "other"
-        assert "raw files of Dataset500_Made have changed" in caplog.text
+        assert "raw files of Dataset500_Synthetic have changed" in caplog.text
         assert "was changed by hand and stays" in caplog.text
 
     def test_changed_data_that_the_kept_plan_cannot_fit_are_refused(

@@ -318,7 +318,7 @@ def test_left_and_right_are_found_and_never_mirrored(
         ("left_ventricle",),
         ("left_atrium", "right_ventricle"),
         ("cleft", "bright"),
-        ("lung", "rung"),
+        ("lung", "level"),
         ("organ_l", "organ_x"),
         ("lesion 1", "lesion 2"),
         ("tumour",),

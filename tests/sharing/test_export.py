@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from builders.models import DATASET, LORA, add_tiny_sam, made_image, make_model, make_plan
+from builders.models import DATASET, LORA, add_tiny_sam, make_model, make_plan, synthetic_image
 
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
@@ -75,9 +75,9 @@ def test_an_installed_model_predicts_the_same(adapter: Path, tmp_path: Path) -> 
     folder, manifest = install_model(tmp_path / "model.zip")
     assert folder == tmp_path / "results" / DATASET / "lora"
     assert manifest.base is not None
-    expected = Predictor.from_folder(adapter, device="cpu").predict(made_image(), (1, 1, 1))
+    expected = Predictor.from_folder(adapter, device="cpu").predict(synthetic_image(), (1, 1, 1))
     assert len(np.unique(expected)) > 1
-    found = Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1))
+    found = Predictor.from_folder(folder, device="cpu").predict(synthetic_image(), (1, 1, 1))
     assert np.array_equal(found, expected)
     assert Plan.load(folder / "fold_1" / "plan.json") == Plan.load(adapter / "fold_1" / "plan.json")
     description = DatasetDescription.load(folder / "dataset.json")
@@ -90,7 +90,9 @@ def test_a_model_that_needs_no_base(checkpoints: Path, tmp_path: Path) -> None:
     folder, manifest = install_model(tmp_path / "model.zip")
     assert manifest.base is None
     assert not (folder / "fold_0" / BASE_FILE).exists()
-    assert Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1)).shape == (
+    assert Predictor.from_folder(folder, device="cpu").predict(
+        synthetic_image(), (1, 1, 1)
+    ).shape == (
         3,
         40,
         40,
@@ -140,7 +142,7 @@ def test_folds_that_do_not_belong_together(
         export_model(adapter, tmp_path / "model.zip")
     (adapter / "fold_1" / BASE_FILE).write_text(json.dumps(vars(other)))
     make_plan("mine", **LORA).save(adapter / "fold_1" / "plan.json")
-    with pytest.raises(UserError, match=r"mine, but .* is Dataset007_Made, lora; choose one"):
+    with pytest.raises(UserError, match=r"mine, but .* is Dataset007_Synthetic, lora; choose one"):
         export_model(adapter, tmp_path / "model.zip")
 
 
@@ -153,7 +155,7 @@ def test_a_model_on_other_weights_is_exported_without_the_folders_of_this_machin
     model = make_model(
         tmp_path / "lora", make_plan(**LORA | {"initial_weights": str(elsewhere / "medsam.pth")})
     )
-    expected = Predictor.from_folder(model, device="cpu").predict(made_image(), (1, 1, 1))
+    expected = Predictor.from_folder(model, device="cpu").predict(synthetic_image(), (1, 1, 1))
     export_model(model, tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         for entry in archive.infolist():
@@ -162,7 +164,7 @@ def test_a_model_on_other_weights_is_exported_without_the_folders_of_this_machin
 
     (elsewhere / "medsam.pth").rename(checkpoints / "medsam.pth")
     assert np.array_equal(
-        Predictor.from_folder(folder, device="cpu").predict(made_image(), (1, 1, 1)), expected
+        Predictor.from_folder(folder, device="cpu").predict(synthetic_image(), (1, 1, 1)), expected
     )
     (checkpoints / "medsam.pth").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"was trained on medsam\.pth .* has another content"):
@@ -191,6 +193,6 @@ def test_a_model_of_regions(checkpoints: Path, tmp_path: Path) -> None:
     assert DatasetDescription.load(folder / "dataset.json").regions == plan.regions
     predictors = [Predictor.from_folder(where, device="cpu") for where in (model, folder)]
     assert predictors[1].networks[0](torch.zeros(1, 3, 32, 32)).shape[1] == 2
-    expected, found = (predictor.predict(made_image(), (1, 1, 1)) for predictor in predictors)
+    expected, found = (predictor.predict(synthetic_image(), (1, 1, 1)) for predictor in predictors)
     assert len(np.unique(expected)) > 1
     assert np.array_equal(found, expected)

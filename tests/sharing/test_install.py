@@ -268,7 +268,7 @@ def test_weights_that_are_none(change: Callable[..., Path], results: Path, conte
         (
             "manifest.json",
             {"configuration": "other"},
-            "the plan of fold_0 is of Dataset007_Made, scratch, not what",
+            "the plan of fold_0 is of Dataset007_Synthetic, scratch, not what",
         ),
         ("fold_0/plan.json", {"dataset_name": "Dataset008_Liver"}, "the plan of fold_0 is of"),
         ("fold_0/plan.json", {"labels": {"background": 0, "other": 1}}, "the plan of fold_0 is of"),

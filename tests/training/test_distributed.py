@@ -23,7 +23,7 @@ from samnet.cli.train import main
 from samnet.core.errors import UserError
 from samnet.models.network import load_weights
 from samnet.training.checkpoint import FINAL, LAST, read_progress
-from samnet.training.distributed import Processes, join_processes
+from samnet.training.distributed import Distributed, join_process_group
 from samnet.training.launch import _free_port
 from samnet.training.loop import Trainer
 
@@ -149,7 +149,7 @@ def start_rank(
 
         def step(self: Trainer, *batch: Any) -> float:
             loss = plain(self, *batch)
-            if self.processes.is_writer:
+            if self.processes.is_master:
                 with (self.folder / "losses").open("a") as handle:
                     handle.write(f"{loss!r}\n")
             return loss
@@ -210,18 +210,18 @@ def test_what_is_wrong_ends_all_of_them(train: Callable[..., subprocess.Popen]) 
 
 
 def test_the_rows_of_a_batch_are_shared_out() -> None:
-    assert [list(Processes(rank, 3).share_batch(6)) for rank in range(3)] == [
+    assert [list(Distributed(rank, 3).share_batch(6)) for rank in range(3)] == [
         [0, 1],
         [2, 3],
         [4, 5],
     ]
-    assert [Processes(rank, 2).share("abcde") for rank in range(2)] == ["ace", "bd"]
+    assert [Distributed(rank, 2).share("abcde") for rank in range(2)] == ["ace", "bd"]
     with pytest.raises(UserError, match="--batch-size 9"):
-        Processes(0, 3).share_batch(8)
+        Distributed(0, 3).share_batch(8)
 
 
 def test_one_process_passes_everything_through() -> None:
-    alone, tensor = Processes(), torch.ones(2, 3)
+    alone, tensor = Distributed(), torch.ones(2, 3)
     assert alone.gather_batch(tensor) is tensor
     assert alone.maximum(1.0, 2.0) == [1.0, 2.0]
     assert alone.gather("a") == ["a"]
@@ -237,7 +237,7 @@ def test_each_process_on_gpus_names_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "6"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    with join_processes(torch.device("cuda")) as processes:
+    with join_process_group(torch.device("cuda")) as processes:
         assert processes.device == torch.device("cuda", 1)
     assert asked["backend"] == "nccl"
     assert asked["device_id"] == asked["current"] == torch.device("cuda", 1)

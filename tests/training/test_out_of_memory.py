@@ -19,7 +19,7 @@ from samnet.models.network import SegmentationNetwork, build_network, load_weigh
 from samnet.training.checkpoint import FINAL
 from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits, take_rows
 from samnet.training.loop import Trainer
-from samnet.training.out_of_memory import BatchGradients, Economy, is_out_of_memory
+from samnet.training.out_of_memory import BatchGradients, Fallback, is_out_of_memory
 from samnet.training.run_folder import RUN_FILE
 from samnet.training.task import TrainingTask
 
@@ -141,8 +141,8 @@ def test_other_errors_are_not_taken_for_it(make_trainer: Callable[..., Trainer])
 def test_one_of_several_processes_cannot_give_way_by_itself() -> None:
     network = build_network(make_configuration(), 1, 2)
     run_out_of_memory(network, ERRORS[0], lambda images: False)
-    noted: list[Economy] = []
-    gradients = BatchGradients(network, 2, may_give_way=False)
+    noted: list[Fallback] = []
+    gradients = BatchGradients(network, 2, may_fall_back=False)
     with pytest.raises(SamnetError, match="does not fit into the memory"):
         gradients.compute(torch.rand(2, 3, 32, 32), network, torch.mean, 0, noted.append)
     assert noted == []

@@ -10,7 +10,7 @@ import numpy as np
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
-from samnet.planning.memory import WANTED, Rung
+from samnet.planning.memory import WANTED, MemoryLevel
 
 AXIS_NAMES = ("Z", "Y", "X")
 CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
@@ -33,22 +33,22 @@ NO_RECIPE = Recipe()
 
 @dataclass(frozen=True)
 class Facts:
-    """fingerprint and machine, the values decided so far by key, the recipe of the configuration, and the rung of the
+    """fingerprint and machine, the values decided so far by key, the recipe of the configuration, and the level of the
     memory's ladder that is decided on."""
 
     fingerprint: Fingerprint
     machine: Machine
     values: dict[str, Any]
     recipe: Recipe = NO_RECIPE
-    rung: Rung = WANTED
+    level: MemoryLevel = WANTED
 
     @property
-    def is_picture(self) -> bool:
-        return self.fingerprint.is_picture
+    def is_2d_image(self) -> bool:
+        return self.fingerprint.is_2d_image
 
     @property
     def unit(self) -> str:
-        return "pixels" if self.is_picture else "mm"
+        return "pixels" if self.is_2d_image else "mm"
 
     @property
     def flat_axis(self) -> int | None:
@@ -60,8 +60,8 @@ class Facts:
     @property
     def too_much(self) -> str:
         """Why something is given up: what a step takes otherwise."""
-        rung = self.rung
-        return f"a training step of {rung.refused_batch} images would take {rung.refused:.1f} GiB, on {self.machine}"
+        level = self.level
+        return f"a training step of {level.refused_batch} images would take {level.refused:.1f} GiB, on {self.machine}"
 
     @property
     def labelled_slices(self) -> int:

@@ -23,7 +23,7 @@ def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
 
 def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindow, str]:
     minimum, maximum = facts.intensity_range(index)
-    is_colour = facts.is_picture and len(facts.fingerprint.channel_names) == 3
+    is_colour = facts.is_2d_image and len(facts.fingerprint.channel_names) == 3
     if is_colour:
         channels = [case.channels[index] for case in facts.fingerprint.cases.values()]
         is_share = maximum <= 1 and not all(channel.whole_numbers for channel in channels)

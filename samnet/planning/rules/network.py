@@ -24,8 +24,8 @@ def backbone(facts: Facts) -> tuple[str, str]:
     if machine.device == "cpu":
         return "small", f"{machine}: SAM's encoders take seconds a slice on a CPU"
     wanted = "vit_b" if machine.memory < LARGE_GPU_GIB else "vit_l"
-    if facts.rung.smaller_backbones:
-        name = BACKBONE_LADDER[BACKBONE_LADDER.index(wanted) + facts.rung.smaller_backbones]
+    if facts.level.smaller_backbones:
+        name = BACKBONE_LADDER[BACKBONE_LADDER.index(wanted) + facts.level.smaller_backbones]
         return name, f"with a larger one {facts.too_much}"
     if wanted == "vit_b":
         return wanted, f"{machine}: the size of the backbone matters little (arXiv 2404.09957)"
@@ -49,7 +49,7 @@ def encoder_tuning(facts: Facts) -> tuple[str, str]:
             "full",
             f"the {facts.values['backbone']} encoder starts from random weights: LoRA could not teach it to see",
         )
-    if facts.rung.frozen:
+    if facts.level.frozen:
         return "frozen", f"with LoRA {facts.too_much}"
     return (
         "lora",
@@ -86,9 +86,9 @@ def _is_small(facts: Facts) -> bool:
 
 def lora_blocks(facts: Facts) -> tuple[str, str]:
     """All; where a step does not fit, the last half, nearly as good, or quarter (finetune-SAM, arXiv 2404.09957)."""
-    if facts.values["encoder_tuning"] != "lora" or facts.rung.lora_blocks == "all":
+    if facts.values["encoder_tuning"] != "lora" or facts.level.lora_blocks == "all":
         return "all", f"{facts.machine}: room for the gradients of every block"
-    return facts.rung.lora_blocks, f"with more blocks {facts.too_much}"
+    return facts.level.lora_blocks, f"with more blocks {facts.too_much}"
 
 
 def input_size(facts: Facts) -> tuple[int, str]:
@@ -108,7 +108,7 @@ def input_size(facts: Facts) -> tuple[int, str]:
         f"slices are {extent:.0f} pixels wide, the smallest class {name!r} {diameter:.1f} in its 10th percentile: "
         f"at {size} it covers {reached:.0f} ({wanted} wanted)"
     )
-    if size == facts.rung.largest_input and reached < wanted:
+    if size == facts.level.largest_input and reached < wanted:
         return size, f"{reason}; at the next size {facts.too_much}"
     return size, reason if size != allowed[
         -1
@@ -120,7 +120,7 @@ def _allowed_sizes(facts: Facts, extent: float) -> tuple[int, ...]:
     smallest = BACKBONES[facts.values["backbone"]].smallest_input
     if smallest < sizes[0] and smallest >= MIN_ENLARGEMENT * extent:
         sizes = (smallest, *sizes)
-    largest = facts.rung.largest_input
+    largest = facts.level.largest_input
     return sizes if largest is None else tuple(size for size in sizes if size <= largest)
 
 

@@ -22,7 +22,7 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
 
     Slices of full resolution are what SAM's encoder can use; the shortest axis leaves the largest slices.
     """
-    if facts.is_picture:
+    if facts.is_2d_image:
         return 0, "the data are 2D pictures"
     if facts.flat_axis is not None:
         return facts.flat_axis, f"every case is a single slice across {AXIS_NAMES[facts.flat_axis]}"
@@ -54,7 +54,7 @@ def views(facts: Facts) -> tuple[tuple[int, ...], str]:
     most, and one network need not learn it three times. Measured on one data set of each kind (docs/planning.md).
     """
     axis = facts.values["slicing_axis"]
-    if facts.is_picture or facts.flat_axis == axis:
+    if facts.is_2d_image or facts.flat_axis == axis:
         return (axis,), "single slices have one view"
     spacing = np.array(facts.fingerprint.median_spacing)
     ratio = spacing.max() / spacing.min()
@@ -76,7 +76,7 @@ def views(facts: Facts) -> tuple[tuple[int, ...], str]:
 
 def in_plane_spacing(facts: Facts) -> tuple[float, str]:
     """The median of both in-plane axes over all cases, made isotropic."""
-    if facts.is_picture:
+    if facts.is_2d_image:
         return 1.0, "pictures are taken pixel by pixel"
     axis = facts.values["slicing_axis"]
     spacing = [np.delete(np.array(case.spacing), axis) for case in facts.fingerprint.cases.values()]
@@ -117,7 +117,7 @@ def mirror_axes(facts: Facts) -> tuple[tuple[int, ...], str]:
     Bodies are alike on both sides, and not upside down or back to front: classes that lie in front of each other, or
     above, can hardly be told apart when half of the samples are turned round. The measurement is in docs/planning.md.
     """
-    if facts.is_picture:
+    if facts.is_2d_image:
         return (0, 1, 2), "pictures have no side that is always up"
     pair = find_left_right_pair(facts.fingerprint.class_names)
     if pair:

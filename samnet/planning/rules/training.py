@@ -49,7 +49,7 @@ def batch_size(facts: Facts) -> tuple[int, str]:
     )  # in the same time many small steps teach more than few large
     base = 8 if facts.machine.device == "cpu" else 16
     wanted = max(SMALLEST_BATCH, round(base / windows))
-    value = wanted if facts.rung.largest_batch is None else min(wanted, facts.rung.largest_batch)
+    value = wanted if facts.level.largest_batch is None else min(wanted, facts.level.largest_batch)
     reason = f"{base} inputs of up to {WINDOW * PATCH} pixels, or as many tokens"
     return (
         value,
@@ -59,11 +59,11 @@ def batch_size(facts: Facts) -> tuple[int, str]:
 
 def _step(facts: Facts, batch: int) -> str:
     """What is known of the memory of a step of so many images."""
-    rung, machine = facts.rung, facts.machine
-    if rung.taken is None:
+    level, machine = facts.level, facts.machine
+    if level.taken is None:
         return f"its memory was not measured; {machine}"
-    outcome = "" if rung.fits else ", which is too much whatever is given up"
-    return f"a step of {batch} takes {rung.taken:.1f} of {machine.memory:.0f} GiB by a dry run{outcome}"
+    outcome = "" if level.fits else ", which is too much whatever is given up"
+    return f"a step of {batch} takes {level.taken:.1f} of {machine.memory:.0f} GiB by a dry run{outcome}"
 
 
 def precision(facts: Facts) -> tuple[str, str]:
@@ -77,7 +77,7 @@ def gradient_checkpointing(facts: Facts) -> tuple[bool, str]:
     if facts.values["encoder_tuning"] == "frozen":
         return False, "a frozen encoder keeps nothing for a backward pass"
     step = _step(facts, facts.values["batch_size"])
-    if facts.rung.checkpointing:
+    if facts.level.checkpointing:
         return True, f"without it {facts.too_much}; with it {step}"
     return False, f"room for everything that the backward pass needs; {step}"
 

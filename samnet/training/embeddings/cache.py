@@ -28,7 +28,7 @@ from samnet.core.files import atomic_path, read_json, write_json
 from samnet.core.locks import lock_folder
 from samnet.core.records import from_json, to_json
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.distributed import ALONE, Processes
+from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.choice import Block, CacheChoice, choose_blocks, embedding_bytes
 from samnet.training.embeddings.encoder import SliceEncoder
 from samnet.training.embeddings.views import SliceView, SliceViews
@@ -79,7 +79,7 @@ def fill_cache(
     views: SliceViews,
     encoder: SliceEncoder,
     deadline: float | None = None,
-    processes: Processes = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
 ) -> list[StoredBlock]:
     """Encode what a training lacks, and return what there is of the views of its slices.
 
@@ -104,16 +104,16 @@ def fill_cache(
     blocks = [
         block for block in choose_blocks(every, cache.choice) if block.identifier in source_keys
     ]
-    with lock_folder(folder, "encoding") if processes.is_writer else contextlib.nullcontext():
-        processes.wait_for_all()
+    with lock_folder(folder, "encoding") if distributed.is_master else contextlib.nullcontext():
+        distributed.barrier()
         write_json(folder / "embeddings.json", origin | {"samnet": __version__})
         stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
         missing = [block for block in blocks if stored[block] is None]
         _log_choice(cache, views, blocks, missing, folder)
         encoded = list(
-            _encode_missing(views, encoder, processes.share(missing), folder, source_keys, deadline)
+            _encode_missing(views, encoder, distributed.share(missing), folder, source_keys, deadline)
         )
-        stored |= {entry.block: entry for part in processes.gather(encoded) for entry in part}
+        stored |= {entry.block: entry for part in distributed.gather(encoded) for entry in part}
     return [entry for entry in stored.values() if entry is not None]
 
 

@@ -14,7 +14,7 @@ from samnet.dataset.label_scheme import Regions
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.distributed import ALONE, Processes
+from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.cache import EmbeddingCache, StoredBlock, fill_cache
 from samnet.training.embeddings.encoder import SliceEncoder
 from samnet.training.embeddings.views import SliceView, SliceViews
@@ -119,7 +119,7 @@ def embed_samples(
     ignore_label: int | None,
     regions: Regions | None = None,
     seconds: float | None = None,
-    processes: Processes = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
 ) -> EmbeddedSamples:
     """The samples of a training, after encoding what the cache lacks of them.
 
@@ -134,7 +134,7 @@ def embed_samples(
         seed=seed,
         ignore_label=ignore_label,
         regions=regions,
-        blocks=fill_cache(cache, views, encoder, deadline, processes),
+        blocks=fill_cache(cache, views, encoder, deadline, distributed),
         uses_image=encoder.network.head.uses_image,
     )
 

@@ -1,4 +1,4 @@
-"""Many independent pieces of work: shares of a job array, and processes that may fail one by one."""
+"""Many independent jobs in worker processes, each of which may fail by itself."""
 
 from __future__ import annotations
 
@@ -9,30 +9,19 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-from samnet.core.errors import SamnetError, UserError
+from samnet.core.errors import SamnetError
 
-Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 MAX_FRUITLESS_POOLS = 3
-_ARRAY_NAMES = (
-    "SLURM_ARRAY_TASK_ID",
-    "SLURM_ARRAY_TASK_MIN",
-    "SLURM_ARRAY_TASK_STEP",
-    "SLURM_ARRAY_TASK_COUNT",
-    "LSB_JOBINDEX",
-    "LSB_JOBINDEX_END",
-    "JOB_COMPLETION_INDEX",
-    "PBS_ARRAY_INDEX",
-)
 _KILLED = (
     "its worker process was killed, also when it ran alone, most likely because the memory ran out. "
     "Run the same command again where there is more memory, or without worker processes: -np 0, and --workers 0 for "
@@ -50,43 +39,6 @@ def default_processes() -> int:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     return min(8, available)
-
-
-def select_part(items: Sequence[Item], num_parts: int, part_id: int) -> list[Item]:
-    """Every `num_parts`-th item from `part_id` on: disjoint shares that together are everything.
-
-    Raises:
-        UserError: `part_id` is outside 0 .. num_parts - 1.
-    """
-    if num_parts < 1 or not 0 <= part_id < num_parts:
-        raise UserError(
-            f"--part-id {part_id} with --num-parts {num_parts}: the id goes from 0 to {num_parts - 1}"
-        )
-    return list(items[part_id::num_parts])
-
-
-def array_part() -> tuple[int, int | None]:
-    """Which task of a scheduler's array this process is, from 0, and of how many where the scheduler tells: (0, None)
-    outside of arrays.
-
-    SLURM tells both, LSF too; Kubernetes and PBS the number alone.
-    """
-    numbers = {
-        name: int(value)
-        for name, value in os.environ.items()
-        if name in _ARRAY_NAMES and value.isdecimal()
-    }
-    if "SLURM_ARRAY_TASK_ID" in numbers:
-        first, step = (
-            numbers.get("SLURM_ARRAY_TASK_MIN", 0),
-            numbers.get("SLURM_ARRAY_TASK_STEP", 1),
-        )
-        return (numbers["SLURM_ARRAY_TASK_ID"] - first) // max(1, step), numbers.get(
-            "SLURM_ARRAY_TASK_COUNT"
-        )
-    if numbers.get("LSB_JOBINDEX"):  # from 1; 0 outside of arrays
-        return numbers["LSB_JOBINDEX"] - 1, numbers.get("LSB_JOBINDEX_END")
-    return numbers.get("JOB_COMPLETION_INDEX", numbers.get("PBS_ARRAY_INDEX", 0)), None
 
 
 @dataclass
