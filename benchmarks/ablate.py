@@ -1,15 +1,18 @@
-"""Each decision of a plan against its neighbours, by training: zoom, views, channels, window, rank, heads, ...
+"""Compare each decision of a plan with its alternatives, by training: zoom, views, rank, heads, ...
 
-Every choice is planned as `samnet_plan --set` plans it, so that what depends on it follows, and is trained and
-validated by `samnet_train`: fold 0, equal steps or minutes, the same cases and seed. Scores are Dice on validation
-cases; images and labels kept for testing are not touched, since rules are made from these figures.
+Every choice is planned as `samnet_plan --set` plans it, so values that depend on it follow. It is
+trained and validated by `samnet_train`: fold 0, equal steps or minutes, the same cases and seed.
+Scores are Dice on validation cases. Images and labels kept for testing are not used, because
+rules of the planner are made from these figures.
 
     python benchmarks/ablate.py 4 --decision zoom --minutes 5 --output OUT
-    python benchmarks/ablate.py 4 20 --decision rank heads --steps 250 --cases 16 --seeds 0 1 --output OUT
+    python benchmarks/ablate.py 4 20 --decision rank heads --steps 250 --cases 16 --seeds 0 1 \\
+        --output OUT
 
-Raw data are those of `samnet_raw`. Plans, prepared cases and trainings lie below OUT, which no other command uses. A
-finished training is not repeated, whichever decision it was made for; the same command goes on where it was ended.
-Writes OUT/ablation.csv, OUT/ablation.md and, for machine and versions, OUT/ablation.json after every run.
+Raw data are read from `samnet_raw`. Plans, prepared cases and training runs lie in OUT, which no
+other command uses. A finished training run is not repeated, whichever decision it was made for.
+After an interruption, the same command resumes. Writes OUT/ablation.csv, OUT/ablation.md and, for
+machine and versions, OUT/ablation.json after every run.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from ablation_tables import Row, describe, verdict
-from measuring import describe_machine
+from measuring import describe_machine, machine_line
 from neighbours import DECISIONS, Choice, find_choices
 from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 
@@ -51,7 +54,14 @@ from samnet.training.run_folder import VALIDATION
 
 @dataclass(frozen=True)
 class Subject:
-    """A data set to try choices on. fold: the cases to draw from for training, `train`, and those to score, `val`."""
+    """A data set to try choices on.
+
+    Attributes:
+        dataset: The raw data set.
+        fingerprint: Its fingerprint.
+        plan: The plan that samnet makes of it without settings.
+        fold: `train`, the cases to draw from for training, and `val`, the cases to score.
+    """
 
     dataset: RawDataset
     fingerprint: Fingerprint
@@ -60,6 +70,11 @@ class Subject:
 
 
 def main() -> None:
+    """Run the ablation.
+
+    Raises:
+        SamnetError: Some runs failed; the others are finished.
+    """
     options = parse()
     datasets = [RawDataset.load(identifier) for identifier in options.datasets]
     os.environ["samnet_preprocessed"] = str(options.output / "preprocessed")
@@ -76,6 +91,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,35 +105,47 @@ def parse() -> argparse.Namespace:
         help=", ".join(DECISIONS),
     )
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=positive_int, help="of every training")
+    length.add_argument("--steps", type=positive_int, help="length of every training run")
     length.add_argument(
         "--minutes",
         type=positive_float,
-        help="of every training, on a machine that does nothing else",
+        help="length of every training run, on a machine that does nothing else",
     )
     parser.add_argument(
         "--seeds",
         type=non_negative_int,
         nargs="+",
         default=[0],
-        help="of the choice of cases and of the training",
+        help="seeds of the choice of cases and of the training (default: 0)",
     )
     parser.add_argument(
-        "--cases", type=positive_int, help="to train on at most (default: all of fold 0)"
+        "--cases", type=positive_int, help="most cases to train on (default: all of fold 0)"
     )
     parser.add_argument(
-        "--validation-cases", type=positive_int, default=20, help="to score at most (default: 20)"
+        "--validation-cases",
+        type=positive_int,
+        default=20,
+        help="most cases to score (default: 20)",
     )
     parser.add_argument(
         "--config", default="lora", help="configuration of the plan (default: lora)"
     )
     parser.add_argument(
-        "--device", default=None, help="to plan for and train on (default: the best one here)"
+        "--device",
+        default=None,
+        help="device to plan for and train on (default: the best one here)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=non_negative_int,
+        default=default_processes(),
+        help="worker processes that measure and prepare cases (default: one a core, at most 8); "
+        "0 does it in this process",
     )
     parser.add_argument(
         "--finished",
         action="store_true",
-        help="train nothing: the tables of the runs that are there",
+        help="train nothing; write the tables of the finished runs",
     )
     parser.add_argument("--output", type=lambda text: Path(text).resolve(), required=True)
     return parser.parse_args()
@@ -126,29 +154,43 @@ def parse() -> argparse.Namespace:
 def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
     """Measure and plan a data set, and choose the cases to score.
 
+    Args:
+        dataset: The raw data set.
+        options: The options of the script.
+
+    Returns:
+        The data set with its fingerprint, plan and fold 0. The cases to score are spread evenly
+        over the fold's validation cases.
+
     Raises:
-        UserError: there is no such configuration, or all cases are of one patient.
+        UserError: There is no such configuration, or all cases are of one patient.
     """
-    fingerprint = extract_fingerprint(dataset, default_processes())
+    fingerprint = extract_fingerprint(dataset, options.processes)
     plan = make_plan(fingerprint, detect_machine(options.device), measure=measure_step)
     plan.configuration(options.config)
     fold = make_splits(list(fingerprint.cases), plan.patient_key)[0]
     if set(fold["train"]) & set(fold["val"]):
         raise UserError(f"{dataset.name}: a single patient: there are no cases to validate on")
-    chosen = (
-        np.linspace(0, len(fold["val"]) - 1, min(options.validation_cases, len(fold["val"])))
-        .round()
-        .astype(int)
-    )
-    return Subject(
-        dataset, fingerprint, plan, {**fold, "val": [fold["val"][index] for index in chosen]}
-    )
+    number = min(options.validation_cases, len(fold["val"]))
+    chosen = np.linspace(0, len(fold["val"]) - 1, number).round().astype(int)
+    scored = [fold["val"][index] for index in chosen]
+    return Subject(dataset, fingerprint, plan, {**fold, "val": scored})
 
 
 def ablate(
     decision: str, subject: Subject, options: argparse.Namespace, rows: list[Row]
 ) -> list[str]:
-    """Add a row for every choice and seed, and write the tables; returns what failed."""
+    """Run every choice of a decision with every seed, and write the tables after each.
+
+    Args:
+        decision: Name of the decision.
+        subject: The data set to try the choices on.
+        options: The options of the script.
+        rows: All rows so far; the new ones are added.
+
+    Returns:
+        One message for each run that failed.
+    """
     name, failures = subject.dataset.name, []
     choices = find_choices(
         decision, subject.plan, subject.fingerprint, options.config, measure_step
@@ -158,15 +200,16 @@ def ablate(
         return []
     for seed in options.seeds:
         for choice in choices:
+            label = f"{decision}, {name}, {choice.name}, seed {seed}"
             try:
                 row = run_choice(decision, choice, subject, seed, options)
             except SamnetError as error:
-                failures.append(f"{decision}, {name}, {choice.name}, seed {seed}: {error}")
+                failures.append(f"{label}: {error}")
                 continue
             if row is not None:
                 rows.append(row)
                 write_tables(rows, options)
-                print(f"{decision}, {name}, {choice.name}, seed {seed}: {row.dice:.3f}", flush=True)
+                print(f"{label}: {row.dice:.3f}", flush=True)
     found = [row for row in rows if (row.decision, row.dataset) == (decision, name)]
     print(f"{decision}, {name}: {verdict(found)}", flush=True)
     return failures
@@ -175,15 +218,26 @@ def ablate(
 def run_choice(
     decision: str, choice: Choice, subject: Subject, seed: int, options: argparse.Namespace
 ) -> Row | None:
-    """Train a choice where that is not done yet, and read its scores; None where it is not to be trained.
+    """Train a choice, unless that is done already, and read its scores.
+
+    Args:
+        decision: Name of the decision.
+        choice: The choice to train.
+        subject: The data set to train on.
+        seed: Seed of the choice of cases and of the training.
+        options: The options of the script.
+
+    Returns:
+        The row of the run; None where it is not finished and `--finished` is given.
 
     Raises:
-        SamnetError: preparation or training failed.
+        SamnetError: Preparation or training failed.
     """
     name, fold = subject.dataset.name, subject.fold
     number = min(options.cases or len(fold["train"]), len(fold["train"]))
     fold = {"train": choose_cases([fold], "0", number, seed)[0], "val": fold["val"]}
     length = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
+    # Everything that decides the result: runs with the same key are the same run.
     contents = [
         subject.plan.data_key,
         to_json(choice.plan.configuration(options.config)),
@@ -229,54 +283,54 @@ def train(
     folder: Path,
     options: argparse.Namespace,
 ) -> None:
-    """Put a plan into its place, prepare what it needs that is not there yet, and train by it, in a folder of its own.
+    """Save a plan, prepare the cases that are not prepared yet, and train by the plan.
+
+    Args:
+        plan: The plan to train by.
+        fold: `train` and `val`, the cases to train on and to score.
+        dataset: The raw data set.
+        seed: Seed of the training.
+        folder: The folder of the run.
+        options: The options of the script.
 
     Raises:
-        SamnetError: preparation or training failed.
+        SamnetError: Preparation or training failed.
     """
     configuration = plan.configuration(options.config)
     needed = {*fold["train"], *fold["val"]}
     cases = tuple(case for case in dataset.cases if case.identifier in needed)
-    prepare_dataset(replace(dataset, cases=cases), configuration.views, default_processes())
+    prepare_dataset(replace(dataset, cases=cases), configuration.views, options.processes)
     plan.save(plan_path(dataset.name))
     write_json(splits_path(dataset.name), [fold])
-    # One validation, at the end: all choices are measured at the same point, and none of their time goes to it.
+    # One validation, at the end: all choices are measured at the same point, and none of their
+    # training time goes to it.
     if options.steps:
-        length = ["--steps", str(options.steps), "--set", f"steps_per_epoch={options.steps}"]
+        length = ["--steps", str(options.steps)]
+        steps_per_epoch = options.steps
     else:
-        length = [
-            "--max-time",
-            f"{options.minutes * 60:g}s",
-            "--set",
-            f"steps_per_epoch={configuration.steps}",
-        ]
+        length = ["--max-time", f"{options.minutes * 60:g}s"]
+        steps_per_epoch = configuration.steps
     device = ["--device", options.device] if options.device else []
-    command = [
-        *SAMNET,
-        "train",
-        dataset.name,
-        options.config,
-        "0",
-        "--seed",
-        str(seed),
-        *length,
-        *device,
-    ]
+    command = [*SAMNET, "train", dataset.name, options.config, "0", "--seed", str(seed)]
+    command += [*length, "--set", f"steps_per_epoch={steps_per_epoch}", *device]
     call(command, folder / "train.log", {**os.environ, "samnet_results": str(folder / "results")})
 
 
 def write_tables(rows: list[Row], options: argparse.Namespace) -> None:
-    machine, written = (
-        describe_machine(choose_device(options.device)),
-        time.strftime("%Y-%m-%d %H:%M"),
-    )
-    heading = (
-        f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; torch {machine['torch']}, "
-        f"Python {machine['python']}, samnet {machine['samnet']}; {written}"
-    )
+    """Write the runs so far as CSV and markdown, and machine and options as JSON.
+
+    Args:
+        rows: All rows so far.
+        options: The options of the script.
+    """
+    machine = describe_machine(choose_device(options.device))
+    written = time.strftime("%Y-%m-%d %H:%M")
     arguments = {key: str(value) for key, value in vars(options).items()}
     write_rows(options.output / "ablation.csv", rows, Row)
-    write_text(options.output / "ablation.md", f"{heading}\n\n{describe(rows)}")
+    write_text(
+        options.output / "ablation.md",
+        f"{machine_line(machine)}; {written}\n\n{describe(rows)}",
+    )
     write_json(
         options.output / "ablation.json",
         {"machine": machine, "written": written, "arguments": arguments},

@@ -1,4 +1,4 @@
-"""What an ablation found, as markdown: for each decision the choices, and which is best."""
+"""The results of an ablation as markdown: for each decision its choices, and which is best."""
 
 from __future__ import annotations
 
@@ -8,15 +8,38 @@ from math import isnan, sqrt
 from statistics import mean, stdev
 
 TOLERANCE = 0.005
+_COLUMNS = (
+    "choice",
+    "other values that follow",
+    "Dice",
+    "difference +- standard error",
+    "Dice of each class",
+    "steps",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
 class Row:
     """One run.
 
-    follows: what else is other than planned because of the choice. length: of the training, as asked for.
-    dice: mean over foreground classes and validation cases. per_class: by name. per_case: in the order of their names.
-    seconds: of training.
+    Attributes:
+        dataset: Name of the data set.
+        decision: Name of the decision.
+        choice: Name of the choice.
+        is_planned: Whether the plan makes this choice without settings.
+        follows: The other values that differ from the plan because of the choice.
+        configuration: Name of the configuration.
+        cases: Number of training cases.
+        validation_cases: Number of scored cases.
+        seed: Seed of the choice of cases and of the training.
+        length: Length of the training run as given, such as `250 steps`.
+        dice: Mean over foreground classes and validation cases.
+        per_class: Name and Dice of each class.
+        per_case: Dice of each case, in the order of their names.
+        steps: Training steps that were made.
+        seconds: Training time in seconds.
+        run: Name of the folder of the run.
     """
 
     dataset: str
@@ -38,7 +61,14 @@ class Row:
 
 
 def describe(rows: Sequence[Row]) -> str:
-    """A section for each decision: over all data sets, then of each."""
+    """Return a section for each decision: first over all data sets, then for each.
+
+    Args:
+        rows: The runs.
+
+    Returns:
+        Markdown.
+    """
     sections = []
     for decision in _distinct(row.decision for row in rows):
         of_decision = [row for row in rows if row.decision == decision]
@@ -53,7 +83,14 @@ def describe(rows: Sequence[Row]) -> str:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Of the runs there are for one decision on one data set: which is best, and how far from it the plan's is."""
+    """Say which choice is best, and how far the plan's choice is behind it.
+
+    Args:
+        rows: The runs of one decision on one data set.
+
+    Returns:
+        One or two sentences.
+    """
     dice = _dice_by_choice(rows)
     planned = next((row.choice for row in rows if row.is_planned), None)
     if planned is None or len(dice) == 1:
@@ -63,11 +100,14 @@ def verdict(rows: Sequence[Row]) -> str:
         return f"Best of {len(dice)}: {best}, which is the plan's choice."
     behind = dice[best] - dice[planned]
     place = "within" if behind <= TOLERANCE else "not within"
-    return f"Best of {len(dice)}: {best}. The plan's choice, {planned}, is {behind:.3f} behind: {place} {TOLERANCE:g}."
+    return (
+        f"Best of {len(dice)}: {best}. "
+        f"The plan's choice, {planned}, is {behind:.3f} behind: {place} {TOLERANCE:g}."
+    )
 
 
 def _overview(rows: Sequence[Row], datasets: Sequence[str]) -> str:
-    """Mean Dice of each choice (rows) on each data set (columns), what is planned in bold."""
+    """Mean Dice of each choice (rows) on each data set (columns), the planned choice in bold."""
     lines = [_line(["choice", *datasets]), _line(["---"] * (len(datasets) + 1))]
     for choice in _distinct(row.choice for row in rows):
         cells = [choice]
@@ -80,63 +120,63 @@ def _overview(rows: Sequence[Row], datasets: Sequence[str]) -> str:
 
 
 def _details(rows: Sequence[Row]) -> str:
-    dice = _dice_by_choice(rows)
     planned = [row for row in rows if row.is_planned]
     first = rows[0]
     seeds = _distinct(str(row.seed) for row in rows)
     heading = (
-        f"`{first.configuration}`, {first.cases} training cases, {first.validation_cases} validation cases of fold 0, "
+        f"`{first.configuration}`, {first.cases} training cases, "
+        f"{first.validation_cases} validation cases of fold 0, "
         f"{first.length} each, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}."
     )
-    columns = [
-        "choice",
-        "which changes also",
-        "Dice",
-        "difference +- its error",
-        "of each class",
-        "steps",
-        "seconds",
-    ]
-    lines = [heading, "", _line(columns), _line(["---"] * len(columns))]
-    for choice in dice:
+    lines = [heading, "", _line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
+    for choice in _distinct(row.choice for row in rows):
         found = [row for row in rows if row.choice == choice]
-        is_planned = found[0].is_planned
-        cells = [
-            f"**{choice}** (planned)" if is_planned else choice,
-            found[0].follows,
-            f"{dice[choice]:.3f}",
-            "" if is_planned or not planned else _difference(found, planned),
-            "; ".join(row.per_class for row in found),
-            f"{mean(row.steps for row in found):.0f}",
-            f"{mean(row.seconds for row in found):.0f}",
-        ]
-        lines.append(_line(cells))
+        lines.append(_line(_cells(found, planned)))
     return "\n".join(lines)
 
 
-def _difference(rows: Sequence[Row], planned: Sequence[Row]) -> str:
-    """Mean Dice less that of the plan's choice, with the standard error of its mean over cases where there is one.
+def _cells(found: Sequence[Row], planned: Sequence[Row]) -> list[str]:
+    """The cells of one choice in a table of details, from its runs and the plan's own runs."""
+    choice, is_planned = found[0].choice, found[0].is_planned
+    return [
+        f"**{choice}** (planned)" if is_planned else choice,
+        found[0].follows,
+        f"{mean(row.dice for row in found):.3f}",
+        "" if is_planned or not planned else _difference(found, planned),
+        "; ".join(row.per_class for row in found),
+        f"{mean(row.steps for row in found):.0f}",
+        f"{mean(row.seconds for row in found):.0f}",
+    ]
 
-    The same cases are scored for both. Of what another seed would change, the error says nothing.
+
+def _difference(rows: Sequence[Row], planned: Sequence[Row]) -> str:
+    """Mean Dice minus that of the plan's choice, with the standard error over cases.
+
+    The same cases are scored for both. The error says nothing about what another seed would change.
+    With fewer than two cases that have a difference, there is no error.
     """
     difference = mean(row.dice for row in rows) - mean(row.dice for row in planned)
     by_seed = {row.seed: row.per_case for row in planned}
-    pairs = [
-        zip(row.per_case, by_seed[row.seed], strict=True) for row in rows if row.seed in by_seed
+    of_seeds = [
+        _differences(row.per_case, by_seed[row.seed]) for row in rows if row.seed in by_seed
     ]
-    of_seeds = [[one - other for one, other in pair] for pair in pairs]
-    of_cases = [value for value in map(mean, zip(*of_seeds, strict=True)) if not isnan(value)]
+    means = [mean(values) for values in zip(*of_seeds, strict=True)]
+    of_cases = [value for value in means if not isnan(value)]
     if len(of_cases) < 2:
         return f"{difference:+.3f}"
     return f"{difference:+.3f} +- {stdev(of_cases) / sqrt(len(of_cases)):.3f}"
 
 
+def _differences(ones: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one - other for one, other in zip(ones, others, strict=True)]
+
+
 def _dice_by_choice(rows: Sequence[Row]) -> dict[str, float]:
     """The mean over seeds."""
-    return {
-        choice: mean(row.dice for row in rows if row.choice == choice)
-        for choice in _distinct(row.choice for row in rows)
-    }
+    means = {}
+    for choice in _distinct(row.choice for row in rows):
+        means[choice] = mean(row.dice for row in rows if row.choice == choice)
+    return means
 
 
 def _distinct(values: Iterable[str]) -> list[str]:

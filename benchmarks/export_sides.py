@@ -1,6 +1,7 @@
-"""One way from logits to labels, in a process of its own: see `export.py`, which runs it and says what the ways are.
+"""One way from logits to labels, in a separate process. `export.py` runs it and describes the ways.
 
-Needs of packages what the way needs alone, so that `nnunet` runs in nnU-Net's environment. Prints its cost as JSON.
+Imports only the packages that the way needs, so that `nnunet` runs in nnU-Net's environment.
+Prints its cost as JSON.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-CHUNK = 8  # slices that a network gives at once
+CHUNK = 8  # slices that a network returns at once
 
 
 def main() -> None:
+    """Convert the logits by one way, print the cost and save the labels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("way", choices=WAYS)
     parser.add_argument(
-        "--logits", type=Path, required=True, help="half precision, as --shape, without a header"
+        "--logits",
+        type=Path,
+        required=True,
+        help="file of the logits in half precision, of the given shape, without a header",
     )
     parser.add_argument(
         "--shape",
@@ -34,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, required=True, help="edge of the volume's slices in pixels"
     )
-    parser.add_argument("--threads", type=int, required=True, help="of torch")
+    parser.add_argument("--threads", type=int, required=True, help="threads of torch")
     parser.add_argument("--labels", type=Path, required=True, help="the .npy file to write")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -51,7 +56,16 @@ def main() -> None:
 
 
 def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[[], np.ndarray]:
-    """Chunk by chunk, as a network gives them."""
+    """Prepare samnet's reconstruction, chunk by chunk as the logits come from a network.
+
+    Args:
+        file: The file of the logits.
+        shape: Numbers of slices, classes, rows and columns of the logits `(N, K, h, w)`.
+        size: Edge of the volume's slices in pixels.
+
+    Returns:
+        The work to time; it returns labels `(N, size, size)`.
+    """
     from samnet.inference.outputs import outputs_for
     from samnet.inference.reconstruction import ViewMaps, label_slices
     from samnet.preprocessing.slice_frame import frame_slice
@@ -75,16 +89,25 @@ def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[
 def transcribed(
     file: Path, shape: tuple[int, int, int, int], size: int
 ) -> Callable[[], np.ndarray]:
-    """All classes of all slices at full size, in single precision, then the largest."""
+    """Prepare nnU-Net's method: all classes at full size in single precision, then the largest.
+
+    Args:
+        file: The file of the logits.
+        shape: Numbers of slices, classes, rows and columns of the logits `(N, K, h, w)`.
+        size: Edge of the volume's slices in pixels.
+
+    Returns:
+        The work to time; it returns labels `(N, size, size)`.
+    """
     from skimage.transform import resize
 
     logits = whole(file, shape)
 
     def work() -> np.ndarray:
         resampled = np.empty((*logits.shape[:2], size, size), np.float32)
-        for here, values in zip(resampled, logits, strict=True):
+        for target, values in zip(resampled, logits, strict=True):
             for index, plane in enumerate(values):
-                here[index] = resize(
+                target[index] = resize(
                     plane.astype(float), (size, size), 1, mode="edge", anti_aliasing=False
                 )
         return torch.from_numpy(resampled).argmax(0).numpy().astype(np.uint8)
@@ -93,7 +116,16 @@ def transcribed(
 
 
 def nnunet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[[], np.ndarray]:
-    """nnU-Net's own functions, as its `2d` configuration calls them for slices that lie far apart."""
+    """Prepare nnU-Net's own functions, called as by its `2d` configuration for distant slices.
+
+    Args:
+        file: The file of the logits.
+        shape: Numbers of slices, classes, rows and columns of the logits `(N, K, h, w)`.
+        size: Edge of the volume's slices in pixels.
+
+    Returns:
+        The work to time; it returns labels `(N, size, size)`.
+    """
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -112,7 +144,15 @@ def nnunet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[
 
 
 def chunks(file: Path, shape: tuple[int, int, int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    """The first slice and the logits `(N, K, h, w)` of each chunk, read from the file as it comes."""
+    """Read the logits from the file in chunks of slices.
+
+    Args:
+        file: The file of the logits.
+        shape: Numbers of slices, classes, rows and columns of the logits `(N, K, h, w)`.
+
+    Yields:
+        The index of the first slice, and the logits `(n, K, h, w)` of a chunk of n slices.
+    """
     values = int(np.prod(shape[1:]))
     for start in range(0, shape[0], CHUNK):
         count = min(CHUNK, shape[0] - start)
@@ -121,7 +161,15 @@ def chunks(file: Path, shape: tuple[int, int, int, int]) -> Iterator[tuple[int, 
 
 
 def whole(file: Path, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """All logits, classes first: `(K, N, h, w)`."""
+    """Read all logits, with the classes first.
+
+    Args:
+        file: The file of the logits.
+        shape: Numbers of slices, classes, rows and columns of the logits `(N, K, h, w)`.
+
+    Returns:
+        Logits `(K, N, h, w)` float16.
+    """
     logits = np.empty((shape[1], shape[0], *shape[2:]), np.float16)
     for start, chunk in chunks(file, shape):
         logits[:, start : start + len(chunk)] = chunk.swapaxes(0, 1)

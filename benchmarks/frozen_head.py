@@ -1,10 +1,11 @@
-"""How much faster a head trains on a frozen encoder's kept embeddings than with the encoder at every step.
+"""Compare a head's step from cached embeddings with a step that runs the frozen encoder.
 
-Made data and random weights, which take as long as trained ones. One process, no workers; the two kinds of step
-alternate, so that whatever else the machine does meets both. A step is a training's own: samples drawn from prepared
-cases, or from embeddings on disk; forward, loss, backward, optimiser. Epochs are not measured but multiplied: one shows
-each of N slices once, in N / batch steps. A whole training counts the encoding, too, of as many views of each slice as
-a training keeps.
+The data are synthetic and the weights random, which takes as long as trained weights. Everything
+runs in one process without workers. The two kinds of step alternate, so that other load of the
+machine affects both alike. A step is that of a training run: samples are drawn from prepared cases,
+or from embeddings on disk; then forward, loss, backward and optimiser. Epochs are not measured but
+calculated: an epoch shows each of N slices once, in N / batch steps. A whole training run includes
+the encoding, of as many views of each slice as a training run keeps.
 
     python benchmarks/frozen_head.py --backbone vit_b --size 1024 --head linear --output result.json
 """
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from measuring import describe_machine, machine_line, run_in_folder
 from synthetic_case import LABELS, prepare
-from torch_timing import asked, make_parser, medians, parse, time_once
+from torch_timing import given_options, make_parser, medians, parse, time_once
 
 from samnet.models.network import build_network
 from samnet.plan.configuration import CHOICES
@@ -37,11 +38,13 @@ from samnet.training.task import TrainingTask
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = parse_options()
     run_in_folder(options, measure, describe)
 
 
 def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
     parser.add_argument(
@@ -49,23 +52,37 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--head", default="linear", choices=CHOICES["head"], help="default: linear")
     parser.add_argument(
-        "--slices", type=int, default=1000, help="of the epoch that is worked out (default: 1000)"
+        "--slices", type=int, default=1000, help="slices of the calculated epoch (default: 1000)"
     )
     parser.add_argument(
-        "--epochs", type=int, default=120, help="of the training that is worked out (default: 120)"
+        "--epochs", type=int, default=120, help="epochs of the calculated run (default: 120)"
     )
     parser.add_argument("--batch-size", type=int, default=2, help="default: 2")
     parser.add_argument(
         "--kept", type=int, default=8, help="slices to encode once and to train on (default: 8)"
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="of a step with the encoder, then some from the cache"
+        "--rounds",
+        type=int,
+        default=3,
+        help="rounds of one step with the encoder, then several from the cache (default: 3)",
     )
-    parser.add_argument("--cached-steps", type=int, default=10, help="of each round (default: 10)")
+    parser.add_argument(
+        "--cached-steps", type=int, default=10, help="steps from the cache per round (default: 10)"
+    )
     return parse(parser)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Encode the slices once, then time both kinds of step.
+
+    Args:
+        options: The options of the script.
+        folder: A temporary folder.
+
+    Returns:
+        Seconds of the steps, of encoding and of reading, and the ratio of the steps.
+    """
     settings = {
         "backbone": options.backbone,
         "encoder_tuning": "frozen",
@@ -77,25 +94,24 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     device = torch.device(options.device)
     torch.manual_seed(0)
     network = build_network(configuration, 1, len(LABELS)).to(device).train()
-    given: dict[str, Any] = {"stride": network.stride, "seed": 0}
-    with torch.no_grad():  # what only the first pass takes time for
+    sampling: dict[str, Any] = {"stride": network.stride, "seed": 0}
+    with torch.no_grad():  # the first pass of a network takes longer and must not be timed
         network.embed(torch.zeros(1, 3, options.size, options.size, device=device))
-    cache = EmbeddingCache(
-        folder / "kept", CacheChoice(2 * options.kept * bytes_each(options) / 2**30, 1), [case]
-    )
+    bytes_each = embedding_bytes(options.size)
+    choice = CacheChoice(2 * options.kept * bytes_each / 2**30, 1)
+    cache = EmbeddingCache(folder / "kept", choice, [case])
+    encoder = SliceEncoder(network, device)
     started = time.perf_counter()
-    kept = embed_samples(
-        cache, SliceEncoder(network, device), [case], configuration, ignore_label=None, **given
-    )
+    kept = embed_samples(cache, encoder, [case], configuration, ignore_label=None, **sampling)
     encoding = (time.perf_counter() - started) / options.kept
-    whole = SliceSamples([case], configuration, **given)
+    whole = SliceSamples([case], configuration, **sampling)
     task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
     times = alternate_steps(options, Trainer(network, task, folder / "run", device), whole, kept)
     step = medians(times)
     return {
-        "asked": asked(options),
+        "options": given_options(options),
         "machine": describe_machine(options.device),
-        "bytes_of_an_embedding": bytes_each(options),
+        "bytes_of_an_embedding": bytes_each,
         "seconds_to_encode_a_slice_once": encoding,
         "seconds_to_read_an_embedding_from_disk": read_from_disk(kept.files),
         "seconds_of_steps": times,
@@ -104,14 +120,20 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def bytes_each(options: argparse.Namespace) -> int:
-    return embedding_bytes(options.size)
-
-
 def alternate_steps(
     options: argparse.Namespace, trainer: Trainer, whole: SliceSamples, kept: EmbeddedSamples
 ) -> dict[str, list[float]]:
-    """Seconds of each step of each kind; the first of each warms up and does not count."""
+    """Time steps of both kinds in turns, after steps of each that warm up and do not count.
+
+    Args:
+        options: The options of the script.
+        trainer: Makes the steps.
+        whole: Samples for steps with the encoder.
+        kept: Samples for steps from the cache.
+
+    Returns:
+        `encoder` and `cache` -> seconds of each step.
+    """
     times: dict[str, list[float]] = {"encoder": [], "cache": []}
     for turn in range(-1, options.rounds):
         counted = turn >= 0
@@ -120,9 +142,8 @@ def alternate_steps(
             ("cache", kept, collate, options.cached_steps if counted else 2),
         ):
             for step in range(count):
-                seconds = time_step(
-                    trainer, samples, collate_fn, options.batch_size * (100 * turn + 100 + step)
-                )
+                first = options.batch_size * (100 * turn + 100 + step)
+                seconds = time_step(trainer, samples, collate_fn, first)
                 if counted:
                     times[name].append(seconds)
         print(f"round {turn + 1} of {options.rounds}" if counted else "warmed up", flush=True)
@@ -132,14 +153,32 @@ def alternate_steps(
 def time_step(
     trainer: Trainer, samples: SliceSamples, collate_fn: Callable[[list], Any], first: int
 ) -> float:
+    """Return the seconds that one step takes, with drawing its samples.
+
+    Args:
+        trainer: Makes the step.
+        samples: The samples to draw from.
+        collate_fn: Makes a batch of a list of samples.
+        first: Number of the first sample of the batch.
+    """
     numbers = range(first, first + trainer.task.configuration.batch_size)
-    return time_once(
-        lambda: trainer._step(*collate_fn([samples[number] for number in numbers])), trainer.device
-    )
+
+    def step() -> None:
+        batch = collate_fn([samples[number] for number in numbers])
+        trainer._step(*batch)
+
+    return time_once(step, trainer.device)
 
 
 def read_from_disk(files: list[Path]) -> float | None:
-    """The median time to read one embedding that the system does not hold in memory; None where that cannot be had."""
+    """Return the median time to read one embedding that the system does not hold in memory.
+
+    Args:
+        files: The files of the embeddings.
+
+    Returns:
+        The time in seconds; None where the system cannot be told to drop a file from its memory.
+    """
     if not hasattr(os, "posix_fadvise"):
         return None
     seconds = []
@@ -154,33 +193,43 @@ def read_from_disk(files: list[Path]) -> float | None:
 
 
 def describe(result: dict[str, Any]) -> str:
-    given, step = result["asked"], result["seconds_of_a_step"]
+    """Return the result as text, with the calculated epochs.
+
+    Args:
+        result: The result of `measure`.
+    """
+    given, step = result["options"], result["seconds_of_a_step"]
     counts = {name: len(values) for name, values in result["seconds_of_steps"].items()}
+    once = result["seconds_to_encode_a_slice_once"]
     steps = given["slices"] / given["batch_size"]
-    once = given["slices"] * result["seconds_to_encode_a_slice_once"]
-    whole = given["epochs"] * steps
-    saved = steps * (step["encoder"] - step["cache"])
-    read = result["seconds_to_read_an_embedding_from_disk"]
+    encoding = given["slices"] * once
+    with_encoder, from_cache = steps * step["encoder"], steps * step["cache"]
+    gigabytes = result["bytes_of_an_embedding"] * given["slices"] / 1e9
+    speedups = []
+    for views in (1, VIEWS):
+        cached = views * encoding + given["epochs"] * from_cache
+        speedup = given["epochs"] * with_encoder / cached
+        speedups.append(f"{speedup:.0f} with {views} view(s) of each slice")
     lines = [
-        f"{given['backbone']} at {given['size']}, head {given['head']}, batch {given['batch_size']}; "
-        f"{machine_line(result['machine'])}",
-        f"measured, medians: a step with the encoder {step['encoder']:.3f} s ({counts['encoder']} steps), "
-        f"from the cache {step['cache']:.4f} s ({counts['cache']} steps)",
+        f"{given['backbone']} at {given['size']}, head {given['head']}, "
+        f"batch {given['batch_size']}; {machine_line(result['machine'])}",
+        f"measured, medians: a step with the encoder {step['encoder']:.3f} s "
+        f"({counts['encoder']} steps), from the cache {step['cache']:.4f} s "
+        f"({counts['cache']} steps)",
         f"ratio: {result['ratio']:.1f}",
-        f"an epoch of {given['slices']} slices is {steps:.0f} such steps: {steps * step['encoder']:.0f} s with the "
-        f"encoder, {steps * step['cache']:.1f} s from the cache",
-        f"encoding once: {result['seconds_to_encode_a_slice_once']:.3f} s a slice (of {given['kept']}), {once:.0f} s "
-        f"for a view of each, {result['bytes_of_an_embedding'] * given['slices'] / 1e9:.2f} GB; made up for after "
-        f"{once / saved:.1f} epochs",
-        f"{given['epochs']} epochs, times as fast as with the encoder, the encoding counted in: "
-        + ", ".join(
-            f"{whole * step['encoder'] / (views * once + whole * step['cache']):.0f} with {views} view(s) of each slice"
-            for views in (1, VIEWS)
-        ),
+        f"an epoch of {given['slices']} slices is {steps:.0f} such steps: "
+        f"{with_encoder:.0f} s with the encoder, {from_cache:.1f} s from the cache",
+        f"encoding once: {once:.3f} s a slice (of {given['kept']}), {encoding:.0f} s for a view "
+        f"of each, {gigabytes:.2f} GB; gained back after "
+        f"{encoding / (with_encoder - from_cache):.1f} epochs",
+        f"{given['epochs']} epochs, times as fast as with the encoder, the encoding included: "
+        f"{', '.join(speedups)}",
     ]
+    read = result["seconds_to_read_an_embedding_from_disk"]
     if read is not None:
         lines.append(
-            f"an embedding that is not in memory is read from disk in {1e3 * read:.1f} ms (in none of the steps)"
+            f"an embedding that is not in memory is read from disk in {1e3 * read:.1f} ms "
+            "(not included in any step)"
         )
     return "\n".join(lines)
 

@@ -1,15 +1,16 @@
-"""Peak memory of planning, preparing and predicting large cases with many classes.
+"""Measure the peak memory of planning, preparing and predicting large cases with many classes.
 
-Makes a CT-like data set (60 classes in 512 x 512 x 400 voxels, two cases, unless told otherwise), and runs the commands
-a user would type, each with one worker process. A step's peak is the resident memory of its largest process, by the
-kernel's own count.
+Writes a CT-like synthetic data set (by default 60 classes in 512 x 512 x 400 voxels, two cases),
+and runs the commands that a user would type, each with one worker process. The peak of a step is
+the resident memory of its largest process, as the kernel counts it.
 
     python benchmarks/large_case.py --folder WORK --output large_case.json
     python benchmarks/large_case.py --folder WORK --steps preprocess predict
 
-The model that predicts is the planned network on the `small` backbone as it is before any training: what it finds means
-nothing, what it takes does not depend on that. The made cases are kept in the folder; everything else there is made
-anew. Not for Windows, whose kernel does not count like that.
+The model that predicts is the planned network on the `small` backbone without training. Its labels
+mean nothing, but its memory does not depend on them. The synthetic cases are kept in the folder;
+everything else in there is written again. Does not run on Windows, whose kernel does not count
+memory in this way.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ save_weights(network.adapter(), folder / "checkpoint_final.safetensors")
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = parse()
     folder = options.folder.resolve()
-    make_dataset(folder / "raw" / DATASET, options.cases, options.classes, tuple(options.shape))
+    write_dataset(folder / "raw" / DATASET, options.cases, options.classes, tuple(options.shape))
     results = [run_step(step, folder) for step in options.steps]
     report = {
         "shape": list(options.shape),
@@ -67,11 +69,12 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--folder", type=Path, required=True, help="where the data are made; about 1 GB"
+        "--folder", type=Path, required=True, help="folder for the data; needs about 1 GB"
     )
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--cases", type=int, default=2)
@@ -83,8 +86,15 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_dataset(folder: Path, cases: int, classes: int, shape: tuple[int, int, int]) -> None:
-    """Write the raw data set, cases that are there already aside."""
+def write_dataset(folder: Path, cases: int, classes: int, shape: tuple[int, int, int]) -> None:
+    """Write the raw data set. Cases that exist already are kept.
+
+    Args:
+        folder: The folder of the data set.
+        cases: Number of cases.
+        classes: Number of classes without the background.
+        shape: Number of voxels along `(X, Y, Z)`.
+    """
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     names = {f"structure_{value}": value for value in range(1, classes + 1)}
@@ -95,22 +105,30 @@ def make_dataset(folder: Path, cases: int, classes: int, shape: tuple[int, int, 
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    affine = np.diag([*SPACING, 1.0])
     for number in range(cases):
+        label_file = folder / "labelsTr" / f"case_{number}.nii.gz"
         image_file = folder / "imagesTr" / f"case_{number}_0000.nii.gz"
         if image_file.is_file():
             continue
-        image, labels = make_case(np.random.default_rng(number), classes, shape)
-        affine = np.diag([*SPACING, 1.0])
-        nibabel.save(
-            nibabel.Nifti1Image(labels, affine), folder / "labelsTr" / f"case_{number}.nii.gz"
-        )
+        image, labels = synthetic_case(np.random.default_rng(number), classes, shape)
+        nibabel.save(nibabel.Nifti1Image(labels, affine), label_file)
         nibabel.save(nibabel.Nifti1Image(image, affine), image_file)
 
 
-def make_case(
+def synthetic_case(
     generator: np.random.Generator, classes: int, shape: tuple[int, int, int]
-) -> tuple[np.ndarray, ...]:
-    """An image in Hounsfield units and its label map, `(X, Y, Z)`: one ellipsoid a class, in noise."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a synthetic CT with one ellipsoid for each class, in noise.
+
+    Args:
+        generator: The source of random numbers.
+        classes: Number of classes without the background.
+        shape: Number of voxels along `(X, Y, Z)`.
+
+    Returns:
+        Hounsfield units `(X, Y, Z)` int16 and labels `(X, Y, Z)` uint8.
+    """
     image = generator.integers(-30, 30, shape, dtype=np.int16)
     image[:8], image[-8:] = -1000, -1000
     labels = np.zeros(shape, np.uint8)
@@ -118,13 +136,11 @@ def make_case(
     for value in range(1, classes + 1):
         radii = size * generator.uniform(0.02, 0.08, 3) + 1
         centre = generator.uniform(radii, size - radii)
-        low, high = (
-            np.maximum(centre - radii, 0).astype(int),
-            np.minimum(centre + radii + 1, size).astype(int),
-        )
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        low = np.maximum(centre - radii, 0).astype(int)
+        high = np.minimum(centre + radii + 1, size).astype(int)
+        box = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
         axes = [
-            (np.arange(a, b) - c) / r for a, b, c, r in zip(low, high, centre, radii, strict=True)
+            (np.arange(low[axis], high[axis]) - centre[axis]) / radii[axis] for axis in range(3)
         ]
         inside = sum(distance**2 for distance in np.ix_(*axes)) <= 1
         labels[box][inside] = value
@@ -133,51 +149,29 @@ def make_case(
 
 
 def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
-    """Run one step in processes of its own; its seconds and the peak of the largest of them, in GiB."""
+    """Run one step in a separate process, after removing what an earlier run of it wrote.
+
+    Args:
+        step: One of `STEPS`.
+        folder: The folder to work in.
+
+    Returns:
+        The name of the step, its seconds, the peak of its largest process in GiB, and whether that
+        is within the bound.
+    """
     prepared, model = folder / "preprocessed" / DATASET, folder / "model" / "fold_0"
-    image = folder / "raw" / DATASET / "imagesTr" / "case_0_0000.nii.gz"
-    number = DATASET[7:10]
-    commands: dict[str, list[str]] = {
-        "verify": ["-m", "samnet", "verify_dataset", "-d", number, "-np", "1"],
-        "fingerprint": ["-m", "samnet", "extract_fingerprint", "-d", number, "-np", "1"],
-        "plan": [
-            "-m",
-            "samnet",
-            "plan",
-            "-d",
-            number,
-            "--device",
-            "cpu",
-            "--overwrite",
-            "-np",
-            "1",
-        ],
-        "preprocess": ["-m", "samnet", "preprocess", "-d", number, "-np", "1"],
-        "predict": [
-            "-m",
-            "samnet",
-            "predict",
-            "-i",
-            str(image),
-            "-o",
-            str(folder / "predictions"),
-            "--device",
-            "cpu",
-        ],
+    written = {
+        "fingerprint": prepared,
+        "preprocess": prepared / "slices",
+        "predict": folder / "predictions",
     }
-    commands["predict"] += ["-m", str(model.parent), "-f", "0"]
-    made_by = {
-        "fingerprint": [prepared],
-        "preprocess": [prepared / "slices"],
-        "predict": [folder / "predictions"],
-    }
-    for stale in made_by.get(step, []):
-        shutil.rmtree(stale, ignore_errors=True)
+    if step in written:
+        shutil.rmtree(written[step], ignore_errors=True)
     if step == "predict":
         model.mkdir(parents=True, exist_ok=True)
         peak_of(["-c", UNTRAINED, str(prepared / "samnetPlans.json"), str(model)], folder)
     started = time.monotonic()
-    peak = peak_of(commands[step], folder)
+    peak = peak_of(["-m", "samnet", *samnet_command(step, folder)], folder)
     seconds = time.monotonic() - started
     print(f"{step}: {peak:.2f} GiB, {seconds:.0f} s", file=sys.stderr, flush=True)
     return {
@@ -188,8 +182,42 @@ def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
     }
 
 
+def samnet_command(step: str, folder: Path) -> list[str]:
+    """Return samnet's command for a step.
+
+    Args:
+        step: One of `STEPS`.
+        folder: The folder to work in.
+
+    Returns:
+        The name of the command and its arguments.
+    """
+    given = ["-d", DATASET[7:10], "-np", "1"]
+    image = folder / "raw" / DATASET / "imagesTr" / "case_0_0000.nii.gz"
+    files = ["-i", str(image), "-o", str(folder / "predictions")]
+    commands = {
+        "verify": ["verify_dataset", *given],
+        "fingerprint": ["extract_fingerprint", *given],
+        "plan": ["plan", *given, "--device", "cpu", "--overwrite"],
+        "preprocess": ["preprocess", *given],
+        "predict": ["predict", *files, "--device", "cpu", "-m", str(folder / "model"), "-f", "0"],
+    }
+    return commands[step]
+
+
 def peak_of(arguments: Sequence[str], folder: Path) -> float:
-    """Run Python with these arguments; the resident peak in GiB of the largest process it came to."""
+    """Run Python and return the peak memory of its largest process, child processes included.
+
+    Args:
+        arguments: The arguments of Python.
+        folder: The folder to work in.
+
+    Returns:
+        The resident memory in GiB.
+
+    Raises:
+        SystemExit: The process failed.
+    """
     names = {
         "samnet_raw": "raw",
         "samnet_preprocessed": "preprocessed",
@@ -197,7 +225,8 @@ def peak_of(arguments: Sequence[str], folder: Path) -> float:
     }
     environment = os.environ | {variable: str(folder / name) for variable, name in names.items()}
     process = subprocess.Popen([sys.executable, *arguments], env=environment)
-    # The kernel's count of a process that was waited for includes the largest of those it had waited for itself.
+    # The kernel's count for a process that was waited for includes the largest of those that it had
+    # waited for itself.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

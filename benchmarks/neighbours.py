@@ -1,4 +1,4 @@
-"""What each decision of a plan could have been instead, as settings for `samnet_plan --set`."""
+"""The alternatives to each decision of a plan, as settings for `samnet_plan --set`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ LAYOUTS = {1: ("neighbours", "repeat"), 2: ("pair_mean", "stem"), 3: ("as_is", "
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to decide. plan: what comes of it, with all that the rules after it make of it.
+    """One way to decide.
 
-    is_planned: whether it is what samnet would do by itself. follows: the other values it changes, by key.
+    Attributes:
+        name: Name of the choice.
+        plan: The plan with this choice, and with everything that later rules derive from it.
+        is_planned: Whether samnet chooses this without settings.
+        follows: The other values that the choice changes, by key.
     """
 
     name: str
@@ -36,11 +40,28 @@ class Choice:
 
 
 def zoom(facts: Facts, planned: Configuration) -> dict[str, Settings]:
+    """Return half, once and twice the planned zoom.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings.
+    """
     return {f"{factor:g} x": {"zoom": round(factor * planned.zoom, 3)} for factor in (0.5, 1, 2)}
 
 
 def views(facts: Facts, planned: Configuration) -> dict[str, Settings]:
-    """Slices across each axis alone, and of all three in one network."""
+    """Return slices across each axis alone, and across all three axes in one network.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings; empty for data of single slices.
+    """
     if _is_flat(facts, planned):
         return {}
     single = {
@@ -51,6 +72,15 @@ def views(facts: Facts, planned: Configuration) -> dict[str, Settings]:
 
 
 def channels(facts: Facts, planned: Configuration) -> dict[str, Settings]:
+    """Return the ways to fill the encoder's three input channels.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings; empty where the number of channels leaves no choice.
+    """
     count = len(facts.fingerprint.channel_names)
     if count == 1 and _is_flat(facts, planned):
         return {}
@@ -58,7 +88,17 @@ def channels(facts: Facts, planned: Configuration) -> dict[str, Settings]:
 
 
 def window(facts: Facts, planned: Configuration) -> dict[str, Settings]:
-    """The rules for the three kinds of data, each for all channels: CT's, that of scans without a scale, colours'."""
+    """Return the intensity windows of CT, of scans without a scale and of colours.
+
+    Each is applied to all channels.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings, without windows that are empty.
+    """
     foreground = [
         IntensityWindow("fixed", float(f"{values[0]:.6g}"), float(f"{values[-1]:.6g}"))
         for values in facts.fingerprint.foreground
@@ -68,14 +108,23 @@ def window(facts: Facts, planned: Configuration) -> dict[str, Settings]:
     ]
     each_image = [IntensityWindow("percentiles", LOW, HIGH)] * len(foreground)
     rules = {"data set's foreground": foreground, "each image": each_image, "full range": ranges}
-    return {
-        name: {"intensity": to_json(windows)}
-        for name, windows in rules.items()
-        if all(entry.lower < entry.upper for entry in windows)
-    }
+    choices: dict[str, Settings] = {}
+    for name, windows in rules.items():
+        if all(entry.lower < entry.upper for entry in windows):
+            choices[name] = {"intensity": to_json(windows)}
+    return choices
 
 
 def rank(facts: Facts, planned: Configuration) -> dict[str, Settings]:
+    """Return several ranks of LoRA, and a frozen encoder.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings; empty for a configuration without LoRA.
+    """
     if planned.encoder_tuning != "lora":
         return {}
     ranks = {f"rank {number}": {"lora_rank": number} for number in RANKS}
@@ -83,10 +132,28 @@ def rank(facts: Facts, planned: Configuration) -> dict[str, Settings]:
 
 
 def heads(facts: Facts, planned: Configuration) -> dict[str, Settings]:
+    """Return all heads.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings.
+    """
     return {name: {"head": name} for name in CHOICES["head"]}
 
 
 def mirror(facts: Facts, planned: Configuration) -> dict[str, Settings]:
+    """Return no mirroring, left-right only, and all axes.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings.
+    """
     return {
         "none": {"mirror_axes": []},
         "left-right": {"mirror_axes": [2]},
@@ -95,15 +162,33 @@ def mirror(facts: Facts, planned: Configuration) -> dict[str, Settings]:
 
 
 def input_size(facts: Facts, planned: Configuration) -> dict[str, Settings]:
-    """The next smaller and larger one; the zoom follows, so that slices fill each."""
+    """Return the planned input size, the next smaller one and the next larger one.
+
+    The zoom follows, so that slices fill each of them.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings.
+    """
     smaller = max((size for size in SIZES if size < planned.input_size), default=planned.input_size)
     larger = min((size for size in SIZES if size > planned.input_size), default=planned.input_size)
-    return {
-        str(size): {"input_size": size} for size in sorted({smaller, planned.input_size, larger})
-    }
+    sizes = sorted({smaller, planned.input_size, larger})
+    return {str(size): {"input_size": size} for size in sizes}
 
 
 def augmentation(facts: Facts, planned: Configuration) -> dict[str, Settings]:
+    """Return the planned augmentation, and none.
+
+    Args:
+        facts: The facts that the rules of the planner use.
+        planned: The planned configuration.
+
+    Returns:
+        Name of the choice -> settings.
+    """
     return {name: {"augmentation": name} for name in ("planned", "none")}
 
 
@@ -124,22 +209,29 @@ DECISIONS: dict[str, Neighbours] = {
 def find_choices(
     decision: str, plan: Plan, fingerprint: Fingerprint, name: str, measure: Meter | None = None
 ) -> list[Choice]:
-    """All choices for a decision of a named configuration, the plan's own among them; none where it has no other.
+    """Return all choices for a decision, the plan's own among them.
 
-    plan: as samnet makes it from the fingerprint by itself. measure: the memory of a training step, as the plan's.
+    Args:
+        decision: Name of the decision.
+        plan: The plan that samnet makes of the fingerprint without settings.
+        fingerprint: The fingerprint of the data set.
+        name: Name of the configuration.
+        measure: Measures the memory of a training step; the same that the plan was made with.
+
+    Returns:
+        The choices; empty where there is no alternative to the plan's.
 
     Raises:
-        UserError: there is no such configuration.
+        UserError: There is no such configuration.
     """
     planned = plan.configuration(name)
+    alternatives = DECISIONS[decision](Facts(fingerprint, plan.machine, {}), planned)
     choices: dict[Configuration, Choice] = {}
-    for label, settings in DECISIONS[decision](
-        Facts(fingerprint, plan.machine, {}), planned
-    ).items():
+    for label, settings in alternatives.items():
         other = make_plan(fingerprint, plan.machine, settings, measure)
-        values = other.configuration(
-            name
-        )  # the planned ones where what is set is fixed by the configuration's name
+        # A configuration fixes some values by its name. Settings do not change these, so the
+        # result may be equal to the planned configuration or to that of another choice.
+        values = other.configuration(name)
         changed = _differences(planned, values)
         follows = {key: value for key, value in changed.items() if key not in settings}
         choices.setdefault(values, Choice(label, other, not changed, follows))

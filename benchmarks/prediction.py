@@ -1,10 +1,11 @@
-"""Prediction of a volume with mirrors, against SAMed's loop around the same network.
+"""Compare the prediction of a volume with mirrors with SAMed's loop around the same network.
 
-One process, the two in turns, both from raw intensities to labels on the volume's own voxels. SAMed's way, transcribed
-from its description (arXiv 2304.13785) and SAM's own post-processing: slice by slice at batch 1, every slice resampled
-to the network's input by cubic splines; the logits of each mirror resampled to the input's size and from there to the
-slice's, where probabilities are averaged. A made CT; a random head, which takes as long as a trained one, or longer:
-samnet resamples fewer outputs where they are clear.
+The two take turns in one process. Both go from raw intensities to labels on the volume's own
+voxels. SAMed's way is transcribed from its description (arXiv 2304.13785) and SAM's own
+post-processing: slice by slice at batch 1; every slice is resampled to the network's input by cubic
+splines; the logits of each mirror are resampled to the input's size and from there to the slice's,
+where probabilities are averaged. The data are a synthetic CT. The head is random, which takes as
+long as a trained head or longer, because samnet resamples fewer outputs where they are clear.
 
     python benchmarks/prediction.py --output result.json
     python benchmarks/prediction.py --backbone vit_b --size 448 --slices 8
@@ -45,6 +46,7 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (-2,), (-1,), (-2, -1))
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -57,6 +59,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,15 +76,23 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's choice)")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     return parser.parse_args()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    write_dataset(
-        folder / "raw" / NAME, (options.slices, options.native, options.native), [(3.0, 0.8, 0.8)]
-    )
+    """Predict the volume by both loops in turns.
+
+    Args:
+        options: The options of the script.
+        folder: A temporary folder, which samnet's environment variables point to.
+
+    Returns:
+        The medians of both, and the ratios of SAMed's loop to samnet.
+    """
+    shape = (options.slices, options.native, options.native)
+    write_dataset(folder / "raw" / NAME, shape, [(3.0, 0.8, 0.8)])
     dataset = RawDataset.load(NAME)
     configuration, num_outputs = plan(dataset, options)
     image = read_image(dataset.cases[0].image_files)
@@ -99,40 +110,60 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return predict_as_samed(plain, configuration, image.array[0])
 
     costs = alternate({"samed": samed, "samnet": samnet}, options.rounds)
-    typical = {name: median_cost(values) for name, values in costs.items()}
+    medians = {name: median_cost(values) for name, values in costs.items()}
+    theirs, ours = medians["samed"], medians["samnet"]
     return {
-        "asked": vars(options),
+        "options": vars(options),
         "head": configuration.head,
         "machine": describe_machine(options.device),
-        "medians": typical,
-        "times_as_fast": typical["samed"]["seconds"] / typical["samnet"]["seconds"],
-        "times_less_processor_time": typical["samed"]["cpu_seconds"]
-        / typical["samnet"]["cpu_seconds"],
+        "medians": medians,
+        "times_as_fast": theirs["seconds"] / ours["seconds"],
+        "times_less_processor_time": theirs["cpu_seconds"] / ours["cpu_seconds"],
     }
 
 
 def plan(dataset: RawDataset, options: argparse.Namespace) -> tuple[Configuration, int]:
-    """A planned configuration with whole slices in the input, shown thrice as SAMed does, and every mirror."""
+    """Plan a network that sees whole slices, in three equal channels as SAMed does.
+
+    Args:
+        dataset: The raw data set.
+        options: The options of the script.
+
+    Returns:
+        The configuration, with mirrors along both axes of a slice, and its number of outputs.
+    """
+    is_small = options.backbone == "small"
     settings = {
         "slicing_axis": 0,
         "views": [0],
         "channel_layout": "repeat",
         "mirror_axes": [1, 2],
         "backbone": options.backbone,
-        "initial_weights": "pretrained" if options.backbone == "small" else "random",
-        "encoder_tuning": "lora" if options.backbone == "small" else "full",
+        "initial_weights": "pretrained" if is_small else "random",
+        "encoder_tuning": "lora" if is_small else "full",
         "input_size": options.size,
-    } | ({"head": options.head} if options.head else {})
+    }
+    if options.head:
+        settings["head"] = options.head
     machine = Machine(options.device.split(":")[0], 16.0)
-    made = make_plan(extract_fingerprint(dataset, 0), machine, settings)
-    return made.configuration("lora"), made.num_outputs
+    planned = make_plan(extract_fingerprint(dataset, 0), machine, settings)
+    return planned.configuration("lora"), planned.num_outputs
 
 
 @torch.inference_mode()
 def predict_as_samed(
     network: SegmentationNetwork, configuration: Configuration, volume: np.ndarray
 ) -> np.ndarray:
-    """Labels `(Z, Y, X)` of a volume `(Z, Y, X)`."""
+    """Predict a volume by SAMed's loop.
+
+    Args:
+        network: The network.
+        configuration: Its configuration.
+        volume: Raw intensities `(Z, Y, X)`.
+
+    Returns:
+        Labels `(Z, Y, X)` uint8.
+    """
     device = next(network.parameters()).device
     size, native = configuration.input_size, volume.shape[1:]
     windowed = apply_window(volume, window_bounds(configuration.intensity, np.zeros((1, 201))))
@@ -153,12 +184,17 @@ def _probabilities(logits: Tensor, size: int, native: tuple[int, ...]) -> Tensor
 
 
 def describe(result: dict[str, Any]) -> str:
-    asked, machine = result["asked"], result["machine"]
+    """Return the result as text.
+
+    Args:
+        result: The result of `measure`.
+    """
+    given, machine = result["options"], result["machine"]
     lines = [
-        f"{asked['backbone']} at {asked['size']}, head {result['head']}, {asked['slices']} slices of "
-        f"{asked['native']} x {asked['native']}, {len(FLIPS)} mirrors",
+        f"{given['backbone']} at {given['size']}, head {result['head']}, {given['slices']} slices "
+        f"of {given['native']} x {given['native']}, {len(FLIPS)} mirrors",
         f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; "
-        f"medians of {asked['rounds']}",
+        f"medians of {given['rounds']}",
     ]
     lines += [
         f"{name}: {cost['seconds']:.2f} s, {cost['cpu_seconds']:.2f} s of processor time"

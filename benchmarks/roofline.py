@@ -1,12 +1,15 @@
-"""The share of the matrix-multiply peak that an image encoder's forward pass reaches, and where the rest is spent.
+"""Measure which share of the matrix-multiply peak an image encoder's forward pass reaches.
 
-The peak is measured in the same run and on the same threads: a product of the shape of the encoder's MLP at 1024,
-(4096, width) x (width, 4 width). Product, samnet's encoder and segment_anything's (on request) alternate, so that
-whatever else the machine does meets all. Random weights, batch 1. The operations are those that samnet's encoder needs,
-counted by torch; of attention, those of its two products. segment_anything's encoder does more for the same result
-(padded windows), which is none of its share.
+The peak is measured in the same run and with the same threads: a product of the shape of the
+encoder's MLP at 1024, (4096, width) x (width, 4 width). The product, samnet's encoder and, on
+request, segment_anything's alternate, so that other load of the machine affects all of them alike.
+Weights are random, the batch is 1. The operations are those that samnet's encoder needs, counted by
+torch; of attention, only its two products are counted. segment_anything's encoder does more work
+for the same result (padded windows); that work does not count in its share. A profile shows what
+else the forward pass spends its time on.
 
-    python benchmarks/roofline.py --backbone vit_b --sizes 1024 512 448 224 --shipped --output result.json
+    python benchmarks/roofline.py --backbone vit_b --sizes 1024 512 448 224 --shipped \\
+        --output result.json
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from torch_timing import alternate, asked, make_parser, medians, parse
+from torch_timing import alternate, given_options, make_parser, medians, parse
 
 from samnet.models.encoder import build_encoder
 from samnet.plan.backbones import BACKBONES
 
 ROWS = 4096
+# Kind of operation -> parts of the names that the profiler gives to its operations. The first kind
+# that fits counts.
 KINDS = {
     "linear layers": ("addmm", "aten::mm"),
     "fused attention": ("scaled_dot_product", "attention_forward"),
@@ -43,10 +48,11 @@ KINDS = {
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = parse_options()
     device = torch.device(options.device)
     result: dict[str, Any] = {
-        "asked": asked(options),
+        "options": given_options(options),
         "machine": describe_machine(options.device),
         "sizes": {},
     }
@@ -58,6 +64,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=BACKBONES)
     parser.add_argument(
@@ -73,6 +80,16 @@ def parse_options() -> argparse.Namespace:
 
 @torch.inference_mode()
 def measure(options: argparse.Namespace, size: int, device: torch.device) -> dict[str, Any]:
+    """Time the product and the encoders at one input size.
+
+    Args:
+        options: The options of the script.
+        size: Edge of the input in pixels.
+        device: The device to measure on.
+
+    Returns:
+        Operations, peak in operations per second, seconds, shares of the peak, and the profile.
+    """
     torch.manual_seed(0)
     dtype = getattr(torch, options.precision)
     encoder = build_encoder(BACKBONES[options.backbone], size).eval()
@@ -84,11 +101,11 @@ def measure(options: argparse.Namespace, size: int, device: torch.device) -> dic
         ways["segment_anything"] = shipped_encoder(options.backbone, size, encoder)
     forward = {name: _forward(way.to(device, dtype), image) for name, way in ways.items()}
     width = BACKBONES[options.backbone].width
-    left, right = (
-        torch.rand(shape, device=device, dtype=dtype)
-        for shape in ((ROWS, width), (width, 4 * width))
-    )
-    repeats = max(1, round(operations / 4 / (8 * ROWS * width**2)))
+    left = torch.rand(ROWS, width, device=device, dtype=dtype)
+    right = torch.rand(width, 4 * width, device=device, dtype=dtype)
+    product_operations = 8 * ROWS * width**2
+    # So many products that they need about a quarter of the operations of a forward pass.
+    repeats = max(1, round(operations / 4 / product_operations))
     product = torch.empty(ROWS, 4 * width, device=device, dtype=dtype)
 
     def multiply() -> None:
@@ -97,7 +114,7 @@ def measure(options: argparse.Namespace, size: int, device: torch.device) -> dic
 
     times = alternate({"product": multiply, **forward}, options.rounds, device)
     seconds = medians(times)
-    peak = repeats * 8 * ROWS * width**2 / seconds["product"]
+    peak = repeats * product_operations / seconds["product"]
     return {
         "operations": operations,
         "peak": peak,
@@ -113,9 +130,21 @@ def _forward(encoder: nn.Module, image: Tensor) -> Callable[[], Tensor]:
 
 
 def count_operations(encoder: nn.Module, image: Tensor) -> int:
-    """Floating-point operations of a forward pass, multiplication and addition apart.
+    """Count the floating-point operations of a forward pass.
 
-    Counted on the CPU, whose attention is the plain one; torch has no count of its own for the CPU's fused kernel.
+    A multiplication and an addition are two operations. The pass runs on the CPU, where attention
+    has its plain form. torch has no count for the CPU's fused attention kernel, so the operations
+    of that kernel are given here.
+
+    Args:
+        encoder: The encoder, on the CPU.
+        image: Its input `(N, 3, H, W)`, on the CPU.
+
+    Returns:
+        The number of operations.
+
+    Raises:
+        SystemExit: Attention did not run as the kernel that is counted.
     """
 
     def of_attention(query: Any, key: Any, *_: Any, **__: Any) -> int:
@@ -133,7 +162,15 @@ def count_operations(encoder: nn.Module, image: Tensor) -> int:
 
 
 def profile_kinds(work: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """The share of a forward pass's time that each kind of operation takes, of the operations themselves."""
+    """Profile some work by kinds of operation.
+
+    Args:
+        work: The work, such as a forward pass.
+        device: The device that it runs on.
+
+    Returns:
+        Kind -> share of the time that operations take.
+    """
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     with profile(activities=activities) as profiler:
         work()
@@ -143,7 +180,16 @@ def profile_kinds(work: Callable[[], object], device: torch.device) -> dict[str,
 
 
 def shares_of_kinds(events: Iterable[Any], device: torch.device) -> dict[str, float]:
-    """Those of a profile's events. A GPU's are there twice, as operations and as their kernels: operations count."""
+    """Return the share of the time that each kind of operation takes.
+
+    Args:
+        events: The averaged events of a profile. Work of a GPU is in there twice, as operations and
+            as their kernels; only the operations count.
+        device: The device that was profiled.
+
+    Returns:
+        Kind -> share, the largest first.
+    """
     spent: dict[str, float] = defaultdict(float)
     for event in events:
         if event.device_type != DeviceType.CPU:
@@ -151,18 +197,28 @@ def shares_of_kinds(events: Iterable[Any], device: torch.device) -> dict[str, fl
         on_device = (
             event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
         )
-        kind = next(
-            (kind for kind, names in KINDS.items() if any(name in event.key for name in names)),
-            "other",
-        )
-        spent[kind] += on_device
+        spent[_kind_of(event.key)] += on_device
     total = sum(spent.values())
     return {kind: time / total for kind, time in sorted(spent.items(), key=lambda item: -item[1])}
 
 
+def _kind_of(operation: str) -> str:
+    for kind, names in KINDS.items():
+        if any(name in operation for name in names):
+            return kind
+    return "other"
+
+
 def describe(size: int, result: dict[str, Any]) -> str:
+    """Return the result for one input size as text.
+
+    Args:
+        size: Edge of the input in pixels.
+        result: The result of `measure`.
+    """
     lines = [
-        f"{size}: {result['operations'] / 1e9:.1f} GFLOP; product {result['peak'] / 1e9:.0f} GFLOP/s"
+        f"{size}: {result['operations'] / 1e9:.1f} GFLOP; "
+        f"product {result['peak'] / 1e9:.0f} GFLOP/s"
     ]
     for name, share in result["share_of_peak"].items():
         lines.append(f"  {name}: {result['seconds'][name]:.3f} s, {share:.2f} of the peak")

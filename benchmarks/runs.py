@@ -1,4 +1,4 @@
-"""What the benchmarks share: runs of samnet's own commands, what they leave, and the machine they ran on."""
+"""Helpers for benchmarks that run samnet's commands: the calls, their scores, tables of runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ SAMNET = (sys.executable, "-m", "samnet")
 
 
 def start(main: Callable[[], None]) -> None:
-    """Run a script. A failure that samnet foresaw ends it with its message and exit code, not with a stack trace."""
+    """Run a script; an error that samnet foresees ends it without a stack trace.
+
+    Such an error's message is printed, and its exit code becomes the script's.
+
+    Args:
+        main: The script's main function.
+    """
     try:
         main()
     except SamnetError as error:
@@ -30,10 +36,15 @@ def start(main: Callable[[], None]) -> None:
 
 
 def call(command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
-    """Run a command, with its output in a file.
+    """Run a command and keep its output in a file.
+
+    Args:
+        command: The program and its arguments.
+        log: The file for the output; its folder is created.
+        environment: All environment variables of the command.
 
     Raises:
-        SamnetError: it failed; the message shows the end of its output.
+        SamnetError: The command failed; the message shows the end of its output.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as handle:
@@ -50,10 +61,15 @@ def call(command: Sequence[str | Path], log: Path, environment: Mapping[str, str
 
 @dataclass(frozen=True)
 class Dice:
-    """Of a folder of predictions: the mean over foreground classes and cases, that of each class, and of each case.
+    """Dice of a folder of predictions.
 
-    by_class: by its value, or the values of a region. by_case: by its name. NaN for a case or a class where there is
-    nothing, in references and predictions alike.
+    A value is NaN for a case or a class that has no voxels, neither in the references nor in the
+    predictions.
+
+    Attributes:
+        mean: Mean over foreground classes and cases.
+        by_class: Label value of the class, or the values of a region -> mean over cases.
+        by_case: Name of the case -> mean over classes.
     """
 
     mean: float
@@ -62,29 +78,44 @@ class Dice:
 
 
 def read_dice(summary: Path) -> Dice:
-    """What a `summary.json` of `samnet_evaluate` or of a fold's validation holds.
+    """Read the Dice from a `summary.json`.
+
+    Args:
+        summary: The file, of `samnet_evaluate` or of the validation of a fold.
+
+    Returns:
+        The mean, and the values by class and by case.
 
     Raises:
-        UserError: the file is missing, or is no summary.
+        UserError: The file is missing, or is no summary.
     """
     scores = read_summary(summary)
     by_case = {}
     for case in scores["metric_per_case"]:
-        known = [
-            entry["Dice"] for entry in case["metrics"].values() if not math.isnan(entry["Dice"])
-        ]
+        values = [entry["Dice"] for entry in case["metrics"].values()]
+        known = [value for value in values if not math.isnan(value)]
         by_case[case["case"]] = sum(known) / len(known) if known else math.nan
     by_class = {label: entry["Dice"] for label, entry in scores["mean"].items()}
     return Dice(scores["foreground_mean"]["Dice"], by_class, by_case)
 
 
 def last_epoch(run: Path) -> dict[str, Any]:
-    """What the folder of a training records of its last epoch."""
+    """Return what a training run records of its last epoch.
+
+    Args:
+        run: The folder of the training run.
+    """
     return json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
 
 
 def write_rows(table: Path, rows: Sequence[Any], kind: type) -> None:
-    """Write dataclasses of one kind as CSV, one column for each field; several numbers in one have blanks between."""
+    """Write dataclasses as CSV, with one column for each field.
+
+    Args:
+        table: The file to write.
+        rows: The rows. A field that holds several numbers has them separated by blanks.
+        kind: The dataclass of all rows.
+    """
     with (
         atomic_path(table) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as handle,
@@ -93,9 +124,8 @@ def write_rows(table: Path, rows: Sequence[Any], kind: type) -> None:
         writer.writeheader()
         for row in rows:
             values = asdict(row).items()
-            writer.writerow(
-                {
-                    key: " ".join(map(str, value)) if isinstance(value, tuple) else value
-                    for key, value in values
-                }
-            )
+            writer.writerow({key: _cell(value) for key, value in values})
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""SAM's image encoder as segment_anything ships it, in the place of samnet's."""
+"""The image encoder of the `segment_anything` package, to use in place of samnet's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from samnet.plan.backbones import BACKBONES
 
 
 def shipped_encoder(backbone: str, input_size: int, own: ImageEncoder) -> nn.Module:
-    """segment_anything's encoder with the weights of samnet's. `own` has no LoRA yet."""
+    """Return `segment_anything`'s encoder with the weights of samnet's encoder.
+
+    Args:
+        backbone: Name of the backbone, such as `vit_b`.
+        input_size: Edge of the input in pixels.
+        own: samnet's encoder of that backbone, before LoRA is added to it.
+
+    Returns:
+        The encoder; its patch embedding is the module of `own` itself.
+    """
     encoder = ImageEncoderViT(**encoder_arguments(BACKBONES[backbone], input_size))
     encoder.patch_embed = own.patch_embed
     encoder.load_state_dict(own.state_dict())

@@ -1,4 +1,4 @@
-"""A made abdomen, planned and prepared as any data set: what the benchmarks of training work on."""
+"""A synthetic abdomen, planned and prepared like any data set, for the benchmarks of training."""
 
 from __future__ import annotations
 
@@ -21,22 +21,35 @@ from samnet.preprocessing.prepare import prepare_dataset
 from samnet.preprocessing.storage import StoredCase, load_case
 
 NAME = "Dataset999_Benchmark"
+_CASE = "synthetic"
 
 
 def prepare(
     folder: Path, settings: dict[str, Any], device: str, num_slices: int
 ) -> tuple[Configuration, StoredCase]:
-    """The configuration `lora`, changed by settings, with random weights; and a case of so many slices, in `folder`."""
+    """Write a data set of one synthetic case, then plan and prepare it.
+
+    The environment variables of samnet point to `folder` from then on.
+
+    Args:
+        folder: The folder for raw and prepared data.
+        settings: Values of the configuration to change, as for `samnet_plan --set`. The weights
+            are random, unless the settings say otherwise.
+        device: The device to plan for.
+        num_slices: Number of slices of the case.
+
+    Returns:
+        The configuration `lora` with the settings, and the prepared case.
+    """
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"samnet_{name}"] = str(folder / name)
     image, labels, _ = make_case(seed=0, index=0)
     rows = np.linspace(2, len(image) - 3, num_slices).round().astype(int)
-    for part, array in (("imagesTr/made_0000", image), ("labelsTr/made", labels)):
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    for part, array in ((f"imagesTr/{_CASE}_0000", image), (f"labelsTr/{_CASE}", labels)):
         file = folder / "raw" / NAME / f"{part}.nii.gz"
         file.parent.mkdir(parents=True)
-        nibabel.save(
-            nibabel.Nifti1Image(array[rows].transpose(), np.diag([2.0, 2.0, 5.0, 1.0])), file
-        )
+        nibabel.save(nibabel.Nifti1Image(array[rows].transpose(), affine), file)
     described = {
         "channel_names": {"0": "CT"},
         "labels": LABELS,
@@ -47,4 +60,4 @@ def prepare(
     dataset = RawDataset.load(NAME)
     settings = {"slicing_axis": 0, "views": [0], "initial_weights": "random", **settings}
     plan = make_plan(extract_fingerprint(dataset, 0), Machine(device.split(":")[0], 16.0), settings)
-    return plan.configuration("lora"), load_case(prepare_dataset(dataset, (0,), 0), "made")
+    return plan.configuration("lora"), load_case(prepare_dataset(dataset, (0,), 0), _CASE)

@@ -1,4 +1,4 @@
-"""Large made CTs: small ones of the demo, enlarged, with the noise of a scanner on every voxel."""
+"""Large synthetic CTs: small ones of the demo, enlarged, with a scanner's noise on every voxel."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ NOISE_HU = 15.0
 
 
 def enlarged_case(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hounsfield units `(Z, Y, X)` int16 and labels `(Z, Y, X)` uint8."""
+    """Return an enlarged CT of the demo with noise, and its labels.
+
+    Args:
+        shape: Number of voxels along `(Z, Y, X)`.
+        seed: Seed of the anatomy and of the noise.
+
+    Returns:
+        Hounsfield units `(Z, Y, X)` int16 and labels `(Z, Y, X)` uint8.
+    """
     small, small_labels, _ = make_case(seed, 0)
-    factors = [wanted / given for wanted, given in zip(shape, small.shape, strict=True)]
+    factors = [target / length for target, length in zip(shape, small.shape, strict=True)]
     image = ndimage.zoom(small.astype(np.float32), factors, order=1)
     image += NOISE_HU * np.random.default_rng(seed).standard_normal(shape, np.float32)
     labels = ndimage.zoom(small_labels, factors, order=0)
@@ -28,13 +36,21 @@ def enlarged_case(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, n
 def write_dataset(
     folder: Path, shape: tuple[int, int, int], spacings: list[tuple[float, float, float]]
 ) -> None:
-    """A raw data set in nnU-Net v2's layout with one case of `shape` `(Z, Y, X)` for each spacing `(Z, Y, X)` in mm."""
+    """Write a raw data set of synthetic CTs in nnU-Net v2's layout.
+
+    Args:
+        folder: The folder of the data set.
+        shape: Number of voxels of each case along `(Z, Y, X)`.
+        spacings: The spacing of each case along `(Z, Y, X)` in mm; one case for each.
+    """
     for seed, (z, y, x) in enumerate(spacings):
         image, labels = enlarged_case(shape, seed)
-        for part, array in ((f"imagesTr/made{seed}_0000", image), (f"labelsTr/made{seed}", labels)):
+        name = f"synthetic{seed}"
+        affine = np.diag([x, y, z, 1.0])
+        for part, array in ((f"imagesTr/{name}_0000", image), (f"labelsTr/{name}", labels)):
             file = folder / f"{part}.nii.gz"
             file.parent.mkdir(parents=True, exist_ok=True)
-            nibabel.save(nibabel.Nifti1Image(array.transpose(), np.diag([x, y, z, 1.0])), file)
+            nibabel.save(nibabel.Nifti1Image(array.transpose(), affine), file)
     described = {
         "channel_names": {"0": "CT"},
         "labels": LABELS,

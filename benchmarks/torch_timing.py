@@ -1,4 +1,4 @@
-"""What benchmarks of torch's work share: their options, and seconds on a device."""
+"""Helpers for benchmarks that time work of torch: their options, and seconds on a device."""
 
 from __future__ import annotations
 
@@ -14,31 +14,51 @@ import torch
 
 
 def make_parser(text: str | None) -> argparse.ArgumentParser:
-    """A parser with what every such benchmark takes."""
+    """Return a parser with the options that all these benchmarks have.
+
+    Args:
+        text: The description for `--help`.
+    """
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's choice)")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     return parser
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse, and set the number of threads that was asked for."""
+    """Read the command line, and set torch's number of threads where `--threads` is given.
+
+    Args:
+        parser: A parser from `make_parser`.
+
+    Returns:
+        The options.
+    """
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     return options
 
 
-def asked(options: argparse.Namespace) -> dict[str, Any]:
-    """The options, for the result."""
+def given_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options for the result, without the file that it is written to.
+
+    Args:
+        options: The options of the script.
+    """
     return {key: value for key, value in vars(options).items() if key != "output"}
 
 
 def time_once(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until a piece of work is done, on the device too."""
+    """Return the seconds until some work is done, on the device too.
+
+    Args:
+        work: A function without arguments.
+        device: The device that it works on.
+    """
     synchronise(device)
     started = time.perf_counter()
     work()
@@ -47,6 +67,11 @@ def time_once(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given. Other devices need no waiting.
+
+    Args:
+        device: Any device of torch.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -54,14 +79,34 @@ def synchronise(device: torch.device) -> None:
 def alternate(
     ways: dict[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of each way in each round, one after the other, until the device is done too."""
+    """Time every way once per round, after one call of each that does not count.
+
+    Args:
+        ways: Name -> function without arguments.
+        rounds: Number of measured calls of each way.
+        device: The device that they work on; a call ends when the device is done.
+
+    Returns:
+        Name -> seconds of each measured call.
+    """
 
     def complete(work: Callable[[], object]) -> Callable[[], float]:
         return lambda: time_once(work, device)
 
     costs = measuring.alternate({name: complete(work) for name, work in ways.items()}, rounds)
-    return {name: [cost.seconds for cost in values] for name, values in costs.items()}
+    times = {}
+    for name, values in costs.items():
+        times[name] = [cost.seconds for cost in values]
+    return times
 
 
 def medians(times: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median time of each way.
+
+    Args:
+        times: Name -> seconds of each call.
+
+    Returns:
+        Name -> median in seconds.
+    """
     return {name: statistics.median(values) for name, values in times.items()}

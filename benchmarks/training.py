@@ -1,16 +1,17 @@
-"""A LoRA step of samnet at the planned size against SAMed's, and what each change brings by itself.
+"""Compare a LoRA step of samnet at the planned size with SAMed's, and each difference by itself.
 
-Ways, each a whole training step of the same network on made data with random weights: forward, loss, backward, fused
-optimiser; a batch once drawn, so that reading is in none of them.
+Each way is a whole training step of the same network on synthetic data with random weights:
+forward, loss, backward, fused optimiser. A batch is drawn once before, so that no step includes
+reading.
 
     samnet      samnet's encoder at the planned size (--size), LoRA on q and v of all blocks
     samed       segment_anything's encoder at SAMed's 512, the same LoRA, the same head
     attention   samnet's encoder at 512: against `samed`, the encoder alone
     size        segment_anything's encoder at the planned size: against `samed`, the size alone
-    last_half   as `samnet`, LoRA in the last half of the blocks alone
+    last_half   as `samnet`, with LoRA only in the last half of the blocks
     compiled    as `samnet`, through torch.compile; on request, as compiling takes a minute or more
 
-Steps alternate in one process, so that whatever else the machine does meets all.
+Steps alternate in one process, so that other load of the machine affects all ways alike.
 
     python benchmarks/training.py --backbone vit_b --size 448 --rounds 5 --output result.json
 """
@@ -27,7 +28,15 @@ import torch
 from measuring import describe_machine, machine_line, run_in_folder
 from sam_encoder import shipped_encoder
 from synthetic_case import LABELS, prepare
-from torch_timing import alternate, asked, make_parser, medians, parse, synchronise, time_once
+from torch_timing import (
+    alternate,
+    given_options,
+    make_parser,
+    medians,
+    parse,
+    synchronise,
+    time_once,
+)
 
 from samnet.models.encoder import ImageEncoder
 from samnet.models.lora import add_lora
@@ -44,11 +53,13 @@ ON_REQUEST = ("compiled",)
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = parse_options()
     run_in_folder(options, measure, describe)
 
 
 def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
     parser.add_argument(
@@ -62,7 +73,7 @@ def parse_options() -> argparse.Namespace:
         "--precision",
         default="float32",
         choices=["float32", "bfloat16"],
-        help="the latter on a GPU",
+        help="bfloat16 only on a GPU (default: float32)",
     )
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=(*WAYS, *ON_REQUEST))
     parser.add_argument("--rounds", type=int, default=5)
@@ -70,6 +81,15 @@ def parse_options() -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Time one step of each way in turns.
+
+    Args:
+        options: The options of the script.
+        folder: A temporary folder.
+
+    Returns:
+        Seconds of the steps, the ratios of `samed` to each way, and on a GPU the peak memory.
+    """
     settings = {
         "backbone": options.backbone,
         "encoder_tuning": "lora",
@@ -84,20 +104,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "augmentation": "none",
     }
     planned, case = prepare(folder, settings, options.device, max(4, options.batch_size))
+    configurations = configurations_of_ways(planned)
     device = torch.device(options.device)
-    at_512 = replace(
-        planned, input_size=SAMED_SIZE, zoom=planned.zoom * SAMED_SIZE / planned.input_size
-    )
-    configurations = {
-        "samnet": planned,
-        "samed": at_512,
-        "attention": at_512,
-        "size": planned,
-        "last_half": replace(planned, lora_blocks="last_half"),
-        "compiled": planned,
-    }
-    steps: dict[str, Callable[[], object]] = {
-        name: make_step(
+    steps: dict[str, Callable[[], object]] = {}
+    for name in options.ways:
+        steps[name] = make_step(
             configurations[name],
             case,
             folder / name,
@@ -105,25 +116,44 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             shipped=name in ("samed", "size"),
             compiled=name == "compiled",
         )
-        for name in options.ways
-    }
     first = {name: time_once(step, device) for name, step in steps.items()}
     times = alternate(steps, options.rounds, device)
     seconds = medians(times)
+    ratios, memory = {}, {}
+    if "samed" in seconds:
+        ratios = {name: seconds["samed"] / value for name, value in seconds.items()}
+    if device.type == "cuda":
+        memory = {name: peak_bytes(step, device) for name, step in steps.items()}
     return {
-        "asked": asked(options),
+        "options": given_options(options),
         "machine": describe_machine(options.device),
         "seconds_of_the_first_step": first,
         "seconds_of_steps": times,
         "seconds_of_a_step": seconds,
-        "times_as_fast_as_samed": {
-            name: seconds["samed"] / value for name, value in seconds.items()
-        }
-        if "samed" in seconds
-        else {},
-        "peak_bytes": {name: peak_bytes(step, device) for name, step in steps.items()}
-        if device.type == "cuda"
-        else {},
+        "times_as_fast_as_samed": ratios,
+        "peak_bytes": memory,
+    }
+
+
+def configurations_of_ways(planned: Configuration) -> dict[str, Configuration]:
+    """Return the configuration of each way.
+
+    Args:
+        planned: The configuration of `samnet`.
+
+    Returns:
+        Way -> configuration.
+    """
+    at_512 = replace(
+        planned, input_size=SAMED_SIZE, zoom=planned.zoom * SAMED_SIZE / planned.input_size
+    )
+    return {
+        "samnet": planned,
+        "samed": at_512,
+        "attention": at_512,
+        "size": planned,
+        "last_half": replace(planned, lora_blocks="last_half"),
+        "compiled": planned,
     }
 
 
@@ -136,7 +166,19 @@ def make_step(
     shipped: bool,
     compiled: bool,
 ) -> Callable[[], float]:
-    """A training step of a configuration's network, with segment_anything's own encoder if `shipped`."""
+    """Build a configuration's network and return a training step of it.
+
+    Args:
+        configuration: The configuration.
+        case: The prepared case to draw a batch from.
+        folder: A folder for the training run.
+        device: The device to train on.
+        shipped: Whether to use `segment_anything`'s encoder in place of samnet's.
+        compiled: Whether to compile the network.
+
+    Returns:
+        A function that makes one step with the same batch each time, and returns the loss.
+    """
     torch.manual_seed(0)
     network = build_network(replace(configuration, encoder_tuning="frozen"), 1, len(LABELS))
     encoder = network.encoder
@@ -156,15 +198,32 @@ def make_step(
 def draw_batch(
     configuration: Configuration, case: StoredCase, network: SegmentationNetwork
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one training batch.
+
+    Args:
+        configuration: The configuration.
+        case: The prepared case to draw from.
+        network: The network that the batch is for.
+
+    Returns:
+        Images `(N, C, H, W)` and their target, as the training loop gets them.
+    """
     samples = SliceSamples([case], configuration, stride=network.stride, seed=0)
-    images, target = torch.utils.data.default_collate(
-        [samples[row] for row in range(configuration.batch_size)]
-    )
+    drawn = [samples[row] for row in range(configuration.batch_size)]
+    images, target = torch.utils.data.default_collate(drawn)
     return images, target
 
 
 def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
-    """What a step allocates on a GPU beyond what lies there before it."""
+    """Return the GPU memory that a step allocates in addition to what is allocated before it.
+
+    Args:
+        step: A function that makes one step.
+        device: A GPU.
+
+    Returns:
+        The memory in bytes.
+    """
     synchronise(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -174,7 +233,12 @@ def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
 
 
 def describe(result: dict[str, Any]) -> str:
-    given, ratios = result["asked"], result["times_as_fast_as_samed"]
+    """Return the result as text.
+
+    Args:
+        result: The result of `measure`.
+    """
+    given, ratios = result["options"], result["times_as_fast_as_samed"]
     lines = [f"{given['backbone']}, batch {given['batch_size']}; {machine_line(result['machine'])}"]
     for name, seconds in result["seconds_of_a_step"].items():
         size = SAMED_SIZE if name in ("samed", "attention") else given["size"]

@@ -112,12 +112,12 @@ def _load_description(options: argparse.Namespace) -> DatasetDescription:
 
 
 def _find_dataset_json(options: argparse.Namespace) -> Path:
-    from samnet.core.paths import find_dataset_name, raw_folder
+    from samnet.dataset.dataset_folder import DatasetFolder
 
     if options.dataset_json is not None:
         return options.dataset_json
     if options.dataset is not None:
-        return raw_folder() / find_dataset_name(options.dataset) / "dataset.json"
+        return DatasetFolder.find(options.dataset).description_file
     places = [options.references.absolute().parent, options.predictions.absolute()]
     for place in places:
         if (place / "dataset.json").is_file():

@@ -40,11 +40,11 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.find_model import find_model
     from samnet.sharing.export import export_model
 
-    folder = find_model(options.model, options.dataset, options.configuration)
-    manifest = export_model(folder, options.output, options.folds)
+    model = find_model(options.model, options.dataset, options.configuration)
+    manifest = export_model(model, options.output, options.folds)
     size = options.output.stat().st_size / 2**20
-    model = f"{manifest.dataset_name}, {manifest.configuration}, {', '.join(manifest.folds)}"
-    print(f"{options.output}: {model}, {size:.1f} MiB")
+    title = f"{manifest.dataset_name}, {manifest.configuration}, {', '.join(manifest.folds)}"
+    print(f"{options.output}: {title}, {size:.1f} MiB")
     if manifest.base is not None:
         print(f"whoever predicts with it also needs {manifest.base}")
 

@@ -14,11 +14,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.fingerprint.extract import extract_fingerprint, fingerprint_path
+    from samnet.fingerprint.extract import extract_fingerprint
 
     for dataset in load_datasets(options):
         extract_fingerprint(dataset, chosen_processes(options))
-        print(fingerprint_path(dataset.name))
+        print(dataset.folder.fingerprint_file)
 
 
 COMMAND = Command(

@@ -73,10 +73,8 @@ def _run(options: argparse.Namespace) -> None:
             base_file=options.base,
         ),
     )
-    name = next(iter(plan.configurations))
-    print(
-        f"{options.output}: {name}, {plan.configuration(name).backbone}, {plan.num_classes} classes"
-    )
+    name, num_classes = plan.single_name, plan.label_scheme.num_classes
+    print(f"{options.output}: {name}, {plan.single_configuration.backbone}, {num_classes} classes")
     print(f"predict with: samnet_predict -m {options.output} -i IN -o OUT")
 
 

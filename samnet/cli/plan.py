@@ -27,17 +27,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.fingerprint.extract import fingerprint_path
     from samnet.fingerprint.records import Fingerprint
-    from samnet.plan.plan import plan_path
     from samnet.planning.explain import explain
 
     for dataset in load_datasets(options):
         plan = plan_dataset(dataset, options)
         if options.explain:
-            print(explain(plan, Fingerprint.load(fingerprint_path(dataset.name))))
+            print(explain(plan, Fingerprint.load(dataset.folder.fingerprint_file)))
         else:
-            print(plan_path(dataset.name))
+            print(dataset.folder.plan_file)
 
 
 COMMAND = Command(

@@ -26,7 +26,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.dataset.integrity import verify_dataset
-    from samnet.plan.plan import plan_path
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     processes = chosen_processes(options)
@@ -36,7 +35,8 @@ def _run(options: argparse.Namespace) -> None:
         plan = plan_dataset(dataset, options)
         prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
         print(
-            f"{dataset.name}: planned and prepared. The plan, for reading and changing: {plan_path(dataset.name)}"
+            f"{dataset.name}: planned and prepared. The plan, for reading and changing: "
+            f"{dataset.folder.plan_file}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from samnet.core.machine import Machine
     from samnet.dataset.cases import RawDataset
+    from samnet.dataset.dataset_folder import DatasetFolder
     from samnet.plan.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -57,38 +58,38 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     """
     from samnet.core.locks import lock_folder
     from samnet.fingerprint.extract import extract_fingerprint
-    from samnet.plan.plan import plan_path
+    from samnet.planning.planned_dataset import write_splits
     from samnet.planning.planner import make_plan
     from samnet.planning.replan import update_plan
-    from samnet.planning.splits import write_splits
     from samnet.training.dry_run import measure_step
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
     settings: dict[str, Any] = dict(options.settings)
-    with lock_folder(plan_path(dataset.name).parent, "planning"):
-        known = None if options.overwrite else _known_plan(dataset.name)
+    folder = dataset.folder
+    with lock_folder(folder.preprocessed, "planning"):
+        known = None if options.overwrite else _known_plan(folder)
         machine = _choose_machine(options, known)
         if known is None:
             plan = make_plan(fingerprint, machine, settings, measure_step)
         else:
             plan = update_plan(known, fingerprint, machine, settings, measure_step)
         if plan != known:
-            plan.save(plan_path(dataset.name))
-        write_splits(plan, list(fingerprint.cases))
+            plan.save(folder.plan_file)
+        write_splits(plan, fingerprint, folder)
     return plan
 
 
-def _known_plan(dataset_name: str) -> Plan | None:
+def _known_plan(folder: DatasetFolder) -> Plan | None:
     from samnet.core.errors import UserError
-    from samnet.plan.plan import Plan, plan_path
+    from samnet.plan.plan import Plan
 
-    path = plan_path(dataset_name)
+    path = folder.plan_file
     if not path.is_file():
         return None
     try:
         return Plan.load(path)
     except UserError as error:
-        raise UserError(f"{error}. Mend it, or replace it with --overwrite") from None
+        raise UserError(f"{error}. Fix it, or replace it with --overwrite") from None
 
 
 def _choose_machine(options: argparse.Namespace, known: Plan | None) -> Machine:

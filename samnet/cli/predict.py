@@ -76,10 +76,9 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.find_model import find_model
     from samnet.inference.predictor import Predictor
 
-    folder = find_model(options.model, options.dataset, options.configuration)
-    predictor = Predictor.from_folder(
-        folder,
-        options.folds,
+    model = find_model(options.model, options.dataset, options.configuration)
+    predictor = Predictor.from_runs(
+        model.select_runs(options.folds, options.checkpoint),
         device=options.device,
         checkpoint=options.checkpoint,
         mirror=False if options.no_mirror else None,

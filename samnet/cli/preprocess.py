@@ -16,11 +16,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
-    from samnet.plan.plan import Plan, plan_path
+    from samnet.plan.plan import Plan
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     for dataset in load_datasets(options):
-        path = plan_path(dataset.name)
+        path = dataset.folder.plan_file
         if not path.is_file():
             raise UserError(
                 f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first"

@@ -119,7 +119,8 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.machine import choose_device, parse_memory
     from samnet.training.distributed import started_by_torchrun
     from samnet.training.launch import end_with_launcher, launch
-    from samnet.training.run import TrainingOptions, train_folds
+    from samnet.training.options import TrainingOptions
+    from samnet.training.run import train_folds
 
     if options.gpus is not None and options.gpus > 1 and not started_by_torchrun():
         launch(options.gpus, choose_device(options.device), ["train", *options.arguments])

@@ -35,31 +35,31 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.job_array import select_part
     from samnet.core.machine import choose_device
-    from samnet.core.paths import find_dataset_name, raw_folder
     from samnet.dataset.cases import find_prediction_cases
     from samnet.inference.zero_shot import ZeroShot, zero_shot_cases
     from samnet.models.prompted import BoxPromptedSam
     from samnet.models.registry import find_checkpoint
     from samnet.plan.backbones import BACKBONES
-    from samnet.plan.plan import Plan, plan_path
+    from samnet.planning.planned_dataset import PlannedDataset
 
     released = [name for name, backbone in BACKBONES.items() if backbone.has_weights]
     if options.backbone not in released:
         raise UserError(f"--backbone {options.backbone}: choose from {', '.join(released)}")
-    name = find_dataset_name(options.dataset)
-    plan = Plan.load(plan_path(name))
+    dataset = PlannedDataset.find(options.dataset)
+    plan, folder = dataset.plan, dataset.folder
     backbone = BACKBONES[options.backbone]
     size = backbone.pretrained_size or 1024
-    network = BoxPromptedSam(backbone, size, find_checkpoint(backbone)).to(
-        choose_device(options.device)
-    )
+    network = BoxPromptedSam(backbone, size, find_checkpoint(backbone))
     model = ZeroShot(
-        network, plan.configuration("lora"), plan.num_classes, size, options.margin, plan.regions
+        network.to(choose_device(options.device)),
+        plan.configuration("lora"),
+        plan.label_scheme,
+        size,
+        options.margin,
     )
-    source = options.input or raw_folder() / name / "imagesTs"
-    references = options.references or raw_folder() / name / "labelsTs"
-    cases = find_prediction_cases(source, plan.description)
-    zero_shot_cases(model, select_part(cases, *chosen_part(options)), references, options.output)
+    cases = find_prediction_cases(options.input or folder.test_images, plan.description)
+    part = select_part(cases, *chosen_part(options))
+    zero_shot_cases(model, part, options.references or folder.test_labels, options.output)
 
 
 COMMAND = Command(

@@ -7,12 +7,9 @@ from dataclasses import replace
 
 from samnet.cluster.script import PART, Job, Resources
 from samnet.core.errors import UserError
-from samnet.core.paths import dataset_number, find_dataset_name
-from samnet.dataset.splits import read_splits
-from samnet.fingerprint.extract import fingerprint_path
-from samnet.fingerprint.records import Fingerprint
-from samnet.plan.plan import Plan, plan_path
-from samnet.planning.splits import splits_path
+from samnet.dataset.dataset_folder import DatasetFolder
+from samnet.models.model_folder import ALL_CASES
+from samnet.planning.planned_dataset import PlannedDataset
 
 
 def training_jobs(
@@ -22,68 +19,94 @@ def training_jobs(
     options: Sequence[str],
     resources: Resources,
 ) -> list[Job]:
-    """An array of folds x configurations, and the summary and choice that follow it where all folds are trained.
+    """Return an array of folds x configurations, and what follows where all folds are trained.
 
-    folds: numbers, `all`, or `cv` for the data set's folds. options: further ones of samnet_train.
+    That is the summary of the cross-validation and the choice of a configuration.
+
+    Args:
+        identifier: Id or name of the data set.
+        configurations: Names of configurations.
+        folds: Numbers, `all`, or `cv` for the folds of the data set.
+        options: Further options of samnet_train.
+        resources: What each task is given.
+
+    Returns:
+        One or two jobs.
 
     Raises:
-        UserError: the data set is not planned, or has no such configuration or fold.
+        UserError: The data set is not planned, or has no such configuration or fold.
     """
-    name = find_dataset_name(identifier)
-    plan = Plan.load(plan_path(name))
+    dataset = PlannedDataset.find(identifier)
     for configuration in configurations:
-        plan.configuration(configuration)
-    known = [str(number) for number in range(len(read_splits(splits_path(name), _cases(name))))]
-    chosen = [fold for given in folds for fold in (known if given == "cv" else [given])]
-    wrong = [fold for fold in chosen if fold not in (*known, "all")]
+        dataset.plan.configuration(configuration)
+    known = dataset.fold_names
+    chosen: list[str] = []
+    for fold in folds:
+        chosen += known if fold == "cv" else [fold]
+    wrong = [fold for fold in chosen if fold not in (*known, ALL_CASES)]
     if wrong:
         raise UserError(f"fold {wrong[0]!r}: choose from {', '.join(known)}, all, or cv")
     gpus = ("--gpus", str(resources.gpus)) if resources.gpus > 1 else ()
-    number = dataset_number(name)
-    commands = [
-        ("train", name, configuration, fold, *gpus, *options)
-        for configuration in configurations
-        for fold in chosen
-    ]
+    number = dataset.folder.number
+    commands = []
+    for configuration in configurations:
+        for fold in chosen:
+            commands.append(("train", dataset.name, configuration, fold, *gpus, *options))
     train = Job(f"samnet-train-{number}", tuple(commands), resources, num_tasks=len(commands))
     if not set(known) <= set(chosen):
         return [train]
-    choice = ("find_best_configuration", name, "-c", *configurations)
-    return [
-        train,
-        Job(f"samnet-choose-{number}", (choice,), replace(resources, gpus=0), after=(train.name,)),
-    ]
+    command = ("find_best_configuration", dataset.name, "-c", *configurations)
+    no_gpus = replace(resources, gpus=0)
+    choose = Job(f"samnet-choose-{number}", (command,), no_gpus, after=(train.name,))
+    return [train, choose]
 
 
 def prediction_jobs(words: Sequence[str], num_parts: int, resources: Resources) -> list[Job]:
-    """An array whose tasks predict a share of the cases each. words: the options of samnet_predict."""
-    command = ("predict", *words, "--continue", "--num-parts", str(num_parts), "--part-id", PART)
+    """Return an array whose tasks predict a share of the cases each.
+
+    Args:
+        words: The options of samnet_predict.
+        num_parts: Number of tasks.
+        resources: What each task is given.
+
+    Returns:
+        One job.
+    """
+    part = ("--num-parts", str(num_parts), "--part-id", PART)
+    command = ("predict", *words, "--continue", *part)
     return [Job("samnet-predict", (command,), resources, num_tasks=num_parts)]
 
 
 def preparation_jobs(
     identifier: str, num_parts: int, options: Sequence[str], resources: Resources
 ) -> list[Job]:
-    """An array whose tasks prepare a share of the cases each; before it, planning where there is no plan yet.
+    """Return an array whose tasks prepare a share of the cases each.
 
-    options: further ones of samnet_plan.
+    Planning precedes it where there is no plan yet.
+
+    Args:
+        identifier: Id or name of the data set.
+        num_parts: Number of tasks.
+        options: Further options of samnet_plan.
+        resources: What each task is given.
+
+    Returns:
+        One or two jobs.
 
     Raises:
-        UserError: there is no such data set, or options are given and the plan is there.
+        UserError: There is no such data set, or options are given and the plan is there.
     """
-    name = find_dataset_name(identifier)
-    number = dataset_number(name)
-    command = ("preprocess", "-d", name, "--num-parts", str(num_parts), "--part-id", PART)
+    folder = DatasetFolder.find(identifier)
+    name, number = folder.name, folder.number
+    part = ("--num-parts", str(num_parts), "--part-id", PART)
+    command = ("preprocess", "-d", name, *part)
     prepare = Job(f"samnet-preprocess-{number}", (command,), resources, num_tasks=num_parts)
-    if plan_path(name).is_file():
+    if folder.plan_file.is_file():
         if options:
             raise UserError(
-                f"{plan_path(name)}: is planned already; change it with samnet_plan -d {number} {' '.join(options)}"
+                f"{folder.plan_file}: is planned already; change it with samnet_plan -d {number} "
+                f"{' '.join(options)}"
             )
         return [prepare]
     plan = Job(f"samnet-plan-{number}", (("plan", "-d", name, *options),), resources)
     return [plan, replace(prepare, after=(plan.name,))]
-
-
-def _cases(dataset_name: str) -> list[str]:
-    return list(Fingerprint.load(fingerprint_path(dataset_name)).cases)

@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from samnet.core.errors import UserError
-from samnet.core.files import read_json
 from samnet.core.locks import find_owner
-from samnet.core.paths import results_folder
 from samnet.evaluation.evaluator import SUMMARY_FILE
-from samnet.training.checkpoint import FINAL
-from samnet.training.run_folder import RUN_FILE, VALIDATION
+from samnet.models.model_folder import ALL_CASES, RunFolder, list_runs
+from samnet.training.run_record import RunRecord, RunRequest
 
 _COLUMNS = ("run", "state", "epoch", "Dice", "time left", "message")
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. epoch, dice: of the last validation on whole volumes. seconds_left: by the pace so far."""
+    """The state of one run.
+
+    Attributes:
+        name: Data set, configuration and fold.
+        state: `finished`, `running`, `trained` (but not scored), `stopped` or `damaged`.
+        epoch: Epochs done, or None.
+        dice: Mean Dice of the last validation on whole volumes, or None.
+        seconds_left: Time left by the pace so far, or None.
+        message: What else there is to say.
+    """
 
     name: str
     state: str
@@ -30,22 +37,37 @@ class RunStatus:
     message: str
 
     def cells(self) -> tuple[str, ...]:
+        """Return the row of a table.
+
+        Returns:
+            A text for each column.
+        """
         left = "-" if self.seconds_left is None else _duration(self.seconds_left)
         dice = "-" if self.dice is None else f"{self.dice:.4f}"
         return self.name, self.state, str(self.epoch or "-"), dice, left, self.message
 
 
-def find_runs(dataset: str | None = None) -> list[RunStatus]:
-    """The state of every run below the results folder, or of one data set's (by its full name).
+def find_runs(dataset_name: str | None = None) -> list[RunStatus]:
+    """Read the state of every run below the results folder.
 
-    `finished`; `running`, with its process; or `stopped`: the same command goes on with it.
+    Args:
+        dataset_name: Full name of a data set, for its runs only.
+
+    Returns:
+        The states, in the order of the runs' names.
     """
-    files = sorted(results_folder().glob(f"{dataset or '*'}/*/fold_*/{RUN_FILE}"))
-    return [_read_run(file.parent) for file in files]
+    return [_read_run(folder) for folder in list_runs(dataset_name)]
 
 
 def format_runs(runs: list[RunStatus]) -> str:
-    """A table for the screen."""
+    """Return a table for the terminal.
+
+    Args:
+        runs: The states of runs.
+
+    Returns:
+        Text with a line for each.
+    """
     rows = [_COLUMNS, *(run.cells() for run in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
     return "\n".join(
@@ -56,35 +78,38 @@ def format_runs(runs: list[RunStatus]) -> str:
     )
 
 
-def _read_run(folder: Path) -> RunStatus:
-    name = "/".join(folder.parts[-3:])
+def _read_run(folder: RunFolder) -> RunStatus:
+    name = "/".join(folder.path.parts[-3:])
     try:
-        record = read_json(folder / RUN_FILE)
+        record = RunRecord.load(folder)
     except UserError as error:
         return RunStatus(name, "damaged", None, None, None, str(error))
-    last = _last_row(folder / "metrics.jsonl")
-    owner = find_owner(folder.parent, f"training {folder.name}")
-    needs_scores = (
-        record["asked"]["fold"] != "all" and not (folder / VALIDATION / SUMMARY_FILE).is_file()
-    )
-    sitting = record["sittings"][-1]
-    if owner is not None:
-        state, message = "running", f"{owner}, since {sitting['started']}"
-    elif not (folder / FINAL).is_file():
-        state, message = "stopped", f"begun {sitting['started']}; the same command goes on"
-    elif needs_scores:
-        state, message = (
-            "trained",
-            "its held-out cases are being predicted, or the same command does it",
-        )
-    else:
-        state, message = "finished", f"begun {sitting['started']}"
-    left = _seconds_left(record["asked"], last) if state in ("running", "stopped") else None
+    if record is None or not record.sessions:
+        return RunStatus(name, "damaged", None, None, None, f"{folder.record_file}: incomplete")
+    last = _last_row(folder.metrics_file)
+    state, message = _state(folder, record)
+    left = _seconds_left(record.request, last) if state in ("running", "stopped") else None
     return RunStatus(name, state, last.get("epoch"), last.get("mean_dice"), left, message)
 
 
+def _state(folder: RunFolder, record: RunRecord) -> tuple[str, str]:
+    owner = find_owner(folder.path.parent, f"training {folder.name}")
+    started = record.sessions[-1].started
+    if owner is not None:
+        return "running", f"{owner}, since {started}"
+    if not folder.is_finished:
+        return "stopped", f"begun {started}; the same command resumes it"
+    has_scores = (folder.validation / SUMMARY_FILE).is_file()
+    if record.request.fold != ALL_CASES and not has_scores:
+        return (
+            "trained",
+            "its held-out cases are being predicted, or the same command does it",
+        )
+    return "finished", f"begun {started}"
+
+
 def _last_row(file: Path) -> dict[str, Any]:
-    """The last whole line; another process may be writing one."""
+    """Return the last whole line; another process may be writing one."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     for line in reversed(lines):
         try:
@@ -94,11 +119,11 @@ def _last_row(file: Path) -> dict[str, Any]:
     return {}
 
 
-def _seconds_left(asked: dict[str, Any], last: dict[str, Any]) -> float | None:
+def _seconds_left(request: RunRequest, last: dict[str, Any]) -> float | None:
     if not last:
         return None
-    by_steps = last["seconds"] * (asked["configuration"]["steps"] / last["step"] - 1)
-    limit = asked["max_seconds"]
+    by_steps = last["seconds"] * (request.configuration["steps"] / last["step"] - 1)
+    limit = request.max_seconds
     return max(0.0, by_steps if limit is None else min(by_steps, limit - last["seconds"]))
 
 

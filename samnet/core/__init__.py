@@ -1,1 +1,1 @@
-"""The ground every station stands on: errors, files, folders, geometry, jobs."""
+"""The lowest layer of the package: errors, files, paths, geometry, worker processes and signals."""

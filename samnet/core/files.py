@@ -1,4 +1,7 @@
-"""Files that are either complete or absent: everything is written beside its place and renamed."""
+"""Reading and writing of files that are always either complete or absent.
+
+Every file is first written under a temporary name in the same folder and then renamed.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,18 @@ TEMPORARY_PREFIX = ".partial-"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path near `path`; on success it takes the final name in one step.
+    """Yield a temporary path near `path`, and rename it to `path` when the block succeeds.
 
-    It lies in a temporary folder of its own: the name stays, for writers that choose a format by it, and what a writer
-    puts beside it (safetensors writes to a file of its own first) is known to be temporary too.
-    A failure inside the block leaves nothing under the final name and removes the temporary folder.
+    The temporary file lies in a temporary folder and keeps its final name, because some writers
+    choose the format by the name. Files that a writer puts next to it (safetensors first writes to
+    another file) lie in the temporary folder too, so they are recognised as temporary.
+    Where the block fails, `path` is left unchanged and the temporary folder is removed.
+
+    Args:
+        path: Final path of the file or folder. Its parent folders are created.
+
+    Yields:
+        The path to write to.
     """
     path = Path(path)
     folder = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
@@ -37,22 +47,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Without this a power cut after the rename could leave an empty file under the final name."""
+    """Make sure that a power cut after the rename leaves no empty file under the final name."""
     if path.is_file():
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what killed runs left behind directly in `folder`. Call it only from the one owner of the folder."""
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            if entry.name.startswith(TEMPORARY_PREFIX):
-                remove_partial_file(entry)
+    """Delete the temporary files that killed runs left directly in a folder.
+
+    Call it only from the one process that owns the folder: it also deletes files that another
+    process is writing at this moment.
+
+    Args:
+        folder: Folder to clean. It need not exist.
+    """
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.name.startswith(TEMPORARY_PREFIX):
+            remove_partial_file(entry)
 
 
 def remove_partial_file(entry: Path) -> None:
-    """Delete a file or folder; one that is gone meanwhile is no fault."""
+    """Delete a file or folder; nothing happens where another process has deleted it already.
+
+    Args:
+        entry: The file or folder.
+    """
     if entry.is_dir():
         shutil.rmtree(entry, ignore_errors=True)
     else:
@@ -60,43 +82,68 @@ def remove_partial_file(entry: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8.
+
+    Args:
+        path: The file; an older one is replaced.
+        text: The whole content.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write an indented JSON file.
+
+    Args:
+        path: The file; an older one is replaced.
+        content: What `json.dumps` accepts.
+    """
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_json_rows(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON with many records in it: each entry of an object in `content` on one line, where all of it would be
-    long and few lines of it worth reading by themselves."""
+    """Write a JSON file of many records, one record a line.
+
+    Where a value of `content` is an object, each of its entries takes one line; every other value
+    is written on the line of its key. Indenting such a file fully would make it very long.
+
+    Args:
+        path: The file; an older one is replaced.
+        content: The JSON object to write.
+    """
     entries = []
     for key, value in content.items():
-        text = _compact(value)
+        text = _compact_json(value)
         if isinstance(value, dict) and value:
-            rows = ",\n".join(
-                f"    {_compact(name)}: {_compact(row)}" for name, row in value.items()
-            )
-            text = f"{{\n{rows}\n  }}"
-        entries.append(f"  {_compact(key)}: {text}")
+            rows = [
+                f"    {_compact_json(name)}: {_compact_json(row)}" for name, row in value.items()
+            ]
+            text = "{\n" + ",\n".join(rows) + "\n  }"
+        entries.append(f"  {_compact_json(key)}: {text}")
     write_text(path, "{\n" + ",\n".join(entries) + "\n}\n")
 
 
-def _compact(value: Any) -> str:
+def _compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file.
+    """Read a JSON file in UTF-8.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The parsed content.
 
     Raises:
-        UserError: the file is missing, unreadable, or not JSON; the message has the line and column.
+        UserError: The file is missing, unreadable, or not JSON. For the last the message has the
+            line and the column.
     """
     try:
-        return json.loads(
-            Path(path).read_text(encoding="utf-8-sig")
-        )  # some editors put a byte order mark first
+        # utf-8-sig, because some editors put a byte order mark at the beginning.
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:

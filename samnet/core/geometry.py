@@ -8,6 +8,7 @@ interpolated for this: axes are permuted and flipped, so the conversion back is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
@@ -124,10 +125,10 @@ class GridDifference:
         return f"lies {distance:.1f} voxels beside {expected_name}{details}"
 
 
-def _differing_properties(found: Grid, expected: Grid) -> dict[str, tuple]:
+def _differing_properties(found: Grid, expected: Grid) -> dict[str, tuple[Any, Any]]:
     """Return name -> (found, expected) of the properties that explain a shift between two grids."""
     finest = min(expected.spacing)  # a microscope's spacing is a fraction of a thousandth of a mm
-    candidates = {
+    candidates: dict[str, tuple[Any, Any, float]] = {
         "spacing": (found.spacing, expected.spacing, 1e-5 * finest),
         "direction": (found.direction, expected.direction, 1e-5),
         "origin": (found.origin, expected.origin, 1e-3 * finest),

@@ -1,4 +1,4 @@
-"""Which share of the work a task of a scheduler's job array does."""
+"""The share of the work that one task of a scheduler's job array does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TypeVar
 from samnet.core.errors import UserError
 
 Item = TypeVar("Item")
-_ARRAY_NAMES = (
+
+# Environment variables by which SLURM, LSF, Kubernetes and PBS describe a task of a job array.
+ARRAY_VARIABLES = (
     "SLURM_ARRAY_TASK_ID",
     "SLURM_ARRAY_TASK_MIN",
     "SLURM_ARRAY_TASK_STEP",
@@ -22,37 +24,47 @@ _ARRAY_NAMES = (
 
 
 def select_part(items: Sequence[Item], num_parts: int, part_id: int) -> list[Item]:
-    """Every `num_parts`-th item from `part_id` on: disjoint shares that together are everything.
+    """Return every `num_parts`-th item, beginning with item `part_id`.
+
+    The parts of all ids are disjoint, and together they are all items.
+
+    Args:
+        items: All items.
+        num_parts: Number of parts.
+        part_id: Number of the part to return, from 0.
 
     Raises:
         UserError: `part_id` is outside 0 .. num_parts - 1.
     """
     if num_parts < 1 or not 0 <= part_id < num_parts:
         raise UserError(
-            f"--part-id {part_id} with --num-parts {num_parts}: the id goes from 0 to {num_parts - 1}"
+            f"--part-id {part_id} with --num-parts {num_parts}: "
+            f"the id goes from 0 to {num_parts - 1}"
         )
     return list(items[part_id::num_parts])
 
 
 def array_part() -> tuple[int, int | None]:
-    """Which task of a scheduler's array this process is, from 0, and of how many where the scheduler tells: (0, None)
-    outside of arrays.
+    """Return which task of a scheduler's job array this process is.
 
-    SLURM tells both, LSF too; Kubernetes and PBS the number alone.
+    SLURM and LSF tell the number of the task and the number of tasks, Kubernetes and PBS only the
+    number of the task.
+
+    Returns:
+        The number of the task, from 0, and the number of tasks, or None where the scheduler does
+        not tell it. `(0, None)` outside of job arrays.
     """
-    numbers = {
-        name: int(value)
-        for name, value in os.environ.items()
-        if name in _ARRAY_NAMES and value.isdecimal()
-    }
+    numbers = {}
+    for name in ARRAY_VARIABLES:
+        value = os.environ.get(name, "")
+        if value.isdecimal():
+            numbers[name] = int(value)
     if "SLURM_ARRAY_TASK_ID" in numbers:
-        first, step = (
-            numbers.get("SLURM_ARRAY_TASK_MIN", 0),
-            numbers.get("SLURM_ARRAY_TASK_STEP", 1),
-        )
-        return (numbers["SLURM_ARRAY_TASK_ID"] - first) // max(1, step), numbers.get(
-            "SLURM_ARRAY_TASK_COUNT"
-        )
-    if numbers.get("LSB_JOBINDEX"):  # from 1; 0 outside of arrays
+        first = numbers.get("SLURM_ARRAY_TASK_MIN", 0)
+        step = max(1, numbers.get("SLURM_ARRAY_TASK_STEP", 1))
+        part_id = (numbers["SLURM_ARRAY_TASK_ID"] - first) // step
+        return part_id, numbers.get("SLURM_ARRAY_TASK_COUNT")
+    # LSF counts from 1; the variable is 0 outside of arrays.
+    if numbers.get("LSB_JOBINDEX"):
         return numbers["LSB_JOBINDEX"] - 1, numbers.get("LSB_JOBINDEX_END")
     return numbers.get("JOB_COMPLETION_INDEX", numbers.get("PBS_ARRAY_INDEX", 0)), None

@@ -1,9 +1,15 @@
-"""Who is at work in a folder, on file systems that many machines share.
+"""Locks of folders, on file systems that many machines share.
 
-A lock is a small file that names its owner (machine, process) and whose date the owner renews all the time. It outlives
-a dead owner, so whoever finds one asks: is the process gone, where it was on this machine; or has the date stood still
-for a while, by one's own clock, where it was on another. Dates are only compared with each other: clocks of machines
-that differ, or jump, do no harm. What a lock protects must be right without it too: it saves doing the same work twice.
+A lock is a small file that names its owner (machine and process). The owner renews the file's date
+as long as it works. The file remains when its owner dies, so a process that finds a lock checks
+whether the owner is alive:
+
+- Where the owner runs on the same machine, its process must still exist.
+- Where it runs on another machine, the date of the lock must have changed within `STALE_SECONDS`,
+  measured by the clock of the process that waits. Dates are only compared with each other, so
+  clocks that differ or jump do no harm.
+
+Locks only save doing the same work twice. What a lock protects must be correct without it too.
 """
 
 from __future__ import annotations
@@ -24,24 +30,36 @@ from samnet.core.errors import SamnetError
 from samnet.core.files import TEMPORARY_PREFIX, remove_partial_file
 
 log = logging.getLogger(__name__)
+
+# Time between two renewals of a lock.
 BEAT_SECONDS = 10.0
-# NFS shows others a date up to a minute late.
+# Age at which a lock of another machine counts as left by a dead owner. NFS shows other machines
+# a new date up to a minute late.
 STALE_SECONDS = 120.0
-_POLL_SECONDS = 0.5
+# Time between two looks at a lock that another process holds.
+POLL_SECONDS = 0.5
 _SUFFIX = ".samnet-lock"
-_UNBORN = ".new-lock-"
+_UNFINISHED_PREFIX = ".new-lock-"
 
 
 class FolderBusy(SamnetError):
-    """Another living process is at work on the same thing."""
+    """Another living process does the same task in the folder."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process.
+    """The process that holds a lock.
 
-    machine: host, boot and name space of process numbers, in which `process` means something. started: its start in
-    ticks since boot, as numbers are used again; empty where the system does not tell. token: of one lock.
+    Attributes:
+        host: Name of its machine.
+        machine: Host name, boot identifier and name space of process numbers. `process` is only
+            meaningful within the same `machine`.
+        process: Number of the process.
+        started: Start of the process in clock ticks since boot, because process numbers are used
+            again; empty where the operating system does not tell it.
+        task: What the process does in the folder.
+        token: Random text that differs between any two locks; empty where the lock could not be
+            read.
     """
 
     host: str
@@ -55,14 +73,18 @@ class Owner:
         return f"process {self.process} on {self.host} ({self.task})"
 
     def is_dead(self) -> bool | None:
-        """Whether the process is gone; None where it cannot be told from here."""
+        """Return whether the process has ended.
+
+        Returns:
+            True or False for a process of this machine; None for one of another machine.
+        """
         if self.machine != _this_machine():
             return None
         try:
             os.kill(self.process, 0)
         except ProcessLookupError:
             return True
-        except OSError:  # another user's
+        except OSError:  # the process exists but belongs to another user
             return False
         state, started = _process_status(self.process)
         return state == "Z" or started != self.started
@@ -70,25 +92,26 @@ class Owner:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None]:
-    """Be the only one that does `task` in a folder; what killed processes left half-written there is removed first.
+    """Lock a task in a folder, so that no other process does the same task there meanwhile.
 
-    task: a few words that also name the lock's file: other tasks in the folder go on beside this one.
-    waits: for another owner to finish; else an owner that is seen alive is an error.
+    Incomplete files that killed processes left in the folder are removed first.
+
+    Args:
+        folder: The folder. It is created where it is missing.
+        task: A few words that say what is done. They become part of the lock's file name, so
+            different tasks in one folder do not exclude each other.
+        waits: Whether to wait for another living owner to finish, instead of raising an error.
+
+    Yields:
+        Nothing.
 
     Raises:
-        FolderBusy: another process does this, and is alive.
-        OSError: the folder cannot be written to.
+        FolderBusy: Another living process does this task, and `waits` is false.
+        OSError: The folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = _lock_file(folder, task)
-    owner = Owner(
-        socket.gethostname(),
-        _this_machine(),
-        os.getpid(),
-        _process_status(os.getpid())[1],
-        task,
-        uuid.uuid4().hex,
-    )
+    owner = _this_process(task)
     _acquire(file, owner, waits)
     stop = threading.Event()
     beat = threading.Thread(target=_keep_alive, args=(file, stop), daemon=True)
@@ -99,63 +122,97 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
     finally:
         stop.set()
         beat.join()
-        found = _read(file)
+        found = _read_owner(file)
+        # Another process may have taken the lock over, for example after this one was suspended.
         if found is not None and found.token == owner.token:
             file.unlink(missing_ok=True)
 
 
 def find_owner(folder: Path, task: str) -> Owner | None:
-    """Who does `task` in a folder, as far as can be told at once; None where nobody does."""
+    """Return which process does a task in a folder, without waiting.
+
+    For an owner on another machine the date of the lock is compared with the clock of this
+    machine, so the answer is less certain than that of `lock_folder`.
+
+    Args:
+        folder: The folder.
+        task: The task as given to `lock_folder`.
+
+    Returns:
+        The owner, or None where no living process does the task.
+    """
     file = _lock_file(folder, task)
-    owner = _read(file)
-    if owner is None or owner.is_dead() or time.time() - (_date(file) or 0) / 1e9 > STALE_SECONDS:
+    owner = _read_owner(file)
+    if owner is None or owner.is_dead():
         return None
-    return owner
+    age = time.time() - (_read_date(file) or 0) / 1e9
+    return None if age > STALE_SECONDS else owner
 
 
 def _lock_file(folder: Path, task: str) -> Path:
     return folder / f".{task.replace(' ', '-')}{_SUFFIX}"
 
 
+class _Watch:
+    """What a waiting process has seen of another process's lock.
+
+    Attributes:
+        state: Token and date of the lock at the last look, the date in ns.
+        since: When this state was first seen, by this process's monotonic clock in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.state: tuple[str, int] | None = None
+        self.since = time.monotonic()
+
+    def update(self, token: str, date: int) -> bool:
+        """Note the current state; return whether the owner has renewed the lock since last time."""
+        before = self.state
+        if before == (token, date):
+            return False
+        self.state = (token, date)
+        self.since = time.monotonic()
+        return before is not None and before[0] == token
+
+    def seconds_unchanged(self) -> float:
+        return time.monotonic() - self.since
+
+
 def _acquire(file: Path, owner: Owner, waits: bool) -> None:
-    announced = False
-    watched: tuple[str, int] | None = None
-    since = time.monotonic()
+    is_announced = False
+    watch = _Watch()
     while not _create(file, owner):
-        found, date = _read(file), _date(file)
+        found, date = _read_owner(file), _read_date(file)
         if found is None or date is None:
-            continue  # gone in this moment
-        state = (found.token, date)
-        if state != watched:
-            if watched is not None and watched[0] == found.token and not waits:
-                raise FolderBusy(f"{file.parent}: {found} is at work there; wait for it, or end it")
-            watched, since = state, time.monotonic()
+            continue  # the lock has been removed since `_create`
+        is_renewed = watch.update(found.token, date)
         is_dead = found.is_dead()
-        if is_dead is False and not waits:
+        if not waits and (is_renewed or is_dead is False):
             raise FolderBusy(f"{file.parent}: {found} is at work there; wait for it, or end it")
-        if is_dead or (is_dead is None and time.monotonic() - since > STALE_SECONDS):
+        is_stale = is_dead is None and watch.seconds_unchanged() > STALE_SECONDS
+        if is_dead or is_stale:
             log.warning("%s: taking over from %s, which is gone", file.parent, found)
-            _take_away(file, found)
+            _remove_dead_lock(file, found)
             continue
-        if not announced:
+        if not is_announced:
             log.info("%s: waiting for %s", file.parent, found)
-            announced = True
-        time.sleep(_POLL_SECONDS)
+            is_announced = True
+        time.sleep(POLL_SECONDS)
 
 
 def _create(file: Path, owner: Owner) -> bool:
-    """Make the lock's file with its content in one step; False where there is one."""
+    """Write the lock together with its content in one step; return False where one exists."""
     content = json.dumps(asdict(owner))
-    temporary = file.with_name(f"{_UNBORN}{owner.token[:8]}{file.name}")
+    temporary = file.with_name(f"{_UNFINISHED_PREFIX}{owner.token[:8]}{file.name}")
     while True:
         temporary.write_text(content, encoding="utf-8")
         try:
             os.link(temporary, file)
         except FileExistsError:
             return False
-        except FileNotFoundError:  # taken for a leftover before it was written
+        except FileNotFoundError:  # another process took the empty file for a leftover
             continue
-        except OSError:  # no second names on this file system
+        except OSError:  # this file system has no hard links
             return _create_without_link(file, content)
         finally:
             temporary.unlink(missing_ok=True)
@@ -171,80 +228,92 @@ def _create_without_link(file: Path, content: str) -> bool:
     return True
 
 
-def _take_away(file: Path, dead: Owner) -> None:
-    """Remove a dead owner's lock; if another process was quicker, and has made its own, put that back."""
-    aside = file.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{file.name}")
+def _remove_dead_lock(file: Path, dead: Owner) -> None:
+    """Remove a dead owner's lock.
+
+    If another process was quicker and already holds a new lock, that lock is put back.
+    """
+    removed = file.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{file.name}")
     with contextlib.suppress(FileNotFoundError):
-        os.rename(file, aside)
-        found = _read(aside)
+        os.rename(file, removed)
+        found = _read_owner(removed)
         if found is not None and found.token != dead.token:
             with contextlib.suppress(FileExistsError):
-                os.link(aside, file)
-        aside.unlink(missing_ok=True)
+                os.link(removed, file)
+        removed.unlink(missing_ok=True)
 
 
 def _keep_alive(file: Path, stop: threading.Event) -> None:
     while not stop.wait(BEAT_SECONDS):
-        with contextlib.suppress(OSError):  # a server that does not answer now may do so next time
+        with contextlib.suppress(OSError):  # a file server may answer again at the next beat
             os.utime(file)
 
 
-def _remove_leftovers(folder: Path, own: Path) -> None:
-    """Delete half-written files that nobody alive can be writing.
+def _remove_leftovers(folder: Path, own_lock: Path) -> None:
+    """Delete incomplete files that no living process can be writing.
 
-    They are listed before the locks are looked at: a file's writer had its lock before the file.
+    They are listed before the locks are read, because a process has its lock before it writes.
     """
     leftovers = [entry for entry in folder.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)]
-    unborn = list(folder.glob(f"{_UNBORN}*{_SUFFIX}"))
-    locks = [
-        entry for entry in folder.glob(f".*{_SUFFIX}") if entry not in (own, *leftovers, *unborn)
-    ]
-    owners = [_read(lock) for lock in locks]
+    unfinished_locks = list(folder.glob(f"{_UNFINISHED_PREFIX}*{_SUFFIX}"))
+    not_others = {own_lock, *leftovers, *unfinished_locks}
+    other_locks = [entry for entry in folder.glob(f".*{_SUFFIX}") if entry not in not_others]
+    owners = [_read_owner(lock) for lock in other_locks]
     if all(owner is None or owner.is_dead() for owner in owners):
         for entry in leftovers:
             remove_partial_file(entry)
-    for entry in (
-        unborn
-    ):  # where nobody is named, it is cut short; one that is just being written is made again
-        owner = _read(entry)
+    for entry in unfinished_locks:
+        owner = _read_owner(entry)
+        # Without a token the file was cut short. If its process is only just writing it, that
+        # process notices and writes it again.
         if owner is not None and (owner.token == "" or owner.is_dead()):
             entry.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Owner | None:
+def _read_owner(file: Path) -> Owner | None:
+    """Return the owner that a lock names; None where there is no lock."""
     try:
         return Owner(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-    ):  # made on a file system without links, and not yet written
+    except (OSError, ValueError, TypeError):
+        # Without hard links a lock exists for a moment before its content is written.
         return Owner("an unknown machine", "", 0, "", "unknown", "")
 
 
-def _date(file: Path) -> int | None:
-    """As the server has it: opening a file makes NFS ask."""
+def _read_date(file: Path) -> int | None:
+    """Return a file's date in ns, as the file server has it; None where the file is missing."""
     try:
-        with file.open("rb") as handle:
+        with file.open("rb") as handle:  # opening makes an NFS client fetch the current date
             return os.fstat(handle.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None
 
 
+def _this_process(task: str) -> Owner:
+    process = os.getpid()
+    _, started = _process_status(process)
+    return Owner(
+        host=socket.gethostname(),
+        machine=_this_machine(),
+        process=process,
+        started=started,
+        task=task,
+        token=uuid.uuid4().hex,
+    )
+
+
 def _this_machine() -> str:
     parts = [socket.gethostname()]
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with contextlib.suppress(OSError):
-            parts.append(
-                os.readlink(path) if path.endswith("pid") else Path(path).read_text().strip()
-            )
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
     return " ".join(parts)
 
 
 def _process_status(process: int) -> tuple[str, str]:
-    """State and start of a process as Linux tells them; empty elsewhere."""
+    """Return the state and the start of a process as Linux reports them; empty texts elsewhere."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

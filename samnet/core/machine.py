@@ -1,18 +1,25 @@
-"""What the planner has to know of the machine that will train."""
+"""The device that trains or predicts, and its memory."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
 from samnet.core.errors import UserError
 
 _DEVICE = re.compile(r"(cuda|mps|cpu)(?::(\d+))?")
+_DEFAULT_MAIN_MEMORY = 8.0  # GiB, where the operating system does not report it
 
 
 @dataclass(frozen=True)
 class Machine:
-    """device: `cpu`, `cuda` or `mps`; memory: of the device in GiB (of the whole machine for `cpu`)."""
+    """What the planner has to know about the machine that will train.
+
+    Attributes:
+        device: Kind of device: `cpu`, `cuda` or `mps`.
+        memory: Memory of the device in GiB; for `cpu` and `mps` the main memory of the machine.
+    """
 
     device: str
     memory: float
@@ -22,12 +29,22 @@ class Machine:
 
 
 def detect_machine(device: str | None = None, memory: float | None = None) -> Machine:
-    """The best device of this machine, or the one asked for, and its memory unless it is given.
+    """Return the device to plan for, with its memory.
 
-    With both given the device need not be here: a login node may plan for the cluster's GPUs.
+    Where both arguments are given, the device need not be on this machine: on the login node of a
+    cluster one can plan for the cluster's GPUs. torch is not imported then.
+
+    Args:
+        device: The requested device, such as `cuda`, `cuda:1`, `mps` or `cpu`; None for the best
+            one of this machine.
+        memory: Memory of the device in GiB; None to measure it.
+
+    Returns:
+        The kind of device, and its memory rounded to 0.1 GiB.
 
     Raises:
-        UserError: the device asked for is not there, and its memory is not given.
+        UserError: The requested device is unknown, or it is not on this machine and no memory is
+            given.
     """
     kind, _ = _parse_device(device)
     if kind is not None and memory is not None:
@@ -40,36 +57,43 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
         ) from None
     assert kind is not None
     if memory is None:
-        memory = _graphics_memory(index) if kind == "cuda" else _main_memory()
+        memory = _gpu_memory(index) if kind == "cuda" else _main_memory()
     return Machine(kind, round(memory, 1))
 
 
 def choose_device(device: str | None) -> str:
-    """`cuda`, `mps` or `cpu`, or one of several such as `cuda:1`: the one asked for, else the first that is there.
+    """Return the name of the device to compute on.
+
+    Args:
+        device: The requested device, such as `cuda`, `cuda:1`, `mps` or `cpu`; None for the first
+            of cuda, mps and cpu that this machine has.
+
+    Returns:
+        The requested device unchanged, or `cuda`, `mps` or `cpu`.
 
     Raises:
-        UserError: the device asked for is not there, or is none of the three.
+        UserError: The requested device is unknown, or it is not on this machine.
     """
     import torch
 
     kind, index = _parse_device(device)
-    # The count is of what is built in, also where the driver is too old for this torch to use it.
+    # device_count() also counts GPUs whose driver is too old for this version of torch.
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     counts = {"cuda": num_gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if kind is None or device is None:
         return next(name for name, count in counts.items() if count)
     if index >= counts[kind]:
-        there = ", ".join(
-            f"{name}:0 to {count - 1}" if count > 1 else name
-            for name, count in counts.items()
-            if count
-        )
-        raise UserError(f"--device {device}: not on this machine (available: {there})")
+        available = ", ".join(_device_range(name, count) for name, count in counts.items() if count)
+        raise UserError(f"--device {device}: not on this machine (available: {available})")
     return device
 
 
+def _device_range(name: str, count: int) -> str:
+    return f"{name}:0 to {count - 1}" if count > 1 else name
+
+
 def _parse_device(device: str | None) -> tuple[str | None, int]:
-    """Kind and number of a device such as `cuda:1`."""
+    """Return the kind and the number of a device such as `cuda:1`."""
     if device is None:
         return None, 0
     match = _DEVICE.fullmatch(device)
@@ -81,10 +105,13 @@ def _parse_device(device: str | None) -> tuple[str | None, int]:
 
 
 def parse_memory(text: str) -> float:
-    """GiB of a size such as `8G`, `16GB` or `80`.
+    """Return the number of GiB in a text such as `8G`, `16GB` or `80`.
+
+    Args:
+        text: A size in GiB, with or without the unit.
 
     Raises:
-        UserError: the text is no size.
+        UserError: The text is not a size, or it is 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:G|GB|GiB)?", text, re.IGNORECASE)
     if match is None or float(match[1]) == 0:
@@ -92,16 +119,16 @@ def parse_memory(text: str) -> float:
     return float(match[1])
 
 
-def _graphics_memory(index: int) -> float:
+def _gpu_memory(index: int) -> float:
+    """Return the memory of a CUDA device in GiB."""
     import torch
 
     return torch.cuda.get_device_properties(index).total_memory / 2**30
 
 
 def _main_memory() -> float:
-    import os
-
+    """Return the main memory of the machine in GiB."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return 8.0
+    except (ValueError, OSError, AttributeError):  # such as on Windows
+        return _DEFAULT_MAIN_MEMORY

@@ -1,4 +1,7 @@
-"""Work done ahead in a thread, so that reading and computing take turns with nothing waiting."""
+"""Prefetching: the next item is prepared in a thread while the current one is used.
+
+Reading from disk and computing then overlap.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,24 @@ Result = TypeVar("Result")
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`function` of each item, in their order; the next is at work in a thread while the caller uses the one before.
+    """Apply a function to each item, one item before the caller needs its result.
 
-    Never more than two results are there at a time. What `function` raises is raised where its result would come.
+    A thread computes the next result while the caller uses the current one. Never more than two
+    results exist at a time. An error of `function` is raised where its result would have come.
+
+    Args:
+        function: Computes the result of one item.
+        items: The items.
+
+    Yields:
+        The results, in the order of the items.
     """
     with ThreadPoolExecutor(1, "samnet-prefetch") as pool:
-        coming: Future[Result] | None = None
+        pending: Future[Result] | None = None
         for item in items:
             following = pool.submit(function, item)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()

@@ -1,4 +1,4 @@
-"""What a process can learn from SLURM, and ask of it."""
+"""Requests of a running process to the scheduler SLURM."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ import signal
 import subprocess
 
 log = logging.getLogger(__name__)
-_ANSWER_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 
 
 def requeue_job(number: int) -> bool:
-    """Put this process' job back into SLURM's queue after a stop signal; returns whether it was.
+    """Put the SLURM job of this process back into the queue after a stop signal.
 
-    After SIGUSR1, which is asked for before a time limit or sent by a person, always. After SIGTERM unless the job is
-    cancelled: `scancel` sends it too, and means it. Of several processes of one training only the first asks.
+    After SIGUSR1, which SLURM sends before a time limit if the job script requests it, or which a
+    person sends, the job is always put back. After SIGTERM it is put back unless the job has been
+    cancelled: `scancel` sends SIGTERM too, and then the job has to end. In distributed training
+    only the master process (rank 0) sends the request.
+
+    Args:
+        number: Number of the signal.
+
+    Returns:
+        Whether the job is in the queue again. False outside of SLURM.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or os.environ.get("RANK", "0") != "0":
@@ -24,25 +32,26 @@ def requeue_job(number: int) -> bool:
     if number == signal.SIGTERM and _job_state(job) == "CANCELLED":
         log.info("SLURM job %s is cancelled: it is not put back into the queue", job)
         return False
-    failure = _ask("requeue", job)[1]
+    _, failure = _run_scontrol("requeue", job)
     if failure:
         log.warning("SLURM does not put job %s back into its queue: %s", job, failure)
     return not failure
 
 
 def _job_state(job: str) -> str | None:
-    match = re.search(r"\bJobState=(\w+)", _ask("show", "job", job)[0])
+    output, _ = _run_scontrol("show", "job", job)
+    match = re.search(r"\bJobState=(\w+)", output)
     return match[1] if match else None
 
 
-def _ask(*words: str) -> tuple[str, str]:
-    """What `scontrol` answers, and the reason where it fails."""
+def _run_scontrol(*arguments: str) -> tuple[str, str]:
+    """Return the output of `scontrol`, and the reason where it fails."""
     try:
         process = subprocess.run(
-            ["scontrol", *words],
+            ["scontrol", *arguments],
             capture_output=True,
             text=True,
-            timeout=_ANSWER_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""Many independent jobs in worker processes, each of which may fail by itself."""
+"""Independent jobs in worker processes. A job that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -21,63 +21,90 @@ from samnet.core.errors import SamnetError
 
 log = logging.getLogger(__name__)
 
+# Number of pools in a row that may break before any of their jobs ends.
 MAX_FRUITLESS_POOLS = 3
 _KILLED = (
-    "its worker process was killed, also when it ran alone, most likely because the memory ran out. "
-    "Run the same command again where there is more memory, or without worker processes: -np 0, and --workers 0 for "
-    "a training"
+    "its worker process was killed, also when it ran alone, most likely because the memory ran "
+    "out. Run the same command again where there is more memory, or without worker processes: "
+    "-np 0, and --workers 0 for training"
 )
 _NO_WORKERS = (
-    f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they cannot start, or "
-    "the memory is too small. Run the same command again with -np 0 (--workers 0 for a training), which needs none"
+    f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they "
+    "cannot start, or the memory is too small. Run the same command again with -np 0 "
+    "(--workers 0 for training), which needs none"
 )
 
 
 def default_processes() -> int:
-    """One process per core this process may use, at most 8 (each holds a case in memory)."""
-    available = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(8, available)
+    """Return the default number of worker processes.
+
+    Returns:
+        One for each CPU core that this process may use, but at most 8, because each worker process
+        holds a case in memory.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        num_cores = len(os.sched_getaffinity(0))
+    else:
+        num_cores = os.cpu_count() or 1
+    return min(8, num_cores)
 
 
 @dataclass
 class Outcome:
-    """What a set of jobs came to: results and failures, by the name of the job."""
+    """The results and failures of a set of jobs.
+
+    Attributes:
+        results: Name of a job -> what it returned.
+        failures: Name of a job -> why it failed, for the user.
+    """
 
     results: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def raise_if_failed(self, what: str) -> None:
-        """Raise one error that names every failed job, after all the others have finished."""
-        if self.failures:
-            lines = "\n".join(
-                f"  {name}: {reason}" for name, reason in sorted(self.failures.items())
-            )
-            total = len(self.results) + len(self.failures)
-            raise SamnetError(
-                f"{what} failed for {len(self.failures)} of {total} cases; the others are done:\n{lines}"
-            )
+        """Raise one error that names every failed job, if any has failed.
+
+        Args:
+            what: What the jobs did, such as `preprocessing`; the message begins with it.
+
+        Raises:
+            SamnetError: At least one job has failed.
+        """
+        if not self.failures:
+            return
+        lines = [f"  {name}: {reason}" for name, reason in sorted(self.failures.items())]
+        total = len(self.results) + len(self.failures)
+        summary = f"{what} failed for {len(self.failures)} of {total} cases; the others are done:"
+        raise SamnetError("\n".join([summary, *lines]))
 
 
 def run_jobs(
     function: Callable[..., Any], arguments: dict[str, tuple], processes: int, description: str
 ) -> Outcome:
-    """Call `function(*arguments[name])` for every name; with `processes` = 0 in this process, without any pool.
+    """Call a function once for every job.
 
-    A job that raises does not stop the others. A worker that is killed (out of memory, usually) takes the jobs in
-    flight with it: each is tried again by itself once the others are done, so a job must bear being run twice.
+    A job that raises an error does not stop the others. Where a worker process is killed, usually
+    because the memory ran out, all jobs that are running at that moment are lost. Each of them is
+    run again alone when the other jobs are done, so running a job twice must do no harm.
+
+    Args:
+        function: The function to call. It and its arguments must be picklable unless `processes`
+            is 0.
+        arguments: Name of a job -> the arguments of its call.
+        processes: Number of worker processes; 0 to run all jobs in this process.
+        description: Title of the progress bar.
+
+    Returns:
+        The results and the failures, by the name of the job.
     """
     outcome = Outcome()
-    runner = (
-        _run_here(function, arguments)
-        if processes == 0
-        else _run_in_pool(function, arguments, processes)
-    )
-    with tqdm(
-        total=len(arguments), desc=description, unit="case", disable=len(arguments) == 0
-    ) as bar:
-        for name, attempt in runner:
+    if processes == 0:
+        attempts = _run_here(function, arguments)
+    else:
+        attempts = _run_in_pool(function, arguments, processes)
+    is_hidden = len(arguments) == 0
+    with tqdm(total=len(arguments), desc=description, unit="case", disable=is_hidden) as bar:
+        for name, attempt in attempts:
             if attempt.failure is None:
                 outcome.results[name] = attempt.result
             else:
@@ -89,7 +116,10 @@ def run_jobs(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Failures are text: not every exception can be pickled, and one that cannot would take the whole pool with it."""
+    """The result or the failure of one call.
+
+    A failure is kept as text: an exception that cannot be pickled would break the whole pool.
+    """
 
     result: Any = None
     failure: str | None = None
@@ -104,7 +134,14 @@ def _attempt(function: Callable, values: tuple) -> _Attempt:
 
 
 def describe_error(error: BaseException) -> str:
-    """What a user is told of an error: the message alone where it is one of samnet's own."""
+    """Return what the user is told about an error.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The message alone for an error that samnet foresaw; otherwise the error's class and message.
+    """
     return str(error) if isinstance(error, SamnetError) else f"{type(error).__name__}: {error}"
 
 
@@ -116,60 +153,87 @@ def _run_here(function: Callable, arguments: dict[str, tuple]) -> Iterator[tuple
 def _run_in_pool(
     function: Callable, arguments: dict[str, tuple], processes: int
 ) -> Iterator[tuple[str, _Attempt]]:
-    waiting, suspects, breaks = deque(arguments), [], 0
+    waiting = deque(arguments)
+    suspects: list[str] = []  # jobs that were running when a worker process was killed
+    num_fruitless_pools = 0
     while waiting:
-        num_ended, in_flight = yield from _run_until_killed(function, arguments, waiting, processes)
-        suspects += in_flight
-        breaks = 0 if num_ended else breaks + 1
-        if breaks == MAX_FRUITLESS_POOLS:
-            yield from ((name, _Attempt(failure=_NO_WORKERS)) for name in (*suspects, *waiting))
+        num_ended, lost = yield from _run_until_killed(function, arguments, waiting, processes)
+        suspects += lost
+        num_fruitless_pools = 0 if num_ended else num_fruitless_pools + 1
+        if num_fruitless_pools == MAX_FRUITLESS_POOLS:
+            for name in (*suspects, *waiting):
+                yield name, _Attempt(failure=_NO_WORKERS)
             return
     for name in suspects:
-        _, in_flight = yield from _run_until_killed(function, arguments, deque([name]), 1)
-        if in_flight:
+        _, lost = yield from _run_until_killed(function, arguments, deque([name]), 1)
+        if lost:
             yield name, _Attempt(failure=_KILLED)
 
 
 def _run_until_killed(
     function: Callable, arguments: dict[str, tuple], waiting: deque[str], processes: int
 ) -> Generator[tuple[str, _Attempt], None, tuple[int, list[str]]]:
-    """Do the jobs of `waiting` until none is left or a worker is killed.
+    """Run the jobs of `waiting` in one pool, until none is left or a worker process is killed.
 
-    Returns how many jobs ended, and the names of those that were in flight when the worker was killed.
+    Returns how many jobs ended, and the names of the jobs that were running at the kill.
     """
-    # spawn: workers hold nothing of the parent (no torch, no locks), the same on every operating system.
+    # With `spawn` a worker process inherits nothing from its parent (no torch, no locks), and it
+    # starts in the same way on every operating system.
     context = multiprocessing.get_context("spawn")
-    num_ended, killed, is_broken = 0, [], False
+    num_workers = min(processes, len(waiting))
+    num_ended = 0
+    lost: list[str] = []
     in_flight: dict[Future[_Attempt], str] = {}
     with (
-        ProcessPoolExecutor(min(processes, len(waiting)), context, _end_with_parent) as pool,
-        _ending_workers(),
+        ProcessPoolExecutor(num_workers, context, _end_with_parent) as pool,
+        _terminate_workers_on_error(),
     ):
-        while in_flight or (waiting and not is_broken):
-            while waiting and not is_broken and len(in_flight) < processes:
-                try:
-                    future = pool.submit(_attempt, function, arguments[waiting[0]])
-                except BrokenProcessPool:
-                    is_broken = True
-                else:
-                    in_flight[future] = waiting.popleft()
+
+        def submit(name: str) -> Future[_Attempt]:
+            return pool.submit(_attempt, function, arguments[name])
+
+        is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
+        while in_flight:
             for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
-                name, error = in_flight.pop(future), future.exception()
+                name = in_flight.pop(future)
+                error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     is_broken = True
-                    killed.append(name)
-                else:
-                    num_ended += 1
-                    yield (
-                        name,
-                        _Attempt(failure=describe_error(error)) if error else future.result(),
-                    )
-    return num_ended, killed
+                    lost.append(name)
+                    continue
+                num_ended += 1
+                if error is None:
+                    yield name, future.result()
+                else:  # such as a result that cannot be pickled
+                    yield name, _Attempt(failure=describe_error(error))
+            if not is_broken:
+                is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
+    return num_ended, lost
+
+
+def _submit_waiting(
+    submit: Callable[[str], Future[_Attempt]],
+    waiting: deque[str],
+    in_flight: dict[Future[_Attempt], str],
+    max_in_flight: int,
+) -> bool:
+    """Submit waiting jobs as far as there is room; return False where the pool is broken."""
+    while waiting and len(in_flight) < max_in_flight:
+        try:
+            future = submit(waiting[0])
+        except BrokenProcessPool:
+            return False
+        in_flight[future] = waiting.popleft()
+    return True
 
 
 @contextlib.contextmanager
-def _ending_workers() -> Iterator[None]:
-    """A stop from outside, also of who asked for the jobs, does not wait for cases that take minutes."""
+def _terminate_workers_on_error() -> Iterator[None]:
+    """Terminate the worker processes where the block is left by an error or a signal.
+
+    The same happens where the caller stops reading results. Otherwise the pool would wait for
+    running jobs, which take minutes.
+    """
     try:
         yield
     except BaseException:
@@ -179,7 +243,10 @@ def _ending_workers() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next job for ever, and hold its memory."""
+    """End this worker process when its parent is killed.
+
+    Otherwise it would wait for its next job forever and hold its memory.
+    """
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -11,7 +11,7 @@ from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.case_integrity import TILT_KIND, read_channel
 from samnet.dataset.cases import Case
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_2d_image
+from samnet.dataset.images import Image, ending_of, is_2d_image
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,14 @@ def read_aligned_image(case: Case) -> Image:
 
 def _on_grid(image: Image, file: Path, first: Image, case: Case) -> np.ndarray:
     """The array `(C, Z, Y, X)` of a channel's file on the grid of the first."""
-    if image.grid.is_close_to(first.grid, GRID_TOLERANCE_VOXELS):
+    difference = image.grid.difference(first.grid)
+    if difference is None:
         return image.array
     ending = ending_of(file)
     if ending is not None and is_2d_image(ending, image.grid.shape[0]):
         raise UserError(
-            f"{file}: shape {image.grid.shape} (z, y, x) differs from {first.grid.shape} of {case.image_files[0]}; "
-            "pictures have no place in space by which to resample them: bring the channels to one size"
+            f"{file}: {difference.describe(str(case.image_files[0]))}; 2D images have no position "
+            "in space by which to resample them: bring the channels to one size"
         )
     resampled, share = resample(image.array, image.grid, first.grid)
     if share == 0:

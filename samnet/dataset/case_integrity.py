@@ -13,8 +13,7 @@ from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.faults import Fault, fault_of_message
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, read_image, read_labels
-from samnet.dataset.label_scheme import all_values
+from samnet.dataset.images import Image, read_image, read_labels
 
 MASK_KIND = "mask of 0 and 255"
 BACKGROUND_KIND = "background only"
@@ -60,7 +59,8 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
         remarks += value_remarks
         if grid is not None:
             faults += grid_faults(case, case.label_file, labels.grid, grid, "its image")
-    is_labelled = labels is not None and bool(_is_foreground(labels.array, description).any())
+    scheme = description.label_scheme
+    is_labelled = labels is not None and bool(scheme.is_labelled(labels.array).any())
     is_constant = bool(channels) and all(
         image.array.min() == image.array.max() for image in channels.values()
     )
@@ -116,37 +116,33 @@ def _image_faults(file: Path, image: Image, case: Case) -> list[Fault]:
     return faults
 
 
-def grid_faults(case: Case, file: Path, grid: Grid, expected: Grid, of_what: str) -> list[Fault]:
-    """Whether a file lies on the grid that it should lie on: nothing, or one finding that names what differs."""
-    if grid.shape != expected.shape:
-        value = f"shape {grid.shape} (z, y, x) differs from {expected.shape} of {of_what}"
-        remedy = "resample it to that grid, or exchange it if it belongs to another image"
-        return [Fault("shape", str(file), value, remedy, case.identifier)]
-    if grid.is_close_to(expected, GRID_TOLERANCE_VOXELS):
+def grid_faults(
+    case: Case, file: Path, grid: Grid, expected: Grid, expected_name: str
+) -> list[Fault]:
+    """Check whether a file lies on the grid that it should lie on.
+
+    Args:
+        case: The case of the file.
+        file: The file.
+        grid: Its grid.
+        expected: The grid that it should lie on.
+        expected_name: What to call that grid, such as `its image`.
+
+    Returns:
+        Nothing, or one finding that names what differs.
+    """
+    difference = grid.difference(expected)
+    if difference is None:
         return []
-    finest = min(expected.spacing)  # microscopes' are fractions of a thousandth
-    differing = {
-        name: (found, wanted)
-        for name, found, wanted, tolerance in (
-            ("spacing", grid.spacing, expected.spacing, 1e-5 * finest),
-            ("direction", grid.direction, expected.direction, 1e-5),
-            ("origin", grid.origin, expected.origin, 1e-3 * finest),
+    if difference.kind == "shape":
+        remedy = "resample it to that grid, or exchange it if it belongs to another image"
+    else:
+        remedy = (
+            f"if the voxels do correspond, copy the header of {expected_name}, else resample it to "
+            "that grid"
         )
-        if not np.allclose(found, wanted, rtol=0, atol=tolerance)
-    }
-    listing = ", ".join(
-        f"{name} {_show(found)} and not {_show(wanted)}"
-        for name, (found, wanted) in differing.items()
-    )
-    value = f"lies {grid.distance_in_voxels(expected):.1f} voxels beside {of_what} ({listing})"
-    remedy = (
-        f"if the voxels do correspond, copy the header of {of_what}, else resample it to that grid"
-    )
-    return [Fault(next(iter(differing), "place"), str(file), value, remedy, case.identifier)]
-
-
-def _show(numbers: tuple[float, ...] | np.ndarray) -> str:
-    return str(np.asarray(numbers).round(6).tolist())
+    value = difference.describe(expected_name)
+    return [Fault(difference.kind, str(file), value, remedy, case.identifier)]
 
 
 def _read_channels(case: Case) -> tuple[dict[Path, Image], list[Fault]]:
@@ -230,15 +226,12 @@ def _read_label_map(case: Case, faults: list[Fault]) -> Image | None:
         return None
 
 
-def _is_foreground(labels: np.ndarray, description: DatasetDescription) -> np.ndarray:
-    return (labels != 0) & (labels != description.ignore_label)
-
-
 def _label_values(
     case: Case, file: Path, labels: np.ndarray, description: DatasetDescription
 ) -> tuple[list[Fault], list[Fault]]:
     """Faults and remarks about the values of a label map."""
-    allowed = {*all_values(description.labels), description.ignore_label}
+    scheme = description.label_scheme
+    allowed = {*scheme.values, scheme.ignore_label}
     values, counts = np.unique(labels, return_counts=True)
     undeclared = {
         int(value): int(count)
@@ -248,13 +241,13 @@ def _label_values(
     if undeclared:
         return [_undeclared_values(case, file, undeclared, set(map(int, values)), description)], []
     found = set(map(int, values))
-    if found == {description.ignore_label}:
+    if found == {scheme.ignore_label}:
         value, remedy = (
             "every voxel has the ignore label",
             "label a part of it, or leave the case out",
         )
         return [], [Fault("nothing labelled", str(file), value, remedy, case.identifier)]
-    if found <= {0, description.ignore_label}:
+    if found <= {0, scheme.ignore_label}:
         value, remedy = (
             "holds background only",
             "label it, unless the case does show nothing of any class",
@@ -275,7 +268,7 @@ def _undeclared_values(
     )
     more = f" and {len(undeclared) - _SHOWN_VALUES} more" if len(undeclared) > _SHOWN_VALUES else ""
     value = f"values that dataset.json does not declare: {listing}{more}"
-    if found <= {0, MASK_VALUE} and set(all_values(description.labels)) == {0, 1}:
+    if found <= {0, MASK_VALUE} and description.label_scheme.values == [0, 1]:
         remedy = "map 255 to 1, which samnet_verify_dataset --fix does"
         return Fault(MASK_KIND, str(file), value, remedy, case.identifier)
     return Fault(

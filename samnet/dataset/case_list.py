@@ -1,4 +1,4 @@
-"""The `dataset` key of nnU-Net v2's `dataset.json`: the training cases with their files, wherever those lie."""
+"""The `dataset` key of nnU-Net v2's `dataset.json`: a list of training cases and their files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,31 @@ _FORM = '{"images": ["FILE of channel 0", ...], "label": "FILE"}'
 
 @dataclass(frozen=True)
 class ListedCase:
-    """image_files: in channel order."""
+    """The files of one training case.
+
+    Attributes:
+        image_files: Image files in channel order.
+        label_file: File of the label map.
+    """
 
     image_files: tuple[Path, ...]
     label_file: Path
 
 
 def read_case_list(path: Path) -> dict[str, ListedCase] | None:
-    """The cases that a `dataset.json` lists, by name; None where it has no `dataset` key.
+    """Read the cases that a `dataset.json` lists.
 
-    Paths are relative to the folder of `dataset.json` unless absolute, and may hold environment variables (`$NAME`), as
-    in nnU-Net.
+    Paths are relative to the folder of `dataset.json` unless absolute. As in nnU-Net, they may
+    contain environment variables (`$NAME`).
+
+    Args:
+        path: The `dataset.json`.
+
+    Returns:
+        Case name -> its files, or None where the file has no `dataset` key.
 
     Raises:
-        UserError: the list, or an entry of it, has another form; all faults are reported.
+        UserError: The list, or an entry of it, has another form. All faults are reported.
     """
     content = read_json(path)
     if not isinstance(content, dict) or "dataset" not in content:
@@ -40,9 +51,9 @@ def read_case_list(path: Path) -> dict[str, ListedCase] | None:
     faults: list[str] = []
     cases = {}
     for name, entry in sorted(entries.items()):
-        found = _entry_faults(name, entry)
-        if found:
-            faults += [f'{path}: "dataset" has for {name!r} {fault}' for fault in found]
+        entry_faults = _entry_faults(name, entry)
+        if entry_faults:
+            faults += [f'{path}: "dataset" has for {name!r} {fault}' for fault in entry_faults]
         else:
             images = tuple(_locate(text, path.parent) for text in entry["images"])
             cases[name] = ListedCase(images, _locate(entry["label"], path.parent))
@@ -54,24 +65,29 @@ def read_case_list(path: Path) -> dict[str, ListedCase] | None:
 def _entry_faults(name: str, entry: Any) -> list[str]:
     if not name or name != Path(name).name:
         return ["a name that cannot be that of a file; rename the case"]
-    images = entry.get("images") if isinstance(entry, dict) else None
-    label = entry.get("label") if isinstance(entry, dict) else None
-    if (
-        not isinstance(images, list)
-        or not images
-        or not all(isinstance(text, str) for text in (*images, label))
-    ):
+    if not _has_expected_form(entry):
         return [f"{entry!r}; expected {_FORM}"]
     faults = [
         f"the image {text!r} of an unknown ending; supported are {', '.join(supported_endings())}"
-        for text in images
+        for text in entry["images"]
         if ending_of(Path(text)) is None
     ]
-    if ending_of(Path(str(label))) not in label_endings():
+    label = entry["label"]
+    if ending_of(Path(label)) not in label_endings():
         faults.append(
-            f"the label map {label!r} of an ending that is none; supported are {', '.join(label_endings())}"
+            f"the label map {label!r} of an ending that cannot hold labels; "
+            f"supported are {', '.join(label_endings())}"
         )
     return faults
+
+
+def _has_expected_form(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    images, label = entry.get("images"), entry.get("label")
+    if not isinstance(images, list) or not images:
+        return False
+    return all(isinstance(text, str) for text in (*images, label))
 
 
 def _locate(text: str, folder: Path) -> Path:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samnet.core.errors import DatasetFaults, UserError
-from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.case_list import read_case_list
+from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.formats.dicom import find_series_folders, is_dicom
 from samnet.dataset.images import (
@@ -59,11 +59,15 @@ class RawDataset:
     listed: whether `dataset.json` lists the files of the cases; else they lie in `imagesTr` and `labelsTr`.
     """
 
-    name: str
-    folder: Path
+    folder: DatasetFolder
     description: DatasetDescription
     cases: tuple[Case, ...]
     listed: bool = False
+
+    @property
+    def name(self) -> str:
+        """`DatasetXXX_Name`."""
+        return self.folder.name
 
     @classmethod
     def load(cls, identifier: str | int) -> RawDataset:
@@ -72,36 +76,46 @@ class RawDataset:
         Raises:
             UserError: there is no such data set, or its `dataset.json` or `imagesTr` is not usable.
         """
-        name = find_dataset_name(identifier)
-        folder = raw_folder() / name
-        description = DatasetDescription.load(folder / "dataset.json")
-        listed = read_case_list(folder / "dataset.json")
+        return cls.read(DatasetFolder.find(identifier))
+
+    @classmethod
+    def read(cls, folder: DatasetFolder) -> RawDataset:
+        """Read a data set from its folders.
+
+        Args:
+            folder: The paths of the data set.
+
+        Returns:
+            Its description and training cases.
+
+        Raises:
+            UserError: Its `dataset.json` or `imagesTr` is not usable.
+        """
+        description = DatasetDescription.load(folder.description_file)
+        listed = read_case_list(folder.description_file)
         if listed is not None:
             cases = [Case(name, case.image_files, case.label_file) for name, case in listed.items()]
         else:
             cases = _cases_in_folders(folder, description)
-        return cls(name, folder, description, tuple(cases), listed is not None)
+        return cls(folder, description, tuple(cases), listed is not None)
 
 
-def _cases_in_folders(folder: Path, description: DatasetDescription) -> list[Case]:
-    images = find_image_files(folder / "imagesTr", description.file_ending)
+def _cases_in_folders(folder: DatasetFolder, description: DatasetDescription) -> list[Case]:
+    images = find_image_files(folder.training_images, description.file_ending)
     if not images:
         raise UserError(
-            f"{folder / 'imagesTr'}: no image ending in _0000{description.file_ending}; "
+            f"{folder.training_images}: no image ending in _0000{description.file_ending}; "
             "name images CASE_0000, CASE_0001, ... with one number a channel"
         )
     ending = description.label_file_ending
-    labels = (
-        find_label_files(folder / "labelsTr", variants_of(ending))
-        if (folder / "labelsTr").is_dir()
-        else {}
-    )
-    return [
-        Case(
-            identifier, files, labels.get(identifier, folder / "labelsTr" / f"{identifier}{ending}")
-        )
-        for identifier, files in sorted(images.items())
-    ]
+    known: dict[str, Path] = {}
+    if folder.training_labels.is_dir():
+        known = find_label_files(folder.training_labels, variants_of(ending))
+    cases = []
+    for identifier, files in sorted(images.items()):
+        expected = folder.training_labels / f"{identifier}{ending}"
+        cases.append(Case(identifier, files, known.get(identifier, expected)))
+    return cases
 
 
 def find_label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:

@@ -18,12 +18,10 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json_rows
 from samnet.core.hashing import file_sha256
 from samnet.core.locks import lock_folder
-from samnet.core.paths import preprocessed_folder
 from samnet.core.records import from_json, to_json
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
 
-LEDGER = "raw_files.json"
 UNREADABLE = ""  # the key of a case whose files cannot be read: whoever reads the case reports it
 
 
@@ -45,12 +43,12 @@ def content_keys(dataset: RawDataset, cases: Sequence[Case], processes: int) -> 
     known = load_hashes(dataset)
     keys, arguments = {}, {}
     for case in cases:
-        hashes = _without_reading(case, dataset.folder, known)
+        hashes = _without_reading(case, dataset.folder.raw, known)
         if hashes is None:
             arguments[case.identifier] = (
                 case,
-                dataset.folder,
-                known_of(case, dataset.folder, known),
+                dataset.folder.raw,
+                known_of(case, dataset.folder.raw, known),
             )
         else:
             keys[case.identifier] = case_key(hashes)
@@ -100,9 +98,10 @@ def case_key(hashes: Mapping[str, HashedFile]) -> str:
 def load_hashes(dataset: RawDataset) -> Hashes:
     """The hashes that were remembered; none where the file is missing or damaged: it is no loss."""
     try:
-        content = read_json(_ledger(dataset))
+        content = read_json(dataset.folder.hashes_file)
         return {
-            place: from_json(HashedFile, entry, LEDGER) for place, entry in content["files"].items()
+            place: from_json(HashedFile, entry, str(dataset.folder.hashes_file))
+            for place, entry in content["files"].items()
         }
     except (UserError, AttributeError, KeyError, TypeError):
         return {}
@@ -113,9 +112,9 @@ def remember_hashes(dataset: RawDataset, found: Iterable[Hashes]) -> None:
     new: Hashes = {place: entry for hashes in found for place, entry in hashes.items()}
     if not new:
         return
-    with contextlib.suppress(OSError), lock_folder(_ledger(dataset).parent, "raw files"):
+    with contextlib.suppress(OSError), lock_folder(dataset.folder.hashes_file.parent, "raw files"):
         merged: dict[str, Any] = to_json(load_hashes(dataset) | new)
-        write_json_rows(_ledger(dataset), {"files": dict(sorted(merged.items()))})
+        write_json_rows(dataset.folder.hashes_file, {"files": dict(sorted(merged.items()))})
 
 
 def _without_reading(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashes | None:
@@ -135,7 +134,3 @@ def _without_reading(case: Case, folder: Path, known: Mapping[str, HashedFile]) 
 def _state(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _ledger(dataset: RawDataset) -> Path:
-    return preprocessed_folder() / dataset.name / LEDGER

@@ -1,4 +1,7 @@
-"""Tasks of the Medical Segmentation Decathlon (medicaldecathlon.com) as raw data sets."""
+"""The conversion of tasks of the Medical Segmentation Decathlon into raw data sets.
+
+The tasks come from medicaldecathlon.com.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,15 @@ _ENDING = ".nii.gz"
 class Task:
     """A task as its `dataset.json` describes it.
 
-    number, name: of the folder `TaskNN_Name`, or None where it is called otherwise.
-    channel_names, class_names: in the order of their values; the first class is the background.
-    training: image and label map of each case. test: images.
+    Attributes:
+        folder: The folder of the task.
+        number: NN of a folder that is called `TaskNN_Name`, else None.
+        name: Name of a folder that is called `TaskNN_Name`, else None.
+        channel_names: Names of the channels, in their order.
+        class_names: Names of the classes, in the order of their labels; the first one is the
+            background.
+        training: Case name -> its image and its label map.
+        test: Case name -> its image.
     """
 
     folder: Path
@@ -39,27 +48,52 @@ class Task:
     test: dict[str, Path]
 
     def describe(self) -> str:
-        """What would be made of it, for people."""
-        split = "4D images, split into their channels" if len(self.channel_names) > 1 else "copied"
+        """Return a text for people that says what the data set will contain."""
+        num_training, num_test = len(self.training), len(self.test)
+        handling = "copied"
+        if len(self.channel_names) > 1:
+            handling = "4D images, split into their channels"
+        labels = ", ".join(f"{value} {name}" for value, name in enumerate(self.class_names))
         return (
-            f"{self.folder}: {len(self.training)} training and {len(self.test)} test cases ({split})\n"
+            f"{self.folder}: {num_training} training and {num_test} test cases ({handling})\n"
             f"channels: {', '.join(self.channel_names)}\n"
-            f"labels: {', '.join(f'{value} {name}' for value, name in enumerate(self.class_names))}"
+            f"labels: {labels}"
         )
 
 
 def read_task(folder: Path) -> Task:
-    """Read a task's `dataset.json`, and check that its files are there and have its channels.
+    """Read a task's `dataset.json` and check that its files exist and have its channels.
+
+    Args:
+        folder: The folder of the task.
+
+    Returns:
+        The task.
 
     Raises:
-        UserError: there is no `dataset.json` of the Decathlon's form.
-        DatasetFaults: files are missing, unreadable or of another shape; all are reported.
+        UserError: There is no `dataset.json` of the Decathlon's form.
+        DatasetFaults: Files are missing, unreadable or of another shape. All are reported.
     """
     path = folder / "dataset.json"
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         raise UserError(f'{path}: is not of the Decathlon\'s form (no list "training")')
     channels, classes = _names(content, "modality", path), _names(content, "labels", path)
+    training, test = _listed_files(content, folder, path)
+    images = [*(image for image, _ in training.values()), *test.values()]
+    faults = [fault for image in images for fault in _image_faults(image, len(channels))]
+    faults += [f"{label}: no such file" for _, label in training.values() if not label.is_file()]
+    if faults:
+        raise DatasetFaults(str(folder), faults)
+    match = _TASK.match(folder.resolve().name)
+    number, name = (int(match[1]), match[2]) if match else (None, None)
+    return Task(folder, number, name, channels, classes, training, test)
+
+
+def _listed_files(
+    content: dict[str, Any], folder: Path, path: Path
+) -> tuple[dict[str, tuple[Path, Path]], dict[str, Path]]:
+    """Return the image and label map of each training case, and the image of each test case."""
     training, test = {}, {}
     try:
         for entry in content["training"]:
@@ -71,23 +105,16 @@ def read_task(folder: Path) -> Task:
         raise UserError(
             f'{path}: expected "training" as {{"image": FILE, "label": FILE}}, "test" as FILE'
         ) from None
-    images = [*(image for image, _ in training.values()), *test.values()]
-    faults = [fault for image in images for fault in _image_faults(image, len(channels))]
-    faults += [f"{label}: no such file" for _, label in training.values() if not label.is_file()]
-    if faults:
-        raise DatasetFaults(str(folder), faults)
-    match = _TASK.match(folder.resolve().name)
-    number, name = (int(match[1]), match[2]) if match else (None, None)
-    return Task(folder, number, name, channels, classes, training, test)
+    return training, test
 
 
 def _names(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    """Return the names of channels or labels in the order of their numbers."""
     names = content.get(key)
-    if not isinstance(names, dict) or sorted(names) != sorted(
-        str(value) for value in range(len(names))
-    ):
+    numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    if not isinstance(names, dict) or sorted(names) != sorted(numbers):
         raise UserError(f'{path}: "{key}" is {names!r}; expected {{"0": NAME, "1": NAME, ...}}')
-    return tuple(str(names[str(value)]) for value in range(len(names)))
+    return tuple(str(names[number]) for number in numbers)
 
 
 def _image_faults(image: Path, channels: int) -> list[str]:
@@ -98,21 +125,25 @@ def _image_faults(image: Path, channels: int) -> list[str]:
         shape = header.shape
     except Exception as error:
         return [f"{image}: cannot be read ({type(error).__name__})"]
-    if len(shape) in (3, 4) and (*shape, 1)[3] == channels:
+    stored_channels = (*shape, 1)[3] if len(shape) in (3, 4) else None
+    if stored_channels == channels:
         return []
     return [f'{image}: has shape {shape}; "modality" names {channels} channel(s)']
 
 
 def convert_task(task: Task, folder: Path) -> None:
-    """Make the raw data set `folder` of a task; it is whole or absent.
+    """Write the raw data set of a task. The folder is either complete or absent.
+
+    Args:
+        task: The task to convert.
+        folder: The folder of the data set to create.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: An image cannot be read.
     """
     with making_dataset(folder) as target:
-        for name, (image, label) in tqdm(
-            sorted(task.training.items()), desc="training cases", unit="case"
-        ):
+        training = tqdm(sorted(task.training.items()), desc="training cases", unit="case")
+        for name, (image, label) in training:
             _write_channels(image, target / "imagesTr", name, len(task.channel_names))
             shutil.copyfile(label, target / "labelsTr" / f"{name}{ending_of(label)}")
         if task.test:
@@ -129,14 +160,14 @@ def convert_task(task: Task, folder: Path) -> None:
 
 
 def _write_channels(image: Path, folder: Path, name: str, channels: int) -> None:
+    """Write each channel of an image as a volume; an image of one channel is copied."""
     if channels == 1:
         shutil.copyfile(image, folder / f"{name}_0000{ending_of(image)}")
         return
     try:
         series: Any = nibabel.load(image)
-        stored = (
-            series.dataobj.get_unscaled()
-        )  # the stored numbers; slope and intercept stay in the header
+        # The stored numbers; slope and intercept stay in the header.
+        stored = series.dataobj.get_unscaled()
     except Exception as error:
         raise UserError(
             f"{image}: cannot be read, it may be truncated ({type(error).__name__})"

@@ -5,52 +5,46 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json
 from samnet.dataset.images import label_ending_for, label_endings, supported_endings, variants_of
-from samnet.dataset.label_scheme import (
-    Label,
-    Labelled,
-    Regions,
-    all_values,
-    foreground,
-    has_regions,
-    values_of,
-)
+from samnet.dataset.label_scheme import Label, LabelScheme, all_values, has_regions, values_of
 
 DESCRIPTION_FILE = "dataset.json"
 IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
-class DatasetDescription(Labelled):
+class DatasetDescription:
     """The content of nnU-Net's `dataset.json` that samnet uses.
 
-    channel_names: in channel order.
-    labels, ignore_label, regions_class_order: see `Labelled`.
-    file_ending: of images, and of label maps unless `label_ending` says otherwise, with the leading dot.
-    num_training: as declared, or None; the integrity check compares it with what is there.
-    patient_key: a regular expression whose first group (or whole match) in a case's name is its patient. samnet's own
-        optional key; without it the planner looks for one.
-    label_ending: of label maps where it is not that of images; samnet's own optional key `label_file_ending`.
+    Attributes:
+        channel_names: Names of the image channels, in channel order.
+        label_scheme: The classes or regions, and the ignore label.
+        file_ending: Ending of images with the leading dot; also that of label maps, unless
+            `label_ending` says otherwise.
+        num_training: Declared number of training cases, or None. The integrity check compares it
+            with what is there.
+        patient_key: Regular expression whose first group (or whole match) in the name of a case is
+            its patient. samnet's own optional key; without it the planner looks for one.
+        label_ending: Ending of label maps where it differs from that of images; samnet's own
+            optional key `label_file_ending`.
     """
 
     channel_names: tuple[str, ...]
-    labels: dict[str, Label]
-    ignore_label: int | None
+    label_scheme: LabelScheme
     file_ending: str
     num_training: int | None = None
     patient_key: str | None = None
-    regions_class_order: tuple[int, ...] = ()
     label_ending: str | None = None
 
     @property
     def label_file_ending(self) -> str:
-        """The ending of label maps, with the leading dot; labels of JPEG pictures are PNG unless said otherwise."""
+        """The ending of label maps with the leading dot. PNG for JPEG images unless declared."""
         return self.label_ending or label_ending_for(Path(f"image{self.file_ending}"))
 
     @property
@@ -60,11 +54,16 @@ class DatasetDescription(Labelled):
         return tuple(dict.fromkeys((*variants_of(self.label_file_ending), *variants_of(predicted))))
 
     def as_json(self) -> dict[str, Any]:
-        """A `dataset.json` that says what a model expects and what its labels mean."""
-        labels: dict[str, Any] = dict(self.labels)
-        if self.ignore_label is not None:
-            labels[IGNORE] = self.ignore_label
-        regions = {"regions_class_order": self.regions_class_order} if self.regions else {}
+        """Return a `dataset.json` that says what a model expects and what its labels mean.
+
+        Returns:
+            The content with nnU-Net's keys.
+        """
+        scheme = self.label_scheme
+        labels: dict[str, Any] = dict(scheme.labels)
+        if scheme.ignore_label is not None:
+            labels[IGNORE] = scheme.ignore_label
+        regions = {"regions_class_order": scheme.regions_class_order} if scheme.regions else {}
         return {
             "channel_names": {str(index): name for index, name in enumerate(self.channel_names)},
             "labels": labels,
@@ -74,10 +73,17 @@ class DatasetDescription(Labelled):
 
     @classmethod
     def load(cls, path: Path) -> DatasetDescription:
-        """Read and check `dataset.json`.
+        """Read and check a `dataset.json`.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its content.
 
         Raises:
-            UserError: the file is missing or not JSON, or keys are missing or have unusable values: all are reported.
+            UserError: The file is missing or not JSON.
+            DatasetFaults: Keys are missing or have unusable values; the report names all.
         """
         content = read_json(path)
         if not isinstance(content, dict):
@@ -87,41 +93,31 @@ class DatasetDescription(Labelled):
         faults: list[str] = []
 
         def parse(parser: Callable[[Any, Path], Any], *keys: str) -> Any:
+            value = next((content[key] for key in keys if key in content), None)
             try:
-                return parser(next((content[key] for key in keys if key in content), None), path)
+                return parser(value, path)
             except UserError as error:
                 faults.append(str(error))
 
-        channel_names = parse(
-            _parse_channels, "channel_names", "modality"
-        )  # "modality": nnU-Net's older name
-        labels = parse(_parse_labels, "labels")
-        class_order = (
-            parse(functools.partial(_parse_class_order, labels[0]), "regions_class_order")
-            if labels
-            else ()
+        # "modality" is nnU-Net's older name of the channels.
+        channel_names = parse(_parse_channels, "channel_names", "modality")
+        scheme = parse(_parse_labels, "labels")
+        if scheme is not None:
+            parse_order = functools.partial(_parse_class_order, scheme)
+            scheme = parse(parse_order, "regions_class_order")
+        description = cls(
+            channel_names=channel_names,
+            label_scheme=scheme,
+            file_ending=parse(_parse_ending, "file_ending"),
+            num_training=parse(_parse_num_training, "numTraining"),
+            patient_key=parse(_parse_patient_key, "patient_key"),
+            label_ending=parse(_parse_label_ending, "label_file_ending"),
         )
-        file_ending = parse(_parse_ending, "file_ending")
-        num_training = parse(_parse_num_training, "numTraining")
-        patient_key = parse(_parse_patient_key, "patient_key")
-        label_ending = parse(_parse_label_ending, "label_file_ending")
+        if len(faults) == 1:
+            raise UserError(faults[0])
         if faults:
-            raise (
-                UserError(faults[0])
-                if len(faults) == 1
-                else DatasetFaults(path.parent.name, faults)
-            )
-        values, ignore_label = labels
-        return cls(
-            channel_names,
-            values,
-            ignore_label,
-            file_ending,
-            num_training,
-            patient_key,
-            class_order,
-            label_ending,
-        )
+            raise DatasetFaults(path.parent.name, faults)
+        return description
 
 
 def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
@@ -137,7 +133,8 @@ def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
     return tuple(str(value[key]) for key in expected)
 
 
-def _parse_labels(value: Any, path: Path) -> tuple[dict[str, Label], int | None]:
+def _parse_labels(value: Any, path: Path) -> LabelScheme:
+    """Read the labels; the order in which regions are written is another key."""
     if not isinstance(value, dict) or not value:
         raise UserError(
             f'{path}: "labels" is {_show(value)}; write for example {{"background": 0, "liver": 1}}'
@@ -148,7 +145,8 @@ def _parse_labels(value: Any, path: Path) -> tuple[dict[str, Label], int | None]
     if len(labels) != len(value):
         broken = sorted(set(value) - set(labels))
         raise UserError(
-            f"{path}: the labels {broken} have no whole number; write name: value, as in nnU-Net v2, or a list of "
+            f"{path}: the labels {broken} have no whole number; write name: value, as in nnU-Net "
+            "v2, or a list of "
             "values for a region"
         )
     ignore_label = labels.pop(IGNORE, None)
@@ -160,23 +158,25 @@ def _parse_labels(value: Any, path: Path) -> tuple[dict[str, Label], int | None]
         _check_regions(labels, path)
         values = all_values(labels)
     else:
-        values = sorted(value for label in labels.values() for value in values_of(label))
+        values = sorted(values_of(label)[0] for label in labels.values())  # not each once
     if values != list(range(len(values))):
         raise UserError(
-            f'{path}: "labels" has the values {values}; expected 0 (background), 1, 2, ... without gaps'
+            f'{path}: "labels" has the values {values}; expected 0 (background), 1, 2, ... without '
+            "gaps"
         )
     if len(values) < 2:
         raise UserError(f'{path}: "labels" has no foreground class')
     if ignore_label is not None and ignore_label != len(values):
         raise UserError(
-            f"{path}: the ignore label is {ignore_label}; it has to be the highest value, {len(values)}"
+            f"{path}: the ignore label is {ignore_label}; it has to be the highest value, "
+            f"{len(values)}"
         )
-    background = {name: label for name, label in labels.items() if label == 0}
-    return background | foreground(labels), ignore_label
+    background: dict[str, Label] = {name: label for name, label in labels.items() if label == 0}
+    return LabelScheme(background | LabelScheme(labels).foreground, ignore_label)
 
 
 def _parse_label(entry: Any) -> Label | None:
-    """A value, or the values of a region; a list of a single value is that value. None for anything else."""
+    """Read a value or a list of values, of which a single one is that value; else None."""
     if _is_whole(entry):
         return entry
     if not isinstance(entry, list) or not entry or not all(map(_is_whole, entry)):
@@ -195,7 +195,8 @@ def _check_regions(labels: dict[str, Label], path: Path) -> None:
     ]
     if with_background:
         raise UserError(
-            f"{path}: the regions {with_background} contain 0, the background; remove it from their lists"
+            f"{path}: the regions {with_background} contain 0, the background; remove it from "
+            "their lists"
         )
     names: dict[frozenset[int], str] = {}
     for name, label in labels.items():
@@ -207,46 +208,57 @@ def _check_regions(labels: dict[str, Label], path: Path) -> None:
             )
 
 
-def _parse_class_order(labels: dict[str, Label], value: Any, path: Path) -> tuple[int, ...]:
-    """The label that is written for each region. Without regions it has no meaning, and is passed over as in nnU-Net.
+def _parse_class_order(scheme: LabelScheme, value: Any, path: Path) -> LabelScheme:
+    """Add the label that is written for each region.
 
-    The labels that are written have to tell the regions of a voxel, or a perfect prediction would not be right.
+    Without regions the key has no meaning, and is ignored as in nnU-Net. The labels that are
+    written have to identify the regions of a voxel, or a perfect prediction would not be right.
     """
-    if not has_regions(labels):
-        return ()
-    named = foreground(labels)
-    names = ", ".join(map(repr, named))
-    if not isinstance(value, list) or len(value) != len(named) or not all(map(_is_whole, value)):
+    if not has_regions(scheme.labels):
+        return scheme
+    names = list(scheme.foreground)
+    is_list = isinstance(value, list) and all(map(_is_whole, value))
+    if not is_list or len(value) != len(names):
         raise UserError(
-            f'{path}: "regions_class_order" is {_show(value)}; write a list of {len(named)} labels, the one to be '
-            f"written for each of {names}, in this order"
+            f'{path}: "regions_class_order" is {_show(value)}; write a list of {len(names)} '
+            f"labels, the one to be written for each of {', '.join(map(repr, names))}, in this "
+            "order"
         )
-    known = all_values(named)
+    known = all_values(scheme.foreground)
     unknown = [entry for entry in value if entry not in known]
     if unknown:
         raise UserError(
             f'{path}: "regions_class_order" has {unknown}, which no region has; choose from {known}'
         )
-    regions = Regions(tuple(map(values_of, named.values())), tuple(value))
+    ordered = replace(scheme, regions_class_order=tuple(value))
     for label in known:
-        written = regions.label_written_for(label)
-        if regions.around(written) != regions.around(label):
-            around = [
-                " and ".join(list(named)[number] for number in regions.around(one))
-                for one in (label, written)
-            ]
-            raise UserError(
-                f'{path}: "regions_class_order" {value}: label {label} is in {around[0]}, but would be written as '
-                f"{written}, which is in {around[1]}. Name outer regions before those within them, each with a label "
-                "that no inner one has; where regions overlap, name what they share as a region after them"
-            )
-    return regions.class_order
+        _check_written_label(ordered, label, path)
+    return ordered
+
+
+def _check_written_label(scheme: LabelScheme, label: int, path: Path) -> None:
+    """Refuse an order that writes a label as one of other regions."""
+    regions = scheme.regions
+    assert regions is not None
+    written = regions.label_written_for(label)
+    if regions.around(written) == regions.around(label):
+        return
+    names = list(scheme.foreground)
+    inside = " and ".join(names[number] for number in regions.around(label))
+    written_inside = " and ".join(names[number] for number in regions.around(written))
+    raise UserError(
+        f'{path}: "regions_class_order" {list(regions.class_order)}: label {label} is in {inside}, '
+        f"but would be written as {written}, which is in {written_inside}. Name outer regions "
+        "before those within them, each with a label that no inner one has; where regions overlap, "
+        "name what they share as a region after them"
+    )
 
 
 def _parse_ending(value: Any, path: Path) -> str:
     if value not in supported_endings():
         raise UserError(
-            f'{path}: "file_ending" is {_show(value)}; supported are {", ".join(supported_endings())}'
+            f'{path}: "file_ending" is {_show(value)}; supported are '
+            f"{', '.join(supported_endings())}"
         )
     return str(value)
 
@@ -254,7 +266,8 @@ def _parse_ending(value: Any, path: Path) -> str:
 def _parse_label_ending(value: Any, path: Path) -> str | None:
     if value is not None and value not in label_endings():
         raise UserError(
-            f'{path}: "label_file_ending" is {value!r}; label maps may be {", ".join(label_endings())}'
+            f'{path}: "label_file_ending" is {value!r}; label maps may be '
+            f"{', '.join(label_endings())}"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""What is wrong or odd with a data set: one entry a finding, one report a data set."""
+"""Findings about a data set: what is wrong or unusual, collected in one report per data set."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ SHOWN_REMARKS_OF_A_KIND = 5
 class Fault:
     """One finding.
 
-    kind: a few words, the same for every finding of its kind.
-    file: its path. value: what was found there. remedy: what to do about it.
-    case: the case's identifier, or None where the finding is about the data set as a whole.
+    Attributes:
+        kind: A few words, the same for every finding of this kind.
+        file: Path of the file.
+        value: What was found there.
+        remedy: What to do about it.
+        case: Identifier of the case, or None where the finding is about the whole data set.
     """
 
     kind: str
@@ -34,26 +37,35 @@ class Fault:
 def fault_of_message(
     kind: str, message: str, file: Path, remedy: str, case: str | None = None
 ) -> Fault:
-    """A finding from an error's message, which reads `FILE: VALUE; REMEDY` or `FILE: VALUE`.
+    """Return a finding that is built from an error message.
 
-    remedy: what to do where the message does not say.
+    Args:
+        kind: The kind of the finding.
+        message: A text of the form `FILE: VALUE; REMEDY` or `FILE: VALUE`.
+        file: The file that the message is about.
+        remedy: What to do, used where the message does not say it.
+        case: Identifier of the case, or None where the finding is about the whole data set.
+
+    Returns:
+        The finding.
     """
     text = message.removeprefix(f"{file}: ")
-    value, separator, own_remedy = text.rpartition("; ")
-    return (
-        Fault(kind, str(file), value, own_remedy, case)
-        if separator
-        else Fault(kind, str(file), text, remedy, case)
-    )
+    value, separator, remedy_of_message = text.rpartition("; ")
+    if separator:
+        return Fault(kind, str(file), value, remedy_of_message, case)
+    return Fault(kind, str(file), text, remedy, case)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of one data set.
+    """All findings about one data set.
 
-    num_cases: 0 where `dataset.json` or the folder of images cannot be used.
-    faults: what has to be mended before planning. remarks: what may be meant so.
-    duplicates: groups of cases whose images have the same content.
+    Attributes:
+        dataset_name: Name of the data set.
+        num_cases: Number of cases; 0 where `dataset.json` or the folder of images cannot be used.
+        faults: Findings that have to be fixed before planning.
+        remarks: Findings that may be intended.
+        duplicates: Groups of cases whose images have the same content.
     """
 
     dataset_name: str
@@ -64,30 +76,45 @@ class Report:
 
     def __str__(self) -> str:
         if self.faults:
-            lines = [str(DatasetFaults(self.dataset_name, list(map(str, self.faults))))]
+            lines = [str(self._error())]
         else:
             lines = [f"{self.dataset_name}: {self.num_cases} cases, no faults"]
         if self.remarks:
-            lines += ["  to look at:", *(f"  - {line}" for line in short_list(self.remarks))]
+            lines.append("  to look at:")
+            lines += [f"  - {line}" for line in short_list(self.remarks)]
         return "\n".join(lines)
 
     def raise_if_faulty(self) -> None:
-        """Raise DatasetFaults with all faults, if there are any."""
+        """Raise an error that lists all faults, if there are any.
+
+        Raises:
+            DatasetFaults: The data set has faults.
+        """
         if self.faults:
-            raise DatasetFaults(self.dataset_name, list(map(str, self.faults)))
+            raise self._error()
+
+    def _error(self) -> DatasetFaults:
+        return DatasetFaults(self.dataset_name, [str(fault) for fault in self.faults])
 
 
 def short_list(findings: Sequence[Fault]) -> list[str]:
-    """The findings as sentences, of each kind the first few only: a hundred empty label maps are one remark."""
+    """Describe findings, but only the first few of each kind.
+
+    A hundred empty label maps are thus a few lines, followed by the number of the others.
+
+    Args:
+        findings: Findings of any kinds.
+
+    Returns:
+        One sentence for each finding shown, then one for each kind of which some are not shown.
+    """
     lines: list[str] = []
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for finding in findings:
-        seen[finding.kind] += 1
-        if seen[finding.kind] <= SHOWN_REMARKS_OF_A_KIND:
+        counts[finding.kind] += 1
+        if counts[finding.kind] <= SHOWN_REMARKS_OF_A_KIND:
             lines.append(str(finding))
-    more = {
-        kind: count - SHOWN_REMARKS_OF_A_KIND
-        for kind, count in seen.items()
-        if count > SHOWN_REMARKS_OF_A_KIND
-    }
-    return lines + [f"{count} more of this kind: {kind}" for kind, count in more.items()]
+    for kind, count in counts.items():
+        if count > SHOWN_REMARKS_OF_A_KIND:
+            lines.append(f"{count - SHOWN_REMARKS_OF_A_KIND} more of this kind: {kind}")
+    return lines

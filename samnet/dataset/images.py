@@ -18,7 +18,6 @@ from samnet.core.geometry import Grid
 from samnet.dataset.formats import dicom, itk, nifti, raster, tiff
 from samnet.dataset.formats.image import Format, Image
 
-GRID_TOLERANCE_VOXELS = 0.1
 _LOSSY = "JPEG changes values as it compresses and cannot hold labels; use PNG"
 
 _NIFTI = Format(nifti.read, nifti.write, nifti.serves)
@@ -53,15 +52,11 @@ def read_image(files: Sequence[Path]) -> Image:
     images = [_read_file(Path(file)) for file in files]
     first = images[0]
     for file, image in zip(files[1:], images[1:], strict=True):
-        if image.grid.shape != first.grid.shape:
+        difference = image.grid.difference(first.grid)
+        if difference is not None:
             raise UserError(
-                f"{file}: shape {image.grid.shape} (z, y, x) differs from {first.grid.shape} of {files[0]}; "
-                "resample the channels of a case to one grid"
-            )
-        if not image.grid.is_close_to(first.grid, GRID_TOLERANCE_VOXELS):
-            raise UserError(
-                f"{file}: lies {image.grid.distance_in_voxels(first.grid):.1f} voxels beside {files[0]} "
-                "(affines differ); resample the channels of a case to one grid"
+                f"{file}: {difference.describe(str(files[0]))}; resample the channels of a case to "
+                "one grid"
             )
     if len(images) == 1:
         return first

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from samnet.core.errors import DatasetFaults, UserError
-from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.case_integrity import BACKGROUND_KIND, CaseFindings, check_case
 from samnet.dataset.cases import RawDataset
+from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.faults import Fault, Report, fault_of_message, short_list
 from samnet.dataset.images import ending_of, name_without_ending, variants_of
 
@@ -38,15 +38,15 @@ def inspect_dataset_by_name(identifier: str | int, processes: int) -> Report:
     Raises:
         UserError: there is no such data set.
     """
-    name = find_dataset_name(identifier)
+    folder = DatasetFolder.find(identifier)
     try:
-        dataset = RawDataset.load(name)
+        dataset = RawDataset.read(folder)
     except UserError as error:
-        file = raw_folder() / name / "dataset.json"
+        file = folder.description_file
         messages = error.faults if isinstance(error, DatasetFaults) else [str(error)]
-        remedy = "mend it; the cases are checked after that"
+        remedy = "fix it; the cases are checked after that"
         return Report(
-            name,
+            folder.name,
             0,
             tuple(fault_of_message("description", message, file, remedy) for message in messages),
         )
@@ -84,7 +84,7 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
 
 def _description_faults(dataset: RawDataset) -> list[Fault]:
     faults = []
-    file = str(dataset.folder / "dataset.json")
+    file = str(dataset.folder.description_file)
     declared = dataset.description.num_training
     if declared is not None and declared != len(dataset.cases):
         value = f"numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases"
@@ -121,11 +121,10 @@ def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
     }
     identifiers = {case.identifier for case in dataset.cases}
     endings = {
-        "imagesTr": dataset.description.file_ending,
-        "labelsTr": dataset.description.label_file_ending,
+        dataset.folder.training_images: dataset.description.file_ending,
+        dataset.folder.training_labels: dataset.description.label_file_ending,
     }
-    for name, expected in endings.items():
-        folder = dataset.folder / name
+    for folder, expected in endings.items():
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
             ending = None if file.name.startswith(".") or file.is_dir() else ending_of(file)
             if ending is not None and os.path.abspath(file) not in known:
@@ -155,7 +154,7 @@ def _names_that_collide(dataset: RawDataset) -> Iterator[Fault]:
     for name, count in folded.items():
         if count > 1:
             value = f"case names that differ in upper and lower case only: {name}"
-            yield Fault("names alike", str(dataset.folder / "imagesTr"), value, "rename one")
+            yield Fault("names alike", str(dataset.folder.training_images), value, "rename one")
 
 
 def _nothing_labelled(dataset: RawDataset, remarks: list[Fault]) -> Iterator[Fault]:
@@ -166,7 +165,7 @@ def _nothing_labelled(dataset: RawDataset, remarks: list[Fault]) -> Iterator[Fau
         value = "not one of the label maps holds anything but background"
         yield Fault(
             "nothing labelled",
-            str(dataset.folder / "labelsTr"),
+            str(dataset.folder.training_labels),
             value,
             "export the label maps again",
         )

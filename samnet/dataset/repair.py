@@ -1,4 +1,4 @@
-"""Mending what is wrong with a data set in one way only: masks of 0 and 255 where there is a single class."""
+"""The repair of faults with only one remedy: masks of 0 and 255 where there is a single class."""
 
 from __future__ import annotations
 
@@ -17,36 +17,48 @@ from samnet.dataset.images import read_labels, write_labels
 
 
 def map_masks(report: Report) -> Iterator[str]:
-    """Map 255 to 1 in every label map that the report names for it, and say what was done as it is: a sentence a file.
+    """Map 255 to 1 in every label map that a report lists for it.
 
-    The file as it was is kept in a folder beside its own, `labelsTr_before_fix`, from before it is replaced; killed
-    and run again, the rest is mapped.
+    Each original file is copied to the folder `labelsTr_before_fix`, next to the folder of the
+    label maps, before the file is replaced. If the process is killed, the next call maps the
+    remaining files.
+
+    Args:
+        report: The findings about the data set.
+
+    Yields:
+        One sentence for each file, once it is mapped.
 
     Raises:
-        UserError: another file of the name is kept there already; nothing of this file is changed.
+        UserError: A different file of the same name was kept before, or the label map has changed
+            since the report. This file is left unchanged.
     """
-    return (_map_mask(Path(fault.file)) for fault in report.faults if fault.kind == MASK_KIND)
+    for fault in report.faults:
+        if fault.kind == MASK_KIND:
+            yield _map_mask(Path(fault.file))
 
 
 def _map_mask(file: Path) -> str:
     image = read_labels(file)
     labels = image.array[0]
-    if not np.isin(labels, (0, MASK_VALUE)).all():  # changed since the report
+    if not np.isin(labels, (0, MASK_VALUE)).all():  # the file has changed since the report
         raise UserError(f"{file}: holds more than 0 and {MASK_VALUE}; check the data set again")
-    kept = _keep(file)
+    original = _keep_original(file)
     mapped = (labels == MASK_VALUE).astype(np.uint8)
     write_labels(mapped, image, file)
-    return f"{file}: mapped 255 to 1 in {int(mapped.sum())} voxels; the file as it was is {kept}"
+    return f"{file}: mapped 255 to 1 in {int(mapped.sum())} voxels; the original file is {original}"
 
 
-def _keep(file: Path) -> Path:
-    kept = file.parent.with_name(f"{file.parent.name}_before_fix") / file.name
-    if kept.is_file():
-        if not filecmp.cmp(file, kept, shallow=False):
+def _keep_original(file: Path) -> Path:
+    """Copy a file to the folder of the original files and return the copy."""
+    original = file.parent.with_name(f"{file.parent.name}_before_fix") / file.name
+    if original.is_file():
+        if not filecmp.cmp(file, original, shallow=False):
             raise UserError(
-                f"{kept}: is there already and differs from {file}; move it elsewhere, nothing was changed"
+                f"{original}: is there already and differs from {file}; move it elsewhere, "
+                "nothing was changed"
             )
-        return kept
-    with atomic_path(kept) as temporary:
+        return original
+    with atomic_path(original) as temporary:
         shutil.copy2(file, temporary)
-    return kept
+    return original

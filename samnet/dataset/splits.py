@@ -1,4 +1,4 @@
-"""Folds for cross-validation: whole patients, nearly equal in size, the same on every machine."""
+"""The folds of cross-validation: whole patients, nearly equal in size, equal on every machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,22 @@ log = logging.getLogger(__name__)
 
 MAX_FOLDS = 5
 _BREAK = r"[\W_]+"
-# Words without a number, then one that has one: `SC-HF-I-01`, `patient001`.
+# Words without a number, then one that has a number: `SC-HF-I-01`, `patient001`.
 _NUMBERED = rf"(?:[^\W\d_]+{_BREAK})*[^\W\d_]*\d[^\W_]*"
 
 
 def patient_of(identifier: str, patient_key: str | None) -> str:
-    """The patient of a case: what `patient_key` (a regular expression) finds in its name, else the name itself."""
+    """Return the patient that a case belongs to.
+
+    Args:
+        identifier: Name of the case.
+        patient_key: Regular expression that finds the patient in the name, or None where every
+            case is a patient.
+
+    Returns:
+        The first group of the match, or the whole match if that group is missing or empty, or the
+        name of the case if nothing matches.
+    """
     if patient_key is None:
         return identifier
     match = re.search(patient_key, identifier)
@@ -32,24 +42,30 @@ def patient_of(identifier: str, patient_key: str | None) -> str:
 
 
 def find_patient_key(identifiers: Sequence[str]) -> str | None:
-    """A regular expression that groups cases of one patient, read off the case names; None where every case is one.
+    """Derive from the case names a regular expression that groups the cases of one patient.
 
-    Names like `patient001_frame01` or `SC-HF-I-01-IM-0001-0048` share a beginning that ends in a number. The shortest
-    such beginning that tells at least `MAX_FOLDS` patients apart is the patient, and where none does, the shortest that
-    tells two apart; too coarse a group costs folds, too fine a one lets a patient into both sides.
+    Names such as `patient001_frame01` or `SC-HF-I-01-IM-0001-0048` have a common beginning that
+    ends in a number. The shortest beginning that distinguishes at least `MAX_FOLDS` patients is
+    taken as the patient, or else the shortest one that distinguishes two. Groups that are too large
+    reduce the number of folds. Groups that are too small put one patient into both training and
+    validation.
+
+    Args:
+        identifiers: Names of all cases.
+
+    Returns:
+        The regular expression, or None where every case is a patient.
     """
     fallback = None
-    most_numbers = max(
-        (len(re.findall(_NUMBERED, identifier)) for identifier in identifiers), default=0
-    )
-    for count in range(1, most_numbers + 1):
+    numbered_parts = [len(re.findall(_NUMBERED, identifier)) for identifier in identifiers]
+    for count in range(1, max(numbered_parts, default=0) + 1):
         pattern = rf"^({_BREAK.join([_NUMBERED] * count)})(?={_BREAK}|$)"
         if not all(re.search(pattern, identifier) for identifier in identifiers):
             break
-        groups = {patient_of(identifier, pattern) for identifier in identifiers}
-        if MAX_FOLDS <= len(groups) < len(identifiers):
+        patients = {patient_of(identifier, pattern) for identifier in identifiers}
+        if MAX_FOLDS <= len(patients) < len(identifiers):
             return pattern
-        if fallback is None and 2 <= len(groups) < len(identifiers):
+        if fallback is None and 2 <= len(patients) < len(identifiers):
             fallback = pattern
     return fallback
 
@@ -57,10 +73,19 @@ def find_patient_key(identifiers: Sequence[str]) -> str | None:
 def make_splits(
     identifiers: Sequence[str], patient_key: str | None, seed: int = 12345
 ) -> list[dict[str, list[str]]]:
-    """Folds in the form of nnU-Net's `splits_final.json`: a list of `{"train": [...], "val": [...]}`.
+    """Distribute the cases over folds, each patient as a whole.
 
-    There are min(5, patients) folds. With a single patient there is nothing to hold out: one fold trains and validates
-    on the same cases, and says so where it is planned.
+    There are min(5, patients) folds. A single patient cannot be held out: there is one fold that
+    trains and validates on the same cases, and the plan says so.
+
+    Args:
+        identifiers: Names of all cases.
+        patient_key: Regular expression that finds the patient in a name, or None.
+        seed: Seed of the order of the patients.
+
+    Returns:
+        The folds in the form of nnU-Net's `splits_final.json`: a list of
+        `{"train": [...], "val": [...]}`.
     """
     patients: dict[str, list[str]] = {}
     for identifier in sorted(identifiers):
@@ -70,20 +95,31 @@ def make_splits(
         return [{"train": only, "val": only}]
     names = sorted(patients)
     np.random.default_rng(seed).shuffle(names)
-    # Large patients first, each to the smallest fold so far: folds of nearly equal size.
+    # Large patients come first, each goes to the fold that is smallest so far. This gives folds of
+    # nearly equal size.
     names.sort(key=lambda name: -len(patients[name]))
     folds: list[list[str]] = [[] for _ in range(min(MAX_FOLDS, len(names)))]
     for name in names:
         min(folds, key=len).extend(patients[name])
-    everything = set(identifiers)
-    return [{"train": sorted(everything - set(fold)), "val": sorted(fold)} for fold in folds]
+    all_cases = set(identifiers)
+    return [{"train": sorted(all_cases - set(fold)), "val": sorted(fold)} for fold in folds]
 
 
 def read_splits(path: Path, identifiers: Sequence[str]) -> list[dict[str, list[str]]]:
-    """Read and check `splits_final.json`.
+    """Read and check a `splits_final.json`.
+
+    A warning is logged for a fold that trains on some of its validation cases. It is not logged
+    where both lists are equal, as for a data set of a single patient.
+
+    Args:
+        path: The file.
+        identifiers: Names of all cases of the data set.
+
+    Returns:
+        The folds, a list of `{"train": [...], "val": [...]}`.
 
     Raises:
-        UserError: the file has another form, or names a case that the data set does not have.
+        UserError: The file has another form, or names a case that the data set does not have.
     """
     content: Any = read_json(path)
     if not isinstance(content, list) or not content or not all(_is_fold(fold) for fold in content):
@@ -96,10 +132,9 @@ def read_splits(path: Path, identifiers: Sequence[str]) -> list[dict[str, list[s
             f"{path}: names cases that the data set does not have: {', '.join(sorted(unknown)[:5])}"
         )
     for number, fold in enumerate(content):
-        shared = set(fold["train"]) & set(fold["val"])
-        if shared and set(fold["train"]) != set(
-            fold["val"]
-        ):  # a single patient's fold holds the same cases twice
+        train, val = set(fold["train"]), set(fold["val"])
+        shared = train & val
+        if shared and train != val:
             log.warning(
                 "%s: fold %d trains and validates on %s: its scores will be too good",
                 path,
@@ -110,9 +145,10 @@ def read_splits(path: Path, identifiers: Sequence[str]) -> list[dict[str, list[s
 
 
 def _is_fold(fold: Any) -> bool:
-    return isinstance(fold, dict) and all(
-        isinstance(fold.get(key), list)
-        and fold[key]
-        and all(isinstance(case, str) for case in fold[key])
-        for key in ("train", "val")
-    )
+    return isinstance(fold, dict) and all(_is_case_list(fold.get(key)) for key in ("train", "val"))
+
+
+def _is_case_list(value: Any) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(case, str) for case in value)

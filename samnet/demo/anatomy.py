@@ -1,7 +1,7 @@
-"""A made CT data set: small abdomens, each with its own organs, in nnU-Net v2's raw layout.
+"""A synthetic CT data set of small abdomens with different organs, in nnU-Net v2's raw layout.
 
-Every case has an oblique anisotropic grid of its own and is stored in one of several axis orders, so that geometry is
-exercised as real data do.
+Every case has a different grid, oblique and anisotropic, and is stored in one of several axis
+orders. The demo therefore exercises geometry as real data do.
 """
 
 from __future__ import annotations
@@ -25,17 +25,26 @@ FILE_ENDING = ".nii.gz"
 
 
 def make_demo_dataset(folder: Path, num_training: int, num_test: int, seed: int) -> None:
-    """Write `Dataset999_Demo` below `folder`, whole or not at all; where it already is as asked, do nothing.
+    """Write `Dataset999_Demo` completely or not at all; do nothing where it already exists.
 
-    Case i depends on `seed` and i only; the test cases are numbered on from the training cases.
+    Case i depends only on `seed` and i. The numbers of the test cases follow those of the training
+    cases.
+
+    Args:
+        folder: The folder of raw data sets.
+        num_training: Number of training cases.
+        num_test: Number of test cases.
+        seed: Seed of all cases.
 
     Raises:
-        UserError: the number of cases is not usable, or another data set is in the way.
+        UserError: A number of cases or the seed is out of range, or the folder already holds
+            another data set of this name.
     """
     if num_training < 1 or num_test < 0 or seed < 0:
         raise UserError(
-            f"demo data set with {num_training} training cases, {num_test} test cases and seed {seed}: "
-            "ask for at least 1 training case, and for no test cases and no seed below 0"
+            f"demo data set with {num_training} training cases, {num_test} test cases and seed "
+            f"{seed}: expected at least 1 training case, at least 0 test cases and a seed of at "
+            "least 0"
         )
     target = Path(folder) / DATASET_NAME
     recipe = {"num_training": num_training, "num_test": num_test, "seed": seed}
@@ -44,7 +53,8 @@ def make_demo_dataset(folder: Path, num_training: int, num_test: int, seed: int)
         return
     with atomic_path(target) as temporary:
         for index in range(num_training + num_test):
-            _write_case(temporary, "Tr" if index < num_training else "Ts", index, seed)
+            part = "Tr" if index < num_training else "Ts"
+            _write_case(temporary, part, index, seed)
         write_json(temporary / "dataset.json", _description(recipe))
 
 
@@ -58,7 +68,7 @@ def _require_same_recipe(target: Path, recipe: dict[str, int]) -> None:
     found = content.get("demo") if isinstance(content, dict) else None
     if found != recipe:
         raise UserError(
-            f"{target}: already there with the recipe {found}, asked for was {recipe}; "
+            f"{target}: already there with the recipe {found}, requested was {recipe}; "
             "remove the folder, or choose another one"
         )
 
@@ -77,15 +87,16 @@ def _description(recipe: dict[str, int]) -> dict[str, Any]:
 
 def _write_case(folder: Path, part: str, index: int, seed: int) -> None:
     hounsfield, labels, grid = make_case(seed, index)
-    name, orientation = f"demo_{index:03d}", ORIENTATIONS[index % len(ORIENTATIONS)]
-    _write_nifti(
-        hounsfield, grid, orientation, folder / f"images{part}" / f"{name}_0000{FILE_ENDING}"
-    )
-    _write_nifti(labels, grid, orientation, folder / f"labels{part}" / f"{name}{FILE_ENDING}")
+    name = f"demo_{index:03d}"
+    orientation = ORIENTATIONS[index % len(ORIENTATIONS)]
+    image_file = folder / f"images{part}" / f"{name}_0000{FILE_ENDING}"
+    label_file = folder / f"labels{part}" / f"{name}{FILE_ENDING}"
+    _write_nifti(hounsfield, grid, orientation, image_file)
+    _write_nifti(labels, grid, orientation, label_file)
 
 
 def _write_nifti(array: np.ndarray, grid: Grid, orientation: str, file: Path) -> None:
-    """Store a canonical array `(Z, Y, X)` with its axes permuted and flipped to `orientation`, such as LPS."""
+    """Write a canonical array `(Z, Y, X)` with axes permuted and flipped to one such as LPS."""
     transform = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(orientation))
     image = nibabel.Nifti1Image(array.transpose(), grid.affine).as_reoriented(transform)
     image.set_qform(image.affine, code=1)
@@ -95,7 +106,11 @@ def _write_nifti(array: np.ndarray, grid: Grid, orientation: str, file: Path) ->
 
 
 def make_case(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """One case in canonical axes.
+    """Draw one case in canonical axes.
+
+    Args:
+        seed: Seed of the data set.
+        index: Number of the case.
 
     Returns:
         Hounsfield units `(Z, Y, X)` int16, labels `(Z, Y, X)` uint8, and their grid.
@@ -103,17 +118,15 @@ def make_case(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, Grid]:
     generator = np.random.default_rng([seed, index])
     grid, centre = _draw_grid(generator)
     x_y_z = np.indices(grid.shape, dtype=np.float32)[::-1]
-    points = (
-        np.tensordot(grid.affine[:3, :3], x_y_z, axes=1)
-        + (grid.affine[:3, 3] - centre)[:, None, None, None]
-    )
+    origin = (grid.affine[:3, 3] - centre)[:, None, None, None]
+    points = np.tensordot(grid.affine[:3, :3], x_y_z, axes=1) + origin
     abdomen = Abdomen(points.astype(np.float32), generator)
     abdomen.paint_all()
     return _scan(abdomen.hounsfield, generator), abdomen.labels, grid
 
 
 def _draw_grid(generator: np.random.Generator) -> tuple[Grid, np.ndarray]:
-    """An oblique grid around an abdomen, and the world position of the abdomen's centre in mm."""
+    """Return an oblique grid around an abdomen, and the world position of its centre in mm."""
     in_plane, between = generator.uniform(1.95, 2.3), generator.uniform(4.3, 6.0)
     shape = (
         int(np.clip(round(generator.uniform(115, 130) / between), 18, 28)),
@@ -129,7 +142,7 @@ def _draw_grid(generator: np.random.Generator) -> tuple[Grid, np.ndarray]:
 
 
 def _scan(hounsfield: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """What a scanner makes of true Hounsfield units: blur, a slow drift, noise, and whole numbers."""
+    """Simulate a scan of true Hounsfield units: blur, a slow drift, noise, and whole numbers."""
     blurred = gaussian_filter(hounsfield, (0.25, 0.6, 0.6))
     z, y, x = (np.linspace(-1, 1, size) for size in hounsfield.shape)
     slope = generator.normal(0, 0.006, 3)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samnet.core.machine import detect_machine
-from samnet.core.paths import preprocessed_folder, raw_folder, results_folder
+from samnet.core.paths import raw_folder
 from samnet.core.worker_pool import default_processes
 from samnet.dataset.cases import RawDataset, find_prediction_cases
 from samnet.dataset.integrity import verify_dataset
@@ -22,12 +22,13 @@ from samnet.evaluation.summary import format_table
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
-from samnet.plan.plan import plan_path
+from samnet.models.model_folder import ALL_CASES
+from samnet.planning.planned_dataset import PlannedDataset, write_splits
 from samnet.planning.planner import make_plan
-from samnet.planning.splits import write_splits
 from samnet.preprocessing.prepare import prepare_all_configurations
 from samnet.training.dry_run import measure_step
-from samnet.training.run import TrainingOptions, train
+from samnet.training.options import TrainingOptions
+from samnet.training.run import train
 
 log = logging.getLogger(__name__)
 
@@ -58,25 +59,25 @@ def run_demo(options: DemoOptions) -> float:
         training = TrainingOptions(
             max_seconds=options.max_seconds, seed=options.seed, device=options.device
         )
-        model = train(DATASET_NAME, "lora", "all", training)
-        predictions = results_folder() / DATASET_NAME / "predictions"
-        predictor = Predictor.from_folder(model, device=options.device)
-        cases = find_prediction_cases(dataset.folder / "imagesTs", dataset.description)
+        run = train(PlannedDataset(dataset.folder), "lora", ALL_CASES, training)
+        predictions = dataset.folder.results / "predictions"
+        predictor = Predictor.from_folder(run.path, device=options.device)
+        cases = find_prediction_cases(dataset.folder.test_images, dataset.description)
         predict_cases(predictor, cases, predictions)
-        references = dataset.folder / "labelsTs"
+        references = dataset.folder.test_labels
         summary = evaluate_folder(
             predictions, references, dataset.description, predictions, default_processes()
         )
-        picture = options.folder / "overlays.png"
-        names, regions = dataset.description.class_names, dataset.description.regions
-        draw_overlays(cases, predictions, references, names, picture, max_cases=4, regions=regions)
+        figure = options.folder / "overlays.png"
+        scheme = dataset.description.label_scheme
+        draw_overlays(cases, predictions, references, scheme, figure, max_cases=4)
     print(f"\nScores on the {len(cases)} test cases, which nothing was trained or planned on:\n")
     print(format_table(summary))
     print(
         f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.\n"
-        f"  pictures of the predictions: {picture}\n"
-        f"  the curves of the training:  {model / 'progress.png'}\n"
-        f"  the plan, with reasons:      {options.folder / 'preprocessed' / DATASET_NAME / 'samnetPlans.json'}"
+        f"  overlays of the predictions: {figure}\n"
+        f"  the curves of the training:  {run.progress_file}\n"
+        f"  the plan, with reasons:      {dataset.folder.plan_file}"
     )
     return float(summary["foreground_mean"]["Dice"])
 
@@ -86,13 +87,13 @@ def _prepare(dataset: RawDataset, options: DemoOptions) -> None:
     verify_dataset(dataset, processes)
     fingerprint = extract_fingerprint(dataset, processes)
     plan = make_plan(fingerprint, detect_machine(options.device), measure=measure_step)
-    plan.save(plan_path(dataset.name))
-    write_splits(plan, list(fingerprint.cases))
+    plan.save(dataset.folder.plan_file)
+    write_splits(plan, fingerprint, dataset.folder)
     prepare_all_configurations(dataset, plan, processes)
     log.info(
         "plan: %s, prepared cases in %s",
-        plan_path(dataset.name),
-        preprocessed_folder() / dataset.name,
+        dataset.folder.plan_file,
+        dataset.folder.slices,
     )
 
 

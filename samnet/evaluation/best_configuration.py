@@ -10,8 +10,7 @@ from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
-from samnet.core.paths import find_dataset_name, results_folder
-from samnet.dataset.splits import read_splits
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.evaluation.summary import (
     CaseScores,
@@ -21,21 +20,21 @@ from samnet.evaluation.summary import (
     summarize,
     write_csv,
 )
-from samnet.fingerprint.extract import fingerprint_path
-from samnet.fingerprint.records import Fingerprint
-from samnet.planning.splits import splits_path
-from samnet.training.run_folder import VALIDATION, run_folder
+from samnet.models.model_folder import ModelFolder
+from samnet.planning.planned_dataset import PlannedDataset
 
-CROSS_VALIDATION_FILE = "cross_validation.json"
-CROSS_VALIDATION_CSV = "cross_validation.csv"
-BEST_FILE = "best_configuration.json"
+_COMPARED = ("labels", "policy", "nsd_tolerance", "distance_unit")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The best configuration of a data set, and the mean foreground Dice of all that were compared.
+    """The best configuration of a data set.
 
-    summaries: over the cases of all folds, by configuration.
+    Attributes:
+        dataset_name: `DatasetXXX_Name`.
+        best: The name of the best configuration.
+        dice: Mean foreground Dice by configuration, for all that were compared.
+        summaries: Scores over the cases of all folds, by configuration.
     """
 
     dataset_name: str
@@ -44,115 +43,108 @@ class Choice:
     summaries: dict[str, dict[str, Any]]
 
     def __str__(self) -> str:
-        tables = [f"{name}\n{format_table(summary)}" for name, summary in self.summaries.items()]
-        ranking = [
-            f"  {name:<20}{value:.4f}{'  <- best' if name == self.best else ''}"
-            for name, value in self.dice.items()
-        ]
-        predict = f"samnet_predict -d {self.dataset_name} -c {self.best} -i INPUT -o OUTPUT"
-        return "\n\n".join(
-            [
-                *tables,
-                "mean foreground Dice of all folds\n" + "\n".join(ranking),
-                f"predict with it: {predict}",
-            ]
-        )
+        parts = [f"{name}\n{format_table(summary)}" for name, summary in self.summaries.items()]
+        ranking = ["mean foreground Dice of all folds"]
+        for name, value in self.dice.items():
+            mark = "  <- best" if name == self.best else ""
+            ranking.append(f"  {name:<20}{value:.4f}{mark}")
+        parts.append("\n".join(ranking))
+        command = f"samnet_predict -d {self.dataset_name} -c {self.best} -i INPUT -o OUTPUT"
+        parts.append(f"predict with it: {command}")
+        return "\n\n".join(parts)
 
 
 def find_best_configuration(identifier: str, configurations: Sequence[str] = ()) -> Choice:
-    """Summarise the cross-validation of configurations, and choose the one with the highest mean foreground Dice.
+    """Summarise the cross-validation of configurations, and choose the best one.
 
-    Every held-out case counts once, whatever its fold. Writes `cross_validation.json` and `.csv` into the folder of
-    each configuration, and `best_configuration.json` into that of the data set. Of equals the first in `configurations`
-    is taken.
+    That is the one with the highest mean foreground Dice; of equals the first is taken. Every
+    held-out case counts once, whatever its fold. Writes `cross_validation.json` and `.csv` into the
+    folder of each configuration, and `best_configuration.json` into that of the data set.
 
-    configurations: to compare; none for all whose folds are all validated.
+    Args:
+        identifier: Id or name of the data set.
+        configurations: The configurations to compare; empty for all whose folds are all validated.
+
+    Returns:
+        The best configuration, and the scores of all.
 
     Raises:
-        UserError: a fold is not validated, or there is nothing to compare.
+        UserError: A fold is not validated, or there is nothing to compare.
     """
-    name = find_dataset_name(identifier)
-    cases = list(Fingerprint.load(fingerprint_path(name)).cases)
-    num_folds = len(read_splits(splits_path(name), cases))
-    compared = list(configurations) or _validated(name, num_folds)
+    dataset = PlannedDataset.find(identifier)
+    compared = list(configurations) or _validated_configurations(dataset)
     if not compared:
         raise UserError(
-            f"no configuration of {name} is validated on all {num_folds} folds; run samnet_train ... cv"
+            f"no configuration of {dataset.name} is validated on all {len(dataset.splits)} folds; "
+            "run samnet_train ... cv"
         )
-    files = {
-        configuration: _fold_files(name, configuration, num_folds) for configuration in compared
+    files = {name: _summary_files(dataset, name) for name in compared}
+    _check_complete(files)
+    summaries = {name: _merge(every) for name, every in files.items()}
+    dice = {name: summary["foreground_mean"]["Dice"] for name, summary in summaries.items()}
+    best = max(dice, key=lambda name: -math.inf if math.isnan(dice[name]) else dice[name])
+    for name, summary in summaries.items():
+        model = ModelFolder.of(dataset.folder, name)
+        write_csv(summary, model.cross_validation_table)
+        write_json(model.cross_validation_file, summary)
+    record = {
+        "dataset": dataset.name,
+        "best": best,
+        "score": "mean foreground Dice of all folds",
+        "Dice": dice,
     }
-    missing = [str(file) for every in files.values() for file in every if not file.is_file()]
+    write_json(dataset.folder.choice_file, record)
+    return Choice(dataset.name, best, dice, summaries)
+
+
+def _summary_files(dataset: PlannedDataset, configuration: str) -> list[Path]:
+    """Return the scores of the held-out cases of each fold, whether they are there or not."""
+    model = ModelFolder.of(dataset.folder, configuration)
+    return [model.run(fold).validation / SUMMARY_FILE for fold in dataset.fold_names]
+
+
+def _validated_configurations(dataset: PlannedDataset) -> list[str]:
+    names = sorted({folder.parent.name for folder in dataset.folder.results.glob("*/fold_*")})
+    validated = []
+    for name in names:
+        if all(file.is_file() for file in _summary_files(dataset, name)):
+            validated.append(name)
+    return validated
+
+
+def _check_complete(files: dict[str, list[Path]]) -> None:
+    missing: list[str] = []
+    for every in files.values():
+        missing += [str(file) for file in every if not file.is_file()]
     if missing:
         listing = "".join(f"\n  {file}" for file in missing)
         raise UserError(
             f"not all folds are trained and validated; samnet_train makes what is missing:{listing}"
         )
-    summaries = {configuration: _merge(every) for configuration, every in files.items()}
-    dice = {
-        configuration: summary["foreground_mean"]["Dice"]
-        for configuration, summary in summaries.items()
-    }
-    best = max(
-        dice,
-        key=lambda configuration: (
-            -math.inf if math.isnan(dice[configuration]) else dice[configuration]
-        ),
-    )
-    for configuration, summary in summaries.items():
-        folder = results_folder() / name / configuration
-        write_csv(summary, folder / CROSS_VALIDATION_CSV)
-        write_json(folder / CROSS_VALIDATION_FILE, summary)
-    record = {
-        "dataset": name,
-        "best": best,
-        "score": "mean foreground Dice of all folds",
-        "Dice": dice,
-    }
-    write_json(results_folder() / name / BEST_FILE, record)
-    return Choice(name, best, dice, summaries)
-
-
-def _fold_files(dataset_name: str, configuration: str, num_folds: int) -> list[Path]:
-    folds = [run_folder(dataset_name, configuration, str(number)) for number in range(num_folds)]
-    return [folder / VALIDATION / SUMMARY_FILE for folder in folds]
-
-
-def _validated(dataset_name: str, num_folds: int) -> list[str]:
-    names = sorted(
-        {folder.parent.name for folder in (results_folder() / dataset_name).glob("*/fold_*")}
-    )
-    return [
-        name
-        for name in names
-        if all(file.is_file() for file in _fold_files(dataset_name, name, num_folds))
-    ]
 
 
 def _merge(files: Sequence[Path]) -> dict[str, Any]:
-    """One summary of the cases of several."""
+    """Return one summary of the cases of several."""
     summaries = {file: read_summary(file) for file in files}
     first = summaries[files[0]]
     cases = []
     for file, summary in summaries.items():
-        for key in ("labels", "policy", "nsd_tolerance", "distance_unit"):
+        for key in _COMPARED:
             if summary[key] != first[key]:
                 raise UserError(
-                    f"{file}: has another {key} than {files[0]}; delete its folder and validate again"
+                    f"{file}: has another {key} than {files[0]}; delete its folder and validate "
+                    "again"
                 )
-        cases += [
-            CaseScores(
-                entry["case"],
-                Path(entry["prediction_file"]),
-                Path(entry["reference_file"]),
-                entry["metrics"],
-            )
-            for entry in summary["metric_per_case"]
-        ]
+        cases += [_case_scores(entry) for entry in summary["metric_per_case"]]
     protocol = Protocol(
-        first["labels"],
+        LabelScheme(first["labels"]),
         policy=first["policy"],
         nsd_tolerance=first["nsd_tolerance"],
         image_unit=first["distance_unit"],
     )
     return summarize(cases, protocol)
+
+
+def _case_scores(entry: dict[str, Any]) -> CaseScores:
+    prediction, reference = Path(entry["prediction_file"]), Path(entry["reference_file"])
+    return CaseScores(entry["case"], prediction, reference, entry["metrics"])

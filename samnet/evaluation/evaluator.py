@@ -12,8 +12,7 @@ from samnet.core.errors import DatasetFaults, SamnetError, UserError
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import GRID_TOLERANCE_VOXELS, Image, ending_of, is_2d_image, read_labels
-from samnet.dataset.label_scheme import all_values
+from samnet.dataset.images import Image, ending_of, is_2d_image, read_labels
 from samnet.evaluation.metrics import case_metrics
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 from samnet.evaluation.summary import (
@@ -98,9 +97,7 @@ def evaluate_folder(
         arguments, [] if skip_missing else list(pairing.faults), predictions, processes
     )
     pairs = [pair for pair in pairing.pairs if pair.identifier not in failed]
-    protocol = Protocol(
-        description.labels, description.ignore_label, policy, nsd_tolerance_mm, _unit(pairs)
-    )
+    protocol = Protocol(description.label_scheme, policy, nsd_tolerance_mm, _unit(pairs))
     readable = {pair.identifier: (pair, protocol) for pair in pairs}
     outcome = run_jobs(evaluate_pair, readable, processes, "evaluating")
     failed |= outcome.failures
@@ -212,7 +209,7 @@ def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
     """
     prediction, reference = _read_both(pair)
     faults = _grid_faults(pair, prediction, reference)
-    highest = max(*all_values(description.labels), description.ignore_label or 0)
+    highest = description.label_scheme.highest_value
     for file, image in ((pair.prediction_file, prediction), (pair.reference_file, reference)):
         found = int(image.array.max())
         if found > highest:
@@ -228,18 +225,14 @@ def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
 
 
 def _grid_faults(pair: Pair, prediction: Image, reference: Image) -> list[str]:
-    if prediction.grid.shape != reference.grid.shape:
-        return [
-            f"{pair.prediction_file}: shape {prediction.grid.shape} (z, y, x) differs from {reference.grid.shape} of "
-            f"{pair.reference_file}; resample the prediction to the reference's grid"
-        ]
-    if not prediction.grid.is_close_to(reference.grid, GRID_TOLERANCE_VOXELS):
-        distance = prediction.grid.distance_in_voxels(reference.grid)
-        return [
-            f"{pair.prediction_file}: lies {distance:.1f} voxels beside {pair.reference_file} (affines differ); "
-            "resample the prediction to the reference's grid, or correct the wrong header"
-        ]
-    return []
+    difference = prediction.grid.difference(reference.grid)
+    if difference is None:
+        return []
+    remedy = "resample the prediction to the reference's grid"
+    if difference.kind != "shape":
+        remedy += ", or correct the wrong header"
+    found = difference.describe(str(pair.reference_file))
+    return [f"{pair.prediction_file}: {found}; {remedy}"]
 
 
 def _read_both(pair: Pair) -> tuple[Image, Image]:
@@ -264,9 +257,8 @@ def evaluate_pair(pair: Pair, protocol: Protocol) -> CaseScores:
     metrics = case_metrics(
         prediction.array[0],
         reference.array[0],
-        protocol.labels,
+        protocol.label_scheme,
         reference.grid.spacing,
-        protocol.ignore_label,
         protocol.policy,
         protocol.nsd_tolerance,
     )

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samnet.dataset.label_scheme import (
-    Label,
-    find_boxes,
-    foreground,
-    join_boxes,
-    label_sets_of,
-    mask_of,
-    values_of,
-)
+from samnet.dataset.label_scheme import Label, LabelScheme, find_boxes, join_boxes, mask_of
 from samnet.evaluation.policies import (
     DEFAULT_NSD_TOLERANCE_MM,
     STANDARD,
@@ -30,8 +22,7 @@ _CHUNK_VOXELS = 1 << 18
 def dice_per_class(
     prediction: np.ndarray,
     reference: np.ndarray,
-    classes: int | Sequence[Sequence[int]],
-    ignore_label: int | None = None,
+    label_scheme: LabelScheme,
 ) -> np.ndarray:
     """Dice of every class or region, shape `(classes,)`; NaN for one that is in neither label map.
 
@@ -42,8 +33,8 @@ def dice_per_class(
     Raises:
         ValueError: the shapes differ.
     """
-    label_sets = label_sets_of(classes)
-    overlaps = _Overlaps.count(prediction, reference, label_sets, ignore_label)
+    label_sets = label_scheme.label_sets
+    overlaps = _Overlaps.count(prediction, reference, label_sets, label_scheme.ignore_label)
     sizes = overlaps.n_pred + overlaps.n_ref
     return np.divide(
         2.0 * overlaps.true_positives, sizes, out=np.full(len(label_sets), np.nan), where=sizes > 0
@@ -144,9 +135,8 @@ class _Structure:
 def case_metrics(
     prediction: np.ndarray,
     reference: np.ndarray,
-    labels: dict[str, Label],
+    label_scheme: LabelScheme,
     spacing: Sequence[float],
-    ignore_label: int | None = None,
     policy: str = STANDARD,
     nsd_tolerance_mm: float = DEFAULT_NSD_TOLERANCE_MM,
 ) -> dict[Label, dict[str, float]]:
@@ -176,8 +166,8 @@ def case_metrics(
             f"expected (Z, Y, X), got shape {prediction.shape} and spacing {tuple(spacing)}"
         )
     find_policy(policy)
-    scored = list(foreground(labels).values())
-    label_sets = [values_of(label) for label in scored]
+    scored, label_sets = list(label_scheme.foreground.values()), label_scheme.label_sets
+    ignore_label = label_scheme.ignore_label
     overlaps = _Overlaps.count(prediction, reference, label_sets, ignore_label)
     prediction, reference = _without_ignored(prediction, reference, ignore_label)
     structures = _structures(

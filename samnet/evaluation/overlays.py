@@ -15,7 +15,6 @@ from samnet.core.files import atomic_path
 from samnet.core.geometry import Grid, Reorientation
 from samnet.dataset.cases import Case, label_file_of
 from samnet.dataset.images import (
-    GRID_TOLERANCE_VOXELS,
     Image,
     ending_of,
     is_2d_image,
@@ -23,7 +22,7 @@ from samnet.dataset.images import (
     read_image,
     read_labels,
 )
-from samnet.dataset.label_scheme import Regions, label_sets_of, mask_of
+from samnet.dataset.label_scheme import LabelScheme, mask_of
 from samnet.evaluation.metrics import dice_per_class
 
 if TYPE_CHECKING:
@@ -57,57 +56,57 @@ def draw_overlays(
     cases: Sequence[Case],
     predictions: Path,
     references: Path | None,
-    class_names: Sequence[str],
+    label_scheme: LabelScheme,
     file: Path,
     max_cases: int = 6,
-    regions: Regions | None = None,
 ) -> None:
-    """Draw the first `max_cases` cases, one a row: the image, the prediction on it, and the reference on it.
+    """Draw cases, one a row: the image, the prediction on it, and the reference on it.
 
-    Shown is the slice with most foreground (of the reference, where there is one), across the coarsest axis of an
-    anisotropic volume, with the patient's right on the left of the picture.
+    The slice with most foreground is shown (of the reference, where there is one), across the
+    coarsest axis of an anisotropic volume, with the patient's right on the left.
 
-    predictions, references: folders of label maps named after the cases.
-    class_names: of the foreground, in the order of their values 1, 2, ...; or of the regions, in their order.
-    regions: what the label maps are made of, if not of classes. Later ones are drawn over earlier ones.
-    file: ends in .png, .pdf, .svg or .jpg; written whole or not at all.
+    Args:
+        cases: The cases.
+        predictions: Folder of label maps named after the cases.
+        references: Folder of the true label maps, or None.
+        label_scheme: The classes or regions. Later regions are drawn over earlier ones.
+        file: Ends in .png, .pdf, .svg or .jpg; written whole or not at all.
+        max_cases: Number of cases to draw, the first ones.
 
     Raises:
-        UserError: there is nothing to draw, a file is missing or unreadable, or does not lie on its image's grid.
+        UserError: There is nothing to draw, a file is missing or unreadable, or does not lie on the
+            grid of its image.
     """
     file = Path(file)
     if file.suffix.lower() not in ENDINGS:
         raise UserError(f"{file}: cannot draw a file of this ending; use {', '.join(ENDINGS)}")
     if not cases or max_cases < 1:
         raise UserError(
-            f"{file}: nothing to draw, there are {len(cases)} cases of which {max_cases} were asked for"
+            f"{file}: nothing to draw, there are {len(cases)} cases, of which {max_cases} are to "
+            "be drawn"
         )
-    label_sets = label_sets_of(len(class_names) if regions is None else regions.label_sets)
-    rows = [_load_row(case, predictions, references, label_sets) for case in cases[:max_cases]]
-    figure = _draw(rows, dict(zip(class_names, label_sets, strict=True)))
+    rows = [_load_row(case, predictions, references, label_scheme) for case in cases[:max_cases]]
+    figure = _draw(rows, label_scheme)
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
 def _load_row(
-    case: Case, predictions: Path, references: Path | None, classes: int | Sequence[Sequence[int]]
+    case: Case, predictions: Path, references: Path | None, label_scheme: LabelScheme
 ) -> _Row:
-    """classes: how many, or the values of each class or region."""
     image = read_image(case.image_files)
     prediction = _read_label_map(predictions, case, image)
     reference = None if references is None else _read_label_map(references, case, image)
-    num_labels = max(value for values in label_sets_of(classes) for value in values)
     views = _Views(
         image.grid,
         prediction if reference is None else reference,
         _is_flat(case, image),
-        num_labels,
+        label_scheme.values[-1],
     )
     if reference is None:
         label_maps = {"prediction": views.cut(prediction)}
     else:
-        # Values above the labels can only be the ignore label, which is the highest by nnU-Net's contract.
-        title = f"prediction, {_describe_dice(prediction, reference, classes, ignore_label=num_labels + 1)}"
+        title = f"prediction, {_describe_dice(prediction, reference, label_scheme)}"
         label_maps = {title: views.cut(prediction), "reference": views.cut(reference)}
     window = (
         None if _is_colour(case, image) else _intensity_window(image.array[0], views.foreground)
@@ -129,16 +128,13 @@ def _read_label_map(folder: Path, case: Case, image: Image) -> np.ndarray:
             f"{expected}: missing, the label map of {case.image_files[0]}; predict the case, or leave it out"
         )
     labels = read_labels(file)
-    if labels.grid.shape != image.grid.shape:
-        raise UserError(
-            f"{file}: shape {labels.grid.shape} (z, y, x) differs from {image.grid.shape} of {case.image_files[0]}; "
-            "resample the label map to the grid of its image"
-        )
-    if not labels.grid.is_close_to(image.grid, GRID_TOLERANCE_VOXELS):
-        raise UserError(
-            f"{file}: lies {labels.grid.distance_in_voxels(image.grid):.1f} voxels beside {case.image_files[0]} "
-            "(affines differ); resample the label map to the grid of its image, or correct the wrong header"
-        )
+    difference = labels.grid.difference(image.grid)
+    if difference is not None:
+        remedy = "resample the label map to the grid of its image"
+        if difference.kind != "shape":
+            remedy += ", or correct the wrong header"
+        found = difference.describe(str(case.image_files[0]))
+        raise UserError(f"{file}: {found}; {remedy}")
     return labels.array[0]
 
 
@@ -151,13 +147,8 @@ def _is_colour(case: Case, image: Image) -> bool:
     return image.array.shape[0] == 3 and (_is_flat(case, image) or len(case.image_files) == 1)
 
 
-def _describe_dice(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    classes: int | Sequence[Sequence[int]],
-    ignore_label: int,
-) -> str:
-    dice = dice_per_class(prediction, reference, classes, ignore_label)
+def _describe_dice(prediction: np.ndarray, reference: np.ndarray, label_scheme: LabelScheme) -> str:
+    dice = dice_per_class(prediction, reference, label_scheme)
     present = dice[~np.isnan(dice)]
     return f"mean Dice {present.mean():.3f}" if present.size else "no class present"
 
@@ -229,8 +220,7 @@ def _colour(number: int) -> tuple[float, float, float]:
     )
 
 
-def _draw(rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> Figure:
-    """label_sets: name of a class or region -> the values that belong to it."""
+def _draw(rows: Sequence[_Row], label_scheme: LabelScheme) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -243,8 +233,8 @@ def _draw(rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> Figure:
     for row, row_axes in zip(rows, axes, strict=True):
         _draw_panel(row_axes[0], row, row.title, None, ())
         for (title, labels), panel in zip(row.label_maps.items(), row_axes[1:], strict=True):
-            _draw_panel(panel, row, title, labels, list(label_sets.values()))
-    _add_legend(figure, rows, label_sets)
+            _draw_panel(panel, row, title, labels, label_scheme.label_sets)
+    _add_legend(figure, rows, label_scheme)
     return figure
 
 
@@ -275,25 +265,24 @@ def _draw_panel(
     panel.set_ylim(labels.shape[0] - 0.5, -0.5)
 
 
-def _values_in(labels: np.ndarray, classes: int | Sequence[Sequence[int]]) -> list[int]:
-    """The classes or regions that a label map shows, by their number from 1 on."""
+def _values_in(labels: np.ndarray, label_sets: Sequence[Sequence[int]]) -> list[int]:
+    """Return the numbers, from 1 on, of the classes or regions that a label map shows."""
     present = np.unique(labels)
-    return [
-        number
-        for number, values in enumerate(label_sets_of(classes), 1)
-        if np.isin(values, present).any()
-    ]
+    return [number for number, values in enumerate(label_sets, 1) if np.isin(values, present).any()]
 
 
-def _add_legend(figure: Figure, rows: Sequence[_Row], label_sets: dict[str, Sequence[int]]) -> None:
+def _add_legend(figure: Figure, rows: Sequence[_Row], label_scheme: LabelScheme) -> None:
     """Name the classes or regions that can be seen."""
     from matplotlib.patches import Patch
 
-    names, values = list(label_sets), list(label_sets.values())
-    label_maps = [labels for row in rows for labels in row.label_maps.values()]
-    shown = sorted({number for labels in label_maps for number in _values_in(labels, values)})
+    names, shown = label_scheme.class_names, set[int]()
+    for row in rows:
+        for labels in row.label_maps.values():
+            shown.update(_values_in(labels, label_scheme.label_sets))
     if shown:
-        patches = [Patch(color=_colour(number), label=names[number - 1]) for number in shown]
+        patches = [
+            Patch(color=_colour(number), label=names[number - 1]) for number in sorted(shown)
+        ]
         figure.legend(
             handles=patches,
             loc="outside lower center",

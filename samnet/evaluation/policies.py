@@ -1,6 +1,7 @@
-"""The named rules by which scores are defined, above all where a structure is missing from a label map.
+"""The named rules by which scores are defined, above all where a label map lacks a structure.
 
-Imports nothing heavy, so that the command line can state the rules in its help.
+This module imports nothing that is slow to load, because the help of the command line states the
+rules.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ DEFAULT_NSD_TOLERANCE_MM = 1.0
 class Policy:
     """One rule.
 
-    statement: what it does, for help pages.
-    metrics: the scores it defines.
-    distance_unit: of its distances, where it does not follow the image's own unit.
+    Attributes:
+        statement: Description of the rule for help pages.
+        metrics: Names of the scores that it defines.
+        distance_unit: Unit of its distances; None for the unit of the image.
     """
 
     statement: str
@@ -32,17 +34,19 @@ SYNAPSE_LEGACY = "synapse_legacy"
 POLICIES = {
     STANDARD: Policy(
         statement=(
-            "distances in mm. A class in neither label map of a case is left out of the means (NaN). A class in only "
-            "one of them counts Dice, IoU and NSD 0, and HD95 and ASSD the diagonal of the image, so that missing a "
-            "structure, or inventing one, never improves a mean"
+            "distances in mm. A class in neither label map of a case is left out of the means "
+            "(NaN). A class in only one of them counts Dice, IoU and NSD 0, and HD95 and ASSD the "
+            "diagonal of the image, so that missing a structure, or inventing one, never improves "
+            "a mean"
         ),
         metrics=("Dice", "IoU", "HD95", "ASSD", "NSD"),
     ),
     SYNAPSE_LEGACY: Policy(
         statement=(
-            "the rule behind the numbers published for Synapse by TransUNet, SAMed and others, for comparison with "
-            "them only. HD95 in voxels. A class predicted but not in the reference counts Dice 1 and HD95 0; a missed "
-            "class, and one in neither label map, counts Dice 0 and HD95 0"
+            "the rule behind the numbers published for Synapse by TransUNet, SAMed and others, for "
+            "comparison with them only. HD95 in voxels. A class predicted but not in the reference "
+            "counts Dice 1 and HD95 0; a missed class, and one in neither label map, counts Dice 0 "
+            "and HD95 0"
         ),
         metrics=("Dice", "HD95"),
         distance_unit="voxels",
@@ -51,10 +55,16 @@ POLICIES = {
 
 
 def find_policy(name: str) -> Policy:
-    """Look a policy up.
+    """Find a policy by its name.
+
+    Args:
+        name: Name of the policy.
+
+    Returns:
+        The policy.
 
     Raises:
-        UserError: there is none of this name; the message lists what there is.
+        UserError: No policy has this name. The message lists all names.
     """
     if name not in POLICIES:
         raise UserError(f"no metric policy {name!r}; choose one of {', '.join(POLICIES)}")

@@ -25,7 +25,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json, write_text
-from samnet.dataset.label_scheme import Label, foreground
+from samnet.dataset.label_scheme import Label, LabelScheme
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 
 COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
@@ -51,15 +51,14 @@ class Protocol:
     image_unit: of the images' spacing, `mm` or `pixels`.
     """
 
-    labels: dict[str, Label]
-    ignore_label: int | None = None
+    label_scheme: LabelScheme
     policy: str = STANDARD
     nsd_tolerance: float = DEFAULT_NSD_TOLERANCE_MM
     image_unit: str = "mm"
 
     @property
     def classes(self) -> list[Label]:
-        return list(foreground(self.labels).values())
+        return list(self.label_scheme.foreground.values())
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -105,7 +104,7 @@ def summarize(
         "policy": protocol.policy,
         "nsd_tolerance": protocol.nsd_tolerance,
         "distance_unit": protocol.distance_unit,
-        "labels": dict(protocol.labels),
+        "labels": dict(protocol.label_scheme.labels),
         "std": {
             value: _named(names, _deviation, scores[:, index].T)
             for index, value in enumerate(classes)

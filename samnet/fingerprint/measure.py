@@ -1,12 +1,12 @@
-"""Measuring one case."""
+"""Measuring one case: intensities, and the sizes of its classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
+from acvl_utils.morphology.morphology_helper import cc3d_label_with_component_sizes
 from scipy import ndimage
 
 from samnet.core.errors import UserError
@@ -14,7 +14,7 @@ from samnet.core.geometry import Reorientation, nonzero_box
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
-from samnet.dataset.label_scheme import find_boxes, foreground, mask_of, values_of
+from samnet.dataset.label_scheme import find_boxes, mask_of
 from samnet.fingerprint.records import (
     PERCENTILES,
     CaseFingerprint,
@@ -24,13 +24,18 @@ from samnet.fingerprint.records import (
 
 MAX_SHAPE_SLICES = 32
 MAX_SAMPLED_VOXELS = 200_000
+_ALL_NEIGHBOURS = 26  # voxels that touch by a face, an edge or a corner belong together
 
 
 @dataclass(frozen=True)
 class SliceSizes:
-    """Of up to `MAX_SHAPE_SLICES` evenly chosen slices across one axis: diameter and thickness of a class in mm.
+    """Sizes of a class in up to `MAX_SHAPE_SLICES` evenly chosen slices across one axis.
 
-    See `ShapeStatistics`.
+    `ShapeStatistics` says how they are measured.
+
+    Attributes:
+        diameters: In mm, one for each slice.
+        thicknesses: In mm, one for each slice.
     """
 
     diameters: tuple[float, ...] = ()
@@ -39,55 +44,74 @@ class SliceSizes:
 
 @dataclass(frozen=True)
 class CaseMeasurements:
-    """What is kept of one case, and what counts towards the statistics of all: class -> sizes across `(Z, Y, X)`."""
+    """What is measured on one case.
+
+    Attributes:
+        case: What the fingerprint keeps of the case.
+        sizes: Class -> sizes in slices across `(Z, Y, X)`, which count towards the statistics of
+            all cases.
+    """
 
     case: CaseFingerprint
     sizes: dict[str, tuple[SliceSizes, SliceSizes, SliceSizes]]
 
 
 def measure_case(case: Case, description: DatasetDescription) -> CaseMeasurements:
-    """The statistics of one case.
+    """Measure one training case.
+
+    Args:
+        case: Its files.
+        description: The `dataset.json` of the data set.
+
+    Returns:
+        Its statistics.
 
     Raises:
-        UserError: image or label map cannot be read, or they do not belong together.
+        UserError: Image or label map cannot be read, or they do not belong together.
     """
+    array, labels, spacing = _read_canonical(case, description)
+    scheme = description.label_scheme
+    labelled = scheme.is_labelled(labels)
+    boxes = find_boxes(labels, scheme.label_sets)
+    classes: dict[str, ClassStatistics] = {}
+    sizes: dict[str, tuple[SliceSizes, SliceSizes, SliceSizes]] = {}
+    for name, values, box in zip(scheme.class_names, scheme.label_sets, boxes, strict=True):
+        classes[name], sizes[name] = _measure_class(labels, values, box, spacing)
+    measured = CaseFingerprint(
+        shape=labels.shape,
+        spacing=spacing,
+        cropped_shape=nonzero_box(array, labels).shape,
+        channels=tuple(_channel_statistics(channel, labelled) for channel in array),
+        classes=classes,
+        labelled_slices=_labelled_slices(labelled),
+    )
+    return CaseMeasurements(measured, sizes)
+
+
+def _read_canonical(
+    case: Case, description: DatasetDescription
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+    """Read image `(C, Z, Y, X)` and label map `(Z, Y, X)` with canonical axes, and the spacing."""
     image = read_image(case.image_files)
     if case.label_file is None:
         raise UserError(f"{case.identifier}: has no label map")
-    if len(image.array) != len(description.channel_names):
+    expected = description.channel_names
+    if len(image.array) != len(expected):
         raise UserError(
-            f"{case.image_files[0]}: the case has {len(image.array)} channel(s), dataset.json names "
-            f"{len(description.channel_names)}: {', '.join(description.channel_names)}"
+            f"{case.image_files[0]}: the case has {len(image.array)} channel(s), dataset.json "
+            f"names {len(expected)}: {', '.join(expected)}"
         )
     label_image = read_labels(case.label_file)
-    if label_image.grid.shape != image.grid.shape:
-        raise UserError(
-            f"{case.label_file}: shape {label_image.grid.shape} differs from {image.grid.shape} of its image"
-        )
+    difference = label_image.grid.difference(image.grid)
+    if difference is not None and difference.kind == "shape":
+        raise UserError(f"{case.label_file}: {difference.describe('its image')}")
     reorientation = Reorientation(image.grid)
-    array, labels = (
-        reorientation.to_canonical(image.array),
-        reorientation.to_canonical(label_image.array[0]),
-    )
+    array = reorientation.to_canonical(image.array)
     if array.dtype.kind == "f":
-        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)  # as preprocessing takes them
-    grid = reorientation.canonical_grid
-    labelled = (labels > 0) & (labels != description.ignore_label)
-    label_sets = {name: values_of(label) for name, label in foreground(description.labels).items()}
-    boxes = find_boxes(labels, list(label_sets.values()))
-    classes = {
-        name: _measure_class(labels, values, box, grid.spacing)
-        for (name, values), box in zip(label_sets.items(), boxes, strict=True)
-    }
-    measured = CaseFingerprint(
-        shape=grid.shape,
-        spacing=grid.spacing,
-        cropped_shape=nonzero_box(array, labels).shape,
-        channels=tuple(_channel_statistics(channel, labelled) for channel in array),
-        classes={name: statistics for name, (statistics, _) in classes.items()},
-        labelled_slices=_labelled_slices(labelled),
-    )
-    return CaseMeasurements(measured, {name: sizes for name, (_, sizes) in classes.items()})
+        # As preprocessing takes them.
+        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    labels = reorientation.to_canonical(label_image.array[0])
+    return array, labels, reorientation.canonical_grid.spacing
 
 
 def _labelled_slices(foreground: np.ndarray) -> tuple[int, int, int]:
@@ -123,22 +147,25 @@ def _measure_class(
     box: tuple[slice, ...] | None,
     spacing: tuple[float, float, float],
 ) -> tuple[ClassStatistics, tuple[SliceSizes, SliceSizes, SliceSizes]]:
-    """labels `(Z, Y, X)`, box around the voxels of these values or None where there are none, spacing in mm."""
+    """Measure one class in a label map `(Z, Y, X)`.
+
+    The box is that around its voxels, None where there are none; the spacing is in mm.
+    """
     if box is None:
         return ClassStatistics(0, 0, (0, 0, 0)), (SliceSizes(),) * 3
     mask = np.ascontiguousarray(mask_of(labels[box], values))
-    components = int(cc3d.connected_components(mask, return_N=True)[1])
+    components = cc3d_label_with_component_sizes(mask, connectivity=_ALL_NEIGHBOURS)[1]
     z, y, x = (_sizes_across(mask, spacing, axis) for axis in range(3))
-    return ClassStatistics(int(mask.sum()), components, _labelled_slices(mask)), (z, y, x)
+    return ClassStatistics(int(mask.sum()), len(components), _labelled_slices(mask)), (z, y, x)
 
 
 def _sizes_across(mask: np.ndarray, spacing: tuple[float, float, float], axis: int) -> SliceSizes:
     in_plane = tuple(spacing[other] for other in range(3) if other != axis)
     slices = np.moveaxis(mask, axis, 0)
     present = np.flatnonzero(slices.any(axis=(1, 2)))
-    chosen = present[
-        np.linspace(0, len(present) - 1, min(len(present), MAX_SHAPE_SLICES)).round().astype(int)
-    ]
+    count = min(len(present), MAX_SHAPE_SLICES)
+    positions = np.linspace(0, len(present) - 1, count).round().astype(int)
+    chosen = present[positions]
     measured = [_typical_component(slices[index], in_plane) for index in chosen]
     return SliceSizes(
         diameters=tuple(round(diameter, 3) for diameter, _ in measured),
@@ -147,7 +174,11 @@ def _sizes_across(mask: np.ndarray, spacing: tuple[float, float, float], axis: i
 
 
 def _typical_component(mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
-    """Diameter and thickness in mm of the component in which the middle pixel lies when all are lined up by size."""
+    """Return diameter and thickness in mm of the typical component of a mask `(H, W)`.
+
+    It is the component that holds the middle pixel when all pixels are ordered by the area of their
+    component: the area-weighted median.
+    """
     labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))
     areas = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
     order = np.argsort(areas, kind="stable")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json_rows
-from samnet.core.records import from_json, to_json
+from samnet.core.records import INLINE, from_json, to_json
 from samnet.dataset.images import is_2d_image
-from samnet.dataset.label_scheme import Label, Labelled
+from samnet.dataset.label_scheme import LabelScheme
 
 SCHEMA_VERSION = 2
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
@@ -20,11 +20,14 @@ SHAPE_PERCENTILES = tuple(range(0, 101, 5))
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Intensities of one channel.
+    """Intensities of one channel of one case.
 
-    minimum, maximum: over all voxels. whole_numbers: every value is one.
-    nonzero: percentiles (`PERCENTILES`) of the voxels that are not 0.
-    foreground: percentiles of the labelled voxels, or None where nothing is labelled.
+    Attributes:
+        minimum: Lowest intensity of all voxels.
+        maximum: Highest intensity of all voxels.
+        whole_numbers: Whether every intensity is a whole number.
+        nonzero: Percentiles (`PERCENTILES`) of the voxels that are not 0.
+        foreground: Percentiles of the labelled voxels, or None where nothing is labelled.
     """
 
     minimum: float
@@ -36,9 +39,12 @@ class ChannelStatistics:
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """One class or region in one case: its voxels, its components in 3D, and the number of slices that show it.
+    """One class or region in one case.
 
-    slices: across `(Z, Y, X)`.
+    Attributes:
+        voxels: Number of its voxels.
+        components: Number of its connected components in 3D.
+        slices: Number of slices that show it, across `(Z, Y, X)`.
     """
 
     voxels: int
@@ -48,12 +54,15 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class ShapeStatistics:
-    """How one class looks in slices across one canonical axis: percentiles (`SHAPE_PERCENTILES`) over all cases.
+    """The size of one class in slices across one canonical axis, over all cases.
 
-    Up to 32 evenly chosen slices of each case that show the class count. Both are empty for a class that never occurs.
+    Up to 32 evenly chosen slices of each case that show the class count. Both tuples hold
+    percentiles (`SHAPE_PERCENTILES`) and are empty for a class that never occurs.
 
-    diameters: in mm, of a disc with the area of a slice's typical component (area-weighted median over components).
-    thicknesses: the largest inscribed width of that component in mm.
+    Attributes:
+        diameters: In mm, of a disc with the area of a slice's typical component (area-weighted
+            median over components).
+        thicknesses: The largest inscribed width of that component in mm.
     """
 
     diameters: tuple[float, ...]
@@ -62,10 +71,15 @@ class ShapeStatistics:
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """One case: canonical shape and spacing `(Z, Y, X)`, channels in order, classes or regions by name.
+    """The statistics of one case.
 
-    cropped_shape: without the empty margins that preprocessing cuts off.
-    labelled_slices: slices with any foreground, across each axis.
+    Attributes:
+        shape: Canonical shape `(Z, Y, X)` in voxels.
+        spacing: Canonical spacing `(Z, Y, X)` in mm.
+        cropped_shape: Shape `(Z, Y, X)` without the empty margins that preprocessing cuts off.
+        channels: Intensities, in channel order.
+        classes: Classes or regions by name.
+        labelled_slices: Number of slices with any foreground, across `(Z, Y, X)`.
     """
 
     shape: tuple[int, int, int]
@@ -77,43 +91,53 @@ class CaseFingerprint:
 
 
 @dataclass(frozen=True)
-class Fingerprint(Labelled):
-    """Everything the planner knows of a data set.
+class Fingerprint:
+    """Everything that the planner knows of a data set.
 
-    labels, ignore_label, regions_class_order: see `Labelled`.
-    data_key: changes with the names and contents of the raw files.
-    shapes: of each class or region across the axes `(Z, Y, X)`.
-    foreground: per channel the percentiles (`PERCENTILES`) of all labelled voxels, each case weighing the same.
+    Attributes:
+        schema_version: Version of the file's form.
+        dataset_name: `DatasetXXX_Name`.
+        data_key: Hash that changes with the names and contents of the raw files.
+        channel_names: Names of the image channels.
+        label_scheme: The classes or regions, and the ignore label.
+        file_ending: Ending of the images.
+        patient_key: As declared in `dataset.json`, or None.
+        foreground: For each channel the percentiles (`PERCENTILES`) of all labelled voxels; every
+            case has the same weight.
+        shapes: For each class or region its sizes in slices across the axes `(Z, Y, X)`.
+        cases: The cases by name.
     """
 
     schema_version: int
     dataset_name: str
     data_key: str
     channel_names: tuple[str, ...]
-    labels: dict[str, Label]
-    ignore_label: int | None
+    label_scheme: LabelScheme = field(metadata=INLINE)
     file_ending: str
     patient_key: str | None
     foreground: tuple[tuple[float, ...], ...]
     shapes: dict[str, tuple[ShapeStatistics, ...]]
     cases: dict[str, CaseFingerprint]
-    regions_class_order: tuple[int, ...] = ()
 
     @property
-    def is_2d_image(self) -> bool:
-        """Whether the data are 2D pictures whose spacing says nothing."""
-        return is_2d_image(self.file_ending, max(case.shape[0] for case in self.cases.values()))
+    def is_2d(self) -> bool:
+        """Whether the data are 2D images whose spacing says nothing."""
+        num_slices = max(case.shape[0] for case in self.cases.values())
+        return is_2d_image(self.file_ending, num_slices)
 
     @property
     def median_spacing(self) -> tuple[float, float, float]:
-        """Median over cases, in mm along the canonical `(Z, Y, X)`."""
+        """Median spacing over cases, in mm along the canonical `(Z, Y, X)`."""
         z, y, x = np.median([case.spacing for case in self.cases.values()], axis=0)
         return float(z), float(y), float(x)
 
     @property
     def labelled_part(self) -> float | None:
-        """The part of the volume in which foreground lies: of the slices across each axis the share that shows any,
-        multiplied; median over the cases that have some. None where nothing is labelled."""
+        """The part of the volume in which foreground lies; None where nothing is labelled.
+
+        It is the share of the slices across each axis that shows any foreground, multiplied over
+        the axes; the median over the cases that have some.
+        """
         parts = [
             float(np.prod(np.array(case.labelled_slices) / case.shape))
             for case in self.cases.values()
@@ -122,32 +146,68 @@ class Fingerprint(Labelled):
         return float(np.median(parts)) if parts else None
 
     def labelled_slices(self, axis: int) -> int:
-        """Slices across `axis` with any foreground, over all cases."""
+        """Count the slices with any foreground, over all cases.
+
+        Args:
+            axis: The canonical axis across which the slices lie.
+
+        Returns:
+            Their number.
+        """
         return sum(case.labelled_slices[axis] for case in self.cases.values())
 
     def diameter(self, name: str, axis: int, percentile: float) -> float | None:
-        """A percentile of a class' in-plane diameters in mm in slices across `axis`; None if it never occurs."""
+        """Return a percentile of the in-plane diameters of a class.
+
+        Args:
+            name: The class or region.
+            axis: The canonical axis across which the slices lie.
+            percentile: From 0 to 100.
+
+        Returns:
+            The diameter in mm; None for a class that never occurs.
+        """
         return _percentile(self.shapes[name][axis].diameters, percentile)
 
     def thickness(self, name: str, axis: int, percentile: float) -> float | None:
-        """A percentile of a class' in-plane inscribed widths in mm in slices across `axis`; None if it never occurs."""
+        """Return a percentile of the in-plane inscribed widths of a class.
+
+        Args:
+            name: The class or region.
+            axis: The canonical axis across which the slices lie.
+            percentile: From 0 to 100.
+
+        Returns:
+            The width in mm; None for a class that never occurs.
+        """
         return _percentile(self.shapes[name][axis].thicknesses, percentile)
 
     def save(self, path: Path) -> None:
-        """Write it with a case, and a class' shapes, on one line each."""
+        """Write the fingerprint as JSON, with each case, and the shapes of each class, on one line.
+
+        Args:
+            path: The file.
+        """
         write_json_rows(path, to_json(self))
 
     @classmethod
     def load(cls, path: Path) -> Fingerprint:
         """Read a fingerprint.
 
+        Args:
+            path: The file.
+
+        Returns:
+            Its content.
+
         Raises:
-            UserError: the file is missing, of another schema version, or damaged.
+            UserError: The file is missing, of another schema version, or damaged.
         """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: written by another version of samnet; run samnet_extract_fingerprint again"
+                f"{path}: written by another version of samnet; run samnet_extract_fingerprint "
+                "again"
             )
         return from_json(cls, content, str(path))
 

@@ -23,6 +23,7 @@ from samnet.dataset.cases import Case
 from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -36,20 +37,24 @@ def predict_cases(
     keep_existing: bool = False,
     dicom_segmentation: bool = False,
 ) -> None:
-    """Write a label map for every case into `output`, named as the case, on the grid of its image.
+    """Write a label map for every case, named as the case, on the grid of its image.
 
-    A `dataset.json` beside them says what the labels mean; DICOM segmentations say it themselves.
+    A `dataset.json` next to them says what the labels mean; DICOM segmentations say it themselves.
+    While the networks work on a case, the next one is read and the one before it is written. Of two
+    processes that are to predict the same cases into one folder, one waits for the other.
 
-    While the networks look at a case, the next one is read and the one before it is written. Of two processes that are
-    to predict the same cases into one folder, one waits for the other.
-
-    keep_existing: leave finished label maps as they are.
-    dicom_segmentation: write DICOM segmentations in place of NIfTI; every case has to be a DICOM series.
+    Args:
+        predictor: The model.
+        cases: The cases.
+        output: The folder for the label maps.
+        keep_existing: Whether to keep finished label maps.
+        dicom_segmentation: Whether to write DICOM segmentations in place of NIfTI. Every case has
+            to be a DICOM series.
 
     Raises:
-        UserError: the output is no folder, a label map would replace an image, or a case cannot be written as a DICOM
-            segmentation.
-        SamnetError: cases failed; each is named with its reason, the others are written.
+        UserError: The output is not a folder, a label map would replace an image, or a case cannot
+            be written as a DICOM segmentation.
+        SamnetError: Cases failed; each is named with its reason, the others are written.
     """
     if dicom_segmentation:
         _check_dicom(predictor, cases)
@@ -67,11 +72,12 @@ def _predict_cases(
     predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool
 ) -> Outcome:
     outcome = Outcome()
-    open_cases = [
-        case for case in cases if not (keep_existing and targets[case.identifier].is_file())
-    ]
+    open_cases = list(cases)
+    if keep_existing:
+        open_cases = [case for case in cases if not targets[case.identifier].is_file()]
     if len(open_cases) < len(cases):
-        log.info("%d of %d cases are predicted already", len(cases) - len(open_cases), len(cases))
+        num_done = len(cases) - len(open_cases)
+        log.info("%d of %d cases are predicted already", num_done, len(cases))
     started = time.monotonic()
     predicted = (_predict(predictor, step) for step in prefetch(_read, open_cases))
     with tqdm(total=len(open_cases), desc="predicting", unit="case") as bar:
@@ -83,13 +89,17 @@ def _predict_cases(
                 outcome.failures[name] = step.failure
             bar.set_postfix_str(name, refresh=False)
             bar.update()
-    log.info("predicted %d cases in %.0f s", len(outcome.results), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    log.info("predicted %d cases in %.0f s", len(outcome.results), seconds)
     return outcome
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A case on its way from one thread to the next: its image, then its labels `(Z, Y, X)` too; or why it failed."""
+    """A case on its way from one thread to the next.
+
+    It holds the image, then the labels `(Z, Y, X)` too; or the reason why the case failed.
+    """
 
     case: Case
     image: Image | None = None
@@ -98,7 +108,8 @@ class _Step:
 
 
 def _failed(case: Case, error: Exception) -> _Step:
-    """Without the error: it holds on to all that the case was made of, and the next one needs that memory."""
+    # The error itself holds on to all that the case was made of, and the next case needs that
+    # memory: only its text is kept.
     log.debug("case %s failed", case.identifier, exc_info=error)
     return _Step(case, failure=describe_error(error))
 
@@ -127,7 +138,8 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
     file = targets[step.case.identifier]
     try:
         if file.suffix == dicom_seg.ENDING:
-            dicom_seg.write_segmentation(step.labels, step.image, predictor.plan.class_names, file)
+            names = predictor.plan.label_scheme.class_names
+            dicom_seg.write_segmentation(step.labels, step.image, names, file)
         else:
             write_labels(step.labels, step.image, file)
     except Exception as error:
@@ -136,62 +148,77 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
 
 
 def _describe_labels(description: DatasetDescription, file: Path) -> None:
-    """Write `dataset.json`, where `samnet_evaluate` and nnU-Net look for the names of labels; one that is there stays.
+    """Write `dataset.json`, where `samnet_evaluate` and nnU-Net look for the names of labels.
 
-    It may be that of a whole data set, or of another model that predicted into the folder.
+    One that is there stays: it may be that of a whole data set, or of another model that predicted
+    into the folder.
     """
     if not file.exists():
         write_json(file, description.as_json())
         return
+    expected = description.label_scheme
     try:
-        found = DatasetDescription.load(file)
-        same = (found.labels, found.ignore_label) == (description.labels, description.ignore_label)
+        found = DatasetDescription.load(file).label_scheme
     except UserError:
-        same = False
-    if not same:
+        found = None
+    if found is None or not _have_same_labels(found, expected):
         log.warning(
-            "%s: left as it is, but its labels are not the model's, %s",
+            "%s: left unchanged, but its labels are not the model's, %s",
             file,
             description.as_json()["labels"],
         )
 
 
+def _have_same_labels(one: LabelScheme, other: LabelScheme) -> bool:
+    return (one.labels, one.ignore_label) == (other.labels, other.ignore_label)
+
+
 def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
     dicom_seg.require_library()
-    if predictor.plan.regions is not None:
+    if predictor.plan.label_scheme.regions is not None:
         raise UserError(
-            "the model finds regions, which lie within each other, and a DICOM segmentation holds one label a voxel; "
-            "leave out --dicom-seg"
+            "the model finds regions, which lie within each other, and a DICOM segmentation holds "
+            "one label a voxel; leave out --dicom-seg"
         )
     others = [case for case in cases if ending_of(case.image_files[0]) is not None]
     if others:
         raise UserError(
-            f"{others[0].image_files[0]}: is no DICOM series, and {len(others)} of {len(cases)} cases are none: they "
-            "cannot be written as DICOM segmentations; leave out --dicom-seg"
+            f"{others[0].image_files[0]}: is no DICOM series, and {len(others)} of {len(cases)} "
+            "cases are none: they cannot be written as DICOM segmentations; leave out --dicom-seg"
         )
 
 
 def _check_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
-    """Refuse what is no folder, and one where an image would be replaced."""
+    """Refuse what is not a folder, and one where an image would be replaced."""
     if ending_of(output) is not None or (output.exists() and not output.is_dir()):
         raise UserError(
             f"{output}: the output has to be a folder; label maps in it are named as their cases"
         )
-    for image in (file for case in cases for file in case.image_files):
-        if image.name in names and image.parent.resolve() == output.resolve():
-            raise UserError(
-                f"{image}: a label map of this name would replace the image; choose another folder with -o"
-            )
+    for case in cases:
+        for image in case.image_files:
+            if image.name in names and image.parent.resolve() == output.resolve():
+                raise UserError(
+                    f"{image}: a label map of this name would replace the image; choose another "
+                    "folder with -o"
+                )
 
 
 def _key_of_names(cases: Sequence[Case]) -> str:
-    """The parts of a job array work in one folder side by side: each has its own cases."""
-    return hashlib.sha256(
-        "\0".join(sorted(case.identifier for case in cases)).encode()
-    ).hexdigest()[:8]
+    """Return a key of these cases: parts of a job array work side by side in one folder."""
+    names = "\0".join(sorted(case.identifier for case in cases))
+    return hashlib.sha256(names.encode()).hexdigest()[:8]
 
 
 def output_file(case: Case, output: Path, dicom_segmentation: bool = False) -> Path:
-    """Where a case's label map goes: the case's name with the ending of its image, if that can hold labels."""
+    """Return where the label map of a case goes.
+
+    Args:
+        case: The case.
+        output: The folder for the label maps.
+        dicom_segmentation: Whether it is a DICOM segmentation.
+
+    Returns:
+        The case's name with the ending of its image, if that can hold labels.
+    """
     ending = dicom_seg.ENDING if dicom_segmentation else label_ending_for(case.image_files[0])
     return output / f"{case.identifier}{ending}"

@@ -5,47 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 
 from samnet.core.errors import UserError
-from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.paths import find_dataset_name, results_folder
-from samnet.inference.predictor import PLAN_FILE
+from samnet.models.model_folder import ModelFolder, list_models
 
 
-def find_model(folder: Path | None, dataset: str | None, configuration: str | None) -> Path:
-    """The folder of the model that was named, or of the only one there is, or else the only one that is finished.
+def find_model(folder: Path | None, dataset: str | None, configuration: str | None) -> ModelFolder:
+    """Find the model that was named, or the only one there is, or else the only finished one.
+
+    Args:
+        folder: The folder of a model, or None.
+        dataset: Id or name of a data set, or None.
+        configuration: Name of a configuration, or None.
+
+    Returns:
+        The model.
 
     Raises:
-        UserError: none or several models fit; the message lists them with the flags to type.
+        UserError: No model fits, or several do; the message lists them with the flags to type.
     """
     if folder is not None:
         if dataset or configuration:
             raise UserError("-m already names the model; leave out -d and -c")
-        return folder
-    models = list_models()
-    if dataset is not None:
-        name = find_dataset_name(dataset)
-        models = [model for model in models if model.parent.name == name]
-    if configuration is not None:
-        models = [model for model in models if model.name == configuration]
-    finished = [
-        model for model in models if list(model.glob("fold_*/checkpoint_final.safetensors"))
-    ]
+        return ModelFolder(folder)
+    models = _matching_models(dataset, configuration)
+    finished = [model for model in models if any(run.is_finished for run in model.runs())]
     for candidates in (models, finished):
         if len(candidates) == 1:
             return candidates[0]
-    wanted = "".join(
-        f" {flag} {value}" for flag, value in (("-d", dataset), ("-c", configuration)) if value
-    )
+    flags = (("-d", dataset), ("-c", configuration))
+    wanted = "".join(f" {flag} {value}" for flag, value in flags if value)
+    restriction = f" for{wanted}" if wanted else ""
     if not models:
-        raise UserError(
-            f"no trained model{' for' + wanted if wanted else ''} in {results_folder()}; run samnet_train"
-        )
-    listing = "\n".join(f"  -d {model.parent.name} -c {model.name}" for model in models)
-    raise UserError(
-        f"several trained models{' for' + wanted if wanted else ''}; say which with\n{listing}"
-    )
+        raise UserError(f"no trained model{restriction} in {results_folder()}; run samnet_train")
+    listing = "\n".join(f"  -d {model.path.parent.name} -c {model.path.name}" for model in models)
+    raise UserError(f"several trained models{restriction}; say which with\n{listing}")
 
 
-def list_models() -> list[Path]:
-    """The configuration folders below the results folder that hold at least one run; none that is half installed."""
-    found = {plan.parent.parent for plan in results_folder().glob(f"*/*/fold_*/{PLAN_FILE}")}
-    return sorted(model for model in found if not model.name.startswith(TEMPORARY_PREFIX))
+def _matching_models(dataset: str | None, configuration: str | None) -> list[ModelFolder]:
+    models = list_models()
+    if dataset is not None:
+        name = find_dataset_name(dataset)
+        models = [model for model in models if model.path.parent.name == name]
+    if configuration is not None:
+        models = [model for model in models if model.path.name == configuration]
+    return models

@@ -1,63 +1,80 @@
-"""The network of a trained model, from the folder of one of its folds."""
+"""The network of a trained model, from the folder of one of its runs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
+from torch import Tensor
 
 from samnet.models.base import find_model_base
 from samnet.models.lora import merge_lora
+from samnet.models.model_folder import FINAL, LAST, RunFolder
 from samnet.models.network import SegmentationNetwork, build_network, load_weights
-from samnet.plan.plan import Plan
 
-FINAL_WEIGHTS = "checkpoint_final.safetensors"
-_RUNNING = "network."  # before the names of weights in the checkpoint of a running training
+_TRAINING_PREFIX = "network."  # before the names of weights in the checkpoint of a running training
 
 
-def load_network(folder: Path, plan: Plan, checkpoint: str = "final") -> SegmentationNetwork:
-    """A trained network in full: the base it was trained on, and its own weights. LoRA is not merged.
+def load_network(run: RunFolder, checkpoint: str = FINAL) -> SegmentationNetwork:
+    """Load a trained network: the base it was trained on, and its own weights.
 
-    folder: of a fold. plan: of a single configuration. checkpoint: `final`, `best` or `last`.
+    Args:
+        run: The folder of a run.
+        checkpoint: `final`, `best` or `last`.
+
+    Returns:
+        The network, in which LoRA is not merged.
 
     Raises:
-        UserError: the weights are missing or do not fit the plan, or the base here is not that of the training.
+        UserError: The weights are missing or do not fit the plan, or the base here is not that of
+            the training.
     """
-    configuration = plan.configuration(next(iter(plan.configurations)))
-    base_file = find_model_base(configuration, folder)
+    plan, configuration = run.plan, run.configuration
     network = build_network(
         configuration,
         len(plan.channel_names),
-        plan.num_outputs,
+        plan.label_scheme.num_outputs,
         load_pretrained=False,
-        base_file=base_file,
+        base_file=find_model_base(configuration, run),
     )
-    file = folder / f"checkpoint_{checkpoint}.safetensors"
-    network.load_adapter(load_trained(file), str(file))
+    network.load_adapter(load_trained(run, checkpoint), str(run.checkpoint(checkpoint)))
     return network
 
 
 def prepare_network(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
-    """The network, changed in place, as it predicts fastest: on its device, with LoRA merged.
+    """Change a network into the form in which it predicts fastest.
 
-    Channels come last in memory, the order that libraries of convolutions compute in.
+    LoRA is merged. Channels come last in memory, the order that libraries of convolutions compute
+    in.
+
+    Args:
+        network: The network, which is changed in place.
+        device: Where to put it.
+
+    Returns:
+        The same network, in evaluation mode.
     """
     merge_lora(network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own hints lack it
     return network.eval()
 
 
-def load_trained(file: Path) -> dict:
-    """The weights that a training changed, from any of its checkpoints, by their names in the network.
+def load_trained(run: RunFolder, checkpoint: str = FINAL) -> dict[str, Tensor]:
+    """Read the weights that a training run changed.
+
+    Args:
+        run: The folder of the run.
+        checkpoint: `final`, `best` or `last`.
+
+    Returns:
+        The weights by their names in the network.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: The file is missing or damaged.
     """
-    weights = load_weights(file)
-    if file.name != "checkpoint_last.safetensors":
+    weights = load_weights(run.checkpoint(checkpoint))
+    if checkpoint != LAST:
         return weights
     return {
-        name.removeprefix(_RUNNING): value
+        name.removeprefix(_TRAINING_PREFIX): value
         for name, value in weights.items()
-        if name.startswith(_RUNNING)
+        if name.startswith(_TRAINING_PREFIX)
     }

@@ -1,4 +1,4 @@
-"""What the outputs of a network stand for: how logits become probabilities, and probabilities labels."""
+"""What the outputs of a network stand for: logits to probabilities, and probabilities to labels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.dataset.label_scheme import Regions
+from samnet.dataset.label_scheme import LabelScheme, Regions
 
-Window = tuple[slice, slice, slice]
+Subvolume = tuple[slice, slice, slice]
 # An output's number, where in a block of voxels (Z, Y, X) it is known, and its probabilities there.
-Piece = tuple[int, Window, Tensor]
-_ROUNDING = 1e-5  # probabilities may differ by so much for the order in which sums are made
+Piece = tuple[int, Subvolume, Tensor]
+_ROUNDING = 1e-5  # probabilities may differ by so much for the order in which sums are computed
 
 
 class Outputs(ABC):
@@ -22,13 +22,26 @@ class Outputs(ABC):
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of every output, from logits `(B, K, h, w)`."""
+        """Turn logits into probabilities.
+
+        Args:
+            logits: `(B, K, h, w)` of K outputs.
+
+        Returns:
+            Probabilities of the same shape.
+        """
 
     @abstractmethod
     def may_decide(self, lowest: Tensor, highest: Tensor, count: int = 1) -> Tensor:
-        """Which outputs can decide a label, from bounds of their probabilities `(K, ...)`; as booleans `(K, ...)`.
+        """Tell which outputs can decide a label.
 
-        count: of equally trusted predictions that have been added up.
+        Args:
+            lowest: Lower bounds of their probabilities `(K, ...)`.
+            highest: Upper bounds of the same shape.
+            count: Number of equally weighted predictions that have been added up.
+
+        Returns:
+            Booleans of the same shape.
         """
 
     @abstractmethod
@@ -40,33 +53,57 @@ class Outputs(ABC):
         device: torch.device,
         count: int = 1,
     ) -> np.ndarray:
-        """Labels `(Z, Y, X)` from the probabilities of the outputs, in their order, each at least where it may decide.
+        """Turn probabilities into labels.
 
-        shape: of the labels. count: of equally trusted predictions that have been added up in the probabilities.
+        Args:
+            pieces: Probabilities of the outputs, in their order, each at least where it may decide.
+            shape: Shape `(Z, Y, X)` of the labels.
+            num_outputs: Number of outputs.
+            device: Where to compute.
+            count: Number of equally weighted predictions that have been added up.
+
+        Returns:
+            Labels `(Z, Y, X)`.
         """
 
     @abstractmethod
     def highest_label(self, num_outputs: int) -> int:
-        """That a label map may hold."""
+        """Return the highest value that a label map may hold.
+
+        Args:
+            num_outputs: Number of outputs.
+
+        Returns:
+            The value.
+        """
 
     def label_type(self, num_outputs: int) -> type:
-        """The smallest type that holds the labels."""
+        """Return the smallest numpy type that holds the labels.
+
+        Args:
+            num_outputs: Number of outputs.
+
+        Returns:
+            `uint8` or `uint16`.
+        """
         return np.uint8 if self.highest_label(num_outputs) < 256 else np.uint16
 
     def _no_labels(self, shape: tuple[int, ...], num_outputs: int, device: torch.device) -> Tensor:
-        """Zeros; torch computes with few types of 16 bits, so that more labels than 8 bits hold take 32."""
-        narrow = self.highest_label(num_outputs) < 256
-        return torch.zeros(shape, dtype=torch.uint8 if narrow else torch.int32, device=device)
+        # torch computes with few types of 16 bits: labels that 8 bits do not hold take 32.
+        is_narrow = self.highest_label(num_outputs) < 256
+        dtype = torch.uint8 if is_narrow else torch.int32
+        return torch.zeros(shape, dtype=dtype, device=device)
 
 
 class ClassOutputs(Outputs):
     """Classes that exclude each other, background first."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
+        """Apply the softmax over the classes."""
         return logits.softmax(dim=1)
 
     def may_decide(self, lowest: Tensor, highest: Tensor, count: int = 1) -> Tensor:
-        """Some class is nowhere below the largest of the lowest; one that stays below that never wins."""
+        """Leave out classes that stay below the largest of the lower bounds: they never win."""
         return highest >= lowest.amax(0) - _ROUNDING * count
 
     def label_map(
@@ -77,7 +114,7 @@ class ClassOutputs(Outputs):
         device: torch.device,
         count: int = 1,
     ) -> np.ndarray:
-        """The class of the largest probability at each place, the first of equal ones."""
+        """Take the class of the largest probability at each voxel, the first of equal ones."""
         best = torch.full(shape, -1.0, device=device)
         winners = self._no_labels(shape, num_outputs, device)
         for value, place, candidate in pieces:
@@ -87,20 +124,22 @@ class ClassOutputs(Outputs):
         return winners.cpu().numpy()
 
     def highest_label(self, num_outputs: int) -> int:
+        """Return the last class."""
         return num_outputs - 1
 
 
 class RegionOutputs(Outputs):
-    """Regions, of which several may hold at one place, as in nnU-Net v2."""
+    """Regions, of which several may hold at one voxel, as in nnU-Net v2."""
 
     def __init__(self, regions: Regions) -> None:
         self.class_order = regions.class_order
 
     def probabilities(self, logits: Tensor) -> Tensor:
+        """Apply the sigmoid to each region."""
         return logits.sigmoid()
 
     def may_decide(self, lowest: Tensor, highest: Tensor, count: int = 1) -> Tensor:
-        """A region that stays below a half is never drawn."""
+        """Leave out regions that stay below a half: they are never drawn."""
         return highest > (0.5 - _ROUNDING) * count
 
     def label_map(
@@ -111,16 +150,25 @@ class RegionOutputs(Outputs):
         device: torch.device,
         count: int = 1,
     ) -> np.ndarray:
-        """Background, and the label of each region over it where its probability is above a half, in their order."""
+        """Draw the label of each region where its probability is above a half, in their order."""
         labels = self._no_labels(shape, num_outputs, device)
         for region, place, total in pieces:
             labels[place].masked_fill_(total > 0.5 * count, self.class_order[region])
         return labels.cpu().numpy()
 
     def highest_label(self, num_outputs: int) -> int:
+        """Return the highest label that is written for a region."""
         return max(self.class_order)
 
 
-def outputs_for(regions: Regions | None) -> Outputs:
-    """regions: of the data set; None where it has classes that exclude each other."""
+def outputs_for(label_scheme: LabelScheme) -> Outputs:
+    """Return what the outputs of a network stand for.
+
+    Args:
+        label_scheme: The classes or regions it was trained on.
+
+    Returns:
+        The conversion of its logits.
+    """
+    regions = label_scheme.regions
     return ClassOutputs() if regions is None else RegionOutputs(regions)

@@ -1,8 +1,9 @@
-"""Labels on a volume's own voxels from maps at the networks' resolution, each output only where it can matter.
+"""Labels on a volume's own voxels from maps at the networks' resolution.
 
-A voxel's values are interpolated: none lies above the largest or below the smallest value of the map around it. Block
-by block, these bounds tell which outputs can decide the label, few of many. Only those are resampled, each in the
-smallest box around its blocks. The labels are those that all outputs would give, resampled everywhere.
+A voxel's values are interpolated: none lies above the largest or below the smallest value of the
+map around it. These bounds tell, block by block, which outputs can decide the label: few of many.
+Only those are resampled, each in the smallest box around its blocks. The labels are those that all
+outputs would give, resampled everywhere.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.inference.outputs import Outputs, Piece, Window
+from samnet.inference.outputs import Outputs, Piece, Subvolume
 from samnet.preprocessing.slice_frame import SliceFrame
 
 BLOCK = 32  # edge in voxels: fine enough to leave much out, and coarse enough to cost little
-CACHED_BYTES = (
-    4 * 2**20
-)  # of one output at full size: a processor's cache holds it beside the best so far
+CACHED_BYTES = 4 * 2**20  # of one output at full size: a processor's cache holds it and the best
 
 
 @dataclass(frozen=True)
 class ViewMaps:
-    """The maps `(K, N, h, w)` of the slices across one axis of a volume `(Z, Y, X)`.
+    """The maps of the slices across one axis of a volume `(Z, Y, X)`.
 
-    frame: of the slices. stride: canvas pixels for each pixel of a map. device: to compute on; the maps may lie
-        elsewhere.
+    Attributes:
+        maps: Probabilities `(K, N, h, w)` of K outputs on N slices; on any device.
+        axis: The axis across which the slices lie.
+        frame: Where the slices lie on their canvas.
+        stride: Canvas pixels for each pixel of a map.
+        device: Where to compute.
     """
 
     maps: Tensor
@@ -44,89 +47,136 @@ class ViewMaps:
         return rows, columns
 
     def bounds(self, blocks: Sequence[Sequence[slice]]) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest that each output can be in blocks of voxels.
+        """Return the lowest and the highest value that each output can have in blocks of voxels.
 
-        blocks: along Z, Y and X. Returns: two tensors `(K, blocks of Z, of Y, of X)`.
+        Args:
+            blocks: The blocks along Z, Y and X.
+
+        Returns:
+            Two tensors `(K, blocks of Z, of Y, of X)`.
         """
         rows, columns = self._in_plane
-        down, along = (
-            [self.frame.support(place, self.stride, block) for block in blocks[axis]]
-            for place, axis in enumerate((rows, columns))
-        )
+        down = [self.frame.support(0, self.stride, block) for block in blocks[rows]]
+        along = [self.frame.support(1, self.stride, block) for block in blocks[columns]]
         extremes = []
         for extreme in (torch.amin, torch.amax):
+            # Rows first: what is left is small enough to be moved to the device.
             values = _reduced(self.maps, 2, down, extreme).to(self.device)
-            values = _reduced(_reduced(values, 1, blocks[self.axis], extreme), 3, along, extreme)
-            extremes.append(
-                values.float().movedim((1, 2, 3), (self.axis + 1, rows + 1, columns + 1))
-            )
+            values = _reduced(values, 1, blocks[self.axis], extreme)
+            values = _reduced(values, 3, along, extreme)
+            places = (self.axis + 1, rows + 1, columns + 1)
+            extremes.append(values.float().movedim((1, 2, 3), places))
         return extremes[0], extremes[1]
 
-    def values(self, output: int, window: Window) -> Tensor:
-        """One output on the voxels of a window, in the window's shape."""
+    def values(self, output: int, subvolume: Subvolume) -> Tensor:
+        """Return one output on the voxels of a part of the volume.
+
+        Args:
+            output: Its number.
+            subvolume: The part, as ranges along `(Z, Y, X)`.
+
+        Returns:
+            Probabilities in the part's shape.
+        """
         rows, columns = self._in_plane
-        maps = self.maps[output, window[self.axis]].to(self.device).float()
-        values = self.frame.from_canvas(maps, self.stride, window[rows], window[columns])
+        maps = self.maps[output, subvolume[self.axis]].to(self.device).float()
+        values = self.frame.from_canvas(maps, self.stride, subvolume[rows], subvolume[columns])
         return values.movedim((0, 1, 2), (self.axis, rows, columns))
 
 
 def label_slices(outputs: Outputs, view: ViewMaps, labels: np.ndarray) -> None:
-    """Fill the labels `(Z, Y, X)` of all slices of a view across Z, few at a time."""
+    """Compute the labels of all slices of a view, few at a time.
+
+    Args:
+        outputs: What the outputs stand for.
+        view: Maps of slices across Z.
+        labels: Labels `(Z, Y, X)` to be filled.
+    """
     num_slices, height, width = labels.shape
     for slices in cut(slice(0, num_slices), CACHED_BYTES // (4 * height * width)):
         for rows in cut(slice(0, height), CACHED_BYTES // (4 * width)):
-            window = (slices, rows, slice(0, width))
-            labels[slices, rows] = label_window(outputs, [view], window, (1, BLOCK, BLOCK))
+            subvolume = (slices, rows, slice(0, width))
+            labels[slices, rows] = label_subvolume(outputs, [view], subvolume, (1, BLOCK, BLOCK))
 
 
-def label_window(
-    outputs: Outputs, views: Sequence[ViewMaps], window: Window, block: tuple[int, int, int]
+def label_subvolume(
+    outputs: Outputs,
+    views: Sequence[ViewMaps],
+    subvolume: Subvolume,
+    block: tuple[int, int, int],
 ) -> np.ndarray:
-    """The labels of a window of a volume, by the mean of its views.
+    """Compute the labels of a part of a volume, by the mean of its views.
 
-    block: edges along Z, Y and X, in voxels, of the blocks in which outputs are weighed.
+    Args:
+        outputs: What the outputs stand for.
+        views: Maps of slices across one or more axes.
+        subvolume: The part, as ranges along `(Z, Y, X)`.
+        block: Edges along Z, Y and X, in voxels, of the blocks in which bounds are computed.
+
+    Returns:
+        Labels in the part's shape.
     """
-    blocks = [cut(part, edge) for part, edge in zip(window, block, strict=True)]
+    blocks = [cut(part, edge) for part, edge in zip(subvolume, block, strict=True)]
     bounds = [view.bounds(blocks) for view in views]
     lowest, highest = (reduce(torch.add, values) for values in zip(*bounds, strict=True))
     decisive = outputs.may_decide(lowest, highest, len(views)).cpu().numpy()
 
     def pieces() -> Iterator[Piece]:
         for output, box in _boxes(decisive, blocks):
-            z, y, x = (
-                slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, window, strict=True)
-            )
-            yield output, (z, y, x), reduce(torch.add, (view.values(output, box) for view in views))
+            total = reduce(torch.add, (view.values(output, box) for view in views))
+            yield output, _relative(box, subvolume), total
 
-    shape = tuple(part.stop - part.start for part in window)
+    shape = tuple(part.stop - part.start for part in subvolume)
     return outputs.label_map(pieces(), shape, len(decisive), views[0].device, len(views))
 
 
 def cut(part: slice, edge: int) -> list[slice]:
-    """Ranges of `edge` and a shorter one that together are `part`; single ones where the edge is below 1."""
+    """Cut a range into ranges of one length and a shorter last one.
+
+    Args:
+        part: The range.
+        edge: The length; single indices where it is below 1.
+
+    Returns:
+        The ranges, which together are `part`.
+    """
     edge = max(1, edge)
-    return [
-        slice(start, min(start + edge, part.stop)) for start in range(part.start, part.stop, edge)
-    ]
+    starts = range(part.start, part.stop, edge)
+    return [slice(start, min(start + edge, part.stop)) for start in starts]
+
+
+def _relative(box: Subvolume, subvolume: Subvolume) -> Subvolume:
+    """Return a box in coordinates of a part of the volume."""
+    z, y, x = (
+        slice(inner.start - outer.start, inner.stop - outer.start)
+        for inner, outer in zip(box, subvolume, strict=True)
+    )
+    return z, y, x
 
 
 def _reduced(
     values: Tensor, dim: int, ranges: Sequence[slice], extreme: Callable[..., Tensor]
 ) -> Tensor:
-    """An extreme over each of several ranges along a dimension."""
-    pieces = [
-        extreme(values.narrow(dim, part.start, part.stop - part.start), dim=dim) for part in ranges
-    ]
+    """Return an extreme over each of several ranges along a dimension."""
+    pieces = []
+    for part in ranges:
+        pieces.append(extreme(values.narrow(dim, part.start, part.stop - part.start), dim=dim))
     return torch.stack(pieces, dim)
 
 
-def _boxes(decisive: np.ndarray, blocks: Sequence[Sequence[slice]]) -> Iterator[tuple[int, Window]]:
-    """For each output that may decide somewhere, in their order, the smallest window of whole blocks around it."""
+def _boxes(
+    decisive: np.ndarray, blocks: Sequence[Sequence[slice]]
+) -> Iterator[tuple[int, Subvolume]]:
+    """Yield each output that may decide somewhere, and the smallest box of whole blocks around it.
+
+    The outputs come in their order.
+    """
     for output, present in enumerate(decisive):
         found = [np.flatnonzero(present.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        if len(found[0]):
-            z, y, x = (
-                slice(along[rows[0]].start, along[rows[-1]].stop)
-                for rows, along in zip(found, blocks, strict=True)
-            )
-            yield output, (z, y, x)
+        if not len(found[0]):
+            continue
+        z, y, x = (
+            slice(along[indices[0]].start, along[indices[-1]].stop)
+            for indices, along in zip(found, blocks, strict=True)
+        )
+        yield output, (z, y, x)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samnet.dataset.label_scheme import Regions
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
@@ -28,7 +28,12 @@ INPUTS_PER_BATCH_ON_CPU = 4
 class SlicePredictor:
     """Predicts slices across one axis of a volume, at the resolution of the networks' outputs.
 
-    networks: of one configuration, in evaluation mode, on one device. regions: of the data set, None for classes.
+    Attributes:
+        outputs: What the outputs of the networks stand for.
+        slices: The image `(N, C, H, W)` of N slices, raw intensities.
+        frame: Where the slices lie on their canvas.
+        stride: Input pixels for each output pixel.
+        device: Where the networks are.
     """
 
     def __init__(
@@ -39,13 +44,20 @@ class SlicePredictor:
         axis: int,
         *,
         mirror: bool,
-        regions: Regions | None = None,
+        label_scheme: LabelScheme,
     ) -> None:
-        self.networks, self.configuration, self.outputs = (
-            networks,
-            configuration,
-            outputs_for(regions),
-        )
+        """Prepare the prediction of a volume.
+
+        Args:
+            networks: Networks of one configuration, in evaluation mode, on one device.
+            configuration: Their configuration.
+            volume: The image.
+            axis: The axis across which the slices lie.
+            mirror: Whether to average over mirrored inputs.
+            label_scheme: The classes or regions of the outputs.
+        """
+        self.networks, self.configuration = networks, configuration
+        self.outputs = outputs_for(label_scheme)
         self.slices = np.moveaxis(volume.array, axis + 1, 0)
         self.bounds = window_bounds(configuration.intensity, volume.quantiles)
         rows, columns = (index for index in range(3) if index != axis)
@@ -57,40 +69,59 @@ class SlicePredictor:
             configuration.input_size,
         )
         self.stride = networks[0].stride
-        self.flips = _mirror_flips((rows, columns), configuration.mirror_axes if mirror else ())
+        mirrored_axes = configuration.mirror_axes if mirror else ()
+        self.flips = _mirror_flips((rows, columns), mirrored_axes)
         self.device = next(networks[0].parameters()).device
 
     def probabilities(self, start: int, stop: int) -> Tensor:
-        """Of the slices `start` to `stop`, on their canvas: `(K, stop - start, Hc / stride, Wc / stride)`, float32."""
+        """Predict some slices, on their canvas.
+
+        Args:
+            start: The first slice.
+            stop: The first slice that is not predicted.
+
+        Returns:
+            `(K, stop - start, Hc / stride, Wc / stride)`, float32.
+        """
         return self.predict(self.canvases(start, stop))
 
     def canvases(self, start: int, stop: int) -> Tensor:
-        """What the networks look at of the slices `start` to `stop`: `(stop - start, C', Hc, Wc)`, in main memory.
+        """Make what the networks look at of some slices.
 
         Every slice is resampled once, also one that is part of its neighbours' images.
+
+        Args:
+            start: The first slice.
+            stop: The first slice that is left out.
+
+        Returns:
+            `(stop - start, C', Hc, Wc)`, in main memory.
         """
         layout, count = self.configuration.channel_layout, len(self.slices)
         needed = [slice_indices(layout, index, count) for index in range(start, stop)]
         first, last = needed[0][0], needed[-1][-1]
         windowed = apply_window(self.slices[first : last + 1], self.bounds)
-        resampled = self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(windowed))).numpy()
-        images = [
-            compose_channels(resampled[np.subtract(indices, first)], layout) for indices in needed
-        ]
+        on_canvas = self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(windowed)))
+        resampled = on_canvas.numpy()
+        images = []
+        for indices in needed:
+            images.append(compose_channels(resampled[np.subtract(indices, first)], layout))
         return torch.from_numpy(np.stack(images))
 
     @torch.inference_mode()
     def predict(self, canvases: Tensor) -> Tensor:
-        """Probabilities `(K, N, Hc / stride, Wc / stride)` of canvases `(N, C', Hc, Wc)`, float32."""
+        """Predict canvases, in tiles where they are larger than the input.
+
+        Args:
+            canvases: `(N, C', Hc, Wc)`.
+
+        Returns:
+            Probabilities `(K, N, Hc / stride, Wc / stride)`, float32.
+        """
         size, stride = self.configuration.input_size, self.stride
-        corners = list(
-            itertools.product(
-                *(
-                    tile_starts(length, size, self.configuration.tile_overlap)
-                    for length in self.frame.canvas
-                )
-            )
-        )
+        overlap = self.configuration.tile_overlap
+        rows, columns = (tile_starts(length, size, overlap) for length in self.frame.canvas)
+        corners = list(itertools.product(rows, columns))
         if len(corners) == 1:
             return self._mean_over_inputs(canvases).transpose(0, 1)
         weights = tile_weights(size // stride).to(self.device)
@@ -101,20 +132,18 @@ class SlicePredictor:
             tile = self._mean_over_inputs(canvases[..., row : row + size, column : column + size])
             if total is None:
                 total = torch.zeros(tile.shape[0], tile.shape[1], *shape, device=self.device)
-            place = (
-                slice(row // stride, (row + size) // stride),
-                slice(column // stride, (column + size) // stride),
-            )
-            total[..., place[0], place[1]] += tile * weights
-            norm[place] += weights
+            down = slice(row // stride, (row + size) // stride)
+            along = slice(column // stride, (column + size) // stride)
+            total[..., down, along] += tile * weights
+            norm[down, along] += weights
         assert total is not None
         return total.div_(norm).transpose(0, 1)
 
     def _mean_over_inputs(self, inputs: Tensor) -> Tensor:
-        """Probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged over mirrors and networks.
+        """Return probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged.
 
-        Inputs that are 0 everywhere, such as tiles beside what was scanned, are all the same to the networks, which
-        look at one of them.
+        Inputs that are 0 everywhere, such as tiles next to what was scanned, are all the same to
+        the networks, which look at one of them.
         """
         empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0]
         if len(empty) <= 1:
@@ -131,12 +160,12 @@ class SlicePredictor:
         return torch.cat([self._batch_mean(batch.to(self.device)) for batch in batches])
 
     def _batch_mean(self, batch: Tensor) -> Tensor:
-        """All mirrors of the inputs make one batch."""
+        """Average over mirrors and networks; all mirrors of the inputs form one batch."""
         mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
         total = reduce(torch.add, self._predictions(mirrored)).split(len(batch))
-        restored = [
-            part.flip(flip) if flip else part for part, flip in zip(total, self.flips, strict=True)
-        ]
+        restored = []
+        for part, flip in zip(total, self.flips, strict=True):
+            restored.append(part.flip(flip) if flip else part)
         return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
@@ -147,10 +176,12 @@ class SlicePredictor:
 
 
 def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Every combination of in-plane mirrors, as image dimensions to flip; the first is none."""
+    """Return every combination of in-plane mirrors, as image dimensions to flip.
+
+    The first is none.
+    """
     dimensions = [-2 + position for position, axis in enumerate(in_plane) if axis in mirror_axes]
-    return [
-        flip
-        for count in range(len(dimensions) + 1)
-        for flip in itertools.combinations(dimensions, count)
-    ]
+    flips: list[tuple[int, ...]] = []
+    for count in range(len(dimensions) + 1):
+        flips += itertools.combinations(dimensions, count)
+    return flips

@@ -1,4 +1,7 @@
-"""From slice probabilities to a label volume: all classes never exist at once at the image's own size."""
+"""From slice probabilities to a label volume.
+
+The probabilities of all classes never exist at once at the image's own size.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ import torch
 from torch import Tensor
 
 from samnet.core.prefetch import prefetch
-from samnet.dataset.label_scheme import Regions
-from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_window
+from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
@@ -30,25 +33,34 @@ def predict_volume(
     volume: PreparedVolume,
     *,
     mirror: bool,
-    regions: Regions | None = None,
+    label_scheme: LabelScheme,
 ) -> np.ndarray:
-    """The label map `(Z, Y, X)` of a prepared volume, on its own voxels.
+    """Predict a prepared volume.
 
-    Several views are averaged as probabilities. With one view slices are reduced to labels as they come; with several,
-    their probabilities wait at the networks' output resolution in half precision, in a temporary file where they are
-    many (of a view more than `VIEW_BYTES`).
+    Several views are averaged as probabilities. With one view, slices are reduced to labels at
+    once. With several, their probabilities are kept at the networks' output resolution in half
+    precision, in a temporary file where a view takes more than `VIEW_BYTES`.
 
-    regions: what the networks' outputs stand for, where that is not classes that exclude each other.
+    Args:
+        networks: Networks of one configuration, in evaluation mode, on one device.
+        configuration: Their configuration.
+        volume: The image.
+        mirror: Whether to average over mirrored inputs.
+        label_scheme: The classes or regions of the outputs.
+
+    Returns:
+        The label map `(Z, Y, X)` on the volume's own voxels.
     """
     predictors = {
-        axis: SlicePredictor(networks, configuration, volume, axis, mirror=mirror, regions=regions)
+        axis: SlicePredictor(
+            networks, configuration, volume, axis, mirror=mirror, label_scheme=label_scheme
+        )
         for axis in configuration.views
     }
     shape = volume.array.shape[1:]
     if len(predictors) == 1:
-        return _predict_single_view(
-            configuration.slicing_axis, predictors[configuration.slicing_axis], shape
-        )
+        axis = configuration.slicing_axis
+        return _predict_single_view(axis, predictors[axis], shape)
     stored = {axis: _all_probabilities(predictor) for axis, predictor in predictors.items()}
     return _reduce_views(predictors, stored, shape)
 
@@ -56,11 +68,12 @@ def predict_volume(
 def _predict_single_view(
     axis: int, predictor: SlicePredictor, shape: tuple[int, ...]
 ) -> np.ndarray:
-    across = (shape[axis], *(length for index, length in enumerate(shape) if index != axis))
+    in_plane = tuple(length for index, length in enumerate(shape) if index != axis)
     labels: np.ndarray | None = None
     for start, maps in _chunks(predictor):
-        if labels is None:  # the number of classes is known from the first slice on
-            labels = np.empty(across, predictor.outputs.label_type(len(maps)))
+        if labels is None:  # the number of outputs is known from the first slice on
+            label_type = predictor.outputs.label_type(len(maps))
+            labels = np.empty((shape[axis], *in_plane), label_type)
         view = ViewMaps(maps, 0, predictor.frame, predictor.stride, predictor.device)
         label_slices(predictor.outputs, view, labels[start : start + maps.shape[1]])
     assert labels is not None
@@ -68,7 +81,7 @@ def _predict_single_view(
 
 
 def _all_probabilities(predictor: SlicePredictor) -> Tensor:
-    """The maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
+    """Return the maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
     stored: Tensor | None = None
     for start, maps in _chunks(predictor):
         if stored is None:
@@ -79,10 +92,10 @@ def _all_probabilities(predictor: SlicePredictor) -> Tensor:
 
 
 def _chunks(predictor: SlicePredictor) -> Iterator[tuple[int, Tensor]]:
-    """The first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
+    """Yield the first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
 
-    The networks' next inputs are made while they work on those before. The first chunk is one slice, which tells how
-    many fit.
+    The networks' next inputs are prepared while they work on those before. The first chunk is one
+    slice, which tells how many fit.
     """
     count = len(predictor.slices)
     first = predictor.probabilities(0, 1)
@@ -97,20 +110,20 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
     size = 2 * math.prod(shape)
     if size <= VIEW_BYTES or os.name != "posix":  # elsewhere a file in use cannot be deleted
         return torch.empty(shape, dtype=torch.half)
-    with tempfile.NamedTemporaryFile(
-        prefix="samnet-"
-    ) as file:  # gone at once; its space with the tensor
+    # The file is deleted at once; its space is freed with the tensor.
+    with tempfile.NamedTemporaryFile(prefix="samnet-") as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(
-                file.fileno(), 0, size
-            )  # a full disk is an error here, later it would be a crash
-        return torch.from_file(
-            file.name, shared=True, size=math.prod(shape), dtype=torch.half
-        ).view(shape)
+            # A full disk is an error here; later it would be a crash.
+            os.posix_fallocate(file.fileno(), 0, size)
+        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=torch.half)
+        return flat.view(shape)
 
 
 def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
-    """How many slices fit `SLAB_BYTES`: as inputs, as maps (one slice's are given), and at full size."""
+    """Return how many slices fit `SLAB_BYTES`: as inputs, as maps, and at full size.
+
+    The maps are those of one slice.
+    """
     frame = predictor.frame
     channels = predictor.slices.shape[1]
     values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps.numel())
@@ -120,15 +133,14 @@ def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
 def _reduce_views(
     predictors: dict[int, SlicePredictor], stored: dict[int, Tensor], shape: tuple[int, ...]
 ) -> np.ndarray:
-    any_predictor, num_outputs = next(iter(predictors.values())), len(next(iter(stored.values())))
-    views = [
-        ViewMaps(
-            maps, axis, predictors[axis].frame, predictors[axis].stride, predictors[axis].device
-        )
-        for axis, maps in stored.items()
-    ]
-    labels: np.ndarray = np.empty(shape, any_predictor.outputs.label_type(num_outputs))
-    for rows in cut(slice(0, shape[0]), SLAB_BYTES // (4 * shape[1] * shape[2])):
-        window = (rows, slice(0, shape[1]), slice(0, shape[2]))
-        labels[rows] = label_window(any_predictor.outputs, views, window, (BLOCK, BLOCK, BLOCK))
+    outputs = next(iter(predictors.values())).outputs
+    num_outputs = len(next(iter(stored.values())))
+    views = []
+    for axis, maps in stored.items():
+        predictor = predictors[axis]
+        views.append(ViewMaps(maps, axis, predictor.frame, predictor.stride, predictor.device))
+    labels: np.ndarray = np.empty(shape, outputs.label_type(num_outputs))
+    for slab in cut(slice(0, shape[0]), SLAB_BYTES // (4 * shape[1] * shape[2])):
+        subvolume = (slab, slice(0, shape[1]), slice(0, shape[2]))
+        labels[slab] = label_subvolume(outputs, views, subvolume, (BLOCK, BLOCK, BLOCK))
     return labels

@@ -1,1 +1,1 @@
-"""SAM's encoders and their adaptation: backbones, LoRA, heads, and the network assembled from a plan."""
+"""SAM's encoders and their adaptation: backbones, LoRA, heads, and the network of a plan."""

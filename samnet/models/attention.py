@@ -1,8 +1,10 @@
-"""SAM's attention over an image or its windows: the same weights, the same numbers, less work.
+"""SAM's attention over an image or over its windows: same weights, same results, less work.
 
-segment_anything fills up windows at the lower and right edge with zeros after the first norm. These padded tokens go
-through every layer, are attended to as keys, all alike, and their own results are thrown away. Here they are never
-made: they are one further key of their window. Windows cut at an edge are handled apart from whole ones.
+segment_anything pads the windows at the lower and right edge with zeros after the block's first
+norm. The padded tokens pass through every layer and are attended to as keys, and their own results
+are thrown away. All padded tokens of a window are equal, so they are not computed here: one
+additional key stands for all of them. Windows that an edge of the image cuts are computed
+separately from whole windows.
 """
 
 from __future__ import annotations
@@ -16,62 +18,79 @@ from samnet.models.positional_attention import Positions, attend
 
 
 class WindowAttention(nn.Module):
-    """Takes the place, and the layers, of an `Attention` of segment_anything's together with its block's windows.
+    """Replaces an `Attention` of segment_anything together with the windows of its block.
 
-    `(B, H, W, C)` to `(B, H, W, C)`. window: edge in tokens; None for attention over the whole image.
+    Attributes:
+        num_heads: Number of attention heads.
+        window: Edge of a window in tokens; None for attention over the whole image.
+        qkv: The original's linear layer for queries, keys and values.
+        proj: The original's output projection.
+        rel_pos_h: Relative positions along the rows, `(2 E - 1, D)` for windows of E tokens.
+        rel_pos_w: Relative positions along the columns, `(2 E - 1, D)`.
     """
 
     def __init__(self, original: Any, window: int | None) -> None:
+        """Take over the layers of an attention.
+
+        Args:
+            original: The `Attention` of segment_anything.
+            window: Edge of a window in tokens; None for attention over the whole image.
+        """
         super().__init__()
         self.num_heads, self.window = original.num_heads, window
         self.qkv, self.proj = original.qkv, original.proj
         self.rel_pos_h, self.rel_pos_w = original.rel_pos_h, original.rel_pos_w
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the attention's output for the tokens of some images.
+
+        Args:
+            tokens: `(B, H, W, C)`.
+
+        Returns:
+            A tensor `(B, H, W, C)`.
+        """
         qkv = self.qkv(tokens)
         height, width = tokens.shape[1:3]
-        bands = [
-            [
-                self._attend(qkv[:, top:bottom, left:right], (high, wide))
-                for left, right, wide in self._spans(width)
-            ]
-            for top, bottom, high in self._spans(height)
-        ]
-        rows = [torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0] for pieces in bands]
+        rows = []
+        for top, bottom, window_height in self._window_ranges(height):
+            pieces = []
+            for left, right, window_width in self._window_ranges(width):
+                piece = qkv[:, top:bottom, left:right]
+                pieces.append(self._attend(piece, (window_height, window_width)))
+            rows.append(torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0])
         return self.proj(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])
 
-    def _spans(self, length: int) -> list[tuple[int, int, int]]:
-        """Begin, end and edge of the whole windows along an axis, then of the one that is cut."""
+    def _window_ranges(self, length: int) -> list[tuple[int, int, int]]:
+        """Return (start, stop, window edge) of an axis' whole windows, then of its cut window."""
         if self.window is None:
             return [(0, length, length)]
         whole = length - length % self.window
-        spans = [(0, whole, self.window), (whole, length, length - whole)]
-        return [span for span in spans if span[1] > span[0]]
+        ranges = [(0, whole, self.window), (whole, length, length - whole)]
+        return [(start, stop, edge) for start, stop, edge in ranges if stop > start]
 
     def _attend(self, qkv: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Attention within windows of one `shape`, which make up `qkv`, `(B, H, W, 3 C)`: `(B, H, W, C)`."""
+        """Attend within windows of one shape `(h, w)`: `(B, H, W, 3 C)` to `(B, H, W, C)`."""
         (count, height, width, _), (high, wide) = qkv.shape, shape
         grid = (count, height // high, width // wide, self.num_heads)
         parts = qkv.view(count, grid[1], high, grid[2], wide, 3, self.num_heads, -1)
-        query, key, value = (
-            parts.permute(5, 0, 1, 3, 6, 2, 4, 7)
-            .reshape(3, -1, high * wide, parts.shape[-1])
-            .unbind(0)
-        )
+        channels = parts.shape[-1]
+        # The heads of all windows become the first dimension.
+        heads = parts.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, high * wide, channels)
+        query, key, value = heads.unbind(0)
         by_row, by_column = self._positions(query, shape)
         beyond = None
         if by_row.shape[-1] > high or by_column.shape[-1] > wide:
-            beyond = _log_sum_beyond(by_row, by_column, shape)
+            beyond = _padding_position(by_row, by_column, shape)
             by_row, by_column = by_row[..., :high], by_column[..., :wide]
-            key, value = (
-                self._append_padding(tensor, part, grid) for part, tensor in ((1, key), (2, value))
-            )
+            key = self._append_padding(key, 1, grid)
+            value = self._append_padding(value, 2, grid)
         attended = attend(query, key, value, Positions(by_row, by_column, beyond))
         parts = attended.view(*grid, high, wide, -1).permute(0, 1, 4, 2, 5, 3, 6)
         return parts.reshape(count, height, width, -1)
 
     def _positions(self, query: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What queries `(M, h w, D)` have for the rows, and for the columns, of a whole window, `(M, h w, edge)`."""
+        """Return the terms of queries `(M, h w, D)` for E rows and E columns: two `(M, h w, E)`."""
         high, wide = shape
         placed = query.view(-1, high, wide, query.shape[-1])
         by_row = torch.einsum("mhwc,hkc->mhwk", placed, _by_distance(self.rel_pos_h, high))
@@ -79,13 +98,16 @@ class WindowAttention(nn.Module):
         return by_row.flatten(1, 2), by_column.flatten(1, 2)
 
     def _append_padding(self, tensor: Tensor, part: int, grid: tuple[int, ...]) -> Tensor:
-        """Keys or values `(M, K, D)` with one more: that of a padded token, a zero of which the bias alone is left."""
+        """Append the padded token to keys (part 1) or values (part 2) `(M, K, D)`.
+
+        The layer's output for a padded token, which is zero, is its bias alone.
+        """
         padding = self.qkv.bias.to(tensor.dtype).view(3, self.num_heads, 1, -1)[part]
         return torch.cat([tensor, padding.expand(*grid, 1, -1).reshape(len(tensor), 1, -1)], dim=1)
 
 
 def _by_distance(table: Tensor, count: int) -> Tensor:
-    """The rows of a table of distances `(2 E - 1, D)` for the first `count` queries and all E keys: `(count, E, D)`.
+    """Look up distances `(2 E - 1, D)` for the first queries and all keys: `(count, E, D)`.
 
     Query i and key k find row i - k + E - 1.
     """
@@ -93,20 +115,23 @@ def _by_distance(table: Tensor, count: int) -> Tensor:
     return table.unfold(0, edge, 1)[:count].flip(-1).mT
 
 
-def _log_sum_beyond(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The position of the key that stands for all padded ones: `(M, N, 1)`, the logarithm of the sum of theirs.
+def _padding_position(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the position term of the key that stands for all padded tokens: `(M, N, 1)`.
 
-    They are the rows below the window, whole, and what is to the right in the other rows.
+    It is the logarithm of the sum of the exponentials of the padded tokens' own terms. The padded
+    tokens are all tokens of the rows below, and those to the right in the other rows.
     """
     high, wide = shape
-    by_row, by_column = by_row.float(), by_column.float()
-    pieces = []
-    for rows, columns in (
+    # Half precision would not do for sums of exponentials.
+    precision = torch.promote_types(by_row.dtype, torch.float32)
+    by_row, by_column = by_row.to(precision), by_column.to(precision)
+    blocks = [
         (by_row[..., high:], by_column),
         (by_row[..., :high], by_column[..., wide:]),
-    ):
+    ]
+    pieces = []
+    for rows, columns in blocks:
         if rows.shape[-1] and columns.shape[-1]:
-            pieces.append(
-                rows.logsumexp(dim=-1, keepdim=True) + columns.logsumexp(dim=-1, keepdim=True)
-            )
+            row_sum = rows.logsumexp(dim=-1, keepdim=True)
+            pieces.append(row_sum + columns.logsumexp(dim=-1, keepdim=True))
     return torch.cat(pieces, dim=-1).logsumexp(dim=-1, keepdim=True)

@@ -1,8 +1,9 @@
 """The weights an adapter was trained on: recorded with the run, found again, and checked.
 
-An adapter on other weights than its own predicts nonsense without any error, and files of one shape are many: SAM's,
-MedSAM's, those of other fine-tunings. So every run notes the name and hash of its base in `base.json`: one file for all
-checkpoints of the run, written before the first of them, that a person can read and that lies in an archive as it is.
+An adapter on other weights than its own predicts nonsense without any error, and many files have
+the same shape: SAM's, MedSAM's, those of other fine-tunings. So every run records the name and hash
+of its base in `base.json`. It is one file for all checkpoints of the run, written before the first
+of them. A person can read it, and it lies unchanged in an archive.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
 from samnet.core.hashing import file_sha256, is_sha256, remembered_sha256
 from samnet.core.records import from_json, to_json
+from samnet.models.model_folder import RunFolder
 from samnet.models.registry import (
     CHECKPOINTS,
     PACKAGED,
@@ -29,14 +31,16 @@ from samnet.plan.backbones import BACKBONES
 from samnet.plan.configuration import Configuration
 
 log = logging.getLogger(__name__)
-BASE_FILE = "base.json"
 
 
 @dataclass(frozen=True)
 class Base:
     """A file of weights of a backbone's shape.
 
-    file_name: without folder. sha256: of the file's content.
+    Attributes:
+        backbone: The name of the backbone.
+        file_name: The name of the file, without its folder.
+        sha256: The sha256 of its content, in hexadecimal.
     """
 
     backbone: str
@@ -50,10 +54,16 @@ class Base:
 
 
 def base_sha256(file: Path) -> str:
-    """The sha256 of a file of weights, remembered beside it.
+    """Return the sha256 of a file of weights, which is remembered in a note next to it.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The hash in hexadecimal.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: The file cannot be read.
     """
     try:
         # Nothing is written into the installed package, whose files are small.
@@ -63,94 +73,136 @@ def base_sha256(file: Path) -> str:
 
 
 def needs_base(configuration: Configuration) -> bool:
-    """Whether a trained model of this configuration is complete only together with the weights it started from."""
-    everything_trained = (
-        configuration.encoder_tuning == "full" and configuration.head != "mask_decoder_lora"
-    )
-    return configuration.initial_weights != "random" and not everything_trained
+    """Tell whether a trained model is complete only with the weights it started from.
+
+    Args:
+        configuration: The configuration of the model.
+
+    Returns:
+        False where it started from random weights, or everything was trained.
+    """
+    if configuration.initial_weights == "random":
+        return False
+    has_frozen_decoder = configuration.head == "mask_decoder_lora"
+    return configuration.encoder_tuning != "full" or has_frozen_decoder
 
 
 def find_base_file(configuration: Configuration) -> Path | None:
-    """The file a training starts from; None where it starts from random weights.
+    """Find the file a training run starts from.
 
-    `initial_weights` is `pretrained` (the backbone's released file), or another file of the same shape: a path, or the
-    name of a file in the checkpoints folder.
+    `initial_weights` is `pretrained` (the backbone's released file), `random`, or another file of
+    the same shape: a path, or the name of a file in the checkpoints folder.
+
+    Args:
+        configuration: The configuration to train.
+
+    Returns:
+        The file; None for random weights.
 
     Raises:
-        UserError: it is not on this machine.
+        UserError: It is not on this machine.
     """
     wanted = configuration.initial_weights
     if wanted == "random":
         return None
     if wanted == "pretrained":
         return find_checkpoint(BACKBONES[configuration.backbone])
-    file = next((place for place in _places(wanted) if place.is_file()), None)
+    file = _first_file(_places(wanted))
     if file is None:
         tried = " or ".join(str(place) for place in _places(wanted))
         raise UserError(
-            f"initial_weights is {wanted!r}, and there is no {tried}; put the file there or give its path"
+            f"initial_weights is {wanted!r}, and there is no {tried}; put the file there or give "
+            "its path"
         )
     return file
 
 
-def record_base(configuration: Configuration, folder: Path, file: Path | None) -> None:
-    """Note in a run's folder which file it starts from: None for random weights, which leave no note."""
+def record_base(configuration: Configuration, run: RunFolder, file: Path | None) -> None:
+    """Record which file a run starts from.
+
+    Args:
+        configuration: The configuration to train.
+        run: The folder of the run.
+        file: The file; None for random weights, which leave no record.
+    """
     if file is None:
-        (folder / BASE_FILE).unlink(missing_ok=True)
+        run.base_file.unlink(missing_ok=True)
         return
     base = Base(configuration.backbone, file.name, base_sha256(file))
-    if (
-        configuration.initial_weights == "pretrained"
-        and find_released(base.sha256) != base.backbone
-    ):
+    is_released = find_released(base.sha256) == base.backbone
+    if configuration.initial_weights == "pretrained" and not is_released:
         log.warning("%s is not the released file: its sha256 is %s", file, base.sha256)
-    save_base(base, folder)
+    save_base(base, run)
 
 
-def find_model_base(configuration: Configuration, folder: Path) -> Path | None:
-    """The file a trained model in `folder` needs beside its own weights, checked; None where it needs none.
+def find_model_base(configuration: Configuration, run: RunFolder) -> Path | None:
+    """Find the file that a trained model needs in addition to its own weights, and check it.
+
+    Args:
+        configuration: The configuration of the model.
+        run: The folder of its run.
+
+    Returns:
+        The file; None where the model needs none.
 
     Raises:
-        UserError: the file is not on this machine, or only others are; the message names the right one.
+        UserError: The file is not on this machine, or only others are; the message names the right
+            one.
     """
     if not needs_base(configuration):
         return None
-    if not (folder / BASE_FILE).is_file():
+    if not run.base_file.is_file():
         log.warning(
             "%s has no %s: whether the weights here are those it was trained on is unknown",
-            folder,
-            BASE_FILE,
+            run,
+            run.base_file.name,
         )
         return find_base_file(configuration)
-    return _find_recorded(load_base(folder / BASE_FILE), configuration, folder)
+    return _find_recorded(load_base(run.base_file), configuration, run)
 
 
-def save_base(base: Base, folder: Path) -> None:
-    write_json(folder / BASE_FILE, to_json(base))
+def save_base(base: Base, run: RunFolder) -> None:
+    """Write the record of a base.
+
+    Args:
+        base: The file of weights.
+        run: The folder of the run that starts from it.
+    """
+    write_json(run.base_file, to_json(base))
 
 
 def load_base(file: Path) -> Base:
     """Read a `base.json`.
 
+    Args:
+        file: The file.
+
+    Returns:
+        Its content.
+
     Raises:
-        UserError: it is missing or damaged, or what it names is no plain file name or no hash.
+        UserError: It is missing or damaged, or holds no plain file name or no hash.
     """
     base = from_json(Base, read_json(file), str(file))
-    if (
-        not is_sha256(base.sha256)
-        or base.file_name != Path(base.file_name).name
-        or "\\" in base.file_name
-    ):
+    is_plain_name = base.file_name == Path(base.file_name).name and "\\" not in base.file_name
+    if not is_sha256(base.sha256) or not is_plain_name:
         raise UserError(
-            f"{file}: expected the name of a file and its sha256, found {base.file_name!r}, {base.sha256!r}"
+            f"{file}: expected the name of a file and its sha256, found {base.file_name!r}, "
+            f"{base.sha256!r}"
         )
     return base
 
 
 def locate(base: Base, *, preferred: Path | None = None) -> tuple[Path | None, list[Path]]:
-    """The file with the content of `base` on this machine, if there is one; and the files that are in its place.
+    """Look for the file of a base on this machine.
 
-    preferred: where to look first.
+    Args:
+        base: The file of weights.
+        preferred: Where to look first.
+
+    Returns:
+        The file with the right content, or None; and the files with another content that were found
+        in its place.
     """
     others = []
     for file in _candidates(base, preferred):
@@ -171,33 +223,45 @@ def _candidates(base: Base, preferred: Path | None) -> Iterator[Path]:
     return (place for place in dict.fromkeys(places) if place.is_file())
 
 
-def _find_recorded(base: Base, configuration: Configuration, folder: Path) -> Path:
+def _find_recorded(base: Base, configuration: Configuration, run: RunFolder) -> Path:
     wanted = configuration.initial_weights
-    preferred = (
-        []
-        if wanted in ("pretrained", "random")
-        else [place for place in _places(wanted) if place.is_file()]
-    )
-    file, others = locate(base, preferred=preferred[0] if preferred else None)
+    preferred = None
+    if wanted not in ("pretrained", "random"):
+        preferred = _first_file(_places(wanted))
+    file, others = locate(base, preferred=preferred)
     if file is not None:
         return file
-    found = "".join(
-        f"; {other} has another content ({Base(base.backbone, other.name, base_sha256(other))})"
-        for other in others
-    )
+    found = ""
+    for other in others:
+        content = Base(base.backbone, other.name, base_sha256(other))
+        found += f"; {other} has another content ({content})"
     raise UserError(
-        f"{folder} was trained on {base}, which is not on this machine{found}. {advice(base)}"
+        f"{run} was trained on {base}, which is not on this machine{found}. {advice(base)}"
     )
 
 
 def advice(base: Base) -> str:
-    """How a user gets the file here."""
+    """Say how a user gets a file of weights onto this machine.
+
+    Args:
+        base: The file.
+
+    Returns:
+        A sentence.
+    """
     released = find_released(base.sha256)
     if released:
         return how_to_get(released)
-    return f"Get it from whoever trained the model, and put it into {checkpoints_folder()} as {base.file_name}"
+    return (
+        f"Get it from whoever trained the model, and put it into {checkpoints_folder()} as "
+        f"{base.file_name}"
+    )
 
 
 def _places(wanted: str) -> list[Path]:
     given = Path(wanted).expanduser()
     return [given] if given.is_absolute() else [given, checkpoints_folder() / given]
+
+
+def _first_file(places: list[Path]) -> Path | None:
+    return next((place for place in places if place.is_file()), None)

@@ -1,4 +1,4 @@
-"""How weights with SAM's names come from a file into an encoder of another input size, and into a head."""
+"""Reads weights with SAM's names from a file into an encoder of another input size and a head."""
 
 from __future__ import annotations
 
@@ -17,57 +17,83 @@ from samnet.models.heads.head import Head
 
 log = logging.getLogger(__name__)
 _SAM_PARTS = ("prompt_encoder.", "mask_decoder.")
-_PARTS_OF_HEADS = (*_SAM_PARTS, "upsampling.")  # the last is in samnet's own weights, not in SAM's
+_HEAD_PARTS = (*_SAM_PARTS, "upsampling.")  # the last is in samnet's weights, not in SAM's
 
 
 def load_checkpoint(file: Path) -> dict[str, Tensor]:
-    """All tensors of a `.pth` (never unpickling code) or `.safetensors` file, by SAM's names.
+    """Read all tensors of a `.pth` or `.safetensors` file; no code in a pickle is ever run.
 
-    They may lie under `model` or `state_dict`, and carry the `module.` of parallel training, as in fine-tuned files.
+    The tensors may lie under `model` or `state_dict`, and their names may begin with the `module.`
+    of parallel training, as in fine-tuned files.
+
+    Args:
+        file: The file to read.
+
+    Returns:
+        The tensors by SAM's names.
 
     Raises:
-        UserError: the file cannot be read, or holds something else than tensors by name.
+        UserError: The file cannot be read, or holds something other than tensors by name.
     """
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        what = (
-            f"holds more than weights ({code[1]})" if code else "is damaged, or no file of weights"
-        )
-        raise UserError(
-            f"{file}: {what}; samnet runs no code from a file. Get the weights alone, as safetensors or a state_dict"
-        ) from None
-    except Exception as error:
-        raise UserError(
-            f"{file}: cannot be read as weights ({type(error).__name__}: {error})"
-        ) from None
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    content = _read_pickle(file)
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not any(
-        isinstance(value, Tensor) for value in content.values()
-    ):
+    tensors = {}
+    if isinstance(content, dict):
+        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
         raise UserError(f"{file}: holds no weights by name")
-    return {
-        key.removeprefix("module."): value
-        for key, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    return {key.removeprefix("module."): value for key, value in tensors.items()}
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except Exception as error:
+        raise _unreadable(file, error) from None
+
+
+def _read_pickle(file: Path) -> object:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        what = "is damaged, or no file of weights"
+        if code:
+            what = f"holds more than weights ({code[1]})"
+        raise UserError(
+            f"{file}: {what}; samnet runs no code from a file. Get the weights alone, as "
+            "safetensors or a state_dict"
+        ) from None
+    except Exception as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file}: cannot be read as weights ({type(error).__name__}: {error})")
 
 
 def load_sam_weights(
     encoder: nn.Module, head: Head, weights: dict[str, Tensor], where: str
 ) -> None:
-    """Fill an encoder and, where it has SAM's parts, a head from weights with SAM's names.
+    """Fill an encoder and, if it has SAM's parts, a head from weights with SAM's names.
 
-    Position tables are resized to the encoder's input. What a head has of its own, mask tokens above all, starts anew.
-    The encoder takes the tensors themselves, without a copy; it may have been built on torch's `meta` device.
+    Position tables are resized to the encoder's input. The parts that exist only in samnet's head,
+    above all the mask tokens, keep their random values. The encoder takes the tensors themselves,
+    without a copy; it may have been built on torch's `meta` device.
+
+    Args:
+        encoder: The encoder to fill.
+        head: The head to fill.
+        weights: The tensors by SAM's names.
+        where: What to call the weights in messages, such as the name of their file.
 
     Raises:
-        UserError: encoder weights are missing, unknown or have another shape: the file is of another backbone.
+        UserError: Encoder weights are missing, unknown or have another shape: the file is of
+            another backbone.
     """
     own = encoder.state_dict()
     found = {
@@ -75,54 +101,68 @@ def load_sam_weights(
         for key, value in weights.items()
         if key.startswith("image_encoder.")
     }
-    missing, unknown = sorted(set(own) - set(found)), sorted(set(found) - set(own))
-    if missing:
-        raise UserError(
-            f"{where}: lacks {len(missing)} of the encoder's weights, such as image_encoder.{missing[0]}"
-        )
-    if unknown:
-        raise UserError(
-            f"{where}: has {len(unknown)} weights more than the encoder, such as image_encoder.{unknown[0]}; the file "
-            "is of another backbone, or of one that was changed"
-        )
-    resized = {
-        key: resize_position_table(key, found[key], own[key].shape).to(own[key].dtype)
-        for key in own
-    }
-    wrong = [key for key in own if resized[key].shape != own[key].shape]
-    if wrong:
-        raise UserError(
-            f"{where}: image_encoder.{wrong[0]} has shape {tuple(resized[wrong[0]].shape)}, expected "
-            f"{tuple(own[wrong[0]].shape)}; the file is of another backbone"
-        )
+    _check_names(set(found), set(own), where)
+    resized = {}
+    for key, value in own.items():
+        resized[key] = resize_position_table(key, found[key], value.shape).to(value.dtype)
+        if resized[key].shape != value.shape:
+            raise UserError(
+                f"{where}: image_encoder.{key} has shape {tuple(resized[key].shape)}, expected "
+                f"{tuple(value.shape)}; the file is of another backbone"
+            )
     encoder.load_state_dict(resized, assign=True)
     _load_head(head, weights, where)
 
 
+def _check_names(found: set[str], expected: set[str], where: str) -> None:
+    """Raise a UserError if weights of the encoder are missing or unknown."""
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    if missing:
+        raise UserError(
+            f"{where}: lacks {len(missing)} of the encoder's weights, such as "
+            f"image_encoder.{missing[0]}"
+        )
+    if unknown:
+        raise UserError(
+            f"{where}: has {len(unknown)} weights more than the encoder, such as "
+            f"image_encoder.{unknown[0]}; the file is of another backbone, or of one that was "
+            "changed"
+        )
+
+
 def _load_head(head: Head, weights: dict[str, Tensor], where: str) -> None:
-    wanted = {
-        key: value
-        for key, value in head.state_dict().items()
-        if key.startswith(_PARTS_OF_HEADS) and not any(part in key for part in head.starts_anew)
-    }
-    fitting = {
-        key: weights[key]
-        for key in wanted
-        if key in weights and weights[key].shape == wanted[key].shape
-    }
-    absent = [key for key in sorted(set(wanted) - set(fitting)) if key.startswith(_SAM_PARTS)]
+    """Copy the weights that fit a head, and warn of those that SAM's parts lack."""
+    fitting, absent = {}, []
+    for key, value in head.state_dict().items():
+        stays_random = any(part in key for part in head.randomly_initialised)
+        if stays_random or not key.startswith(_HEAD_PARTS):
+            continue
+        if key in weights and weights[key].shape == value.shape:
+            fitting[key] = weights[key]
+        elif key.startswith(_SAM_PARTS):
+            absent.append(key)
     if absent:
         log.warning(
-            "%s: lacks %d weights of the decoder, which start anew, such as %s",
+            "%s: lacks %d weights of the decoder, which start from random values, such as %s",
             where,
             len(absent),
-            absent[0],
+            min(absent),
         )
     head.load_state_dict(fitting, strict=False)
 
 
 def resize_position_table(key: str, table: Tensor, shape: torch.Size) -> Tensor:
-    """Positions for another input size: `pos_embed` `(1, G, G, D)` bilinearly, `rel_pos` `(2 G - 1, D)` linearly."""
+    """Resize a table of positions to another input size; return any other tensor unchanged.
+
+    Args:
+        key: Name of the weight within the encoder. `pos_embed` is resized bilinearly, a `rel_pos`
+            table linearly.
+        table: `pos_embed` `(1, G, G, D)`, a `rel_pos` table `(2 G - 1, D)`, or another weight.
+        shape: The shape that the encoder needs.
+
+    Returns:
+        The table, of the requested shape if it is one of positions.
+    """
     if table.shape == shape:
         return table
     table = table.float()  # not every interpolation exists in half precision

@@ -1,7 +1,8 @@
-"""Fetching released weights: resumed where the server allows it, checked before they get their name.
+"""Download of released weights, resumed where the server allows it and verified by sha256.
 
-Bytes are written at their place in a file with a fixed name, `.partial-` and the file's own. So an interrupted download
-goes on from what is there, and two processes that fetch the same file write the same bytes to the same places.
+Received bytes are written at their final offset in one file with a fixed name: `.partial-` and the
+name of the checkpoint. An interrupted download therefore resumes from the bytes already received,
+and two processes that download the same checkpoint write the same bytes to the same offsets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,63 +29,75 @@ from samnet.core.hashing import file_sha256, remember_sha256, remembered_sha256
 from samnet.models.registry import Checkpoint, checkpoints_folder
 
 log = logging.getLogger(__name__)
+# Attempts in a row that may end without a new byte.
 MAX_FRUITLESS_ATTEMPTS = 4
+# Waiting time after the first fruitless attempt; it doubles with every further one.
 FIRST_WAIT_SECONDS = 1.0
 TIMEOUT_SECONDS = 30.0
-_CHUNK = 2**20
-_WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
+CHUNK_BYTES = 2**20
+_RETRIED_STATUS_CODES = (408, 425, 429, 500, 502, 503, 504)
 
 
-class _CutOff(OSError):
-    """The transfer ended early."""
+class _TransferInterrupted(OSError):
+    """The transfer ended before the whole file had arrived."""
 
 
-_OF_NETWORK = (
+_NETWORK_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,
     ConnectionError,
     TimeoutError,
     ssl.SSLError,
-    _CutOff,
+    _TransferInterrupted,
 )
 
 
 def download_checkpoint(
     checkpoint: Checkpoint, folder: Path | None = None, *, mirror: str | None = None
 ) -> Path:
-    """Fetch a released file into `folder` (default: the checkpoints folder), unless it is there; returns its path.
+    """Download a released file, unless it is already in the folder.
 
-    mirror: address of another folder that holds a file of this name.
+    Args:
+        checkpoint: The file to download.
+        folder: Where to put it; the checkpoints folder where this is None.
+        mirror: Address of another folder that holds a file of this name.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        UserError: a file of this name and another content is there, or the mirror is no address.
-        SamnetError: it cannot be fetched, or is not what was released; nothing is then under its name.
+        UserError: A file of this name with different content is in the folder, or the mirror is not
+            an address.
+        SamnetError: The file cannot be downloaded, or is not the released one. Nothing then has its
+            name in the folder.
     """
     target = (folder or checkpoints_folder()) / checkpoint.file_name
-    if _is_there(target, checkpoint):
+    if _is_downloaded(target, checkpoint):
         log.info("%s is there already", target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(TEMPORARY_PREFIX + target.name)
-    url, resumed = _address(checkpoint, mirror), partial.is_file()
+    url = _address(checkpoint, mirror)
+    resumed = partial.is_file()
     _fetch_with_retries(url, partial, checkpoint)
     try:
-        if not _take_name(partial, target, checkpoint) and resumed:
-            log.warning("the continued download is damaged, starting over")
+        if not _verify_and_rename(partial, target, checkpoint) and resumed:
+            log.warning("the resumed download is damaged, starting over")
             _fetch_with_retries(url, partial, checkpoint)
-            _take_name(partial, target, checkpoint)
+            _verify_and_rename(partial, target, checkpoint)
     except FileNotFoundError:
-        log.info("another process fetched it as well, and was done first")
-    if not _is_there(target, checkpoint):
+        log.info("another process downloaded the same file and finished first")
+    if not _is_downloaded(target, checkpoint):
         raise SamnetError(
-            f"{url}: what arrived is not the released file (sha256 {checkpoint.sha256}), and was deleted. A proxy or a "
-            f"login page may stand in between. {_by_hand(checkpoint, target.parent)}"
+            f"{url}: what arrived is not the released file (sha256 {checkpoint.sha256}), and was "
+            "deleted. A proxy or a login page may stand in between. "
+            f"{_manual_instructions(checkpoint, target.parent)}"
         )
     return target
 
 
-def _take_name(partial: Path, target: Path, checkpoint: Checkpoint) -> bool:
-    """Give a complete download its name, or delete it where its hash is wrong; returns whether it was right."""
+def _verify_and_rename(partial: Path, target: Path, checkpoint: Checkpoint) -> bool:
+    """Give a complete download its name and return True, or delete it where its hash is wrong."""
     log.info("checking %s", target.name)
     if file_sha256(partial) != checkpoint.sha256:
         partial.unlink()
@@ -93,14 +107,15 @@ def _take_name(partial: Path, target: Path, checkpoint: Checkpoint) -> bool:
     return True
 
 
-def _is_there(target: Path, checkpoint: Checkpoint) -> bool:
+def _is_downloaded(target: Path, checkpoint: Checkpoint) -> bool:
+    """Tell whether the released file is there; raise UserError where another file has its name."""
     if not target.is_file():
         return False
     found = remembered_sha256(target)
     if found != checkpoint.sha256:
         raise UserError(
-            f"{target} is there, but is not the released file: its sha256 is {found}, expected {checkpoint.sha256}. "
-            "Delete it, or give it another name, and run this again"
+            f"{target} is there, but is not the released file: its sha256 is {found}, expected "
+            f"{checkpoint.sha256}. Delete it, or give it another name, and run this again"
         )
     return True
 
@@ -110,32 +125,37 @@ def _address(checkpoint: Checkpoint, mirror: str | None) -> str:
         return checkpoint.url
     if not re.match(r"https?://[^/]", mirror):
         raise UserError(
-            f"--mirror {mirror!r}: expected the address of a folder that starts with https:// or http://"
+            f"--mirror {mirror!r}: expected the address of a folder that starts with https:// or "
+            "http://"
         )
     return f"{mirror.rstrip('/')}/{checkpoint.file_name}"
 
 
-def _by_hand(checkpoint: Checkpoint, folder: Path) -> str:
+def _manual_instructions(checkpoint: Checkpoint, folder: Path) -> str:
     return (
-        f"By hand: download {checkpoint.url} on another machine and put it into {folder.absolute()} "
-        f"(sha256 {checkpoint.sha256})"
+        f"By hand: download {checkpoint.url} on another machine and put it into "
+        f"{folder.absolute()} (sha256 {checkpoint.sha256})"
     )
 
 
 def _fetch_with_retries(url: str, partial: Path, checkpoint: Checkpoint) -> None:
-    """Fetch the rest of the file. What makes progress may go on; `MAX_FRUITLESS_ATTEMPTS` in a row may not."""
+    """Fetch the rest of a file, in as many attempts as make progress.
+
+    It fails after `MAX_FRUITLESS_ATTEMPTS` attempts in a row that brought nothing new.
+    """
     fruitless = 0
     while True:
-        before = _size(partial)
+        size_before = _size(partial)
         try:
             _fetch(url, partial, checkpoint)
             return
-        except _OF_NETWORK as error:
-            fruitless = 0 if _size(partial) > before else fruitless + 1
-            if fruitless == MAX_FRUITLESS_ATTEMPTS or not _is_worth_another_try(error):
+        except _NETWORK_ERRORS as error:
+            fruitless = 0 if _size(partial) > size_before else fruitless + 1
+            if fruitless == MAX_FRUITLESS_ATTEMPTS or not _is_temporary(error):
                 raise SamnetError(
-                    f"{url} cannot be downloaded ({_reason(error)}). {_by_hand(checkpoint, partial.parent)}. "
-                    "Running this again goes on from what has arrived"
+                    f"{url} cannot be downloaded ({_reason(error)}). "
+                    f"{_manual_instructions(checkpoint, partial.parent)}. "
+                    "Running this again resumes the download"
                 ) from None
             wait = FIRST_WAIT_SECONDS * 2 ** max(0, fruitless - 1)
             log.warning("%s; trying again in %.0f s", _reason(error), wait)
@@ -143,45 +163,61 @@ def _fetch_with_retries(url: str, partial: Path, checkpoint: Checkpoint) -> None
 
 
 def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
-    """One attempt; what has arrived is kept, whatever happens."""
-    have = _size(partial)
+    """Fetch the rest of a file in one attempt; received bytes are kept even where it fails."""
+    received = _size(partial)
     request = urllib.request.Request(url, headers={"User-Agent": f"samnet/{__version__}"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if received:
+        request.add_header("Range", f"bytes={received}-")
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code != 416:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        # Nothing lies beyond what is here: it is complete, which the hash will tell, or it is another file's.
-        if have == (checkpoint.size or have):
-            return
-        partial.unlink()
-        raise _CutOff("the server's file is shorter than what has arrived, starting over") from None
+        _require_complete(partial, received, checkpoint)
+        return
     with response:
-        start, total = _extent(response, have)
+        start, total = _content_range(response, received)
         if checkpoint.size is not None and total not in (None, checkpoint.size):
             raise SamnetError(
-                f"{url}: the server offers {total} bytes, the released file has {checkpoint.size}: a proxy or a login "
-                f"page may stand in between. {_by_hand(checkpoint, partial.parent)}"
+                f"{url}: the server offers {total} bytes, the released file has {checkpoint.size}: "
+                "a proxy or a login page may stand in between. "
+                f"{_manual_instructions(checkpoint, partial.parent)}"
             )
-        _require_space(partial.parent, (total or checkpoint.size or 0) - have)
-        with os.fdopen(
-            os.open(partial, os.O_RDWR | os.O_CREAT, 0o644), "r+b"
-        ) as handle:  # never emptied by opening
+        expected = total or checkpoint.size
+        _require_space(partial.parent, (expected or 0) - received)
+        # These flags create the file where it is missing, and never empty it.
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "r+b") as handle:
             handle.seek(start)
-            _copy(response, handle, checkpoint.file_name, total or checkpoint.size)
+            _copy(response, handle, checkpoint.file_name, expected)
             handle.truncate()
             handle.flush()
             os.fsync(handle.fileno())
 
 
-def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
-    """First byte and whole size of what a response brings; a server that ignores `Range` brings everything."""
-    if response.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if match is None or int(match[1]) > have:
-            raise _CutOff("the server's answer does not say which part of the file it is")
+def _require_complete(partial: Path, received: int, checkpoint: Checkpoint) -> None:
+    """Handle the server's answer that it has no bytes beyond the received ones.
+
+    Either the file is complete, which its hash will tell, or they are the bytes of another file.
+    """
+    if checkpoint.size is None or received == checkpoint.size:
+        return
+    partial.unlink()
+    raise _TransferInterrupted("the server's file is shorter than what has arrived, starting over")
+
+
+def _content_range(response: http.client.HTTPResponse, received: int) -> tuple[int, int | None]:
+    """Return the offset of the first byte of a response, and the size of the whole file if known.
+
+    A server that ignores `Range` sends the file from its first byte.
+    """
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        header = response.headers.get("Content-Range", "")
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header)
+        if match is None or int(match[1]) > received:
+            raise _TransferInterrupted(
+                "the server's answer does not say which part of the file it is"
+            )
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None
@@ -197,28 +233,29 @@ def _copy(
             handle.write(chunk)
             bar.update(len(chunk))
     if total is not None and handle.tell() < total:
-        raise _CutOff(f"the transfer ended after {handle.tell()} of {total} bytes")
+        raise _TransferInterrupted(f"the transfer ended after {handle.tell()} of {total} bytes")
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
-        return response.read(_CHUNK)
-    except OSError as error:  # of the network; an error of the disk is another matter
-        raise _CutOff(f"the transfer broke off: {error}") from None
+        return response.read(CHUNK_BYTES)
+    except OSError as error:  # only of the network: nothing is written to the disk here
+        raise _TransferInterrupted(f"the transfer broke off: {error}") from None
 
 
 def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise SamnetError(
-            f"{folder}: {free / 2**30:.1f} GiB are free, {needed / 2**30:.1f} GiB are missing; make room, or set "
-            "samnet_checkpoints to another folder"
+            f"{folder}: {free / 2**30:.1f} GiB are free, {needed / 2**30:.1f} GiB are needed; make "
+            "room, or set samnet_checkpoints to another folder"
         )
 
 
-def _is_worth_another_try(error: Exception) -> bool:
+def _is_temporary(error: Exception) -> bool:
+    """Tell whether another attempt may succeed after a network error."""
     if isinstance(error, urllib.error.HTTPError):
-        return error.code in _WORTH_ANOTHER_TRY
+        return error.code in _RETRIED_STATUS_CODES
     return not isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError)
 
 

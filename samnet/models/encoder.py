@@ -1,4 +1,4 @@
-"""Image encoders of SAM's shape at any input size."""
+"""Image encoders of SAM's shape at any input size, and the input stem before them."""
 
 from __future__ import annotations
 
@@ -18,50 +18,82 @@ from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
 
 
 class ImageEncoder(ImageEncoderViT):
-    """SAM's image encoder with a faster attention, which can do without the memory for its blocks' inner results.
+    """SAM's image encoder with a faster attention and optional gradient checkpointing.
 
-    gradient_checkpointing: compute them again in the backward pass: the same gradients for less memory and more time.
-    stem: see `Backbone`.
+    Attributes:
+        gradient_checkpointing: Whether the blocks' inner results are computed again in the
+            backward pass: the same gradients with less memory and more time.
     """
 
     def __init__(
         self,
         *,
         gradient_checkpointing: bool = False,
-        stem: tuple[int, ...] = (),
+        patch_convolutions: tuple[int, ...] = (),
         embed_dim: int,
         **dimensions: Any,
     ) -> None:
+        """Build the encoder with the initial weights of segment_anything.
+
+        Args:
+            gradient_checkpointing: Whether the blocks' inner results are computed again in the
+                backward pass.
+            patch_convolutions: Channels of the convolutions that replace SAM's patch embedding, see
+                `Backbone`; empty to keep it.
+            embed_dim: Channels of a token.
+            **dimensions: The other arguments of segment_anything's `ImageEncoderViT`.
+        """
         super().__init__(embed_dim=embed_dim, **dimensions)
-        if stem:
-            self.patch_embed = ConvolutionalStem(stem, embed_dim)
+        if patch_convolutions:
+            self.patch_embed = ConvolutionalPatchEmbedding(patch_convolutions, embed_dim)
         for block in self.blocks:
             block.attn = WindowAttention(block.attn, block.window_size or None)
-            block.window_size = 0  # the attention itself deals with windows
+            block.window_size = 0  # the attention itself handles the windows
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, images: Tensor) -> Tensor:
-        # The convolution leaves channels first; the layers between here and the neck would each pay for that.
+        """Encode images.
+
+        Args:
+            images: `(B, 3, S, S)`, normalised.
+
+        Returns:
+            The embedding `(B, 256, S / 16, S / 16)`.
+        """
+        # The convolution leaves the channels first in memory, which would slow down every layer
+        # from here to the neck.
         tokens = (self.patch_embed(images) + self.pos_embed).contiguous()
-        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            # Frozen blocks before the first trained one have no graph, so nothing of them is kept or wanted again.
-            if recompute and (
-                tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())
-            ):
+            if self._recomputes(block, tokens):
                 tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = block(tokens)
         return self.neck(tokens.permute(0, 3, 1, 2))
 
+    def _recomputes(self, block: nn.Module, tokens: Tensor) -> bool:
+        """Tell whether a block's inner results are computed again in the backward pass.
 
-class ConvolutionalStem(nn.Sequential):
-    """From the image `(B, 3, S, S)` to tokens `(B, S / 16, S / 16, width)` in several steps instead of one.
+        Frozen blocks before the first trained block have no graph, so nothing of them is kept.
+        """
+        if not self.gradient_checkpointing or not torch.is_grad_enabled():
+            return False
+        return tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())
 
-    A vision transformer learns faster and more steadily behind a few convolutions (Xiao et al. 2021, arXiv 2106.14881).
+
+class ConvolutionalPatchEmbedding(nn.Sequential):
+    """Turns the image into tokens in several convolutions instead of one.
+
+    A vision transformer learns faster and more steadily behind a few convolutions (Xiao et al.
+    2021, arXiv 2106.14881).
     """
 
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        """Build the convolutions; each halves the resolution.
+
+        Args:
+            channels: Output channels of each convolution except the last.
+            width: Channels of a token.
+        """
         layers = [
             normalised_convolution(before, after, 2)
             for before, after in itertools.pairwise((3, *channels))
@@ -69,15 +101,32 @@ class ConvolutionalStem(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels[-1], width, 3, stride=2, padding=1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the tokens of images.
+
+        Args:
+            images: `(B, 3, S, S)`.
+
+        Returns:
+            A tensor `(B, S / 16, S / 16, width)`.
+        """
         return super().forward(images).permute(0, 2, 3, 1)
 
 
 def build_encoder(
     backbone: Backbone, input_size: int, *, gradient_checkpointing: bool = False
 ) -> ImageEncoder:
-    """SAM's image encoder: `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`, randomly initialised."""
+    """Build SAM's image encoder, randomly initialised.
+
+    Args:
+        backbone: Dimensions of the encoder.
+        input_size: Edge of the square input in pixels.
+        gradient_checkpointing: See `ImageEncoder`.
+
+    Returns:
+        An encoder from `(B, 3, S, S)` to `(B, 256, S / 16, S / 16)`.
+    """
     encoder = ImageEncoder(
-        stem=backbone.stem,
+        patch_convolutions=backbone.patch_convolutions,
         gradient_checkpointing=gradient_checkpointing,
         **encoder_arguments(backbone, input_size),
     )
@@ -86,7 +135,15 @@ def build_encoder(
 
 
 def encoder_arguments(backbone: Backbone, input_size: int) -> dict[str, Any]:
-    """What segment_anything's `ImageEncoderViT` takes for a backbone."""
+    """Return the arguments of segment_anything's `ImageEncoderViT` for a backbone.
+
+    Args:
+        backbone: Dimensions of the encoder.
+        input_size: Edge of the square input in pixels.
+
+    Returns:
+        The arguments by name.
+    """
     return {
         "img_size": input_size,
         "patch_size": PATCH,
@@ -104,7 +161,7 @@ def encoder_arguments(backbone: Backbone, input_size: int) -> dict[str, Any]:
 
 
 def _initialise(encoder: ImageEncoder) -> None:
-    """Truncated normal of 0.02 for linear layers and positions, as vision transformers are commonly trained from."""
+    """Draw linear layers and positions from a truncated normal of 0.02, usual for transformers."""
     for module in encoder.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -114,13 +171,25 @@ def _initialise(encoder: ImageEncoder) -> None:
 
 
 class InputStem(nn.Module):
-    """From a data set's channels, 0 to 1, to the three normalised ones SAM's encoder takes.
+    """Turns the channels of a data set into the three normalised channels of SAM's encoder.
 
-    `(B, C, S, S)` to `(B, 3, S, S)`. With other than three channels a 1 x 1 convolution is learned; it starts as the
-    mean of the channels.
+    Three channels are only normalised. For any other number a 1 x 1 convolution is learned; it
+    starts as the mean of the channels.
+
+    Attributes:
+        mix: The convolution, or the identity for three channels.
+        mean: Subtracted from each channel, `(3, 1, 1)`.
+        std: Divisor of each channel, `(3, 1, 1)`.
     """
 
     def __init__(self, num_channels: int, sam_statistics: bool) -> None:
+        """Build the stem.
+
+        Args:
+            num_channels: Number of channels of the input.
+            sam_statistics: Whether to normalise with the mean and standard deviation of SAM's
+                training images; the values stay unchanged otherwise.
+        """
         super().__init__()
         self.mix = nn.Identity() if num_channels == 3 else _mean_of_channels(num_channels)
         mean, std = (PIXEL_MEAN, PIXEL_STD) if sam_statistics else ((0.0,) * 3, (1.0,) * 3)
@@ -128,6 +197,14 @@ class InputStem(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the encoder's input.
+
+        Args:
+            images: `(B, C, S, S)`, values from 0 to 1.
+
+        Returns:
+            A tensor `(B, 3, S, S)`.
+        """
         return (self.mix(images) - self.mean) / self.std
 
 

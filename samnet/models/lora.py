@@ -1,8 +1,9 @@
-"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) of SAM's encoder and of its mask decoder's transformer.
+"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) of SAM's encoder and mask decoder.
 
-In each chosen block the frozen weight W of a linear map gets an update B A of rank r, `y = W x + s B A x`: A starts
-Kaiming-uniform with a = sqrt 5, B at zero, so that the network starts as it was. On the fused qkv layer every part has
-its own pair, as in SAMed (arXiv 2304.13785), which adapts q and v with s = 1.
+In each chosen block the frozen weight W of a linear map gets an update B A of rank r:
+`y = W x + s B A x`. A starts Kaiming-uniform with a = sqrt 5 and B at zero, so that the network
+starts unchanged. In the fused qkv layer every part has a separate pair A, B, as in SAMed (arXiv
+2304.13785), which adapts q and v with s = 1. In the mask decoder the transformer is adapted.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ _SHARES = {"all": 1.0, "last_half": 0.5, "last_quarter": 0.25}
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with low-rank updates of chosen equal parts of its output.
+    """A frozen linear layer with low-rank updates of some equal parts of its output.
 
-    base: the layer, its weight `(num_parts * width, in)`. parts: the parts that are updated, from 0.
+    Attributes:
+        base: The frozen layer, its weight `(num_parts * width, in)`.
+        parts: The parts that are updated, counted from 0.
+        num_parts: Number of equal parts of the output.
+        scale: Factor s of the updates.
+        down: Matrices A `(rank, in)`, one for each updated part.
+        up: Matrices B `(width, rank)`, one for each updated part.
+        merged: Whether the updates are part of the frozen weight at the moment.
     """
 
     def __init__(
@@ -38,36 +46,52 @@ class LoraLinear(nn.Module):
         num_parts: int = 1,
         scale: float = 1.0,
     ) -> None:
+        """Freeze a layer and add updates that start at zero.
+
+        Args:
+            base: The layer to adapt.
+            rank: Rank r of each update.
+            parts: The parts to update, counted from 0.
+            num_parts: Number of equal parts of the output, 3 for a fused qkv layer.
+            scale: Factor s of the updates.
+        """
         super().__init__()
         self.base = base.requires_grad_(False)
         self.parts, self.num_parts, self.scale = tuple(parts), num_parts, scale
         width = base.out_features // num_parts
         like = base.weight
-        self.down = nn.ParameterList(
-            [nn.Parameter(like.new_empty(rank, base.in_features)) for _ in parts]
-        )
-        self.up = nn.ParameterList([nn.Parameter(like.new_zeros(width, rank)) for _ in parts])
+        downs = [nn.Parameter(like.new_empty(rank, base.in_features)) for _ in parts]
+        ups = [nn.Parameter(like.new_zeros(width, rank)) for _ in parts]
+        self.down, self.up = nn.ParameterList(downs), nn.ParameterList(ups)
         for weight in self.down:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         self.merged = False
 
     @property
     def bias(self) -> Tensor:
-        """The layer's own: what becomes of zeros."""
+        """Bias of the frozen layer `(out,)`: this layer's output for an input of zeros."""
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return `W x + s B A x`.
+
+        Args:
+            x: `(..., in)`.
+
+        Returns:
+            A tensor `(..., out)`.
+        """
         if self.merged:
             return self.base(x)
         rows = x.flatten(0, -2)
         y = self.base(rows)
         low = rows @ torch.cat(list(self.down)).T
-        # In place: one pass over the output less, for each layer and step.
+        # In place: this saves one pass over the output for each layer and step.
         y = y.addmm_(low.to(y.dtype), self._scaled_up().T.to(y.dtype))
         return y.unflatten(0, x.shape[:-1])
 
     def _scaled_up(self) -> Tensor:
-        """All B times the scale as one matrix `(out, parts * rank)`, with zeros where a part has no update."""
+        """Return all B times the scale as one matrix `(out, parts * rank)`, 0 where not updated."""
         width, rank = self.up[0].shape
         rows = list(self.up[0].new_zeros(self.num_parts, width, rank * len(self.parts)).unbind(0))
         for index, (part, up) in enumerate(zip(self.parts, self.up, strict=True)):
@@ -76,12 +100,15 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the updates to the frozen weight: the same output as fast as the plain layer. Twice changes nothing."""
+        """Add the updates to the frozen weight: the same output at the speed of the plain layer.
+
+        Does nothing if they are merged already.
+        """
         self._add_updates(+1, merged=True)
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Take the updates out of the weight again."""
+        """Subtract the updates from the weight again; does nothing if they are not merged."""
         self._add_updates(-1, merged=False)
 
     def _add_updates(self, sign: int, merged: bool) -> None:
@@ -96,19 +123,28 @@ class LoraLinear(nn.Module):
 def add_lora(
     encoder: nn.Module, *, rank: int, targets: Sequence[str], blocks: str, scale: float = 1.0
 ) -> None:
-    """Freeze an encoder of SAM's shape and put LoRA into the chosen layers of the chosen blocks, in place.
+    """Freeze an encoder of SAM's shape and put LoRA into some layers of some blocks, in place.
 
-    targets: of `q`, `k`, `v`, `projection`, `mlp`. blocks: see `select_blocks`.
+    Args:
+        encoder: The encoder, which is changed.
+        rank: Rank of each update.
+        targets: Layers to adapt, of `q`, `k`, `v`, `projection` and `mlp`.
+        blocks: Blocks to adapt, see `select_blocks`.
+        scale: Factor of the updates.
+
+    Raises:
+        UserError: The encoder has no such blocks.
     """
     encoder.requires_grad_(False)
+    parts = [index for index, name in enumerate(_QKV_PARTS) if name in targets]
     for block in select_blocks(encoder, blocks):
-        parts = [index for index, name in enumerate(_QKV_PARTS) if name in targets]
+        attention = block.attn
         if parts:
-            block.attn.qkv = LoraLinear(
-                block.attn.qkv, rank=rank, parts=parts, num_parts=3, scale=scale
+            attention.qkv = LoraLinear(
+                attention.qkv, rank=rank, parts=parts, num_parts=3, scale=scale
             )
         if "projection" in targets:
-            block.attn.proj = LoraLinear(block.attn.proj, rank=rank, scale=scale)
+            attention.proj = LoraLinear(attention.proj, rank=rank, scale=scale)
         if "mlp" in targets:
             _adapt_mlp(block.mlp, rank, scale)
 
@@ -116,15 +152,22 @@ def add_lora(
 def add_decoder_lora(
     transformer: nn.Module, *, rank: int, targets: Sequence[str], scale: float = 1.0
 ) -> None:
-    """Freeze the transformer of a mask decoder of SAM's and put LoRA into all its attentions, in place.
+    """Freeze the transformer of SAM's mask decoder and put LoRA into all its attentions, in place.
 
-    With the targets q and v it is SAMed_s's. targets: of `q`, `k`, `v`, `projection`, `mlp`.
+    With the targets q and v this is the decoder of SAMed_s.
+
+    Args:
+        transformer: The transformer, which is changed.
+        rank: Rank of each update.
+        targets: Layers to adapt, of `q`, `k`, `v`, `projection` and `mlp`.
+        scale: Factor of the updates.
     """
     transformer.requires_grad_(False)
+    names = [layer for target, layer in _DECODER_LAYERS.items() if target in targets]
     modules: list[Any] = list(transformer.modules())
     for module in modules:
         if isinstance(module, TokenAttention):
-            for name in [layer for target, layer in _DECODER_LAYERS.items() if target in targets]:
+            for name in names:
                 setattr(module, name, LoraLinear(getattr(module, name), rank=rank, scale=scale))
         elif isinstance(module, MLPBlock) and "mlp" in targets:
             _adapt_mlp(module, rank, scale)
@@ -136,38 +179,58 @@ def _adapt_mlp(mlp: Any, rank: int, scale: float) -> None:
 
 
 def select_blocks(encoder: Any, blocks: str) -> list[Any]:
-    """The blocks that `all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11` stand for.
+    """Return the blocks of an encoder that a configuration's `lora_blocks` names.
+
+    Args:
+        encoder: An encoder with SAM's `blocks`.
+        blocks: `all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`.
+
+    Returns:
+        The blocks in the encoder's order.
 
     Raises:
-        UserError: it is none of these, or the encoder has no such block.
+        UserError: The value is none of these, or the encoder has no such block.
     """
-    everything = list(encoder.blocks)
+    every_block = list(encoder.blocks)
     if blocks in _SHARES:
-        return everything[len(everything) - max(1, round(len(everything) * _SHARES[blocks])) :]
-    numbers = [number.strip() for number in blocks.split(",")]
-    wrong = [
-        number for number in numbers if not number.isdecimal() or int(number) >= len(everything)
-    ]
-    if wrong:
-        raise UserError(
-            f"lora_blocks is {blocks!r}: {wrong[0]!r} is no block; write {', '.join(_SHARES)}, or numbers from 0 to "
-            f"{len(everything) - 1} with commas between them"
-        )
-    return [everything[number] for number in sorted({int(number) for number in numbers})]
+        return every_block[len(every_block) - max(1, round(len(every_block) * _SHARES[blocks])) :]
+    entries = [entry.strip() for entry in blocks.split(",")]
+    for entry in entries:
+        if not entry.isdecimal() or int(entry) >= len(every_block):
+            raise UserError(
+                f"lora_blocks is {blocks!r}: {entry!r} is no block; write {', '.join(_SHARES)}, "
+                f"or numbers from 0 to {len(every_block) - 1} with commas between them"
+            )
+    return [every_block[number] for number in sorted({int(entry) for entry in entries})]
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Merge every LoRA layer of a network, for prediction."""
+    """Merge every LoRA layer of a network, for prediction.
+
+    Args:
+        module: The network, which is changed.
+    """
     for layer in lora_layers(module):
         layer.merge()
 
 
 def unmerge_lora(module: nn.Module) -> None:
-    """Undo `merge_lora`, up to rounding."""
+    """Undo `merge_lora`, up to rounding.
+
+    Args:
+        module: The network, which is changed.
+    """
     for layer in lora_layers(module):
         layer.unmerge()
 
 
 def lora_layers(module: nn.Module) -> Iterator[LoraLinear]:
-    """The LoRA layers of a network, in the order of its modules."""
+    """Find the LoRA layers of a network.
+
+    Args:
+        module: The network.
+
+    Returns:
+        An iterator over the layers, in the order of the network's modules.
+    """
     return (layer for layer in module.modules() if isinstance(layer, LoraLinear))

@@ -1,4 +1,4 @@
-"""The network a plan describes: stem, encoder with its adaptation, head."""
+"""The network that a plan describes: stem, encoder with its adaptation, and head."""
 
 from __future__ import annotations
 
@@ -27,67 +27,106 @@ from samnet.preprocessing.channels import num_input_channels
 
 
 class SegmentationNetwork(nn.Module):
-    """Images `(B, C, S, S)`, 0 to 1, to logits `(B, num_outputs, S / stride, S / stride)`.
+    """Turns images into logits of classes, or of regions in a data set that has regions.
 
-    The outputs are the classes, background first, or the regions of a data set that has such.
-    trainable_only: whether `adapter()` holds only what was trained, the rest being released weights.
+    Attributes:
+        stem: Turns the data set's channels into the encoder's three.
+        encoder: The image encoder.
+        head: Turns the embedding into logits.
+        stride: Input pixels for each output pixel.
+        trainable_only: Whether `adapter()` holds only what was trained, because the rest are
+            released weights.
     """
 
     def __init__(
         self, stem: nn.Module, encoder: nn.Module, head: Head, *, trainable_only: bool
     ) -> None:
+        """Put the parts of a network together.
+
+        Args:
+            stem: Turns the data set's channels into the encoder's three.
+            encoder: The image encoder.
+            head: Turns the embedding into logits.
+            trainable_only: Whether `adapter()` holds only what was trained.
+        """
         super().__init__()
         self.stem, self.encoder, self.head = stem, encoder, head
         self.stride = head.stride
         self.trainable_only = trainable_only
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of images.
+
+        Args:
+            images: `(B, C, S, S)`, values from 0 to 1.
+
+        Returns:
+            Logits `(B, num_outputs, S / stride, S / stride)`, of the classes with the background
+            first, or of the regions.
+        """
         images = self.stem(images)
         return self.head(self.encoder(images), images)
 
     def embed(self, images: Tensor) -> Tensor:
-        """What the encoder makes of images `(B, C, S, S)`: `(B, 256, S / 16, S / 16)`."""
+        """Return the encoder's embedding of images.
+
+        Args:
+            images: `(B, C, S, S)`, values from 0 to 1.
+
+        Returns:
+            A tensor `(B, 256, S / 16, S / 16)`.
+        """
         return self.encoder(self.stem(images))
 
     def decode(self, embedding: Tensor, images: Tensor | None = None) -> Tensor:
-        """The logits of images whose embedding is known; the images are needed where `head.uses_image`."""
+        """Return the logits of images whose embedding is known.
+
+        Args:
+            embedding: `(B, 256, S / 16, S / 16)`.
+            images: `(B, C, S, S)`, values from 0 to 1; needed if `head.uses_image`.
+
+        Returns:
+            Logits `(B, num_outputs, S / stride, S / stride)`.
+        """
         return self.head(embedding, None if images is None else self.stem(images))
 
     def adapter(self) -> dict[str, Tensor]:
-        """What makes this network differ from its pre-trained start; everything where it started at random.
+        """Return the weights in which this network differs from its pre-trained start.
+
+        Returns:
+            Tensors by name; all weights if the network started from random weights.
 
         Raises:
-            SamnetError: it would hold weights that LoRA is merged into.
+            SamnetError: The adapter would hold weights that LoRA is merged into.
         """
         if not self.trainable_only and any(layer.merged for layer in lora_layers(self)):
-            raise SamnetError(
-                "LoRA is merged into the weights; use unmerge_lora before asking for the adapter"
-            )
-        kept = {
-            name
-            for name, weight in self.named_parameters()
-            if weight.requires_grad or not self.trainable_only
-        }
-        kept |= {name for name, _ in self.named_buffers()}
+            raise SamnetError("LoRA is merged into the weights; call unmerge_lora before adapter()")
+        kept = {name for name, _ in self.named_buffers()}
+        for name, weight in self.named_parameters():
+            if weight.requires_grad or not self.trainable_only:
+                kept.add(name)
         return {name: value.detach() for name, value in self.state_dict().items() if name in kept}
 
     def load_adapter(self, weights: dict[str, Tensor], where: str) -> None:
-        """Take over an `adapter()`.
+        """Fill the network from an `adapter()`.
+
+        Args:
+            weights: Tensors by name.
+            where: What to call the weights in messages, such as the name of their file.
 
         Raises:
-            UserError: names or shapes differ; the first that does is named.
+            UserError: Names or shapes differ; the message names the first that does.
         """
         unmerge_lora(self)
         expected = self.adapter()
         faults = [f"{name} is missing" for name in sorted(set(expected) - set(weights))]
         faults += [f"{name} is unknown" for name in sorted(set(weights) - set(expected))]
-        faults += [
-            f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in weights and value.shape != weights[name].shape
-        ]
+        for name, value in expected.items():
+            if name in weights and value.shape != weights[name].shape:
+                found = tuple(weights[name].shape)
+                faults.append(f"{name} has shape {found}, expected {tuple(value.shape)}")
         if faults:
-            raise UserError(f"{where}: does not fit the plan beside it; {faults[0]}")
+            raise UserError(f"{where}: does not fit the plan next to it; {faults[0]}")
         self.load_state_dict(weights, strict=False)
 
 
@@ -101,12 +140,19 @@ def build_network(
 ) -> SegmentationNetwork:
     """Assemble the network of a configuration.
 
-    num_channels: of the data set. num_outputs: classes with the background, or regions.
-    load_pretrained: False where a complete adapter is loaded right after.
-    base_file: the weights to start from, where they are not those that the configuration finds.
+    Args:
+        configuration: The values of a plan.
+        num_channels: Number of channels of the data set.
+        num_outputs: Number of classes with the background, or of regions.
+        load_pretrained: Whether to read the pre-trained weights; False if a complete adapter is
+            loaded right afterwards.
+        base_file: The weights to start from; by default the file that the configuration names.
+
+    Returns:
+        The network, with what is not trained frozen.
 
     Raises:
-        UserError: pre-trained weights are asked for and not on this machine.
+        UserError: Pre-trained weights are needed and are not on this machine.
     """
     backbone = BACKBONES[configuration.backbone]
     pretrained = configuration.initial_weights != "random"
@@ -117,7 +163,7 @@ def build_network(
         num_input_channels(configuration.channel_layout, num_channels),
         configuration.pixel_statistics == "sam",
     )
-    # Random weights that a file replaces would take seconds, and their memory again.
+    # Random weights that a file replaces anyway would take seconds, and memory for a second copy.
     with torch.device("meta") if file else contextlib.nullcontext():
         encoder = build_encoder(
             backbone,
@@ -132,7 +178,7 @@ def build_network(
 
 
 def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
-    """Freeze what is not trained, and put LoRA where the configuration wants it."""
+    """Freeze what is not trained, and add the configuration's LoRA."""
     rank, targets = configuration.lora_rank, configuration.lora_targets
     scale = configuration.lora_scale
     if configuration.encoder_tuning == "lora":
@@ -146,18 +192,20 @@ def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
 def save_weights(
     weights: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write tensors as safetensors, whole or not at all.
+    """Write tensors as safetensors; the file is complete or not there at all.
+
+    Args:
+        weights: Tensors by name.
+        file: The file to write.
+        metadata: Texts by name to store with the tensors.
 
     Raises:
-        OSError: the disk is full, or cannot be written to.
+        OSError: The disk is full, or cannot be written to.
     """
+    tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
     with atomic_path(file) as temporary:
         try:
-            save_file(
-                {name: value.contiguous().cpu() for name, value in weights.items()},
-                temporary,
-                metadata,
-            )
+            save_file(tensors, temporary, metadata)
         except SafetensorError as error:
             reason = re.search(r"\(os error (\d+)\)", str(error))
             if reason is None:
@@ -166,10 +214,16 @@ def save_weights(
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """Read tensors from a safetensors file.
+    """Read the tensors of a safetensors file.
+
+    Args:
+        file: The file to read.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: The file is missing or damaged.
     """
     try:
         return load_file(file)
@@ -180,8 +234,14 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
-    every = list(module.parameters())
-    return sum(weight.numel() for weight in every), sum(
-        weight.numel() for weight in every if weight.requires_grad
-    )
+    """Count the parameters of a network.
+
+    Args:
+        module: The network.
+
+    Returns:
+        Number of all parameters, and number of trained parameters.
+    """
+    weights = list(module.parameters())
+    trained = [weight for weight in weights if weight.requires_grad]
+    return sum(weight.numel() for weight in weights), sum(weight.numel() for weight in trained)

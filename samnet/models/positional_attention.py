@@ -1,13 +1,14 @@
-"""Attention with SAM's decomposed relative positions, exactly, in the form that suits the device.
+"""Attention with SAM's decomposed relative positions, exact, in the form that suits the device.
 
-A key of row r and column c gets from a query, beside the scaled product of both, what the query has for row r and what
-it has for column c (Li et al. 2022, arXiv 2112.01526). These two can be written as further channels: the query's own
-numbers for all rows and columns, against 1 in the key's row and in its column, and 0 elsewhere. So no matrix of all
-queries and keys has to exist, and the fused kernels of GPUs, which take no such matrix quickly, apply.
+For a key in row r and column c, a query adds two terms to the scaled product of query and key: its
+term for row r and its term for column c (Li et al. 2022, arXiv 2112.01526). These terms can be
+written as additional channels. The query holds its terms for all rows and columns; the key holds 1
+at its row and at its column, and 0 elsewhere. Then no matrix of all queries and keys is needed, and
+the fused kernels of GPUs, which are slow with such a matrix, can be used.
 
-On a CPU the fused kernel is fastest with the matrix given, for a few heads, or queries, at a time, so that it stays in
-the cache. Training needs the gradient of that matrix, which the kernel does not give; there plain products are as fast.
-What was measured is in benchmarks/README.md.
+On a CPU the fused kernel is fastest when it is given the matrix, for a few heads or queries at a
+time, so that the matrix stays in the cache. Training needs the gradient of that matrix, which the
+kernel does not compute; there plain products are as fast. Measurements: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -23,63 +24,95 @@ from torch import Tensor
 from torch.nn import functional
 
 # Products of queries and keys that a CPU works on at a time: 4 MiB in single precision.
-_CHUNK = 2**20
+CHUNK_VALUES = 2**20
 # Fused kernels take widths that are multiples of it.
 _WIDTH_UNIT = 8
-_MEANT_DEVICE: ContextVar[str] = ContextVar("meant_device", default="cuda")
+_ASSUMED_DEVICE: ContextVar[str] = ContextVar("assumed_device", default="cuda")
 
 
 @contextlib.contextmanager
 def as_if_on(device: str) -> Iterator[None]:
-    """Within it, tensors without values (torch's `meta` device) take the form of attention of a device's type."""
-    token = _MEANT_DEVICE.set(device)
+    """Choose the form of attention for tensors without values (torch's `meta` device).
+
+    Args:
+        device: Type of the device whose form is used within the context, such as `cpu`.
+
+    Yields:
+        None.
+    """
+    token = _ASSUMED_DEVICE.set(device)
     try:
         yield
     finally:
-        _MEANT_DEVICE.reset(token)
+        _ASSUMED_DEVICE.reset(token)
 
 
 class Positions(NamedTuple):
-    """What queries have for keys by their places: M heads of windows, N queries, keys in `h` rows and `w` columns.
+    """The position terms of N queries for the keys of a window, of M heads of windows.
 
-    rows: `(M, N, h)`. columns: `(M, N, w)`. beyond: `(M, N, 1)`, for one further key, which has no place; or None.
+    Attributes:
+        rows: Terms for the h rows of keys, `(M, N, h)`.
+        columns: Terms for the w columns of keys, `(M, N, w)`.
+        beyond: Terms for one additional key without a place, `(M, N, 1)`; None if there is none.
     """
 
     rows: Tensor
     columns: Tensor
     beyond: Tensor | None = None
 
-    def each(self) -> tuple[Tensor, ...]:
-        """The tensors there are, whose channels belong to those of `codes`."""
-        return (
-            (self.rows, self.columns)
-            if self.beyond is None
-            else (self.rows, self.columns, self.beyond)
-        )
+    def terms(self) -> tuple[Tensor, ...]:
+        """Return the terms that exist, in the order of the channels of `codes`."""
+        if self.beyond is None:
+            return self.rows, self.columns
+        return self.rows, self.columns, self.beyond
 
     def codes(self) -> Tensor:
-        """`(K, h + w)`, or `(K, h + w + 1)` with a key beyond: 1 in each key's row and column, else 0."""
+        """Return the channels of the keys that select the terms.
+
+        Returns:
+            A tensor `(K, h + w)`, or `(K, h + w + 1)` with the additional key: 1 at each key's row
+            and column, 0 elsewhere.
+        """
         height, width = self.rows.shape[-1], self.columns.shape[-1]
         return _codes(height, width, self.beyond is not None, self.rows.dtype, self.rows.device)
 
     def bias(self) -> Tensor:
-        """`(M, N, K)`: what is added to the product of each query with each key."""
+        """Return what is added to the product of each query with each key, `(M, N, K)`."""
         height, width = self.rows.shape[-1], self.columns.shape[-1]
-        bias = self.rows.new_empty(*self.rows.shape[:2], height * width + (self.beyond is not None))
+        num_keys = height * width + (self.beyond is not None)
+        bias = self.rows.new_empty(*self.rows.shape[:2], num_keys)
         inside = bias[..., : height * width].unflatten(-1, (height, width))
         torch.add(self.rows[..., :, None], self.columns[..., None, :], out=inside)
         if self.beyond is not None:
             bias[..., -1:] = self.beyond
         return bias
 
-    def of_bias(self, gradient: Tensor) -> tuple[Tensor, ...]:
-        """The gradients of `each`, from that of `bias`."""
+    def gradients(self, bias_gradient: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of `terms` from the gradient of `bias`.
+
+        Args:
+            bias_gradient: `(M, N, K)`.
+
+        Returns:
+            One tensor for each of `terms`, with its shape.
+        """
         height, width = self.rows.shape[-1], self.columns.shape[-1]
-        inside = gradient[..., : height * width].unflatten(-1, (height, width))
-        parts = inside.sum(dim=-1), inside.sum(dim=-2)
-        return parts if self.beyond is None else (*parts, gradient[..., -1:])
+        inside = bias_gradient[..., : height * width].unflatten(-1, (height, width))
+        of_rows, of_columns = inside.sum(dim=-1), inside.sum(dim=-2)
+        if self.beyond is None:
+            return of_rows, of_columns
+        return of_rows, of_columns, bias_gradient[..., -1:]
 
     def part(self, heads: slice, queries: slice = slice(None)) -> Positions:
+        """Return the terms of some heads and queries.
+
+        Args:
+            heads: Which of the M heads.
+            queries: Which of the N queries; all by default.
+
+        Returns:
+            Views of the tensors.
+        """
         beyond = None if self.beyond is None else self.beyond[heads, queries]
         return Positions(self.rows[heads, queries], self.columns[heads, queries], beyond)
 
@@ -88,9 +121,8 @@ class Positions(NamedTuple):
 def _codes(
     height: int, width: int, has_beyond: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    with torch.inference_mode(
-        False
-    ):  # prediction may ask first, and training must be able to take what is kept
+    # If prediction fills the cache first, training must still be able to use the kept tensor.
+    with torch.inference_mode(False):
         in_row = torch.eye(height, dtype=dtype, device=device).repeat_interleave(width, dim=0)
         in_column = torch.eye(width, dtype=dtype, device=device).repeat(height, 1)
         codes = torch.cat([in_row, in_column], dim=1)
@@ -98,31 +130,46 @@ def _codes(
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:
-    """`softmax(query key^T / sqrt(D) + bias) value`, `(M, N, D)`.
+    """Compute `softmax(query key^T / sqrt(D) + bias) value`.
 
-    query: `(M, N, D)`. key, value: `(M, K, D)`, row by row, the one beyond last.
+    Args:
+        query: `(M, N, D)`.
+        key: `(M, K, D)`, row by row; the additional key without a place is the last.
+        value: `(M, K, D)`, in the order of the keys.
+        positions: The position terms, whose `bias` is added.
+
+    Returns:
+        A tensor `(M, N, D)`.
     """
     device = query.device.type
-    if (_MEANT_DEVICE.get() if device == "meta" else device) == "cpu":
+    if (_ASSUMED_DEVICE.get() if device == "meta" else device) == "cpu":
         return _AttendInChunks.apply(query, key, value, *positions)
     return attend_with_codes(query, key, value, positions)
 
 
 def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:
-    """`attend` as one fused kernel on wider queries and keys: its memory grows with N, not with N K."""
+    """Compute `attend` as one fused kernel on wider queries and keys.
+
+    Its memory grows with N, not with N K.
+
+    Args:
+        query: `(M, N, D)`.
+        key: `(M, K, D)`, row by row; the additional key without a place is the last.
+        value: `(M, K, D)`, in the order of the keys.
+        positions: The position terms.
+
+    Returns:
+        A tensor `(M, N, D)`.
+    """
     channels = query.shape[-1]
-    wide_query = torch.cat(
-        [query * channels**-0.5, *(part.to(query.dtype) for part in positions.each())], dim=-1
-    )
+    terms = [term.to(query.dtype) for term in positions.terms()]
+    wide_query = torch.cat([query * channels**-0.5, *terms], dim=-1)
     wide_key = torch.cat([key, positions.codes().to(key.dtype).expand(len(key), -1, -1)], dim=-1)
     missing = -wide_query.shape[-1] % _WIDTH_UNIT
-    wide_query, wide_key = (
-        functional.pad(wide_query, (0, missing)),
-        functional.pad(wide_key, (0, missing)),
-    )
-    wide_value = functional.pad(
-        value, (0, wide_query.shape[-1] - channels)
-    )  # flash kernels take equal widths alone
+    wide_query = functional.pad(wide_query, (0, missing))
+    wide_key = functional.pad(wide_key, (0, missing))
+    # Flash kernels only take queries, keys and values of equal widths.
+    wide_value = functional.pad(value, (0, wide_query.shape[-1] - channels))
     heads = functional.scaled_dot_product_attention(
         wide_query[None], wide_key[None], wide_value[None], scale=1.0
     )
@@ -130,10 +177,11 @@ def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Posi
 
 
 class _AttendInChunks(torch.autograd.Function):
-    """For CPUs: some heads at a time, and of a large image some queries.
+    """Attention on CPUs: some heads at a time, and some queries at a time for a large image.
 
-    The weights of keys are kept for the backward pass where those of a head fit into a chunk, as those of windows do;
-    those of larger images are computed again, which takes more time and far less memory.
+    The softmax weights are kept for the backward pass if those of one head fit into a chunk, as
+    those of windows do. For larger images they are computed again, which takes more time and far
+    less memory.
     """
 
     @staticmethod
@@ -146,20 +194,21 @@ class _AttendInChunks(torch.autograd.Function):
         columns: Tensor,
         beyond: Tensor | None,
     ) -> Tensor:
-        positions, trains = Positions(rows, columns, beyond), any(ctx.needs_input_grad)
+        positions = Positions(rows, columns, beyond)
+        keeps_weights = any(ctx.needs_input_grad) and query.shape[1] * key.shape[1] <= CHUNK_VALUES
         attended, kept = torch.empty_like(query), []
         for heads in _chunks(query, key):
             k, v = key[heads], value[heads]
-            if trains and query.shape[1] * key.shape[1] <= _CHUNK:
-                kept.append(_weights(query[heads], k, positions.part(heads)))
+            if keeps_weights:
+                kept.append(_softmax_weights(query[heads], k, positions.part(heads)))
                 torch.bmm(kept[-1], v, out=attended[heads])
                 continue
-            for some in _stretches(query.shape[1], _CHUNK // key.shape[1]):
-                q, bias = query[heads, some], positions.part(heads, some).bias()
+            for queries in _ranges(query.shape[1], CHUNK_VALUES // key.shape[1]):
+                q, bias = query[heads, queries], positions.part(heads, queries).bias()
                 fused = functional.scaled_dot_product_attention(
                     q[None], k[None], v[None], bias[None]
                 )
-                attended[heads, some] = fused[0]
+                attended[heads, queries] = fused[0]
         ctx.save_for_backward(query, key, value, rows, columns, beyond, attended, *kept)
         return attended
 
@@ -168,38 +217,38 @@ class _AttendInChunks(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, rows, columns, beyond, attended, *kept = ctx.saved_tensors
         positions, scale = Positions(rows, columns, beyond), query.shape[-1] ** -0.5
-        of_query, of_key, of_value = (
-            torch.empty_like(query),
-            torch.empty_like(key),
-            torch.empty_like(value),
-        )
-        of_positions = [torch.empty_like(part) for part in positions.each()]
+        query_gradient = torch.empty_like(query)
+        key_gradient = torch.empty_like(key)
+        value_gradient = torch.empty_like(value)
+        term_gradients = [torch.empty_like(term) for term in positions.terms()]
         for number, heads in enumerate(_chunks(query, key)):
-            placed, given = positions.part(heads), gradient[heads]
-            weights = kept[number] if kept else _weights(query[heads], key[heads], placed)
-            torch.bmm(weights.mT, given, out=of_value[heads])
-            # Of a softmax: weights (d - sum(weights d)), where d is the gradient of the weights; that sum is this one.
-            total = (given * attended[heads]).sum(dim=-1, keepdim=True)
-            of_scores = torch.bmm(given, value[heads].mT).sub_(total).mul_(weights)
-            torch.bmm(of_scores, key[heads], out=of_query[heads]).mul_(scale)
-            torch.bmm(of_scores.mT, query[heads], out=of_key[heads]).mul_(scale)
-            for part, piece in zip(of_positions, placed.of_bias(of_scores), strict=True):
-                part[heads] = piece
-        return of_query, of_key, of_value, *of_positions, *([None] if beyond is None else [])
+            part, incoming = positions.part(heads), gradient[heads]
+            weights = kept[number] if kept else _softmax_weights(query[heads], key[heads], part)
+            torch.bmm(weights.mT, incoming, out=value_gradient[heads])
+            # Gradient of a softmax: weights (d - sum(weights d)), where d is the gradient of the
+            # weights. That sum equals the product of output and incoming gradient.
+            total = (incoming * attended[heads]).sum(dim=-1, keepdim=True)
+            of_scores = torch.bmm(incoming, value[heads].mT).sub_(total).mul_(weights)
+            torch.bmm(of_scores, key[heads], out=query_gradient[heads]).mul_(scale)
+            torch.bmm(of_scores.mT, query[heads], out=key_gradient[heads]).mul_(scale)
+            for whole, piece in zip(term_gradients, part.gradients(of_scores), strict=True):
+                whole[heads] = piece
+        for_beyond = [None] if beyond is None else []
+        return query_gradient, key_gradient, value_gradient, *term_gradients, *for_beyond
 
 
-def _weights(query: Tensor, key: Tensor, positions: Positions) -> Tensor:
-    """How much of each value each query takes: `(M, N, K)`."""
+def _softmax_weights(query: Tensor, key: Tensor, positions: Positions) -> Tensor:
+    """Return the share of each value in each query's result, `(M, N, K)`."""
     scores = positions.bias().baddbmm_(query, key.mT, alpha=query.shape[-1] ** -0.5)
     return scores.softmax(dim=-1)
 
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    """Consecutive heads whose scores are small together; always one at least."""
-    return _stretches(len(query), _CHUNK // (query.shape[1] * key.shape[1]))
+    """Yield consecutive heads whose scores fit into a chunk together; always at least one."""
+    return _ranges(len(query), CHUNK_VALUES // (query.shape[1] * key.shape[1]))
 
 
-def _stretches(length: int, size: int) -> Iterator[slice]:
-    """Slices of a length, each of `size`, or of 1 where that is 0; the last may be shorter."""
+def _ranges(length: int, size: int) -> Iterator[slice]:
+    """Yield slices of a length, each of `size`, but at least of 1; the last may be shorter."""
     for first in range(0, length, max(1, size)):
         yield slice(first, first + max(1, size))

@@ -16,16 +16,27 @@ from samnet.models.sam_modules import PromptEncoder
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, Backbone
 
 STRIDE = 4
-# One mask for an unambiguous prompt, and three for an ambiguous one, as SAM was trained.
+# One mask for an unambiguous prompt and three for an ambiguous one, as SAM was trained.
 _NUM_MASKS = 4
 
 
 class PromptedDecoder(Head):
-    """SAM's prompt encoder and mask decoder under their own names, so that its weights are found."""
+    """SAM's prompt encoder and mask decoder under the names of SAM's weights.
+
+    Attributes:
+        prompt_encoder: Turns boxes into tokens.
+        mask_decoder: Turns the embedding and the tokens into masks.
+    """
 
     stride = STRIDE
 
     def __init__(self, grid: int, decoder_mlp: int) -> None:
+        """Build both parts, randomly initialised.
+
+        Args:
+            grid: Rows and columns of the embedding.
+            decoder_mlp: Hidden width of the decoder's MLPs, see `Backbone`.
+        """
         super().__init__()
         size = grid * PATCH
         self.prompt_encoder = PromptEncoder(
@@ -38,12 +49,26 @@ class PromptedDecoder(Head):
 
 
 class BoxPromptedSam(nn.Module):
-    """SAM (Kirillov et al. 2023, arXiv 2304.02643), asked for the object in each of some boxes.
+    """SAM (Kirillov et al. 2023, arXiv 2304.02643), which segments the object in each given box.
 
-    input_size: of the square input; SAM was trained at 1024.
+    Attributes:
+        grid: Rows and columns of the embedding.
+        stem: Normalises the image.
+        encoder: SAM's image encoder.
+        decoder: SAM's prompt encoder and mask decoder.
     """
 
     def __init__(self, backbone: Backbone, input_size: int, weights: Path) -> None:
+        """Build the network and read its weights.
+
+        Args:
+            backbone: Dimensions of the encoder.
+            input_size: Edge of the square input in pixels; SAM was trained at 1024.
+            weights: File of SAM's weights.
+
+        Raises:
+            UserError: The file cannot be read, or is of another backbone.
+        """
         super().__init__()
         self.grid = input_size // PATCH
         self.stem = InputStem(3, sam_statistics=True)
@@ -54,9 +79,14 @@ class BoxPromptedSam(nn.Module):
 
     @torch.inference_mode()
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """The logits `(N, S / 4, S / 4)` of the mask in each box; above 0 is inside.
+        """Segment the object in each box of an image.
 
-        image: `(3, S, S)`, 0 to 1. boxes: `(N, 4)`: left, top, right, bottom in input pixels.
+        Args:
+            image: `(3, S, S)`, values from 0 to 1.
+            boxes: `(N, 4)`: left, top, right and bottom in pixels of the input.
+
+        Returns:
+            The logits `(N, S / 4, S / 4)` of the masks; above 0 is inside the object.
         """
         prompts, decoder = self.decoder.prompt_encoder, self.decoder.mask_decoder
         embedding = self.encoder(self.stem(image[None]))

@@ -1,6 +1,7 @@
-"""The released weights samnet knows: name, address, hash, licence and pixel statistics of each file.
+"""The released weights that samnet knows: name, address, hash, licence and pixel statistics.
 
-Files and hashes are those of the segment-anything repository. Imports no torch: the command line reads it for `--help`.
+Files and hashes are those of the segment-anything repository. This module does not import torch,
+because the command line imports it for `--help`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ PIXEL_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A released file.
+    """A released file of pre-trained weights.
 
-    size: in bytes, None where nobody here could read it. folder_url: address of the folder it lies in.
-    pixel_mean, pixel_std: what its images were normalised with, of values from 0 to 1, red first.
+    Attributes:
+        file_name: Name of the file, both on the server and in the checkpoints folder.
+        sha256: Its hash, in hexadecimal.
+        size: Its size in bytes; None where the size is not known.
+        folder_url: Address of the folder that it lies in, with a slash at the end.
+        licence: Licence of the weights.
+        pixel_mean: Mean of `(red, green, blue)`, of pixel values from 0 to 1, by which the images
+            of its pre-training were normalised.
+        pixel_std: Standard deviation of `(red, green, blue)`, of pixel values from 0 to 1.
     """
 
     file_name: str
@@ -36,10 +44,11 @@ class Checkpoint:
 
     @property
     def url(self) -> str:
+        """Address of the file."""
         return self.folder_url + self.file_name
 
 
-# By the name of the backbone the weights are of.
+# Keyed by the name of the backbone.
 CHECKPOINTS = {
     "vit_b": Checkpoint(
         "sam_vit_b_01ec64.pth",
@@ -59,18 +68,25 @@ CHECKPOINTS = {
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights that come with samnet, see docs/small_backbone.md: a file in `samnet/weights`."""
+    """Weights that are installed with samnet, in `samnet/weights`; see docs/small_backbone.md.
+
+    Attributes:
+        file_name: Name of the file.
+        sha256: Its hash, in hexadecimal.
+    """
 
     file_name: str
     sha256: str
 
     @property
     def path(self) -> Path:
+        """Path of the installed file."""
         return PACKAGED_FOLDER / self.file_name
 
 
 PACKAGED_FOLDER = Path(__file__).resolve().parents[1] / "weights"
-# The name says the version: a model that was trained on one is of no use with another.
+# The file name contains the version, because a model works only with the version that it was
+# trained on.
 PACKAGED = {
     "small": PackagedWeights(
         "small_v1.safetensors", "cc6e527818e01f725c9f17467245fa491a85aabc3097b1cc5863cf852a64319c"
@@ -79,27 +95,33 @@ PACKAGED = {
 
 
 def checkpoints_folder() -> Path:
-    """`samnet_checkpoints`, else a folder in the user's cache."""
+    """Return the folder of downloaded weights: `samnet_checkpoints`, or one in the user's cache."""
     return Path(
         os.environ.get("samnet_checkpoints") or Path.home() / ".cache" / "samnet" / "checkpoints"
     )
 
 
 def find_checkpoint(backbone: Backbone) -> Path:
-    """The file with a backbone's released weights: one of samnet's own, or as it is downloaded or converted.
+    """Find the file with a backbone's released weights.
+
+    Args:
+        backbone: The backbone, with released weights.
+
+    Returns:
+        The file that is installed with samnet, the downloaded `.pth` file, or the `.safetensors`
+        file that it was converted to.
 
     Raises:
-        UserError: it is not there; the message says which file, from where, and to which folder.
+        UserError: The file is missing. The message names it, its address and its folder.
     """
-    if backbone.name in PACKAGED and PACKAGED[backbone.name].path.is_file():
-        return PACKAGED[backbone.name].path
     if backbone.name in PACKAGED:
-        raise UserError(
-            f"{PACKAGED[backbone.name].path}: no such file. {how_to_get(backbone.name)}"
-        )
+        packaged = PACKAGED[backbone.name].path
+        if packaged.is_file():
+            return packaged
+        raise UserError(f"{packaged}: no such file. {how_to_get(backbone.name)}")
     checkpoint = CHECKPOINTS[backbone.name]
-    file = checkpoints_folder() / checkpoint.file_name
-    for candidate in (file, file.with_suffix(".safetensors")):
+    downloaded = checkpoints_folder() / checkpoint.file_name
+    for candidate in (downloaded, downloaded.with_suffix(".safetensors")):
         if candidate.is_file():
             return candidate
     raise UserError(
@@ -109,19 +131,36 @@ def find_checkpoint(backbone: Backbone) -> Path:
 
 
 def how_to_get(name: str) -> str:
-    """What a user does to have the released weights of a backbone here, with a network or without."""
+    """Tell the user how to get the released weights of a backbone, with a network or without.
+
+    Args:
+        name: Name of the backbone.
+
+    Returns:
+        A sentence for an error message, without a full stop at its end.
+    """
     if name in PACKAGED:
         return "It is part of samnet: install samnet again"
     checkpoint = CHECKPOINTS[name]
     return (
-        f"Run samnet_download_checkpoint {name}; or, without a network, download {checkpoint.url} elsewhere "
-        f"(sha256 {checkpoint.sha256}) and put it into {checkpoints_folder()}, or set samnet_checkpoints to the folder "
-        f"that holds {checkpoint.file_name}"
+        f"Run samnet_download_checkpoint {name}; or, without a network, download {checkpoint.url} "
+        f"elsewhere (sha256 {checkpoint.sha256}) and put it into {checkpoints_folder()}, or set "
+        f"samnet_checkpoints to the folder that holds {checkpoint.file_name}"
     )
 
 
 def find_released(sha256: str) -> str | None:
-    """The backbone whose released file has this hash."""
+    """Return the name of the backbone whose released file has a hash.
+
+    Args:
+        sha256: The hash, in hexadecimal.
+
+    Returns:
+        The name, or None where no released file has this hash.
+    """
     hashes = {name: file.sha256 for name, file in CHECKPOINTS.items()}
     hashes |= {name: file.sha256 for name, file in PACKAGED.items()}
-    return next((name for name, known in hashes.items() if known == sha256), None)
+    for name, known in hashes.items():
+        if known == sha256:
+            return name
+    return None

@@ -1,7 +1,7 @@
-"""`segment_anything.modeling` without torchvision.
+"""Imports `segment_anything.modeling` without torchvision.
 
-The package's `__init__` imports torchvision for features samnet does not use. Its `modeling` needs torch alone, so it
-is imported as a package of its own, under a private name.
+The package's `__init__` imports torchvision, for features that samnet does not use. `modeling`
+only needs torch, so it is imported as a separate package under a private name.
 """
 
 from __future__ import annotations
@@ -14,40 +14,51 @@ from types import ModuleType
 
 from samnet.core.errors import SamnetError
 
-_NAME = "samnet._segment_anything_modeling"
+MODELING_NAME = "samnet._segment_anything_modeling"
 
 
-def _load_modeling() -> ModuleType:
-    if _NAME in sys.modules:
-        return sys.modules[_NAME]
+def load_modeling() -> ModuleType:
+    """Import `segment_anything.modeling` as `MODELING_NAME`, or return it if it is imported.
+
+    Returns:
+        The imported package.
+
+    Raises:
+        SamnetError: segment-anything is not installed.
+    """
+    if MODELING_NAME in sys.modules:
+        return sys.modules[MODELING_NAME]
     package = importlib.util.find_spec("segment_anything")
     if package is None or not package.submodule_search_locations:
         raise SamnetError(
-            "the package segment-anything is missing; install it with: pip install segment-anything==1.0"
+            "the package segment-anything is missing; install it with: "
+            "pip install segment-anything==1.0"
         )
     folder = Path(package.submodule_search_locations[0]) / "modeling"
     spec = importlib.util.spec_from_file_location(
-        _NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        MODELING_NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[_NAME] = module
+    sys.modules[MODELING_NAME] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[_NAME]  # half a module would be taken for the whole at the next import
+        # The next import would take the unfinished module for the complete one.
+        del sys.modules[MODELING_NAME]
         raise
     return module
 
 
-_modeling = _load_modeling()
+_modeling = load_modeling()
 ImageEncoderViT = _modeling.ImageEncoderViT
 MaskDecoder = _modeling.MaskDecoder
 PromptEncoder = _modeling.PromptEncoder
 TwoWayTransformer = _modeling.TwoWayTransformer
-_common = importlib.import_module(f"{_NAME}.common")
+_common = importlib.import_module(f"{MODELING_NAME}.common")
 LayerNorm2d = _common.LayerNorm2d
 MLPBlock = _common.MLPBlock
-PositionEmbeddingRandom = importlib.import_module(f"{_NAME}.prompt_encoder").PositionEmbeddingRandom
-TokenAttention = importlib.import_module(f"{_NAME}.transformer").Attention
+_prompt_encoder = importlib.import_module(f"{MODELING_NAME}.prompt_encoder")
+PositionEmbeddingRandom = _prompt_encoder.PositionEmbeddingRandom
+TokenAttention = importlib.import_module(f"{MODELING_NAME}.transformer").Attention

@@ -1,4 +1,4 @@
-"""Starting from another model's weights: what fits is taken over, what does not is listed."""
+"""Starts a network from another model's weights, and lists what fits and what does not."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of another model's weights.
+    """The outcome of copying another model's weights.
 
-    loaded: names that were taken over. left_out: name -> why it was not.
-    untouched: names of this network's own weights that nothing was found for.
+    Attributes:
+        loaded: Names of the weights that were copied.
+        left_out: Name of each weight that was not copied, with the reason.
+        untouched: Names of this network's weights for which nothing was found.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -27,40 +29,51 @@ class Transfer:
     untouched: list[str] = field(default_factory=list)
 
     def report(self) -> str:
-        """For the log of a training: counts, and the first names of what does not fit."""
+        """Return a text for the log: the counts, and the first names of what does not fit."""
         lines = [
-            f"{len(self.loaded)} weights taken over, {len(self.left_out)} left out, {len(self.untouched)} new"
+            f"{len(self.loaded)} weights taken over, {len(self.left_out)} left out, "
+            f"{len(self.untouched)} new"
         ]
-        lines += [
-            f"  left out: {name}: {reason}" for name, reason in list(self.left_out.items())[:_SHOWN]
-        ]
-        lines += [f"  new: {name}" for name in self.untouched[:_SHOWN]]
+        for name, reason in list(self.left_out.items())[:_SHOWN]:
+            lines.append(f"  left out: {name}: {reason}")
+        for name in self.untouched[:_SHOWN]:
+            lines.append(f"  new: {name}")
         hidden = max(0, len(self.left_out) - _SHOWN) + max(0, len(self.untouched) - _SHOWN)
-        return "\n".join([*lines, f"  and {hidden} more"] if hidden else lines)
+        if hidden:
+            lines.append(f"  and {hidden} more")
+        return "\n".join(lines)
 
 
 def transfer_weights(network: SegmentationNetwork, weights: dict[str, Tensor]) -> Transfer:
-    """Take over an `adapter()` of another model, with other classes, channels, head or input size, where it fits.
+    """Copy the weights of another model's `adapter()` that fit a network.
 
-    Only what this network trains, and so saves, is replaced: its frozen part stays the base that its own adapter needs.
-    The encoder's position tables are resized. Of parts that depend on the classes, what has the same shape is taken
-    over too: an output's weights are a start for another class's.
+    The other model may have other classes, channels, another head or another input size. Only
+    weights that this network trains, and therefore saves, are replaced: the frozen part stays the
+    base that its adapter needs. The encoder's position tables are resized. Parts that depend on the
+    classes are copied too if they have the same shape: the weights of one class are a start for
+    another.
+
+    Args:
+        network: The network to fill.
+        weights: Tensors by name.
+
+    Returns:
+        The names that were copied, left out and not found.
     """
     own = network.adapter()
-    everything = network.state_dict()
+    every_name = set(network.state_dict())
     fitting: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
     for name, value in weights.items():
         if name not in own:
-            left_out[name] = (
-                "is frozen here" if name in everything else "this network has no such weight"
-            )
+            is_frozen = name in every_name
+            left_out[name] = "is frozen here" if is_frozen else "this network has no such weight"
             continue
-        wanted = own[name]
-        value = resize_position_table(name.removeprefix("encoder."), value, wanted.shape)
-        if value.shape == wanted.shape:
-            fitting[name] = value.to(wanted)
+        expected = own[name]
+        resized = resize_position_table(name.removeprefix("encoder."), value, expected.shape)
+        if resized.shape == expected.shape:
+            fitting[name] = resized.to(expected)
         else:
-            left_out[name] = f"has shape {tuple(value.shape)}, here it is {tuple(wanted.shape)}"
+            left_out[name] = f"has shape {tuple(resized.shape)}, here it is {tuple(expected.shape)}"
     network.load_state_dict(fitting, strict=False)
     return Transfer(sorted(fitting), left_out, sorted(set(own) - set(fitting)))

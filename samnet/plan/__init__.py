@@ -1,1 +1,1 @@
-"""The vocabulary of a plan: its file, the values of a configuration, one declaration for each key, backbones."""
+"""The vocabulary of a plan: its file, its values, the declaration of each key, the backbones."""

@@ -1,4 +1,4 @@
-"""The image encoders samnet knows: SAM's three, and a small one of the same shape for machines without a GPU."""
+"""The image encoders that samnet knows: SAM's three, and a small one for machines without a GPU."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ SAM_DECODER_MLP = 2048
 
 @dataclass(frozen=True)
 class Backbone:
-    """The dimensions of an image encoder of SAM's kind (patches of 16 pixels, windows of 14 tokens, 256 outputs).
+    """The dimensions of an image encoder of SAM's kind.
 
-    width: channels of a token; depth: blocks; heads: of each attention.
-    global_blocks: the blocks that attend to the whole image instead of a window.
-    pretrained_size: the input size its released weights were trained at; None where there are none.
-    smallest_input: the edge in pixels below which no input is planned.
-    stem: channels of the convolutions of stride 2 that precede the last one into tokens; none for a single step of 16.
-    decoder_mlp: inner width of the mask decoder's perceptrons.
-    trained_upsampling: whether its released weights hold the features of the upsampling heads.
+    All have patches of 16 pixels, attention windows of 14 tokens and 256 output channels.
+
+    Attributes:
+        name: What plans and `--backbone` call it.
+        width: Channels of a token.
+        depth: Number of blocks.
+        heads: Heads of each attention.
+        global_blocks: The blocks that attend to the whole image instead of a window.
+        pretrained_size: Input size in pixels that its released weights were trained at; None where
+            there are none.
+        smallest_input: Edge in pixels below which no input is planned.
+        patch_convolutions: Channels of the convolutions of stride 2 that precede the last one into
+            tokens; empty for a single step of 16 pixels.
+        decoder_mlp: Inner width of the mask decoder's perceptrons.
+        trained_upsampling: Whether its released weights hold features of the upsampling heads.
     """
 
     name: str
@@ -30,33 +38,30 @@ class Backbone:
     global_blocks: tuple[int, ...]
     pretrained_size: int | None
     smallest_input: int = WINDOW * PATCH
-    stem: tuple[int, ...] = ()
+    patch_convolutions: tuple[int, ...] = ()
     decoder_mlp: int = SAM_DECODER_MLP
     trained_upsampling: bool = False
 
     @property
     def has_weights(self) -> bool:
+        """Whether there are released weights."""
         return self.pretrained_size is not None
 
 
+_SMALL = Backbone(
+    "small",
+    width=192,
+    depth=6,
+    heads=3,
+    global_blocks=(1, 3, 5),
+    pretrained_size=224,
+    smallest_input=112,
+    patch_convolutions=(16, 32, 64),
+    decoder_mlp=256,
+    trained_upsampling=True,
+)
 # SAM's dimensions: Kirillov et al. 2023 (arXiv 2304.02643), as in the released models.
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone(
-            "small",
-            192,
-            6,
-            3,
-            (1, 3, 5),
-            224,
-            112,
-            stem=(16, 32, 64),
-            decoder_mlp=256,
-            trained_upsampling=True,
-        ),
-        Backbone("vit_b", 768, 12, 12, (2, 5, 8, 11), 1024),
-        Backbone("vit_l", 1024, 24, 16, (5, 11, 17, 23), 1024),
-        Backbone("vit_h", 1280, 32, 16, (7, 15, 23, 31), 1024),
-    )
-}
+_VIT_B = Backbone("vit_b", 768, 12, 12, (2, 5, 8, 11), 1024)
+_VIT_L = Backbone("vit_l", 1024, 24, 16, (5, 11, 17, 23), 1024)
+_VIT_H = Backbone("vit_h", 1280, 32, 16, (7, 15, 23, 31), 1024)
+BACKBONES = {backbone.name: backbone for backbone in (_SMALL, _VIT_B, _VIT_L, _VIT_H)}

@@ -1,25 +1,37 @@
-"""Everything that defines one training, as plain values: what a plan decides, without the reasons."""
+"""Everything that defines one training run, as plain values: what a plan decides, without reasons.
+
+To add a key, declare it here and write its rule in `samnet.planning.rules`.
+"""
 
 from __future__ import annotations
 
-import difflib
 import re
-import sys
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from functools import partial
+from typing import get_type_hints
 
-from samnet.core.errors import UserError
-from samnet.core.records import convert
 from samnet.plan.backbones import BACKBONES, PATCH
+from samnet.plan.plan_key import PlanKey, Role, Scope, declared_keys, plan_key
+
+INITIAL_WEIGHTS = ("pretrained", "random")
+WEIGHT_ENDINGS = (".pth", ".pt", ".safetensors")
+BLOCK_GROUPS = ("all", "last_half", "last_quarter")
+
+GROUPS = ("What the network sees", "The network", "The training")
+_INPUT, _NETWORK, _TRAINING = (partial(plan_key, group=group) for group in GROUPS)
+_EVERYTHING = Role.EMBEDDINGS | Role.MEMORY | Role.FOLDS
 
 
 @dataclass(frozen=True)
 class IntensityWindow:
-    """How one channel becomes numbers from 0 to 1.
+    """How the intensities of one channel become numbers from 0 to 1.
 
-    scheme: `fixed`: clip to [lower, upper] in the image's own units; `percentiles`: lower and upper are percentiles of
-        the image's own non-zero voxels, taken anew for every case; `slice_range`: from the lowest to the highest value
-        of each slice (lower and upper, 0 and 100, change nothing).
+    Attributes:
+        scheme: `fixed`: clip to [lower, upper] in the image's own units. `percentiles`: lower and
+            upper are percentiles of each image's own non-zero voxels. `slice_range`: from the
+            lowest to the highest value of each slice; lower and upper (0, 100) change nothing.
+        lower: What becomes 0.
+        upper: What becomes 1.
     """
 
     scheme: str
@@ -27,238 +39,246 @@ class IntensityWindow:
     upper: float
 
 
+def _are_axes(value: tuple[int, ...]) -> bool:
+    return len(set(value)) == len(value) and set(value) <= {0, 1, 2}
+
+
+def _is_weights(value: str) -> bool:
+    return value in INITIAL_WEIGHTS or value.endswith(WEIGHT_ENDINGS)
+
+
+def _are_blocks(value: str) -> bool:
+    return value in BLOCK_GROUPS or re.fullmatch(r"\d+(,\d+)*", value) is not None
+
+
+def _backbone_names() -> tuple[str, ...]:
+    return tuple(BACKBONES)
+
+
 @dataclass(frozen=True)
 class Configuration:
-    """The values of one configuration; axes are canonical: 0 = Z (to the head), 1 = Y (to the front), 2 = X (right).
+    """The values of one configuration. Each field says what it means and what depends on it.
 
-    slicing_axis: the axis the slices lie across; views: all axes a network sees slices of, probabilities averaged.
-    in_plane_spacing: mm of a pixel before enlarging. zoom: pixels of the network's input for each such pixel.
-    input_size: edge of the network's square input in pixels. tile_overlap: their overlap where a slice needs several.
-    channel_layout: `neighbours`, `repeat`, `pair_mean`, `as_is` or `stem`: how the channels fill SAM's three.
-    intensity: one window for each channel. pixel_statistics: `sam` or `none`.
-    mirror_axes: axes along which an image may be mirrored, in training and (mirror_at_prediction) prediction.
-    initial_weights: `pretrained` (SAM's released ones), `random`, or a .pth or .safetensors file of the same shape: its
-        path, or its name in the checkpoints folder. encoder_tuning: `full`, `lora` or `frozen`.
-    lora_blocks: `all`, `last_half` or `last_quarter` of the encoder's blocks, or numbers from 0 with commas.
-    steps: optimiser steps; steps_per_epoch: between two validations; patience: epochs without a better one before the
-        training stops early, 0 for never.
-    optimizer: `adamw` or `adam`. learning_rate: its peak; warmup_steps: linear rise to it. schedule: afterwards
-        `polynomial`: `(1 - decay_share p)^decay_power` with p the share of the steps after the warm-up that is gone;
-        or `plateau`: a tenth whenever the training loss has not fallen for ten epochs.
-    loss: `samed`: cross-entropy and Dice over all classes with squared denominators; `autosam`: cross-entropy and soft
-        Dice over the foreground of the whole batch; both weighted by cross_entropy_weight and dice_weight.
-    lora_scale: factor of the low-rank updates, alpha / rank in the words of the LoRA paper (arXiv 2106.09685).
-    gradient_clip: largest norm of all gradients together, 0 for no limit.
-    foreground_share: share of training slices chosen so that they show a class, every class equally often.
+    Axes are canonical: 0 is Z (to the head), 1 is Y (to the front), 2 is X (to the right).
     """
 
-    slicing_axis: int
-    views: tuple[int, ...]
-    in_plane_spacing: float
-    channel_layout: str
-    intensity: tuple[IntensityWindow, ...]
-    mirror_axes: tuple[int, ...]
-    backbone: str
-    initial_weights: str
-    encoder_tuning: str
-    lora_rank: int
-    lora_scale: float
-    lora_targets: tuple[str, ...]
-    lora_blocks: str
-    input_size: int
-    zoom: float
-    head: str
-    pixel_statistics: str
-    batch_size: int
-    precision: str
-    gradient_checkpointing: bool
-    steps: int
-    steps_per_epoch: int
-    patience: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    decay_power: float
-    decay_share: float
-    optimizer: str
-    schedule: str
-    loss: str
-    gradient_clip: float
-    cross_entropy_weight: float
-    dice_weight: float
-    foreground_share: float
-    augmentation: str
-    tile_overlap: float
-    mirror_at_prediction: bool
-
-
-SCHEMES = ("fixed", "percentiles", "slice_range")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "channel_layout": ("neighbours", "repeat", "pair_mean", "as_is", "stem"),
-    "backbone": tuple(BACKBONES),
-    "encoder_tuning": ("full", "lora", "frozen"),
-    "lora_targets": ("q", "k", "v", "projection", "mlp"),
-    "head": (
-        "mask_decoder",
-        "mask_decoder_lora",
-        "vit",
-        "cnn",
-        "cnn_slim",
-        "linear",
-        "upsampling",
-        "upsampling_quarter",
-    ),
-    "pixel_statistics": ("sam", "none"),
-    "precision": ("float32", "bfloat16"),
-    "optimizer": ("adamw", "adam"),
-    "schedule": ("polynomial", "plateau"),
-    "loss": ("samed", "autosam"),
-    "augmentation": ("planned", "samed", "none"),
-}
-INITIAL_WEIGHTS = ("pretrained", "random")
-WEIGHT_ENDINGS = (".pth", ".pt", ".safetensors")
-BLOCK_GROUPS = ("all", "last_half", "last_quarter")
-# (lowest, highest) allowed; None: open.
-_RANGES: dict[str, tuple[float, float | None]] = {
-    "slicing_axis": (0, 2),
-    "in_plane_spacing": (1e-6, None),
-    "lora_rank": (1, 1024),
-    "input_size": (PATCH, 4096),
-    "zoom": (1e-3, 1e3),
-    "batch_size": (1, None),
-    "steps": (1, None),
-    "steps_per_epoch": (1, None),
-    "patience": (0, None),
-    "learning_rate": (1e-12, None),
-    "warmup_steps": (0, None),
-    "weight_decay": (0, None),
-    "decay_power": (0, None),
-    "decay_share": (0, 1),
-    "lora_scale": (0, None),
-    "gradient_clip": (0, None),
-    "cross_entropy_weight": (0, None),
-    "dice_weight": (0, None),
-    "foreground_share": (0, 1),
-    "tile_overlap": (0, 0.9),
-}
-_TYPES = get_type_hints(Configuration)
-KEYS = tuple(_TYPES)
-
-
-def check_value(key: str, value: Any, where: str) -> Any:
-    """The value of a key in its right type, when it is allowed.
-
-    Raises:
-        UserError: the key is unknown, or the value has the wrong type or lies outside what is allowed.
-    """
-    if key not in KEYS:
-        similar = difflib.get_close_matches(key, KEYS, 1)
-        hint = f"did you mean {similar[0]!r}?" if similar else f"known are {', '.join(KEYS)}"
-        raise UserError(f"{where}: unknown key {key!r}; {hint}")
-    value = convert(_TYPES[key], value, f"{where}: {key}")
-    if key in CHOICES:
-        wrong = [
-            entry
-            for entry in (value if isinstance(value, tuple) else (value,))
-            if entry not in CHOICES[key]
-        ]
-        if wrong:
-            raise UserError(
-                f"{where}: {key} is {wrong[0]!r}; possible are {', '.join(CHOICES[key])}"
-            )
-    if key in _RANGES:
-        lowest, highest = _RANGES[key]
-        if (
-            not lowest <= value <= (sys.float_info.max if highest is None else highest)
-        ):  # neither is NaN, nor infinity
-            limits = (
-                f"at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
-            )
-            raise UserError(f"{where}: {key} is {value}; it has to be {limits}")
-    if key == "input_size" and value % PATCH:
-        raise UserError(
-            f"{where}: input_size is {value}; it has to be a multiple of {PATCH}, best of 224"
-        )
-    if (
-        key == "initial_weights"
-        and value not in INITIAL_WEIGHTS
-        and not value.endswith(WEIGHT_ENDINGS)
-    ):
-        raise UserError(
-            f"{where}: initial_weights is {value!r}; possible are {', '.join(INITIAL_WEIGHTS)}, or a file ending in "
-            f"{' or '.join(WEIGHT_ENDINGS)}"
-        )
-    if (
-        key == "lora_blocks"
-        and value not in BLOCK_GROUPS
-        and not re.fullmatch(r"\d+(,\d+)*", value)
-    ):
-        raise UserError(
-            f"{where}: lora_blocks is {value!r}; write {', '.join(BLOCK_GROUPS)}, or numbers from 0 such as 2,5,8,11"
-        )
-    if key == "lora_targets" and not value:
-        raise UserError(
-            f"{where}: lora_targets is empty; it lists some of {', '.join(CHOICES[key])}"
-        )
-    if key in ("views", "mirror_axes") and (
-        len(set(value)) < len(value) or not set(value) <= {0, 1, 2}
-    ):
-        raise UserError(
-            f"{where}: {key} is {list(value)}; it lists some of the axes 0, 1, 2, each once"
-        )
-    return value
-
-
-def build_configuration(values: dict[str, Any], num_channels: int, where: str) -> Configuration:
-    """A checked configuration from values by key.
-
-    Raises:
-        UserError: as `check_value`; or a key is missing, or values contradict each other.
-    """
-    checked = {key: check_value(key, value, where) for key, value in values.items()}
-    missing = [key for key in KEYS if key not in checked]
-    if missing:
-        raise UserError(f"{where}: the key {missing[0]!r} is missing")
-    configuration = Configuration(**checked)
-    if len(configuration.intensity) != num_channels:
-        raise UserError(
-            f"{where}: intensity has {len(configuration.intensity)} windows for {num_channels} channels"
-        )
-    if configuration.slicing_axis not in configuration.views:
-        raise UserError(
-            f"{where}: views {list(configuration.views)} lack the slicing_axis {configuration.slicing_axis}"
-        )
-    layout_channels = {"neighbours": (1,), "repeat": (1,), "pair_mean": (2,), "as_is": (3,)}
-    fitting = layout_channels.get(configuration.channel_layout, (num_channels,))
-    if num_channels not in fitting:
-        raise UserError(
-            f"{where}: channel_layout {configuration.channel_layout!r} needs {fitting[0]} channel(s), "
-            f"the data set has {num_channels}"
-        )
-    for window in configuration.intensity:
-        _check_window(window, where)
-    if (
-        configuration.initial_weights == "pretrained"
-        and not BACKBONES[configuration.backbone].has_weights
-    ):
-        raise UserError(
-            f"{where}: the backbone {configuration.backbone} has no pre-trained weights; use random"
-        )
-    return configuration
-
-
-def _check_window(window: IntensityWindow, where: str) -> None:
-    if window.scheme not in SCHEMES:
-        raise UserError(
-            f"{where}: intensity has the scheme {window.scheme!r}; possible are {', '.join(SCHEMES)}"
-        )
-    limits = (
-        (0.0, 100.0)
-        if window.scheme == "percentiles"
-        else (-sys.float_info.max, sys.float_info.max)
+    slicing_axis: int = _INPUT(
+        "the axis across which the slices lie",
+        Role.NONE,
+        scope=Scope.DATASET,
+        limits=(0, 2),
+        possible="0, 1, 2",
     )
-    if not limits[0] <= window.lower < window.upper <= limits[1]:
-        span = " from 0 to 100" if window.scheme == "percentiles" else ""
-        raise UserError(
-            f"{where}: intensity goes from {window.lower:g} to {window.upper:g}; lower has to be below upper{span}"
-        )
+    views: tuple[int, ...] = _INPUT(
+        "all axes whose slices the network sees; their probabilities are averaged. Another one "
+        "needs `samnet_preprocess`",
+        Role.FOLDS,
+        scope=Scope.DATASET,
+        is_valid=_are_axes,
+        possible="a list of some of the axes 0, 1, 2, each once, with `slicing_axis` in it",
+    )
+    in_plane_spacing: float = _INPUT(
+        "mm of a pixel before enlarging",
+        Role.EMBEDDINGS | Role.FOLDS,
+        scope=Scope.DATASET,
+        limits=(1e-6, None),
+        possible="above 0",
+    )
+    channel_layout: str = _INPUT(
+        "how the channels fill SAM's three",
+        _EVERYTHING,
+        scope=Scope.DATASET,
+        choices=("neighbours", "repeat", "pair_mean", "as_is", "stem"),
+        possible="`neighbours`, `repeat` (1 channel), `pair_mean` (2), `as_is` (3), "
+        "`stem` (any number)",
+    )
+    intensity: tuple[IntensityWindow, ...] = _INPUT(
+        'one window for each channel: `{"scheme": ..., "lower": ..., "upper": ...}`',
+        Role.EMBEDDINGS | Role.FOLDS,
+        scope=Scope.DATASET,
+        possible="`fixed`: in the image's own units; `percentiles`: of each image's non-zero "
+        "voxels; `slice_range`: of each slice",
+    )
+    pixel_statistics: str = _INPUT(
+        "whether SAM's mean and standard deviation are applied",
+        Role.EMBEDDINGS | Role.MEMORY,
+        scope=Scope.DATASET,
+        choices=("sam", "none"),
+    )
+    mirror_axes: tuple[int, ...] = _TRAINING(
+        "axes along which slices may be mirrored, in training and prediction",
+        Role.RESUMABLE | Role.EMBEDDINGS,
+        scope=Scope.DATASET,
+        is_valid=_are_axes,
+        possible="a list of some of the axes 0, 1, 2, each once",
+    )
+    backbone: str = _NETWORK("the image encoder", _EVERYTHING, choices=_backbone_names)
+    initial_weights: str = _NETWORK(
+        "the weights from which the training starts ([models.md](models.md))",
+        Role.NONE,
+        is_valid=_is_weights,
+        possible="`pretrained`, `random`, or a file ending in .pth, .pt or .safetensors",
+    )
+    encoder_tuning: str = _NETWORK(
+        "what of the encoder is trained", Role.MEMORY, choices=("full", "lora", "frozen")
+    )
+    lora_rank: int = _NETWORK(
+        "rank of the low-rank updates", Role.MEMORY, limits=(1, 1024), possible="1 to 1,024"
+    )
+    lora_scale: float = _NETWORK(
+        "their factor: alpha / rank in the words of the LoRA paper (arXiv 2106.09685)",
+        Role.NONE,
+        limits=(0, None),
+        possible="0 and above",
+    )
+    lora_targets: tuple[str, ...] = _NETWORK(
+        "the layers that get them",
+        Role.MEMORY,
+        choices=("q", "k", "v", "projection", "mlp"),
+        is_valid=bool,
+        possible="a list of some of `q`, `k`, `v`, `projection`, `mlp`",
+    )
+    lora_blocks: str = _NETWORK(
+        "the blocks that get them",
+        Role.MEMORY,
+        is_valid=_are_blocks,
+        possible="`all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`",
+    )
+    input_size: int = _INPUT(
+        "edge of the square input in pixels",
+        _EVERYTHING,
+        limits=(PATCH, 4096),
+        is_valid=lambda value: value % PATCH == 0,
+        possible=f"a multiple of {PATCH}, best of 224, up to 4,096",
+    )
+    zoom: float = _INPUT(
+        "pixels of the network's input for each pixel of `in_plane_spacing`",
+        Role.EMBEDDINGS | Role.FOLDS,
+        limits=(1e-3, 1e3),
+        possible="0.001 to 1,000",
+    )
+    head: str = _NETWORK(
+        "from the embedding to the classes",
+        Role.MEMORY | Role.FOLDS,
+        choices=(
+            "mask_decoder",
+            "mask_decoder_lora",
+            "vit",
+            "cnn",
+            "cnn_slim",
+            "linear",
+            "upsampling",
+            "upsampling_quarter",
+        ),
+    )
+    batch_size: int = _TRAINING(
+        "slices in a step", Role.RESUMABLE | Role.MEMORY, limits=(1, None), possible="1 and above"
+    )
+    precision: str = _TRAINING(
+        "precision of the computation on a CUDA GPU",
+        Role.RESUMABLE | Role.MEMORY,
+        choices=("float32", "bfloat16"),
+    )
+    gradient_checkpointing: bool = _TRAINING(
+        "less memory for more time", Role.RESUMABLE | Role.MEMORY, possible="`true`, `false`"
+    )
+    steps: int = _TRAINING(
+        "optimiser steps", Role.RESUMABLE, limits=(1, None), possible="1 and above"
+    )
+    steps_per_epoch: int = _TRAINING(
+        "steps between two validations", Role.RESUMABLE, limits=(1, None), possible="1 and above"
+    )
+    patience: int = _TRAINING(
+        "epochs without a better validation before the training stops early; only with held-out "
+        "cases",
+        Role.RESUMABLE,
+        limits=(0, None),
+        possible="0 (never) and above",
+    )
+    learning_rate: float = _TRAINING(
+        "peak of the learning rate", Role.RESUMABLE, limits=(1e-12, None), possible="above 0"
+    )
+    warmup_steps: int = _TRAINING(
+        "steps of linear rise to the peak",
+        Role.RESUMABLE,
+        limits=(0, None),
+        possible="0 and above",
+    )
+    weight_decay: float = _TRAINING(
+        "weight decay of the optimiser", Role.RESUMABLE, limits=(0, None), possible="0 and above"
+    )
+    decay_power: float = _TRAINING(
+        "power of the polynomial fall `(1 - decay_share p)^decay_power`, with p from 0 to 1 after "
+        "the warm-up",
+        Role.RESUMABLE,
+        limits=(0, None),
+        possible="0 and above",
+    )
+    decay_share: float = _TRAINING(
+        "share of the polynomial fall at which the training ends",
+        Role.RESUMABLE,
+        limits=(0, 1),
+        possible="0 to 1",
+    )
+    optimizer: str = _TRAINING("the optimiser", Role.NONE, choices=("adamw", "adam"))
+    schedule: str = _TRAINING(
+        "what follows the warm-up: a polynomial fall, or a tenth whenever the training loss has "
+        "not fallen for ten epochs",
+        Role.RESUMABLE,
+        choices=("polynomial", "plateau"),
+    )
+    loss: str = _TRAINING(
+        "`samed`: cross-entropy and Dice over all classes with squared denominators; `autosam`: "
+        "cross-entropy and soft Dice over the foreground of the whole batch",
+        Role.RESUMABLE | Role.MEMORY,
+        choices=("samed", "autosam"),
+    )
+    gradient_clip: float = _TRAINING(
+        "largest norm of all gradients together",
+        Role.RESUMABLE,
+        limits=(0, None),
+        possible="0 (no limit) and above",
+    )
+    cross_entropy_weight: float = _TRAINING(
+        "weight of the cross-entropy", Role.RESUMABLE, limits=(0, None), possible="0 and above"
+    )
+    dice_weight: float = _TRAINING(
+        "weight of the Dice loss", Role.RESUMABLE, limits=(0, None), possible="0 and above"
+    )
+    foreground_share: float = _TRAINING(
+        "share of the slices that are chosen because they show a class, every class equally often",
+        Role.RESUMABLE,
+        limits=(0, 1),
+        possible="0 to 1",
+    )
+    augmentation: str = _TRAINING(
+        "random changes of the slices",
+        Role.RESUMABLE | Role.EMBEDDINGS,
+        choices=("planned", "samed", "none"),
+    )
+    tile_overlap: float = _INPUT(
+        "overlap of inputs where a slice needs several",
+        Role.RESUMABLE,
+        limits=(0, 0.9),
+        possible="0 to 0.9",
+    )
+    mirror_at_prediction: bool = _TRAINING(
+        "whether a prediction averages over mirrored inputs",
+        Role.RESUMABLE,
+        possible="`true`, `false`",
+    )
+
+
+PLAN_KEYS: dict[str, PlanKey] = declared_keys(Configuration, get_type_hints(Configuration))
+
+
+def keys_with(role: Role) -> tuple[str, ...]:
+    """Return the keys that have a role.
+
+    Args:
+        role: What depends on their values.
+
+    Returns:
+        The keys in their declared order.
+    """
+    return tuple(name for name, key in PLAN_KEYS.items() if role in key.role)

@@ -1,4 +1,4 @@
-"""What would change a plan: its rules, asked again about data and machines that differ in one thing."""
+"""What would change a plan: its rules, applied to data and machines that differ in one thing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MACHINES = {
     "on a GPU with 80 GiB": Machine("cuda", 80.0),
 }
 SIZES = {"with structures half as large": 0.5, "with structures twice as large": 2.0}
-DISTANCES = {"with slices three times as far apart": 3.0, "with slices a third as far apart": 1 / 3}
+DISTANCES = {
+    "with slices three times as far apart": 3.0,
+    "with slices a third as far apart": 1 / 3,
+}
 AMOUNTS = {
     "with five times as many labelled slices": 5.0,
     "with a fifth of the labelled slices": 0.2,
@@ -30,84 +33,94 @@ WIDER = "with slices twice as wide and high"
 
 @dataclass(frozen=True)
 class Alternative:
-    """What a decision would be. when: what would have to be otherwise, each by itself."""
+    """Another value of a decision.
+
+    Attributes:
+        value: What would be decided.
+        when: The conditions under which it would be, each by itself.
+    """
 
     value: Any
     when: tuple[str, ...]
 
 
-def what_would_change(
+def find_alternatives(
     plan: Plan, fingerprint: Fingerprint, name: str
 ) -> dict[str, list[Alternative]]:
-    """The alternatives to each decision of a configuration that samnet brings, where there are any.
+    """Find what each decision of a named configuration would be under other conditions.
 
-    What the plan has otherwise than the rules by themselves, by hand or for want of memory, is taken as given.
+    Values that the plan has other than the rules by themselves, by hand or for want of memory, are
+    taken as given.
+
+    Args:
+        plan: The plan.
+        fingerprint: The statistics of its data.
+        name: The named configuration.
+
+    Returns:
+        The alternatives by key, for keys that have any.
     """
-    known = {
-        key: decision
-        for key, decision in plan.configuration_decisions(name).items()
-        if key not in SPLIT_KEYS
-    }
+    decisions = plan.configuration_decisions(name)
+    known = {key: entry for key, entry in decisions.items() if key not in SPLIT_KEYS}
     by_rules = all_decisions(name, fingerprint, plan.machine, {})
-    given = {
-        key: decision
-        for key, decision in known.items()
-        if not same_value(decision, by_rules.get(key))
-    }
+    given = {key: entry for key, entry in known.items() if not same_value(entry, by_rules.get(key))}
     expected = all_decisions(name, fingerprint, plan.machine, given)
     found: dict[str, dict[str, Alternative]] = {}
     for when, data, machine in _variations(plan, fingerprint):
         for key, decision in all_decisions(name, data, machine, given).items():
-            if same_value(decision, expected[key]):
-                continue
-            others = found.setdefault(key, {})
-            earlier = others.get(str(to_json(decision.value)), Alternative(decision.value, ()))
-            others[str(to_json(decision.value))] = replace(earlier, when=(*earlier.when, when))
-    return {key: list(others.values()) for key, others in found.items()}
+            if not same_value(decision, expected[key]):
+                _add(found.setdefault(key, {}), decision.value, when)
+    return {key: list(alternatives.values()) for key, alternatives in found.items()}
+
+
+def _add(alternatives: dict[str, Alternative], value: Any, when: str) -> None:
+    text = str(to_json(value))
+    known = alternatives.get(text, Alternative(value, ()))
+    alternatives[text] = replace(known, when=(*known.when, when))
 
 
 def _variations(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, Fingerprint, Machine]]:
-    """Words for what differs, and data and machine with that difference."""
+    """Yield conditions in words, and data and machine under them."""
     axis, machine = plan.decisions["slicing_axis"].value, plan.machine
     for when, other in MACHINES.items():
-        if other != machine and (other.device == "cuda" or machine.device != "cpu"):
+        is_larger = other.device == "cuda" or machine.device != "cpu"
+        if other != machine and is_larger:
             yield when, fingerprint, other
     for when, factor in SIZES.items():
         yield when, _with_shapes(fingerprint, factor), machine
     for when, factor in AMOUNTS.items():
         yield when, _with_cases(fingerprint, partial(_with_labelled, factor=factor)), machine
     yield WIDER, _with_cases(fingerprint, partial(_widened, axis=axis)), machine
-    if fingerprint.is_2d_image:
+    if fingerprint.is_2d:
         return
     for when, factor in DISTANCES.items():
-        yield when, _with_cases(fingerprint, partial(_apart, axis=axis, factor=factor)), machine
+        apart = partial(_apart, axis=axis, factor=factor)
+        yield when, _with_cases(fingerprint, apart), machine
     facts = Facts(fingerprint, machine, {})
-    kind = (
-        "MR" if all(facts.is_ct(index) for index in range(len(fingerprint.channel_names))) else "CT"
-    )
-    called = replace(fingerprint, channel_names=(kind,) * len(fingerprint.channel_names))
-    yield f"with channels called {kind}", called, machine
+    all_ct = all(facts.is_ct(index) for index in range(facts.num_channels))
+    kind = "MR" if all_ct else "CT"
+    renamed = replace(fingerprint, channel_names=(kind,) * facts.num_channels)
+    yield f"with channels called {kind}", renamed, machine
 
 
 def _with_cases(
     fingerprint: Fingerprint, change: Callable[[CaseFingerprint], CaseFingerprint]
 ) -> Fingerprint:
-    return replace(
-        fingerprint, cases={name: change(case) for name, case in fingerprint.cases.items()}
-    )
+    cases = {name: change(case) for name, case in fingerprint.cases.items()}
+    return replace(fingerprint, cases=cases)
 
 
 def _with_shapes(fingerprint: Fingerprint, factor: float) -> Fingerprint:
-    def scaled(values: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(value * factor for value in values)
-
-    shapes = {
-        name: tuple(
-            ShapeStatistics(scaled(shape.diameters), scaled(shape.thicknesses)) for shape in axes
-        )
-        for name, axes in fingerprint.shapes.items()
-    }
+    shapes = {}
+    for name, axes in fingerprint.shapes.items():
+        shapes[name] = tuple(_scaled(shape, factor) for shape in axes)
     return replace(fingerprint, shapes=shapes)
+
+
+def _scaled(shape: ShapeStatistics, factor: float) -> ShapeStatistics:
+    diameters = tuple(value * factor for value in shape.diameters)
+    thicknesses = tuple(value * factor for value in shape.thicknesses)
+    return ShapeStatistics(diameters, thicknesses)
 
 
 def _with_labelled(case: CaseFingerprint, factor: float) -> CaseFingerprint:
@@ -116,11 +129,14 @@ def _with_labelled(case: CaseFingerprint, factor: float) -> CaseFingerprint:
 
 
 def _widened(case: CaseFingerprint, axis: int) -> CaseFingerprint:
-    def doubled(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        z, y, x = (length if index == axis else 2 * length for index, length in enumerate(shape))
-        return z, y, x
+    shape, cropped = _doubled(case.shape, axis), _doubled(case.cropped_shape, axis)
+    return replace(case, shape=shape, cropped_shape=cropped)
 
-    return replace(case, shape=doubled(case.shape), cropped_shape=doubled(case.cropped_shape))
+
+def _doubled(shape: tuple[int, int, int], axis: int) -> tuple[int, int, int]:
+    """Double a shape `(Z, Y, X)` along all axes except one."""
+    z, y, x = (length if index == axis else 2 * length for index, length in enumerate(shape))
+    return z, y, x
 
 
 def _apart(case: CaseFingerprint, axis: int, factor: float) -> CaseFingerprint:

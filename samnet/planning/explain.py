@@ -1,4 +1,4 @@
-"""The plan as a table a person can read."""
+"""The plan as a table that a person can read."""
 
 from __future__ import annotations
 
@@ -9,78 +9,86 @@ from typing import Any
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Decision, Plan
-from samnet.planning.alternatives import Alternative, what_would_change
+from samnet.planning.alternatives import Alternative, find_alternatives
 
 FIRST = "lora"
+_INDENT = " " * 6
 
 
 def explain(plan: Plan, fingerprint: Fingerprint) -> str:
-    """Every decision with its value, reason and rule: the data set's, those of `lora`, and where the others differ.
+    """Print every decision with its value, reason and rule.
 
-    The data set's and those of `lora` also with what would change them.
+    First those of the data set and of `lora`, with what would change them; then where the other
+    configurations differ.
+
+    Args:
+        plan: The plan.
+        fingerprint: The statistics of its data.
+
+    Returns:
+        Text for the terminal.
     """
     names = sorted(plan.configurations, key=lambda name: (name != FIRST, name))
-    others = what_would_change(plan, fingerprint, FIRST) if FIRST in names else {}
-    sections = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_regions(plan)]
-    sections += _table(plan.decisions, others)
+    alternatives = find_alternatives(plan, fingerprint, FIRST) if FIRST in names else {}
+    lines = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_regions(plan)]
+    lines += _table(plan.decisions, alternatives)
     known: dict[str, Decision] = {}
     for name in names:
-        decisions = (
-            plan.configuration_decisions(name) if known else plan.configurations[name].decisions
-        )
-        shown = {
-            key: decision
-            for key, decision in decisions.items()
-            if not _is_known(decision, known.get(key))
-        }
-        sections += ["", f"configuration {name}: {plan.configurations[name].description}"]
-        sections += [f"  as {names[0]}{', but for' if shown else ''}"] if known else []
-        sections += ["", *_table(shown, {} if known else others)] if shown else []
-        known = known or plan.configuration_decisions(name)
-    return "\n".join(sections)
+        lines += ["", f"configuration {name}: {plan.configurations[name].description}"]
+        if not known:
+            known = plan.configuration_decisions(name)
+            own = plan.configurations[name].decisions
+            lines += ["", *_table(own, alternatives)]
+            continue
+        differing = _differing(plan.configuration_decisions(name), known)
+        lines.append(f"  as {names[0]}{', except' if differing else ''}")
+        lines += ["", *_table(differing, {})] if differing else []
+    return "\n".join(lines)
 
 
 def _regions(plan: Plan) -> list[str]:
-    """What the network is trained to find, where that is not the labels one by one."""
-    if plan.regions is None:
+    """List what the network is trained to find, where that is not the labels one by one."""
+    scheme = plan.label_scheme
+    if scheme.regions is None:
         return []
-    rows = zip(plan.class_names, plan.regions.label_sets, plan.regions.class_order, strict=True)
-    lines = [
-        f"  {name} = {', '.join(map(str, values))}, written as {label}"
-        for name, values, label in rows
-    ]
-    return [
-        "regions, each an output of its own; later ones are written over earlier ones",
-        "",
-        *lines,
-        "",
-    ]
+    lines = ["regions, each an output of its own; later ones are written over earlier ones", ""]
+    rows = zip(scheme.class_names, scheme.label_sets, scheme.regions_class_order, strict=True)
+    for name, values, label in rows:
+        lines.append(f"  {name} = {', '.join(map(str, values))}, written as {label}")
+    return [*lines, ""]
 
 
-def _is_known(decision: Decision, known: Decision | None) -> bool:
-    return known is not None and to_json(decision.value) == to_json(known.value)
+def _differing(decisions: dict[str, Decision], known: dict[str, Decision]) -> dict[str, Decision]:
+    found = {}
+    for key, decision in decisions.items():
+        other = known.get(key)
+        if other is None or to_json(decision.value) != to_json(other.value):
+            found[key] = decision
+    return found
 
 
-def _table(decisions: dict[str, Decision], others: dict[str, list[Alternative]]) -> list[str]:
+def _table(decisions: dict[str, Decision], alternatives: dict[str, list[Alternative]]) -> list[str]:
     width = max(60, min(160, shutil.get_terminal_size((120, 24)).columns))
     lines = []
     for key, decision in decisions.items():
         lines.append(f"  {key} = {_show(decision.value)}")
         texts = [f"because {decision.because} [{decision.rule}]"]
-        if key in others:
-            found = [f"{_show(other.value)} {' or '.join(other.when)}" for other in others[key]]
+        if key in alternatives:
+            found = [
+                f"{_show(entry.value)} {' or '.join(entry.when)}" for entry in alternatives[key]
+            ]
             texts.append(f"would be {'; '.join(found)}")
         for text in texts:
-            lines += textwrap.wrap(text, width, initial_indent="      ", subsequent_indent="      ")
+            wrapped = textwrap.wrap(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+            lines += wrapped
     return lines
 
 
 def _show(value: Any) -> str:
     plain = to_json(value)
-    if isinstance(plain, list) and plain and isinstance(plain[0], dict):
-        return "; ".join(
-            f"{entry['scheme']} {entry['lower']:g} to {entry['upper']:g}" for entry in plain
-        )
-    if isinstance(plain, list):
-        return ", ".join(map(str, plain)) or "none"
-    return str(plain)
+    if not isinstance(plain, list):
+        return str(plain)
+    if plain and isinstance(plain[0], dict):
+        windows = [f"{entry['scheme']} {entry['lower']:g} to {entry['upper']:g}" for entry in plain]
+        return "; ".join(windows)
+    return ", ".join(map(str, plain)) or "none"

@@ -1,7 +1,7 @@
-"""What a machine's memory allows: a ladder of things to give up until a training step fits.
+"""What a machine's memory allows: levels of things to give up until a training step fits.
 
-How much a step takes is measured by a `Meter`, which needs the network and so is handed in from above
-(`samnet.training.dry_run`). Without one, what is wanted is planned.
+How much a step takes is measured by a `Meter`, which needs the network and so is handed in from
+above (`samnet.training.dry_run`). Without one, the plan takes whatever is wanted.
 """
 
 from __future__ import annotations
@@ -12,28 +12,40 @@ from dataclasses import dataclass, replace
 from samnet.core.machine import Machine
 from samnet.plan.configuration import Configuration
 
-# (configuration, channels, outputs, whether these are regions, device) -> GiB at the fullest moment of a step.
+# (configuration, channels, outputs, whether these are regions, device) -> peak GiB of a step.
 Meter = Callable[[Configuration, int, int, bool, str], float]
 
 SMALLEST_BATCH = 2
 INPUT_SIZES = (224, 448, 672, 896)  # whole windows of SAM's encoder: 14 tokens of 16 pixels
-BACKBONE_LADDER = ("vit_h", "vit_l", "vit_b", "small")
-# Beside tensors: a GPU's context and the kernels' work space, then gaps between blocks. Main memory is shared with the
-# system and with the processes that load the data.
+BACKBONES_BY_SIZE = ("vit_h", "vit_l", "vit_b", "small")
+# Needed in addition to tensors: a GPU's context and the kernels' work space, then gaps between
+# blocks. Main memory is shared with the system and with the processes that load the data.
 _RESERVED_GIB = {"cuda": 0.75, "mps": 2.0, "cpu": 2.0}
 _USABLE_SHARE = {"cuda": 0.92, "mps": 0.7, "cpu": 0.6}
-_LEVELS = ((False, "all"), (True, "all"), (True, "last_half"), (True, "last_quarter"))
+# (gradient checkpointing, blocks with LoRA), from the most memory to the least.
+_TUNING_LEVELS = (
+    (False, "all"),
+    (True, "all"),
+    (True, "last_half"),
+    (True, "last_quarter"),
+)
 
 
 @dataclass(frozen=True)
 class MemoryLevel:
     """What is given up for memory, and what is known of the training step that is left.
 
-    largest_batch, largest_input: None for as large as is wanted. checkpointing: gradient checkpointing.
-    lora_blocks: those that are adapted. smaller_backbones: how many steps below the wanted one. frozen: whether the
-        encoder is.
-    taken: GiB of the planned step; None where it was not measured. fits: whether it does.
-    refused, refused_batch: GiB of the smallest step on the level above, and its images; 0 on the first.
+    Attributes:
+        largest_batch: Largest batch size, None for as large as is wanted.
+        checkpointing: Whether gradients are checkpointed.
+        lora_blocks: The blocks that get LoRA.
+        largest_input: Largest input size in pixels, None for as large as is wanted.
+        smaller_backbones: How many sizes below the wanted backbone.
+        frozen: Whether the encoder is frozen.
+        taken: GiB of the planned step; None where it was not measured.
+        fits: Whether it fits.
+        refused: GiB of the smallest step one level above; 0 on the first level.
+        refused_batch: Images of that step.
     """
 
     largest_batch: int | None = None
@@ -52,8 +64,16 @@ WANTED = MemoryLevel()
 
 
 def usable_memory(machine: Machine) -> float:
-    """GiB of a machine's memory that the tensors of a training may take."""
-    return max(0.0, machine.memory - _RESERVED_GIB[machine.device]) * _USABLE_SHARE[machine.device]
+    """Return the part of a machine's memory that the tensors of a training run may take.
+
+    Args:
+        machine: The machine.
+
+    Returns:
+        Its usable memory in GiB.
+    """
+    free = max(0.0, machine.memory - _RESERVED_GIB[machine.device])
+    return free * _USABLE_SHARE[machine.device]
 
 
 def choose_level(
@@ -61,46 +81,69 @@ def choose_level(
     measure: Callable[[Configuration], float],
     room: float,
 ) -> MemoryLevel:
-    """The highest level on which a training step fits; the lowest, marked as such, where none does.
+    """Return the highest level on which a training step fits.
 
-    From the top: a smaller batch, gradient checkpointing, LoRA in half and in a quarter of the blocks; then all this
-    with smaller inputs, with smaller backbones, and at last with the encoder frozen. What a person or a paper has fixed
-    is the same on every level; where that is everything, nothing is measured.
+    From the top: a smaller batch, gradient checkpointing, LoRA in half and in a quarter of the
+    blocks; then all this with smaller inputs, with smaller backbones, and at last with the encoder
+    frozen. What a person or a paper has fixed is the same on every level; where that is everything,
+    nothing is measured.
 
-    decide: the configuration on a level. measure: GiB of its step. room: in GiB.
+    Args:
+        decide: Returns the configuration on a level.
+        measure: Returns the GiB of a training step of a configuration.
+        room: Usable memory in GiB.
+
+    Returns:
+        The level; the lowest one, marked as not fitting, where no step fits.
     """
     wanted = decide(WANTED)
-    levels = list(_ladder(wanted))
-    if all(decide(replace(level, largest_batch=SMALLEST_BATCH)) == wanted for level in levels):
+    levels = list(_levels(wanted))
+    if all(decide(_with_smallest_batch(level)) == wanted for level in levels):
         return WANTED
-    above, smallest, lowest = None, 0.0, WANTED
+    above: Configuration | None = None  # the smallest step of the level above
+    refused, lowest = 0.0, WANTED
     for level in levels:
-        most, least = decide(level), decide(replace(level, largest_batch=SMALLEST_BATCH))
-        if least == above:  # nothing is given up by this step down
+        most, least = decide(level), decide(_with_smallest_batch(level))
+        if least == above:  # this level gives up nothing
             continue
         if above is not None:
-            level = replace(level, refused=smallest, refused_batch=above.batch_size)
+            level = replace(level, refused=refused, refused_batch=above.batch_size)
         taken = measure(most)
         if taken <= room:
             return replace(level, taken=taken)
-        above, smallest, lowest = least, measure(least), level
-        if smallest <= room:
-            # The peak is the largest of sums that grow evenly with the batch: what lies between two batches takes no
-            # more than the straight line between them.
-            share = (room - smallest) / (taken - smallest)
-            batch = least.batch_size + int(share * (most.batch_size - least.batch_size))
+        above, refused, lowest = least, measure(least), level
+        if refused <= room:
+            batch = _largest_batch(most.batch_size, taken, least.batch_size, refused, room)
             level = replace(level, largest_batch=batch)
             return replace(level, taken=measure(decide(level)))
-    return replace(lowest, largest_batch=SMALLEST_BATCH, taken=smallest, fits=False)
+    return replace(_with_smallest_batch(lowest), taken=refused, fits=False)
 
 
-def _ladder(wanted: Configuration) -> Iterator[MemoryLevel]:
-    sizes = [None, *(size for size in reversed(INPUT_SIZES) if size < wanted.input_size)]
-    known = wanted.backbone in BACKBONE_LADDER
-    below = len(BACKBONE_LADDER) - 1 - BACKBONE_LADDER.index(wanted.backbone) if known else 0
-    for steps in range(below + 1):
+def _with_smallest_batch(level: MemoryLevel) -> MemoryLevel:
+    return replace(level, largest_batch=SMALLEST_BATCH)
+
+
+def _largest_batch(
+    most_images: int, most_memory: float, least_images: int, least_memory: float, room: float
+) -> int:
+    """Return the batch size that fits, between one that does and one that does not.
+
+    The peak is the largest of sums that grow evenly with the batch: between two batch sizes it is
+    never above the straight line between their peaks.
+    """
+    share = (room - least_memory) / (most_memory - least_memory)
+    return least_images + int(share * (most_images - least_images))
+
+
+def _levels(wanted: Configuration) -> Iterator[MemoryLevel]:
+    smaller_sizes = [size for size in reversed(INPUT_SIZES) if size < wanted.input_size]
+    sizes = [None, *smaller_sizes]
+    num_smaller = 0
+    if wanted.backbone in BACKBONES_BY_SIZE:
+        num_smaller = len(BACKBONES_BY_SIZE) - 1 - BACKBONES_BY_SIZE.index(wanted.backbone)
+    for step in range(num_smaller + 1):
         for size in sizes:
-            for checkpointing, blocks in _LEVELS:
-                yield MemoryLevel(None, checkpointing, blocks, size, steps)
+            for checkpointing, blocks in _TUNING_LEVELS:
+                yield MemoryLevel(None, checkpointing, blocks, size, step)
     for size in sizes:
-        yield MemoryLevel(None, *_LEVELS[-1], size, below, frozen=True)
+        yield MemoryLevel(None, *_TUNING_LEVELS[-1], size, num_smaller, frozen=True)

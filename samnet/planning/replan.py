@@ -9,6 +9,7 @@ from typing import Any
 from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
+from samnet.plan.configuration import PLAN_KEYS
 from samnet.plan.plan import (
     BY_HAND,
     ON_COMMAND_LINE,
@@ -18,9 +19,10 @@ from samnet.plan.plan import (
     PlannedConfiguration,
     decisions_key,
 )
+from samnet.plan.plan_key import Scope
 from samnet.planning.memory import Meter
 from samnet.planning.planner import (
-    CONFIGURATION_RULES,
+    Decisions,
     all_decisions,
     check_configurations,
     make_plan,
@@ -30,6 +32,8 @@ from samnet.planning.planner import (
 from samnet.planning.presets import DEFINITION, configuration_names
 
 log = logging.getLogger(__name__)
+_MAX_SHOWN_CHANGES = 5
+_FACTS = ("data_key", "channel_names", "label_scheme", "file_ending", "patient_key")
 
 
 def update_plan(
@@ -39,35 +43,39 @@ def update_plan(
     settings: dict[str, Any],
     measure: Meter | None = None,
 ) -> Plan:
-    """Plan a data set anew that has a plan; what was set on the command line before stays set.
+    """Plan a data set again that has a plan. What an earlier command set stays set.
 
-    Of a plan that a person changed every decision stays as it is. measure: see `make_plan`, also below.
+    A plan that a person changed keeps every decision.
+
+    Args:
+        known: The plan that is there.
+        fingerprint: The statistics of the data.
+        machine: The machine that will train.
+        settings: Values set on the command line, by key.
+        measure: As for `make_plan`.
+
+    Returns:
+        The new plan.
 
     Raises:
-        UserError: a person changed the plan, and settings are given that it does not have; or as `make_plan`.
+        UserError: A person changed the plan, and settings are given that it does not have; or as
+            `make_plan`.
     """
     earlier = {key: value for key, value in _settings_of(known).items() if key not in settings}
     changes = find_hand_made(known, fingerprint, measure)
     if not changes:
         if earlier:
-            log.info(
-                "set by an earlier command and kept: %s (--overwrite drops them)",
-                ", ".join(earlier),
-            )
+            listing = ", ".join(earlier)
+            log.info("set by an earlier command and kept: %s (--overwrite drops them)", listing)
         if known.machine != machine:
             log.info("planned for %s before, now for %s", known.machine, machine)
         return make_plan(fingerprint, machine, earlier | settings, measure)
-    listing = f" ({', '.join(changes[:5])}{', ...' if len(changes) > 5 else ''})"
+    listing = _list_changes(changes)
     if known.data_key != fingerprint.data_key:
         log.warning("the raw files of %s have changed since its plan was made", known.dataset_name)
-        listing = ""  # what a person changed, and what the other data would, cannot be told apart
-    if any(
-        not _has_value(known, key, decision) for key, decision in on_command_line(settings).items()
-    ):
-        raise UserError(
-            f"the plan of {known.dataset_name} was changed by hand{listing}. Write the new settings into "
-            "samnetPlans.json too, or replace it with --overwrite"
-        )
+        # What a person changed, and what the other data would change, cannot be told apart.
+        listing = ""
+    _check_settings(known, settings, listing)
     log.info(
         "the plan of %s was changed by hand%s and stays; --overwrite replaces it",
         known.dataset_name,
@@ -77,10 +85,26 @@ def update_plan(
     try:
         check_configurations(kept)
     except UserError as error:
-        raise UserError(
-            f"{error}. Change the plan accordingly, or replace it with --overwrite"
-        ) from None
+        remedy = "Change the plan accordingly, or replace it with --overwrite"
+        raise UserError(f"{error}. {remedy}") from None
     return kept
+
+
+def _list_changes(changes: list[str]) -> str:
+    shown = ", ".join(changes[:_MAX_SHOWN_CHANGES])
+    more = ", ..." if len(changes) > _MAX_SHOWN_CHANGES else ""
+    return f" ({shown}{more})"
+
+
+def _check_settings(known: Plan, settings: dict[str, Any], listing: str) -> None:
+    """Refuse settings that a plan which stays does not have."""
+    given = on_command_line(settings)
+    if all(_has_value(known, key, decision) for key, decision in given.items()):
+        return
+    raise UserError(
+        f"the plan of {known.dataset_name} was changed by hand{listing}. Write the new settings "
+        "into samnetPlans.json too, or replace it with --overwrite"
+    )
 
 
 def replan(
@@ -90,34 +114,42 @@ def replan(
     settings: dict[str, Any],
     measure: Meter | None = None,
 ) -> Plan:
-    """Decide a configuration anew with some values given, as when another backbone is asked for.
+    """Decide a configuration again with some values given, such as another backbone.
 
-    What a person changed in the plan stays as it is.
+    What a person changed in the plan stays unchanged.
+
+    Args:
+        plan: The plan.
+        fingerprint: The statistics of the data.
+        name: The configuration.
+        settings: The given values, by key.
+        measure: As for `make_plan`.
+
+    Returns:
+        The plan with that configuration decided again.
+
+    Raises:
+        UserError: A key is unknown, or a value is not allowed.
     """
-    template = _named_ancestor(plan, name)
-    known = {
-        key: decision
-        for key, decision in plan.configuration_decisions(name).items()
-        if key not in SPLIT_KEYS
-    }
+    template = _preset_of(plan, name)
+    known = _without_splits(plan.configuration_decisions(name))
     given = {
         key: decision
         for key, decision in known.items()
         if decision.rule in (BY_HAND, ON_COMMAND_LINE)
     }
     expected = all_decisions(template, fingerprint, plan.machine, given, measure)
-    edited = {
-        key: decision if key in given else Decision(decision.value, "changed in the plan", BY_HAND)
-        for key, decision in known.items()
-        if key in given or not same_value(expected[key], decision)
-    }
-    decided = all_decisions(
-        template, fingerprint, plan.machine, edited | on_command_line(settings), measure
-    )
+    edited = dict(given)
+    for key, decision in known.items():
+        if key not in given and not same_value(expected[key], decision):
+            edited[key] = Decision(decision.value, "changed in the plan", BY_HAND)
+    overriding = edited | on_command_line(settings)
+    decided = all_decisions(template, fingerprint, plan.machine, overriding, measure)
     own = {
         key: decision
         for key, decision in decided.items()
-        if key in CONFIGURATION_RULES or not same_value(plan.decisions.get(key), decision)
+        if PLAN_KEYS[key].scope is Scope.CONFIGURATION
+        or not same_value(plan.decisions.get(key), decision)
     }
     configuration = PlannedConfiguration(own, None, plan.configurations[name].description)
     return dataclasses.replace(plan, configurations=plan.configurations | {name: configuration})
@@ -126,10 +158,17 @@ def replan(
 def find_hand_made(
     known: Plan, fingerprint: Fingerprint, measure: Meter | None = None
 ) -> list[str]:
-    """What a person put into a plan that planning would not: `decision`, `configuration.decision` or a configuration.
+    """List what a person put into a plan that planning would not.
 
-    Empty for a plan that is as samnet wrote it, whatever data, machine and version of samnet it was written for. Where
-    data or version are others now, the list holds what they change, too.
+    Args:
+        known: The plan.
+        fingerprint: The statistics of the data. Where data or version of samnet are others now, the
+            list holds what they change, too.
+        measure: As for `make_plan`.
+
+    Returns:
+        Names of the form `decision`, `configuration.decision` or `configuration`. Empty for a plan
+        that is as samnet wrote it, whatever data, machine and version of samnet it was written for.
     """
     if known.planned_key == decisions_key(known):
         return []
@@ -141,57 +180,51 @@ def find_hand_made(
         elif configuration.inherit is not None:
             found.append(f"{name}.inherit")
         else:
-            differences = _differences(
-                configuration.decisions, expected.configurations[name].decisions
-            )
+            planned = expected.configurations[name].decisions
+            differences = _differences(configuration.decisions, planned)
             found += [f"{name}.{key}" for key in differences]
     return found
 
 
-def _differences(known: dict[str, Decision], expected: dict[str, Decision]) -> list[str]:
-    keys = [key for key in (expected | known) if key not in SPLIT_KEYS]
+def _without_splits(decisions: Decisions) -> Decisions:
+    return {key: decision for key, decision in decisions.items() if key not in SPLIT_KEYS}
+
+
+def _differences(known: Decisions, expected: Decisions) -> list[str]:
+    keys = _without_splits(expected | known)
     return [key for key in keys if not same_value(known.get(key), expected.get(key))]
 
 
 def _settings_of(plan: Plan) -> dict[str, Any]:
-    """What was set on the command line when a plan was made."""
-    groups = [
-        plan.decisions,
-        *(configuration.decisions for configuration in plan.configurations.values()),
-    ]
-    return {
-        key: decision.value
-        for group in reversed(groups)
-        for key, decision in group.items()
-        if decision.rule == ON_COMMAND_LINE
-    }
+    """Return what was set on the command line when a plan was made."""
+    groups = [entry.decisions for entry in plan.configurations.values()]
+    settings: dict[str, Any] = {}
+    # Where groups differ, the data set's decisions count, then the first configuration's.
+    for group in [*reversed(groups), plan.decisions]:
+        for key, decision in group.items():
+            if decision.rule == ON_COMMAND_LINE:
+                settings[key] = decision.value
+    return settings
 
 
 def _has_value(plan: Plan, key: str, decision: Decision) -> bool:
-    """Whether a plan has the value of a setting, wherever a configuration has not one of its own by definition."""
-    found = [plan.configuration_decisions(name)[key] for name in plan.configurations]
-    return all(same_value(entry, decision) or entry.rule.startswith(DEFINITION) for entry in found)
+    """Tell whether every configuration has the value of a setting, or another by definition."""
+    for name in plan.configurations:
+        entry = plan.configuration_decisions(name)[key]
+        if not same_value(entry, decision) and not entry.rule.startswith(DEFINITION):
+            return False
+    return True
 
 
 def _with_facts_of(known: Plan, fresh: Plan) -> Plan:
-    """A plan with what another one says of the data and their splits, and its own decisions on everything else."""
-    facts = (
-        "data_key",
-        "channel_names",
-        "labels",
-        "ignore_label",
-        "regions_class_order",
-        "file_ending",
-        "patient_key",
-    )
+    """Return a plan with the facts and splits of another one, and its own decisions otherwise."""
+    facts = {fact: getattr(fresh, fact) for fact in _FACTS}
     splits = {key: fresh.decisions[key] for key in SPLIT_KEYS}
-    return dataclasses.replace(
-        known, decisions=known.decisions | splits, **{fact: getattr(fresh, fact) for fact in facts}
-    )
+    return dataclasses.replace(known, decisions=known.decisions | splits, **facts)
 
 
-def _named_ancestor(plan: Plan, name: str) -> str:
-    """The configuration samnet brings from which one of the plan descends, `lora` where none is."""
+def _preset_of(plan: Plan, name: str) -> str:
+    """Return the named configuration from which one of the plan descends; `lora` where none is."""
     current: str | None = name
     while current is not None and current not in configuration_names():
         current = plan.configurations[current].inherit

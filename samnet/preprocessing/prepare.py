@@ -12,7 +12,6 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.job_array import select_part
 from samnet.core.locks import lock_folder
-from samnet.core.paths import preprocessed_folder
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.contents import (
@@ -32,11 +31,6 @@ from samnet.preprocessing.storage import StoredCase, store_case, stored_views
 log = logging.getLogger(__name__)
 
 
-def prepared_folder(dataset_name: str) -> Path:
-    """The prepared cases of a data set: all configurations share them."""
-    return preprocessed_folder() / dataset_name / "slices"
-
-
 def prepare_dataset(
     dataset: RawDataset,
     views: tuple[int, ...],
@@ -54,7 +48,7 @@ def prepare_dataset(
         SamnetError: cases could not be prepared; all are named, the others are done.
     """
     started = time.monotonic()
-    folder = prepared_folder(dataset.name)
+    folder = dataset.folder.slices
     cases = select_part(dataset.cases, num_parts, part_id)
     with lock_folder(folder, f"preprocessing part {part_id} of {num_parts}"):
         keys = content_keys(dataset, cases, processes)
@@ -62,8 +56,8 @@ def prepare_dataset(
         open_cases = {
             case.identifier: (
                 case,
-                dataset.folder,
-                known_of(case, dataset.folder, known),
+                dataset.folder.raw,
+                known_of(case, dataset.folder.raw, known),
                 folder,
                 views,
             )
@@ -104,11 +98,11 @@ def _prepare_case(
     every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
     image = read_image(case.image_files)
     assert case.label_file is not None
-    labels = read_labels(case.label_file).array[0]
-    if labels.shape != image.grid.shape:
-        raise UserError(
-            f"{case.label_file}: shape {labels.shape} (z, y, x) differs from {image.grid.shape} of its image"
-        )
+    label_image = read_labels(case.label_file)
+    difference = label_image.grid.difference(image.grid)
+    if difference is not None and difference.kind == "shape":
+        raise UserError(f"{case.label_file}: {difference.describe('its image')}")
+    labels = label_image.array[0]
     volume = prepare_volume(_compact(image.array), image.grid, labels)
     store_case(
         folder, case.identifier, key, volume, prepare_labels(labels, volume), tuple(every_view)

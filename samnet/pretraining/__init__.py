@@ -1,1 +1,1 @@
-"""Teaching the small backbone to see, on made images alone."""
+"""Pre-training of the small backbone on synthetic images alone."""

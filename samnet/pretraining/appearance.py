@@ -1,6 +1,7 @@
-"""Images of label maps: random intensities, textures and faults of imaging, of every modality and of none.
+"""Synthetic images of label maps: random intensities, textures and imaging artefacts.
 
-As in SynthSeg (Billot et al. 2023, arXiv 2107.09559) the ranges are wider than reality, so that real images lie within.
+The images are of every modality and of none. As in SynthSeg (Billot et al. 2023, arXiv 2107.09559)
+the ranges are wider than in reality, so that real images lie within them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from samnet.pretraining.label_maps import OUTSIDE, LabelMap
 from samnet.training.smooth_fields import smooth_field
 
 CHANNELS = 3
+# Scales of the texture: how many waves fit into the image.
 _TEXTURE_CELLS = (6, 16, 40, 90)
 
 
@@ -23,9 +25,18 @@ _TEXTURE_CELLS = (6, 16, 40, 90)
 class Appearance:
     """How the classes of one anatomy look, in every individual of it.
 
-    means: `(classes, 3)`. texture: `(classes, textures)`, amplitude of each scale. layout: `grey` (three equal
-    channels), `neighbours` (three slices on top of each other) or `colour`. outline: how dark borders are drawn.
-    noise, blur (pixels), coarseness (pixels in one), bias: upper bounds of what each image draws.
+    `noise`, `blur`, `coarseness` and `bias` are upper bounds of what is drawn for each image.
+
+    Attributes:
+        means: Mean intensities `(classes, 3)`, float32.
+        texture: Amplitude of the texture at each scale, `(classes, textures)`, float32.
+        layout: `grey` (three equal channels), `neighbours` (three neighbouring slices) or `colour`.
+        outline: How much darker the borders of regions are drawn; brighter where negative.
+        noise: Standard deviation of the noise.
+        blur: Standard deviation of the Gaussian blur in pixels.
+        coarseness: Pixels of the image for one pixel of the simulated scan.
+        bias: Strength of the uneven sensitivity.
+        speckle: Whether noise is multiplied with the image instead of added to it.
     """
 
     means: np.ndarray
@@ -40,17 +51,25 @@ class Appearance:
 
 
 def draw_appearance(num_classes: int, generator: np.random.Generator) -> Appearance:
+    """Draw how the classes of one anatomy look.
+
+    Args:
+        num_classes: Number of classes of the anatomy.
+        generator: Source of randomness.
+
+    Returns:
+        The appearance.
+    """
     layout = str(generator.choice(["grey", "neighbours", "colour"], p=[0.35, 0.45, 0.2]))
     means = _class_means(num_classes, generator)
     if layout == "colour":
-        means = (
-            means[:, None] + generator.normal(0, 0.2, (num_classes, CHANNELS)) * generator.random()
-        )
+        tints = generator.normal(0, 0.2, (num_classes, CHANNELS)) * generator.random()
+        means = means[:, None] + tints
     else:
         means = np.repeat(means[:, None], CHANNELS, axis=1)
     texture = generator.exponential(0.04, (num_classes, len(_TEXTURE_CELLS)))
     texture *= generator.random((num_classes, len(_TEXTURE_CELLS))) < 0.6
-    if generator.random() < 0.3:  # all alike but in their means
+    if generator.random() < 0.3:  # classes that differ only in their means
         texture[:] = texture[:1]
     return Appearance(
         means=means.astype(np.float32),
@@ -67,83 +86,97 @@ def draw_appearance(num_classes: int, generator: np.random.Generator) -> Appeara
 
 def _class_means(num_classes: int, generator: np.random.Generator) -> np.ndarray:
     means = generator.random(num_classes)
-    if generator.random() < 0.4:  # a dark background, as of most scanners
+    if generator.random() < 0.4:  # a dark background, as in most scans
         means[0] = generator.uniform(0, 0.08)
-    if (
-        generator.random() < 0.35
-    ):  # soft tissues that hardly differ, with something bright or dark among them
+    # Soft tissues that hardly differ, with something bright or dark among them.
+    if generator.random() < 0.35:
         centre, width = generator.uniform(0.3, 0.7), generator.uniform(0.05, 0.25)
         chosen = generator.random(num_classes) < 0.75
         means[chosen] = centre + width * (generator.random(int(chosen.sum())) - 0.5)
-    for index in range(1, num_classes):  # some look like another, and are told by shape and place
+    # Classes that look like another one, so that only shape and position tell them apart.
+    for index in range(1, num_classes):
         if generator.random() < 0.15:
             means[index] = means[int(generator.integers(index))] + generator.normal(0, 0.02)
     return means
 
 
 def render(labels: LabelMap, appearance: Appearance, generator: np.random.Generator) -> np.ndarray:
-    """An image `(3, H, W)`, float32 from 0 to 1; 0 beyond the field of view."""
-    classes = labels.classes
-    size = classes.shape[0]
-    inside = classes != OUTSIDE
-    index = np.where(inside, classes, 0)
-    plane = _textured(index, appearance, generator, size)
+    """Draw an image of an individual.
+
+    Args:
+        labels: Label map of the individual.
+        appearance: How its classes look.
+        generator: Source of randomness.
+
+    Returns:
+        Image `(3, H, W)`, float32 from 0 to 1, and 0 beyond the field of view.
+    """
+    inside = labels.classes != OUTSIDE
+    classes = np.where(inside, labels.classes, 0)
+    texture = _draw_texture(classes, appearance, generator)
     means = appearance.means + generator.normal(0, 0.02, appearance.means.shape).astype(np.float32)
     if appearance.layout == "neighbours":
-        image = _with_neighbours(means[:, 0][index] + plane, generator)
+        image = _with_neighbours(means[:, 0][classes] + texture, generator)
     elif appearance.layout == "grey":
-        image = (means[:, 0][index] + plane)[None]
+        image = (means[:, 0][classes] + texture)[None]
     else:
-        image = means.T[:, index] + plane
+        image = means.T[:, classes] + texture
     if appearance.outline:
         image = image - np.float32(appearance.outline) * _borders(labels.regions)
-    image = _as_scanned(image, appearance, generator)
-    image = _stretch(image, inside, generator)
+    image = _add_artefacts(image, appearance, generator)
+    image = _normalise(image, inside, generator)
     return np.repeat(image, CHANNELS, axis=0) if len(image) == 1 else image
 
 
-def _textured(
-    index: np.ndarray, appearance: Appearance, generator: np.random.Generator, size: int
+def _draw_texture(
+    classes: np.ndarray, appearance: Appearance, generator: np.random.Generator
 ) -> np.ndarray:
-    plane = np.zeros(index.shape, np.float32)
+    """Return a random texture `(H, W)` whose amplitude depends on the class of each pixel."""
+    texture = np.zeros(classes.shape, np.float32)
     for scale, cells in enumerate(_TEXTURE_CELLS):
         amplitude = appearance.texture[:, scale]
         if amplitude.any():
-            plane += amplitude[index] * smooth_field(generator, cells, size)
-    return plane
+            texture += amplitude[classes] * smooth_field(generator, cells, classes.shape[0])
+    return texture
 
 
 def _with_neighbours(plane: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The slice between two others, in which everything has moved a little."""
+    """Return a slice between two neighbours `(3, H, W)` in which everything has moved a little."""
     size = plane.shape[0]
-    reach = size * generator.uniform(0, 0.03)
+    largest_shift = size * generator.uniform(0, 0.03)
     cells = int(generator.integers(2, 8))
-    rows = np.arange(size, dtype=np.float32)
-    shift_rows, shift_columns = (reach * smooth_field(generator, cells, size) for _ in range(2))
-    slices = []
-    for sign in (-1, 0, 1):
-        if sign == 0:
-            slices.append(plane)
-            continue
-        at_rows = np.clip(np.rint(rows[:, None] + sign * shift_rows), 0, size - 1).astype(np.intp)
-        at_columns = np.clip(np.rint(rows[None] + sign * shift_columns), 0, size - 1).astype(
-            np.intp
-        )
-        slices.append(plane[at_rows, at_columns])
-    return np.stack(slices)
+    shift_rows = largest_shift * smooth_field(generator, cells, size)
+    shift_columns = largest_shift * smooth_field(generator, cells, size)
+    return np.stack(
+        [
+            _shifted(plane, -shift_rows, -shift_columns),
+            plane,
+            _shifted(plane, shift_rows, shift_columns),
+        ]
+    )
+
+
+def _shifted(plane: np.ndarray, shift_rows: np.ndarray, shift_columns: np.ndarray) -> np.ndarray:
+    """Return a plane with every pixel taken from another place, shifted by whole pixels."""
+    size = plane.shape[0]
+    positions = np.arange(size, dtype=np.float32)
+    rows = np.clip(np.rint(positions[:, None] + shift_rows), 0, size - 1).astype(np.intp)
+    columns = np.clip(np.rint(positions[None] + shift_columns), 0, size - 1).astype(np.intp)
+    return plane[rows, columns]
 
 
 def _borders(regions: np.ndarray) -> np.ndarray:
+    """Return 1 `(H, W)` where a pixel differs from the one above or on its left, else 0."""
     borders = np.zeros(regions.shape, np.float32)
     borders[1:] += regions[1:] != regions[:-1]
     borders[:, 1:] += regions[:, 1:] != regions[:, :-1]
     return np.minimum(borders, 1)
 
 
-def _as_scanned(
+def _add_artefacts(
     image: np.ndarray, appearance: Appearance, generator: np.random.Generator
 ) -> np.ndarray:
-    """Blur, uneven sensitivity, noise, low resolution."""
+    """Add what a scanner adds: blur, uneven sensitivity, noise, low resolution."""
     size = image.shape[-1]
     sigma = generator.uniform(0.2, appearance.blur)
     if sigma > 0.4:
@@ -152,34 +185,35 @@ def _as_scanned(
         field = smooth_field(generator, int(generator.integers(1, 4)), size)
         image = image * np.exp(np.float32(appearance.bias * generator.random()) * field)
     noise = np.float32(appearance.noise * generator.random())
-    coarse = generator.uniform(1, appearance.coarseness)
-    if coarse > 1.3:  # scanned with fewer pixels and enlarged, as small fields of view are
-        few = max(24, round(size / coarse))
-        weights = _linear_weights(few, size)
+    coarseness = generator.uniform(1, appearance.coarseness)
+    # Scanned with fewer pixels and enlarged, as images with a small field of view are.
+    if coarseness > 1.3:
+        coarse_size = max(24, round(size / coarseness))
+        weights = _linear_weights(coarse_size, size)
         shrink = (weights / weights.sum(axis=0)).T
-        small = shrink @ image @ shrink.T
-        small += noise * generator.standard_normal(small.shape, dtype=np.float32)
-        return weights @ small @ weights.T
+        coarse = shrink @ image @ shrink.T
+        coarse += noise * generator.standard_normal(coarse.shape, dtype=np.float32)
+        return weights @ coarse @ weights.T
     grain = generator.standard_normal(image.shape, dtype=np.float32)
     return image * (1 + 2 * noise * grain) if appearance.speckle else image + noise * grain
 
 
 @lru_cache(maxsize=256)
-def _linear_weights(few: int, many: int) -> np.ndarray:
-    """`(many, few)`: from a few samples along an axis to many between them, linearly."""
-    at = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(few)[None]), 0).astype(np.float32)
+def _linear_weights(num_samples: int, num_pixels: int) -> np.ndarray:
+    """Return the matrix `(num_pixels, num_samples)` of a linear interpolation along one axis."""
+    positions = (np.arange(num_pixels) + 0.5) * num_samples / num_pixels - 0.5
+    positions = np.clip(positions, 0, num_samples - 1)
+    distances = np.abs(positions[:, None] - np.arange(num_samples)[None])
+    return np.maximum(1 - distances, 0).astype(np.float32)
 
 
-def _stretch(image: np.ndarray, inside: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The window a plan would choose, not quite; now and then a gamma curve or the negative."""
+def _normalise(image: np.ndarray, inside: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Map intensities to 0 to 1 about as a plan would, sometimes followed by a gamma curve."""
     values = image[:, ::4, ::4][:, inside[::4, ::4]]
-    low, high = np.percentile(
-        values, (float(generator.uniform(0, 2)), float(generator.uniform(98, 100)))
-    )
+    percentiles = float(generator.uniform(0, 2)), float(generator.uniform(98, 100))
+    low, high = np.percentile(values, percentiles)
     image = np.clip((image - low) / max(float(high - low), 1e-3), 0, 1)
     if generator.random() < 0.3:
-        image = np.exp(
-            np.log(np.maximum(image, 1e-4)) * np.float32(math.exp(generator.uniform(-0.5, 0.5)))
-        )
+        gamma = np.float32(math.exp(generator.uniform(-0.5, 0.5)))
+        image = np.exp(np.log(np.maximum(image, 1e-4)) * gamma)
     return (image * inside).astype(np.float32)

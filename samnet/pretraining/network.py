@@ -1,4 +1,4 @@
-"""The network that is pre-trained: SAM in small, and the features of the upsampling head beside its decoder."""
+"""The network that is pre-trained: a small SAM, and the features of the upsampling head."""
 
 from __future__ import annotations
 
@@ -16,14 +16,33 @@ from samnet.models.prompted import PromptedDecoder
 from samnet.plan.backbones import PATCH, WINDOW, Backbone
 
 _LEVELS = 3
-# What each part is called in a file of weights; the first three are SAM's names.
+# Names of the parts in a file of weights; the first three are SAM's.
 _PARTS = ("image_encoder", "prompt_encoder", "mask_decoder", "upsampling")
 
 
 class PretrainingNetwork(nn.Module):
-    """size: of the square images. Where they are smaller than SAM's windows, all blocks attend to the whole image."""
+    """Encoder, prompt encoder, mask decoder and upsampling features for images of one size.
+
+    Where the images are smaller than SAM's windows, all blocks attend to the whole image.
+
+    Attributes:
+        size: Edge of the square images in pixels.
+        grid: Edge of the embedding in tokens.
+        stem: Normalisation of the images.
+        image_encoder: The encoder.
+        prompt_encoder: SAM's encoder of points and boxes.
+        mask_decoder: SAM's mask decoder.
+        upsampling: Features of the upsampling head.
+        log_scale: Logarithm of the factor on distances in `prototype_loss`.
+    """
 
     def __init__(self, backbone: Backbone, size: int) -> None:
+        """Build the network with random weights.
+
+        Args:
+            backbone: Dimensions of the encoder.
+            size: Edge of the square images in pixels.
+        """
         super().__init__()
         self.size, self.grid = size, size // PATCH
         if self.grid < WINDOW:
@@ -36,44 +55,57 @@ class PretrainingNetwork(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images `(B, 3, S, S)` and their embeddings `(B, 256, S / 16, S / 16)`."""
+        """Normalise and encode images.
+
+        Args:
+            images: Images `(B, 3, S, S)` from 0 to 1.
+
+        Returns:
+            Normalised images `(B, 3, S, S)`, and their embeddings `(B, 256, S / 16, S / 16)`.
+        """
         images = self.stem(images)
         return images, self.image_encoder(images)
 
     def masks(self, embedding: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
-        """Four answers to each prompt, `(N, 4, S / 4, S / 4)`, and the IoU expected of each, `(N, 4)`.
+        """Decode four masks for each of N prompts.
 
-        embedding: `(N, 256, G, G)`, repeated for each prompt of an image. sparse: `(N, T, 256)`, encoded prompts.
+        Args:
+            embedding: Embeddings `(N, 256, G, G)`, repeated for each prompt of an image.
+            sparse: Encoded prompts `(N, T, 256)`.
+
+        Returns:
+            Logits of the masks `(N, 4, S / 4, S / 4)`, and the predicted IoU of each `(N, 4)`.
         """
         decoder = self.mask_decoder
-        own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(
-            len(sparse), -1, -1
-        )
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
         source = embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         positions = dense_positions(self.prompt_encoder.pe_layer, self.grid)
-        logits, iou_token = decode_masks(
-            decoder, source, positions, torch.cat([own, sparse], dim=1)
-        )
+        logits, iou_token = decode_masks(decoder, source, positions, tokens)
         return logits, decoder.iou_prediction_head(iou_token)
 
     def adapter(self) -> dict[str, Tensor]:
-        """Everything, as it is kept for going on."""
+        """Return all weights by name, as they are saved to resume a training run."""
         return {name: value.detach() for name, value in self.state_dict().items()}
 
     def load_adapter(self, weights: dict[str, Tensor], where: str) -> None:
-        """Take over an `adapter()`; the encoder's position tables are resized where it was of other images."""
-        own = self.state_dict()
-        self.load_state_dict(
-            {
-                name: resize_position_table(
-                    name.removeprefix("image_encoder."), value, own[name].shape
-                )
-                for name, value in weights.items()
-            }
-        )
+        """Load what `adapter` returned.
+
+        The encoder's position tables are resized where they are for images of another size.
+
+        Args:
+            weights: All weights by name.
+            where: Not used; other networks name the file in messages by it.
+        """
+        expected = self.state_dict()
+        resized = {}
+        for name, value in weights.items():
+            table_name = name.removeprefix("image_encoder.")
+            resized[name] = resize_position_table(table_name, value, expected[name].shape)
+        self.load_state_dict(resized)
 
     def released(self) -> dict[str, Tensor]:
-        """The weights as others load them: SAM's names, in half precision."""
+        """Return the weights by SAM's names in half precision, as they are published."""
         return {
             name: value.detach().half()
             for name, value in self.state_dict().items()

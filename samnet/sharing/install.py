@@ -28,12 +28,11 @@ from samnet.core.files import TEMPORARY_PREFIX, atomic_path
 from samnet.core.paths import dataset_number, results_folder
 from samnet.core.records import from_json
 from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
-from samnet.inference.load import FINAL_WEIGHTS
-from samnet.inference.predictor import PLAN_FILE
-from samnet.models.base import BASE_FILE, load_base
+from samnet.dataset.label_scheme import LabelScheme
+from samnet.models.base import load_base
+from samnet.models.model_folder import BASE_FILE, FINAL_WEIGHTS, FOLD_FOLDER, PLAN_FILE
 from samnet.plan.plan import Plan
 from samnet.sharing.export import (
-    FOLD_FOLDER,
     MANIFEST_FILE,
     SCHEMA_VERSION,
     Manifest,
@@ -235,7 +234,7 @@ def _check_content(folder: Path, manifest: Manifest, file: Path) -> None:
     for fold in manifest.folds:
         plan = Plan.load(folder / fold / PLAN_FILE)
         names = (plan.dataset_name, *plan.configurations)
-        same_labels = (plan.labels, plan.regions) == (described.labels, described.regions)
+        same_labels = _same_labels(plan.label_scheme, described.label_scheme)
         if names != (manifest.dataset_name, manifest.configuration) or not same_labels:
             raise _refuse(
                 file, f"the plan of {fold} is of {', '.join(names)}, not what {MANIFEST_FILE} says"
@@ -253,6 +252,10 @@ def _check_content(folder: Path, manifest: Manifest, file: Path) -> None:
             raise _refuse(
                 file, f"{fold}/{FINAL_WEIGHTS} cannot be read as safetensors ({error})"
             ) from None
+
+
+def _same_labels(one: LabelScheme, other: LabelScheme) -> bool:
+    return (one.labels, one.regions) == (other.labels, other.regions)
 
 
 def _move_away(target: Path) -> Path | None:

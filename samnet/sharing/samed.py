@@ -12,7 +12,7 @@ import torch
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path, write_json
 from samnet.core.machine import Machine
-from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
+from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.records import (
     PERCENTILES,
     SCHEMA_VERSION,
@@ -23,10 +23,10 @@ from samnet.fingerprint.records import (
     Fingerprint,
     ShapeStatistics,
 )
-from samnet.inference.load import FINAL_WEIGHTS, load_network
-from samnet.inference.predictor import PLAN_FILE, find_fold_folders
+from samnet.inference.load import load_network
 from samnet.models.base import Base, base_sha256, save_base
 from samnet.models.checkpoints import load_checkpoint
+from samnet.models.model_folder import ALL_CASES, FINAL, ModelFolder
 from samnet.models.network import SegmentationNetwork, build_network, save_weights
 from samnet.models.registry import CHECKPOINTS
 from samnet.models.samed import SamedFile, from_samed, inspect_samed, save_samed, to_samed
@@ -34,7 +34,6 @@ from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Decision, Plan, PlannedConfiguration
 from samnet.planning.planner import make_plan
 
-FOLD = "fold_all"
 _RULE = "import of a SAMed file"
 
 
@@ -71,13 +70,15 @@ def import_samed(
     _check_described(found, description, file)
     base = _base(found, options)
     plan = _plan(found, description, options)
-    configuration = plan.configuration(next(iter(plan.configurations)))
+    configuration = plan.single_configuration
     adapter = from_samed(_empty_network(configuration, plan), weights, str(file))
     with atomic_path(output) as temporary:
-        plan.save(temporary / FOLD / PLAN_FILE)
-        save_base(base, temporary / FOLD)
-        save_weights(adapter, temporary / FOLD / FINAL_WEIGHTS)
-        write_json(temporary / DESCRIPTION_FILE, description.as_json())
+        model = ModelFolder(temporary)
+        run = model.run(ALL_CASES)
+        plan.save(run.plan_file)
+        save_base(base, run)
+        save_weights(adapter, run.checkpoint(FINAL))
+        write_json(model.description_file, description.as_json())
         if output.exists():
             output.rmdir()  # an empty one; Windows replaces no folder
     return plan
@@ -86,38 +87,43 @@ def import_samed(
 def export_samed(folder: Path, output: Path, fold: str | None = None) -> None:
     """Write a model trained as `samed` or `samed_s` in the form that SAMed's own code loads.
 
+    Args:
+        folder: The folder of the model or of one of its folds.
+        output: The `.pth` file to write.
+        fold: The fold; None where there is a single one.
+
     Raises:
-        UserError: there are several folds to choose from, or SAMed has no form for this network.
+        UserError: There are several folds to choose from, or SAMed has no form for this network.
     """
-    folds = find_fold_folders(folder, None if fold is None else [fold], "final")
-    if len(folds) > 1:
-        raise UserError(
-            f"{folder} has {', '.join(entry.name for entry in folds)}; choose one with -f"
-        )
-    plan = Plan.load(folds[0] / PLAN_FILE)
-    if plan.regions is not None:
-        raise UserError(
-            f"{folds[0]}: was trained on regions; SAMed's code would take them for classes"
-        )
-    network = load_network(folds[0], plan)
+    runs = ModelFolder(folder).select_runs(None if fold is None else [fold])
+    if len(runs) > 1:
+        names = ", ".join(run.name for run in runs)
+        raise UserError(f"{folder} has {names}; choose one with -f")
+    [run] = runs
+    if run.plan.label_scheme.regions is not None:
+        raise UserError(f"{run}: was trained on regions; SAMed's code would take them for classes")
+    network = load_network(run)
     with atomic_path(output) as temporary:
-        save_samed(to_samed(network, str(folds[0])), temporary)
+        save_samed(to_samed(network, str(run)), temporary)
 
 
 def _check_described(found: SamedFile, description: DatasetDescription, file: Path) -> None:
-    if description.regions is not None:
+    scheme = description.label_scheme
+    names = ", ".join(scheme.class_names)
+    if scheme.regions is not None:
         raise UserError(
-            f"dataset.json names regions ({', '.join(description.class_names)}); SAMed's networks tell apart classes, "
-            "one value each"
+            f"dataset.json names regions ({names}); SAMed's networks tell apart classes, one value "
+            "each"
         )
-    if found.num_classes != description.num_classes:
+    if found.num_classes != scheme.num_classes:
         raise UserError(
-            f"{file} has {found.num_classes} classes, dataset.json names {description.num_classes} "
-            f"({', '.join(description.class_names)}); name as many, in the order SAMed was trained with"
+            f"{file} has {found.num_classes} classes, dataset.json names {scheme.num_classes} "
+            f"({names}); name as many, in the order SAMed was trained with"
         )
     if len(description.channel_names) != 1:
         raise UserError(
-            f"dataset.json names the channels {', '.join(description.channel_names)}; SAMed's networks see a single one"
+            f"dataset.json names the channels {', '.join(description.channel_names)}; SAMed's "
+            "networks see a single one"
         )
 
 
@@ -136,7 +142,7 @@ def _empty_network(configuration: Configuration, plan: Plan) -> SegmentationNetw
     """The network without memory for its weights: names and shapes are what is wanted."""
     shape_only = dataclasses.replace(configuration, initial_weights="random")
     with torch.device("meta"):
-        network = build_network(shape_only, len(plan.channel_names), plan.num_outputs)
+        network = build_network(shape_only, len(plan.channel_names), plan.label_scheme.num_outputs)
     network.trainable_only = True
     return network
 
@@ -149,7 +155,7 @@ def _plan(found: SamedFile, description: DatasetDescription, options: SamedOptio
         found.backbone.name, "samed_s" if found.decoder_lora else "samed"
     )
     template = fresh.only(name if name in fresh.configurations else "lora")
-    decisions = next(iter(template.configurations.values())).decisions
+    decisions = template.configurations[template.single_name].decisions
     known = {
         key: Decision(value, "SAMed's released code, or given at the import", _RULE)
         for key, value in values.items()
@@ -199,6 +205,7 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
     spacing = options.slice_width / edge
     spread = (options.window[0],) * (len(PERCENTILES) - 1) + (options.window[1],)
     points = len(SHAPE_PERCENTILES)
+    names = description.label_scheme.class_names
     shape = ShapeStatistics(
         (options.slice_width / 10,) * points, (options.slice_width / 20,) * points
     )
@@ -211,7 +218,7 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
                 *options.window, whole_numbers=True, nonzero=spread, foreground=spread
             ),
         ),
-        classes={name: ClassStatistics(1, 1, (1, 1, 1)) for name in description.class_names},
+        classes={name: ClassStatistics(1, 1, (1, 1, 1)) for name in names},
         labelled_slices=(1, 1, 1),
     )
     return Fingerprint(
@@ -219,11 +226,10 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
         dataset_name=options.dataset_name,
         data_key=_RULE,
         channel_names=description.channel_names,
-        labels=description.labels,
-        ignore_label=description.ignore_label,
+        label_scheme=description.label_scheme,
         file_ending=description.file_ending,
         patient_key=None,
         foreground=(spread,),
-        shapes=dict.fromkeys(description.class_names, (shape,) * 3),
+        shapes=dict.fromkeys(names, (shape,) * 3),
         cases={"imported": case},
     )

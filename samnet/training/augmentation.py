@@ -24,7 +24,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 from torch.nn import functional
 
-from samnet.dataset.label_scheme import Regions, mask_of
+from samnet.dataset.label_scheme import LabelScheme, mask_of
 from samnet.training.smooth_fields import smooth_field
 
 MAX_ROTATION = math.radians(25)
@@ -239,19 +239,31 @@ def place_regions(
     placement: Placement,
     input_size: int,
     stride: int,
-    regions: Regions,
-    ignore_label: int | None,
+    label_scheme: LabelScheme,
 ) -> Tensor:
-    """The target `(R, S / stride, S / stride)` from a slice's labels `(H, W)`: 1 within a region, 0 elsewhere.
+    """Bring the labels of a slice to the target of regions.
 
-    Each region is interpolated linearly as a whole, and is where it covers more than half of what is known: its border
-    does not depend on the labels within it. Where most is unknown, all have the value `ignore_label`.
+    Each region is interpolated linearly as a whole, and is where it covers more than half of what
+    is known: its border does not depend on the labels within it.
+
+    Args:
+        labels: Labels `(H, W)` on the slice's own pixels.
+        placement: Where the network's input lies on the slice.
+        input_size: Edge of the input in pixels.
+        stride: Input pixels for each pixel of the target.
+        label_scheme: The regions, and the ignore label.
+
+    Returns:
+        `(R, S / stride, S / stride)`: 1 within a region, 0 elsewhere, and the ignore label in all
+        regions where most is unknown.
     """
     grid = sampling_grid(placement, input_size, stride, (labels.shape[0], labels.shape[1]))
-    label_sets = [*regions.label_sets, *([] if ignore_label is None else [(ignore_label,)])]
-    shares = _sample(
-        torch.from_numpy(np.stack([mask_of(labels, values) for values in label_sets])).float(), grid
-    )
+    ignore_label = label_scheme.ignore_label
+    label_sets = list(label_scheme.label_sets)
+    if ignore_label is not None:
+        label_sets.append((ignore_label,))
+    masks = np.stack([mask_of(labels, values) for values in label_sets])
+    shares = _sample(torch.from_numpy(masks).float(), grid)
     if ignore_label is None:
         return (shares > 0.5).int()
     unknown = shares[-1]

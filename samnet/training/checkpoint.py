@@ -1,4 +1,4 @@
-"""The state of a training in one file, so that it is never half one state and half another."""
+"""The state of a training run in one file, so that it is never half one state and half another."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from torch import Tensor
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.core.records import from_json
+from samnet.models.model_folder import LAST, PREVIOUS, RunFolder
 from samnet.models.network import load_weights, save_weights
 from samnet.training.schedule import Plateau
 
 log = logging.getLogger(__name__)
-FINAL, BEST, LAST = (
-    "checkpoint_final.safetensors",
-    "checkpoint_best.safetensors",
-    "checkpoint_last.safetensors",
-)
-PREVIOUS = "checkpoint_previous.safetensors"
 
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """How far a training run is.
 
-    step: optimiser steps done. seconds: trained so far, over all sittings. best_dice: of the validations, with the
-    epoch it came from (-1: none yet). epoch: finished ones. loss_sum, loss_count: of the unfinished epoch.
-    plateau: of the `plateau` schedule.
+    Attributes:
+        step: Optimiser steps done.
+        epoch: Finished epochs.
+        seconds: Time trained so far, over all sessions.
+        best_dice: Best mean Dice of the validations; -1 before the first.
+        best_epoch: The epoch it came from; -1 before the first.
+        loss_sum: Sum of the losses of the unfinished epoch.
+        loss_count: Steps of the unfinished epoch.
+        plateau: State of the `plateau` schedule.
     """
 
     step: int = 0
@@ -49,62 +50,98 @@ class Progress:
 
 
 class Resumable(Protocol):
-    """A network whose training can be gone on with: what it has learned goes out by names, and in again."""
+    """A network whose training can be resumed: what it has learned goes out and in by names."""
 
-    def adapter(self) -> dict[str, Tensor]: ...
+    def adapter(self) -> dict[str, Tensor]:
+        """Return the weights by names."""
+        ...
 
-    def load_adapter(self, weights: dict[str, Tensor], where: str) -> None: ...
+    def load_adapter(self, weights: dict[str, Tensor], where: str) -> None:
+        """Take the weights of `adapter()`."""
+        ...
 
 
 def save_training(
-    folder: Path, network: Resumable, optimizer: torch.optim.Optimizer, progress: Progress
+    folder: RunFolder, network: Resumable, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Write network, optimiser and progress as `LAST`; what was that becomes `PREVIOUS`."""
+    """Write network, optimiser and progress as the last checkpoint.
+
+    What was the last checkpoint before becomes the previous one.
+
+    Args:
+        folder: The folder of the run.
+        network: The network.
+        optimizer: Its optimiser.
+        progress: How far the run is.
+    """
     tensors = {f"network.{name}": value for name, value in network.adapter().items()}
     for index, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
     _keep_as_previous(folder)
-    save_weights(tensors, folder / LAST, {"progress": json.dumps(asdict(progress))})
+    metadata = {"progress": json.dumps(asdict(progress))}
+    save_weights(tensors, folder.checkpoint(LAST), metadata)
 
 
-def _keep_as_previous(folder: Path) -> None:
-    """A second name for the file, or a copy where the file system has no such names: `LAST` is never missing."""
-    if not (folder / LAST).is_file() or not _is_whole(folder / LAST):
+def _keep_as_previous(folder: RunFolder) -> None:
+    """Give the last checkpoint a second name, or copy it where the file system has no links.
+
+    So there is a last checkpoint at any time.
+    """
+    last = folder.checkpoint(LAST)
+    if not last.is_file() or not _is_whole(last):
         return
-    with atomic_path(folder / PREVIOUS) as temporary:
+    with atomic_path(folder.checkpoint(PREVIOUS)) as temporary:
         try:
-            os.link(folder / LAST, temporary)
+            os.link(last, temporary)
         except OSError:
-            shutil.copyfile(folder / LAST, temporary)
+            shutil.copyfile(last, temporary)
 
 
-def find_state(folder: Path) -> Path | None:
-    """The checkpoint to go on from: the last one, or the one before where that is damaged; None where there is none.
+def find_state(folder: RunFolder) -> Path | None:
+    """Find the checkpoint from which a run is resumed.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        The last checkpoint, or the previous one where that is damaged; None where there is none.
 
     Raises:
-        UserError: there are only damaged ones.
+        UserError: There are only damaged ones.
     """
-    there = [file for file in (folder / LAST, folder / PREVIOUS) if file.is_file()]
+    candidates = (folder.checkpoint(LAST), folder.checkpoint(PREVIOUS))
+    there = [file for file in candidates if file.is_file()]
     whole = [file for file in there if _is_whole(file)]
     if there and not whole:
         read_progress(there[0])
     return whole[0] if whole else None
 
 
-def resume_training(folder: Path, network: Resumable, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore the state `find_state` finds; a new `Progress` where there is none.
+def resume_training(
+    folder: RunFolder, network: Resumable, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Restore the state of a run.
+
+    Args:
+        folder: The folder of the run.
+        network: The network, which is changed in place.
+        optimizer: Its optimiser, which is changed in place.
+
+    Returns:
+        How far the run is; a new `Progress` where it has not saved anything.
 
     Raises:
-        UserError: there are only damaged states, or it is of another network.
+        UserError: There are only damaged states, or the state is of another network.
     """
     file = find_state(folder)
     if file is None:
         return Progress()
     progress = load_training(file, network, optimizer)
-    if file.name == PREVIOUS:
-        log.warning("%s is damaged: going on from the one before it, %s", folder / LAST, PREVIOUS)
-    log.info("going on from step %d", progress.step)
+    if file == folder.checkpoint(PREVIOUS):
+        last = folder.checkpoint(LAST)
+        log.warning("%s is damaged: resuming from the one before it, %s", last, file.name)
+    log.info("resuming from step %d", progress.step)
     return progress
 
 
@@ -119,36 +156,50 @@ def _is_whole(file: Path) -> bool:
 def load_training(file: Path, network: Resumable, optimizer: torch.optim.Optimizer) -> Progress:
     """Restore what `save_training` wrote.
 
+    Args:
+        file: The checkpoint.
+        network: The network, which is changed in place.
+        optimizer: Its optimiser, which is changed in place.
+
+    Returns:
+        How far the run was.
+
     Raises:
-        UserError: the file is damaged, or is of another network.
+        UserError: The file is damaged, or is of another network.
     """
     tensors = load_weights(file)
     progress = read_progress(file)
     network.load_adapter(_with_prefix(tensors, "network."), str(file))
     states = _with_prefix(tensors, "optimizer.")
     # Only a fused optimiser counts its steps on the device.
-    remains = () if optimizer.defaults.get("fused") else ("step",)
+    on_cpu = () if optimizer.defaults.get("fused") else ("step",)
     for index, parameter in enumerate(_parameters(optimizer)):
         state = _with_prefix(states, f"{index}.")
         if state:
             optimizer.state[parameter] = {
-                name: value if name in remains else value.to(parameter.device)
+                name: value if name in on_cpu else value.to(parameter.device)
                 for name, value in state.items()
             }
     return progress
 
 
 def read_progress(file: Path) -> Progress:
-    """Where the training stood that `save_training` wrote.
+    """Read how far a run was that `save_training` wrote.
+
+    Args:
+        file: The checkpoint. Its length is checked against its table of contents.
+
+    Returns:
+        How far the run was.
 
     Raises:
-        UserError: the file is no such checkpoint, or is damaged: its length is checked against its table of contents.
+        UserError: The file is no such checkpoint, or is damaged.
     """
     try:
         with safe_open(file, "pt") as handle:
             metadata = handle.metadata() or {}
     except Exception as error:
-        raise UserError(f"{file}: cannot be read ({error}); --restart trains anew") from None
+        raise UserError(f"{file}: cannot be read ({error}); --restart trains again") from None
     if "progress" not in metadata:
         raise UserError(f"{file}: is no checkpoint of a running training")
     return from_json(Progress, json.loads(metadata["progress"]), str(file))

@@ -1,8 +1,9 @@
-"""The memory a training step takes, found without weights, data or the device: on tensors with a shape and no values.
+"""The memory a training step takes, found without weights, data or the device.
 
-A whole step of the planned network, forward, loss, backward and optimiser, runs on torch's `meta` device, while every
-storage that comes to be and goes is counted. What a device takes beside tensors (a GPU's context, the work space of its
-kernels, gaps between blocks) is not in it: `samnet.planning.memory` leaves room for that.
+A whole step of the planned network (forward, loss, backward and optimiser) runs on torch's `meta`
+device, on tensors that have a shape and no values, while every storage is counted as it comes and
+goes. What a device takes in addition to tensors (a GPU's context, the work space of its kernels,
+gaps between blocks) is not included: `samnet.planning.memory` leaves room for that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,20 +23,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from samnet.models.network import build_network
 from samnet.models.positional_attention import as_if_on
-from samnet.plan.configuration import Configuration
+from samnet.plan.configuration import Configuration, keys_with
+from samnet.plan.plan_key import Role
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.loss import segmentation_loss
 
-# Values of a plan on which the memory of a step does not depend: not a reason to measure again.
-_IRRELEVANT = {
-    "initial_weights": "random",
-    "zoom": 1.0,
-    "steps": 1,
-    "steps_per_epoch": 1,
-    "warmup_steps": 0,
-    "decay_share": 1.0,
-    "learning_rate": 1.0,
-}
 _IN_HALF = (
     functional.linear,
     functional.conv2d,
@@ -61,6 +52,9 @@ _IN_SINGLE = (
 )
 
 
+_peaks: dict[tuple, int] = {}  # bytes, by all that they depend on
+
+
 def measure_step(
     configuration: Configuration,
     num_channels: int,
@@ -68,15 +62,26 @@ def measure_step(
     has_regions: bool,
     device: str,
 ) -> float:
-    """GiB of all tensors at the fullest moment of a training step: a `samnet.planning.memory.Meter`.
+    """Measure the memory of a training step: a `samnet.planning.memory.Meter`.
 
-    num_channels: of the data set. num_outputs: classes with the background, or regions. device: `cpu`, `cuda`, `mps`.
+    Args:
+        configuration: The configuration to train.
+        num_channels: Number of image channels of the data set.
+        num_outputs: Classes with the background, or regions.
+        has_regions: Whether the outputs are regions.
+        device: `cpu`, `cuda` or `mps`.
+
+    Returns:
+        GiB of all tensors at the peak of the step.
     """
-    relevant = replace(configuration, **_IRRELEVANT)  # type: ignore[arg-type]
-    return _peak_of_step(relevant, num_channels, num_outputs, has_regions, device) / 2**30
+    values = tuple(getattr(configuration, key) for key in keys_with(Role.MEMORY))
+    key = (*values, num_channels, num_outputs, has_regions, device)
+    if key not in _peaks:
+        without_file = replace(configuration, initial_weights="random")
+        _peaks[key] = _peak_of_step(without_file, num_channels, num_outputs, has_regions, device)
+    return _peaks[key] / 2**30
 
 
-@lru_cache(maxsize=256)
 def _peak_of_step(
     configuration: Configuration,
     num_channels: int,

@@ -1,42 +1,50 @@
-"""What a training leaves for a person to follow it: `metrics.jsonl` and `progress.png`."""
+"""What a training run leaves for a person to follow it: a line of numbers an epoch, and curves."""
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from samnet.core.files import atomic_path
+from samnet.models.model_folder import RunFolder
 
 
 class History:
-    """One line of numbers for each epoch, and a picture of them.
+    """One line of numbers for each epoch, and a figure of them.
 
-    folder: of the run. epochs: how many lines count when a run is resumed; later ones are dropped.
-    is_master: whether files are written; of several processes that train together one does.
+    Attributes:
+        rows: The lines, as they are in `metrics.jsonl`.
     """
 
-    def __init__(self, folder: Path, epochs: int, *, is_master: bool = True) -> None:
-        self.file, self.picture, self.is_master = (
-            folder / "metrics.jsonl",
-            folder / "progress.png",
-            is_master,
-        )
+    def __init__(self, folder: RunFolder, epochs: int, *, is_master: bool = True) -> None:
+        """Read what is there, and drop what does not count.
+
+        Args:
+            folder: The folder of the run.
+            epochs: Number of lines that count when a run is resumed; later ones are dropped.
+            is_master: Whether files are written. Of several processes that train together, one
+                does.
+        """
+        self.file, self.figure_file = folder.metrics_file, folder.progress_file
+        self.is_master = is_master
         self.rows: list[dict[str, Any]] = []
         if epochs and self.file.is_file():
             lines = self.file.read_text(encoding="utf-8").splitlines()
-            self.rows = [
-                row for row in map(_parse, lines) if row is not None and row["epoch"] <= epochs
-            ]
+            rows = [row for row in map(_parse, lines) if row is not None]
+            self.rows = [row for row in rows if row["epoch"] <= epochs]
         if not is_master:
             return
         with atomic_path(self.file) as temporary:
-            temporary.write_text(
-                "".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8"
-            )
+            text = "".join(json.dumps(row) + "\n" for row in self.rows)
+            temporary.write_text(text, encoding="utf-8")
 
     def add(self, row: dict[str, Any]) -> None:
+        """Add the line of an epoch.
+
+        Args:
+            row: Its numbers by name.
+        """
         self.rows.append(row)
         if not self.is_master:
             return
@@ -46,7 +54,7 @@ class History:
             os.fsync(handle.fileno())
 
     def draw(self) -> None:
-        """Loss and learning rate above, the Dice of every class below."""
+        """Draw loss and learning rate above, the Dice of every class below."""
         if not self.is_master:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -79,7 +87,7 @@ class History:
         below.set_ylim(0, 1)
         below.grid(alpha=0.3)
         below.legend(fontsize="small", ncols=3)
-        with atomic_path(self.picture) as temporary:
+        with atomic_path(self.figure_file) as temporary:
             figure.savefig(temporary, dpi=100)
 
 

@@ -1,4 +1,7 @@
-"""The gradients of a batch, by less memory where there is too little: smaller parts, then computing blocks again."""
+"""The gradients of a batch, and what to fall back on when memory runs out.
+
+First the batch is cut into smaller parts, then blocks are computed again in the backward pass.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +24,27 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "can't allocate memory",
     "STATUS_ALLOC_FAILED",  # of cuBLAS and of cuDNN
-    # A convolution tries one way after the other, and does not say that each wanted more work space than there is.
+    # A convolution tries one algorithm after the other, and does not say that each wanted more
+    # work space than there is.
     "unable to find an engine to execute this computation",
 )
 _REMEDY = (
-    "Train with a smaller --batch-size or --set input_size=..., with --backbone small or the configuration frozen, "
-    "or where there is more memory; samnet_plan --memory SIZE plans for what there is"
+    "Train with a smaller --batch-size or --set input_size=..., with --backbone small or the "
+    "configuration frozen, or where there is more memory; samnet_plan --memory SIZE plans for what "
+    "there is"
 )
 
 
 @dataclass(frozen=True)
 class Fallback:
-    """What a training has come to for want of memory.
+    """What a training run has fallen back on for want of memory.
 
-    step: from which on. rows: of a batch that are computed at once. gradient_checkpointing: whether the encoder's
-    blocks are computed again in the backward pass. reason: the first line of the error.
+    Attributes:
+        step: The step from which on it holds.
+        rows: Rows of a batch that are computed at once.
+        gradient_checkpointing: Whether the encoder's blocks are computed again in the backward
+            pass.
+        reason: The first line of the error.
     """
 
     step: int
@@ -45,17 +54,30 @@ class Fallback:
 
 
 class BatchGradients:
-    """Computes loss and gradients of batches; when memory runs out it gives way one step, and does the batch again.
+    """Computes loss and gradients of batches. When memory runs out, it does the batch in less.
 
-    First the batch is cut in halves, again and again down to single rows, then the encoder's blocks are computed again
-    in the backward pass. The gradients stay those of the whole batch: the loss is that of the logits of all parts
-    together, and each part is computed twice, for its logits and for its gradients.
+    First the batch is cut in halves, again and again down to single rows. Then the encoder's blocks
+    are computed again in the backward pass. The gradients stay those of the whole batch: the loss
+    is that of the logits of all parts together, and each part is computed twice, for its logits and
+    for its gradients.
 
-    rows: of a batch in this process. may_fall_back: False where other processes would wait for this one's part.
+    Attributes:
+        network: The network.
+        rows: Rows of a batch in this process.
+        part: Rows that are computed at once.
+        may_fall_back: Whether it may do so; else memory that runs out is an error.
     """
 
     def __init__(self, network: SegmentationNetwork, rows: int, *, may_fall_back: bool) -> None:
-        self.network, self.rows, self.part, self.may_fall_back = network, rows, rows, may_fall_back
+        """Prepare for a network.
+
+        Args:
+            network: The network.
+            rows: Rows of a batch in this process.
+            may_fall_back: False where other processes would wait for this one's part.
+        """
+        self.network, self.rows, self.part = network, rows, rows
+        self.may_fall_back = may_fall_back
 
     def compute(
         self,
@@ -63,14 +85,22 @@ class BatchGradients:
         predict: Callable[[Tensor | EmbeddedInputs], Tensor],
         loss_of: Callable[[Tensor], Tensor],
         step: int,
-        note: Callable[[Fallback], None],
+        on_fallback: Callable[[Fallback], None],
     ) -> Tensor:
-        """The loss of a batch, a scalar; the gradients are added to those of the parameters.
+        """Compute the loss of a batch, and add its gradients to those of the parameters.
 
-        predict: logits of inputs. loss_of: the loss of the logits of the whole batch. note: told of each concession.
+        Args:
+            inputs: The batch.
+            predict: Returns the logits of inputs.
+            loss_of: Returns the loss of the logits of the whole batch.
+            step: The number of the step.
+            on_fallback: Called with each fallback.
+
+        Returns:
+            The loss, a scalar.
 
         Raises:
-            SamnetError: memory is too small even for the most economical way.
+            SamnetError: The memory is too small for a single row, or falling back is not allowed.
         """
         while True:
             try:
@@ -79,9 +109,9 @@ class BatchGradients:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            # Not before here: the error holds on to all tensors of the step.
+            # Not inside the handler: the error holds on to all tensors of the step.
             self._free()
-            note(self._fall_back(step, reason))
+            on_fallback(self._fall_back(step, reason))
 
     def _compute(
         self,
@@ -109,11 +139,11 @@ class BatchGradients:
         if isinstance(inputs, Tensor):
             return inputs.split(self.part)
         uses_image = self.network.head.uses_image
-        starts = range(0, self.rows, self.part)
-        return [
-            take_rows(inputs, start, min(start + self.part, self.rows), uses_image)
-            for start in starts
-        ]
+        parts = []
+        for start in range(0, self.rows, self.part):
+            stop = min(start + self.part, self.rows)
+            parts.append(take_rows(inputs, start, stop, uses_image))
+        return parts
 
     def _free(self) -> None:
         self.network.zero_grad(set_to_none=True)
@@ -125,24 +155,34 @@ class BatchGradients:
         encoder: Any = self.network.encoder
         if not self.may_fall_back:
             raise SamnetError(f"a training step does not fit into the memory ({reason}). {_REMEDY}")
+        is_trained = any(weight.requires_grad for weight in encoder.parameters())
         if self.part > 1:
             self.part = -(-self.part // 2)
-            change = f"batches are computed in parts of {self.part}, with the same gradients in more time"
-        elif not encoder.gradient_checkpointing and any(
-            weight.requires_grad for weight in encoder.parameters()
-        ):
+            change = (
+                f"batches are computed in parts of {self.part}, with the same gradients in more "
+                "time"
+            )
+        elif is_trained and not encoder.gradient_checkpointing:
             encoder.gradient_checkpointing = True
             change = "the encoder's blocks are computed again in the backward pass"
         else:
             raise SamnetError(
-                f"a training step does not fit into the memory, one image at a time ({reason}). {_REMEDY}"
+                f"a training step does not fit into the memory, one image at a time ({reason}). "
+                f"{_REMEDY}"
             )
         log.warning("out of memory at step %d (%s): from here on %s", step, reason, change)
         return Fallback(step, self.part, encoder.gradient_checkpointing, reason)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, of torch's or of Python's, says that memory is too small."""
+    """Tell whether an error, of torch's or of Python's, says that memory is too small.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Whether it does.
+    """
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return any(mark in str(error) for mark in _OUT_OF_MEMORY)

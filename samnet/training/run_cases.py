@@ -1,29 +1,44 @@
-"""The cases of a run: drawn from the splits, loaded as they were prepared, and compared with the raw files."""
+"""The cases of a run: drawn from the splits, loaded, and compared with the raw files."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.dataset.cases import RawDataset
-from samnet.dataset.splits import patient_of, read_splits
-from samnet.fingerprint.extract import fingerprint_path
-from samnet.fingerprint.records import Fingerprint
-from samnet.planning.splits import splits_path
-from samnet.preprocessing.prepare import find_outdated, prepared_folder
+from samnet.dataset.dataset_folder import DatasetFolder
+from samnet.dataset.splits import patient_of
+from samnet.models.model_folder import ALL_CASES
+from samnet.preprocessing.prepare import find_outdated
 from samnet.preprocessing.storage import StoredCase, load_case
 
 log = logging.getLogger(__name__)
 MAX_TRAINING_VALIDATION = 4
 
 
-def load_splits(dataset_name: str) -> list[dict[str, list[str]]]:
-    """The folds of a planned data set."""
-    fingerprint = Fingerprint.load(fingerprint_path(dataset_name))
-    return read_splits(splits_path(dataset_name), list(fingerprint.cases))
+@dataclass(frozen=True)
+class FoldCases:
+    """The cases of a run, by name.
+
+    Attributes:
+        training: The cases to train on.
+        validation: The cases to validate on.
+        held_out: Whether the validation cases are kept from the training.
+    """
+
+    training: list[str]
+    validation: list[str]
+    held_out: bool
+
+    @property
+    def scored(self) -> list[str]:
+        """The cases that are predicted and scored when the training is finished."""
+        return self.validation if self.held_out else []
 
 
 def choose_cases(
@@ -34,25 +49,27 @@ def choose_cases(
     *,
     num_patients: int | None = None,
     patient_key: str | None = None,
-) -> tuple[list[str], list[str], bool]:
-    """Training cases, validation cases, and whether the latter are kept from the training.
+) -> FoldCases:
+    """Choose the cases of a fold, or fewer of them.
 
-    `all` trains on every case and watches a few of them. With `num_cases` a random order, fixed by `seed`, is cut
-    off: fewer cases are always a subset of more. `num_patients` does the same with patients, and takes all of their
-    cases; `patient_key` tells whose a case is.
+    A random order, fixed by the seed, is cut off: fewer cases are always a subset of more.
+
+    Args:
+        splits: The folds of the cross-validation.
+        fold: The number of a fold, or `all` to train on every case and watch a few of them.
+        num_cases: Train on so many cases only.
+        seed: Fixes their order.
+        num_patients: Train on all cases of so many patients only.
+        patient_key: Regular expression that finds the patient in the name of a case.
+
+    Returns:
+        The cases.
 
     Raises:
-        UserError: there is no such fold, or fewer cases or patients than asked for.
+        UserError: There is no such fold, or it has fewer cases or patients than requested.
     """
-    if fold == "all":
-        training = sorted({case for split in splits for case in split["train"] + split["val"]})
-        validation, held_out = [], False
-    elif fold in [str(number) for number in range(len(splits))]:
-        split = splits[int(fold)]
-        training, validation = sorted(split["train"]), sorted(split["val"])
-        held_out = not set(training) & set(validation)
-    else:
-        raise UserError(f"fold {fold!r}: choose from 0 to {len(splits) - 1}, all, or cv")
+    training, validation = _cases_of_fold(splits, fold)
+    held_out = bool(validation) and not set(training) & set(validation)
     if num_cases is not None:
         if num_cases > len(training):
             raise UserError(
@@ -69,7 +86,33 @@ def choose_cases(
         training = [case for case in training if patient_of(case, patient_key) in drawn]
     if not held_out:
         validation = training[:MAX_TRAINING_VALIDATION]
-    return training, validation, held_out
+    return FoldCases(training, validation, held_out)
+
+
+def _cases_of_fold(
+    splits: Sequence[dict[str, list[str]]], fold: str
+) -> tuple[list[str], list[str]]:
+    if fold == ALL_CASES:
+        return names_in_splits(splits), []
+    if fold not in [str(number) for number in range(len(splits))]:
+        raise UserError(f"fold {fold!r}: choose from 0 to {len(splits) - 1}, all, or cv")
+    split = splits[int(fold)]
+    return sorted(split["train"]), sorted(split["val"])
+
+
+def names_in_splits(splits: Sequence[dict[str, list[str]]]) -> list[str]:
+    """Return the cases of all folds.
+
+    Args:
+        splits: The folds of the cross-validation.
+
+    Returns:
+        Their names, sorted, each once.
+    """
+    names: set[str] = set()
+    for split in splits:
+        names.update(split["train"], split["val"])
+    return sorted(names)
 
 
 def _draw(names: Sequence[str], number: int, seed: int) -> list[str]:
@@ -77,36 +120,52 @@ def _draw(names: Sequence[str], number: int, seed: int) -> list[str]:
     return sorted(names[index] for index in order[:number])
 
 
-def load_cases(
-    dataset_name: str, identifiers: Sequence[str], views: Sequence[int]
-) -> list[StoredCase]:
-    """Prepared cases.
+def load_cases(folder: Path, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:
+    """Open prepared cases.
+
+    Args:
+        folder: The folder of the prepared cases.
+        identifiers: The names of the cases.
+        views: The axes across which slices are needed.
+
+    Returns:
+        The cases.
 
     Raises:
-        UserError: one is not prepared, or not for these views.
+        UserError: A case is not prepared, or not for these views.
     """
-    folder = prepared_folder(dataset_name)
     cases = [load_case(folder, identifier) for identifier in identifiers]
     for case in cases:
         if not all(str(axis) in case.record.class_slices for axis in views):
             raise UserError(
-                f"case {case.identifier!r} is not prepared for the views {list(views)}; set them in the plan and run "
-                "samnet_preprocess"
+                f"case {case.identifier!r} is not prepared for the views {list(views)}; set them "
+                "in the plan and run samnet_preprocess"
             )
     return cases
 
 
-def warn_of_changed_data(dataset_name: str, cases: Sequence[StoredCase], processes: int) -> None:
-    """Point out cases whose raw files hold something else than was prepared; without raw data nothing can be said."""
+def warn_of_changed_data(
+    folder: DatasetFolder, cases: Sequence[StoredCase], processes: int
+) -> None:
+    """Point out cases whose raw files hold something else than was prepared.
+
+    Without raw data nothing can be said.
+
+    Args:
+        folder: The paths of the data set.
+        cases: The prepared cases.
+        processes: Number of worker processes; 0 for none.
+    """
     try:
-        dataset = RawDataset.load(dataset_name)
+        dataset = RawDataset.read(folder)
     except UserError:
         return
     outdated = find_outdated(dataset, cases, processes)
     if outdated:
         log.warning(
-            "the raw files of %d of %d training cases have changed since they were prepared, such as those of %s: "
-            "run samnet_plan_and_preprocess again, or the training goes by the old ones",
+            "the raw files of %d of %d training cases have changed since they were prepared, such "
+            "as those of %s: run samnet_plan_and_preprocess again, or the training goes by the old "
+            "ones",
             len(outdated),
             len(cases),
             outdated[0],

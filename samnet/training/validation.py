@@ -1,4 +1,4 @@
-"""Dice on whole volumes, as the training's compass."""
+"""Mean Dice over whole validation volumes, during the training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from samnet.dataset.label_scheme import Regions
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.metrics import dice_per_class
 from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
@@ -18,42 +18,57 @@ MAX_CASES = 12
 
 
 def choose_validation_cases(cases: Sequence[StoredCase]) -> list[StoredCase]:
-    """At most `MAX_CASES`, evenly chosen: enough to steer by without spending the training's time."""
+    """Choose at most `MAX_CASES`: enough to steer by without spending the time of the training.
+
+    Args:
+        cases: The validation cases.
+
+    Returns:
+        All, or evenly chosen ones, sorted by name.
+    """
     ordered = sorted(cases, key=lambda case: case.identifier)
     if len(ordered) <= MAX_CASES:
         return ordered
-    return [
-        ordered[index] for index in np.linspace(0, len(ordered) - 1, MAX_CASES).round().astype(int)
-    ]
+    positions = np.linspace(0, len(ordered) - 1, MAX_CASES).round().astype(int)
+    return [ordered[position] for position in positions]
 
 
 def validate(
     network: SegmentationNetwork,
     configuration: Configuration,
     cases: Sequence[StoredCase],
-    num_classes: int,
-    ignore_label: int | None,
+    label_scheme: LabelScheme,
     distributed: Distributed = SINGLE_PROCESS,
     after_case: Callable[[], None] = lambda: None,
-    regions: Regions | None = None,
 ) -> np.ndarray:
-    """Dice of each foreground class or region, averaged over cases, `(num_classes,)`; NaN for one that no case shows.
+    """Compute the mean Dice over whole volumes.
 
-    processes: share the cases, each of which counts once, and all get the same result.
-    after_case: called equally often in every process; what it raises ends the validation.
+    Args:
+        network: The network.
+        configuration: Its configuration.
+        cases: The validation cases.
+        label_scheme: The classes or regions of its outputs.
+        distributed: The processes that share the cases, each of which counts once. All get the same
+            result.
+        after_case: Called equally often in every process. What it raises ends the validation.
+
+    Returns:
+        Dice of each foreground class or region; NaN for one that no case shows.
     """
     network.eval()
-    classes = num_classes if regions is None else regions.label_sets
     scores = {}
-    for first in range(0, len(cases), distributed.size):
-        for number, case in distributed.share(list(enumerate(cases))[first : first + distributed.size]):
+    numbered = list(enumerate(cases))
+    for first in range(0, len(cases), distributed.world_size):
+        for number, case in distributed.share(numbered[first : first + distributed.world_size]):
             prediction = predict_volume(
-                [network], configuration, case.volume(), mirror=False, regions=regions
+                [network], configuration, case.volume(), mirror=False, label_scheme=label_scheme
             )
-            scores[number] = dice_per_class(prediction, case.labels(), classes, ignore_label)
+            scores[number] = dice_per_class(prediction, case.labels(), label_scheme)
         after_case()
     network.train()
-    every = {number: row for part in distributed.gather(scores) for number, row in part.items()}
+    every: dict[int, np.ndarray] = {}
+    for part in distributed.gather(scores):
+        every |= part
     table = np.array([every[number] for number in sorted(every)])
     counts = (~np.isnan(table)).sum(axis=0)
     return np.where(counts > 0, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)

@@ -1,4 +1,4 @@
-"""The order and the book-keeping of an ablation; its trainings are `samnet_train`'s and are replaced here."""
+"""The order and the records of an ablation. A fake stands in for the runs of `samnet_train`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from runs import Dice, read_dice
 from samnet.core.errors import SamnetError
 
 NAME = "Dataset501_Tiny"
-Run = Callable[..., list[dict[str, str]]]  # rows of ablation.csv for arguments of the command line
+Run = Callable[..., list[dict[str, str]]]  # arguments of the command line -> rows of ablation.csv
 
 
-class Trainings:
-    """Stands in for the call of `samnet_train`: writes scores that depend on the head that the plan asks for."""
+class FakeTraining:
+    """Stands in for the call of `samnet_train`: writes scores that depend on the plan's head."""
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
@@ -46,22 +46,21 @@ class Trainings:
 
 
 @pytest.fixture
-def trainings(
+def training(
     monkeypatch: pytest.MonkeyPatch, make_dataset: Callable[..., Path], folders: dict[str, Path]
-) -> Trainings:
+) -> FakeTraining:
     make_dataset(folders["raw"], num_cases=5)
-    replaced = Trainings()
-    monkeypatch.setattr(ablate, "call", replaced.call)
-    monkeypatch.setattr(ablate, "default_processes", lambda: 0)
-    return replaced
+    fake = FakeTraining()
+    monkeypatch.setattr(ablate, "call", fake.call)
+    return fake
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, Path]) -> Run:
     def run(*arguments: str) -> list[dict[str, str]]:
         output = tmp_path / "output"
-        words = ["ablate.py", "501", "--device", "cpu", "--output", str(output), *arguments]
-        monkeypatch.setattr("sys.argv", words)
+        words = ["ablate.py", "501", "--device", "cpu", "--processes", "0"]
+        monkeypatch.setattr("sys.argv", [*words, "--output", str(output), *arguments])
         monkeypatch.setenv("samnet_preprocessed", str(folders["preprocessed"]))
         ablate.main()
         with (output / "ablation.csv").open(encoding="utf-8", newline="") as handle:
@@ -70,62 +69,51 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, Path
     return run
 
 
-def test_every_choice_is_trained_once_and_the_plans_own_for_all_decisions(
-    trainings: Trainings, run: Run, tmp_path: Path, folders: dict[str, Path]
+def test_ablate_trains_every_choice_once_and_the_plans_own_for_all_decisions(
+    training: FakeTraining, run: Run, tmp_path: Path, folders: dict[str, Path]
 ) -> None:
     rows = run("--decision", "heads", "augmentation", "--steps", "20", "--cases", "2")
-    assert len(trainings.commands) == 9  # eight heads; no augmentation
+    assert len(training.commands) == 9  # eight heads; no augmentation
     assert len(rows) == 10
     assert {row["run"] for row in rows if row["is_planned"] == "True"} == {rows[-2]["run"]}
     assert all(row["cases"] == "2" and row["steps"] == "7" for row in rows)
     assert list(folders["preprocessed"].iterdir()) == []
     tables = (tmp_path / "output" / "ablation.md").read_text(encoding="utf-8")
-    assert (
-        "Best of 8: cnn. The plan's choice, upsampling_quarter, is 0.400 behind: not within 0.005."
-        in tables
-    )
+    expected = "The plan's choice, upsampling_quarter, is 0.400 behind: not within 0.005."
+    assert f"Best of 8: cnn. {expected}" in tables
     assert run("--decision", "heads", "--steps", "20", "--cases", "2") == rows[:8]
-    assert len(trainings.commands) == 9
+    assert len(training.commands) == 9
     run("--decision", "augmentation", "--steps", "21", "--cases", "2")
-    assert len(trainings.commands) == 11
+    assert len(training.commands) == 11
 
 
-def test_equal_lengths_and_one_validation_at_the_end(
-    trainings: Trainings, run: Run, tmp_path: Path
+def test_ablate_trains_for_equal_lengths_with_one_validation_at_the_end(
+    training: FakeTraining, run: Run, tmp_path: Path
 ) -> None:
     run("--decision", "augmentation", "--steps", "20", "--seeds", "3")
     run("--decision", "augmentation", "--minutes", "1.5")
-    for command in trainings.commands[:2]:
-        assert command[-8:] == [
-            "--seed",
-            "3",
-            "--steps",
-            "20",
-            "--set",
-            "steps_per_epoch=20",
-            "--device",
-            "cpu",
-        ]
-    for command in trainings.commands[2:]:
+    length = ["--steps", "20", "--set", "steps_per_epoch=20"]
+    for command in training.commands[:2]:
+        assert command[-8:] == ["--seed", "3", *length, "--device", "cpu"]
+    for command in training.commands[2:]:
         assert command[-6:-2] == ["--max-time", "90s", "--set", "steps_per_epoch=1500"]
-    (fold,) = json.loads(
-        (tmp_path / "output" / "preprocessed" / NAME / "splits_final.json").read_text("utf-8")
-    )
+    splits = tmp_path / "output" / "preprocessed" / NAME / "splits_final.json"
+    (fold,) = json.loads(splits.read_text(encoding="utf-8"))
     assert set(fold["train"]) & set(fold["val"]) == set()
 
 
-def test_one_that_fails_is_named_and_the_others_are_done(
-    trainings: Trainings, run: Run, tmp_path: Path
+def test_ablate_names_a_run_that_fails_and_finishes_the_others(
+    training: FakeTraining, run: Run, tmp_path: Path
 ) -> None:
-    trainings.fails_for = "linear"
+    training.fails_for = "linear"
     with pytest.raises(SamnetError, match=f"heads, {NAME}, linear, seed 0: out of memory"):
         run("--decision", "heads", "--steps", "20")
-    assert len(trainings.heads) == 7
-    trainings.fails_for = None
+    assert len(training.heads) == 7
+    training.fails_for = None
     assert len(run("--decision", "heads", "--steps", "20", "--finished")) == 7
-    assert len(trainings.heads) == 7
+    assert len(training.heads) == 7
     assert len(run("--decision", "heads", "--steps", "20")) == 8
-    assert trainings.heads[7:] == ["linear"]
+    assert training.heads[7:] == ["linear"]
 
 
 def row(
@@ -138,22 +126,22 @@ def row(
     per_case: tuple[float, ...] = (0.5,),
 ) -> Row:
     return Row(
-        dataset,
-        "zoom",
-        choice,
-        is_planned,
-        "",
-        "lora",
-        8,
-        4,
-        seed,
-        "9 steps",
-        dice,
-        "",
-        per_case,
-        9,
-        1.0,
-        choice,
+        dataset=dataset,
+        decision="zoom",
+        choice=choice,
+        is_planned=is_planned,
+        follows="",
+        configuration="lora",
+        cases=8,
+        validation_cases=4,
+        seed=seed,
+        length="9 steps",
+        dice=dice,
+        per_class="",
+        per_case=per_case,
+        steps=9,
+        seconds=1.0,
+        run=choice,
     )
 
 
@@ -165,15 +153,17 @@ def row(
         (0.8, 0.81, "Best of 2: 2 x. The plan's choice, 1 x, is 0.010 behind: not within 0.005."),
     ],
 )
-def test_the_verdict(planned: float, other: float, expected: str) -> None:
+def test_verdict_names_the_best_choice_and_how_far_the_plan_is_behind(
+    planned: float, other: float, expected: str
+) -> None:
     assert verdict([row("1 x", planned, is_planned=True), row("2 x", other)]) == expected
 
 
-def test_without_the_plans_own_run_nothing_is_said() -> None:
+def test_verdict_needs_the_run_of_the_plans_choice() -> None:
     assert verdict([row("2 x", 0.8), row("0.5 x", 0.7)]) == "Not enough runs yet."
 
 
-def test_several_data_sets_share_a_table_of_means_over_seeds() -> None:
+def test_describe_has_one_table_of_means_over_seeds_for_several_data_sets() -> None:
     rows = [
         row("1 x", 0.8, is_planned=True),
         row("1 x", 0.6, is_planned=True, seed=1),
@@ -187,7 +177,7 @@ def test_several_data_sets_share_a_table_of_means_over_seeds() -> None:
     assert "| 2 x |  | 0.500 | -0.200 |" in describe(rows)
 
 
-def test_a_difference_has_the_standard_error_of_its_mean_over_cases() -> None:
+def test_describe_gives_a_difference_with_its_standard_error_over_cases() -> None:
     planned = [
         row("1 x", 0.5, is_planned=True, seed=seed, per_case=(0.4, 0.6, 0.2, math.nan))
         for seed in (0, 1)
@@ -199,7 +189,7 @@ def test_a_difference_has_the_standard_error_of_its_mean_over_cases() -> None:
     assert "| +0.100 +- 0.058 |" in describe([*planned, *others])  # differences 0.1, 0.2 and 0.3
 
 
-def test_dice_of_a_case_is_the_mean_of_the_classes_that_are_there(tmp_path: Path) -> None:
+def test_read_dice_averages_the_classes_that_a_case_has(tmp_path: Path) -> None:
     cases = [
         {"case": "a", "metrics": {"1": {"Dice": 0.4}, "2": {"Dice": 0.6}}},
         {"case": "b", "metrics": {"1": {"Dice": math.nan}, "2": {"Dice": 0.7}}},
@@ -210,6 +200,5 @@ def test_dice_of_a_case_is_the_mean_of_the_classes_that_are_there(tmp_path: Path
         "metric_per_case": cases,
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert read_dice(tmp_path / "summary.json") == Dice(
-        0.525, {1: 0.4, 2: 0.65}, {"a": 0.5, "b": 0.7}
-    )
+    expected = Dice(0.525, {1: 0.4, 2: 0.65}, {"a": 0.5, "b": 0.7})
+    assert read_dice(tmp_path / "summary.json") == expected

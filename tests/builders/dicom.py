@@ -1,4 +1,4 @@
-"""DICOM series, made slice by slice."""
+"""Synthetic DICOM series, written slice by slice."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ def write_series(
     series_uid: str = SERIES_UID,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Write the slices of a CT `(Z, Y, X)`, one a file.
+    """Write the slices of a CT, one per file.
 
-    positions: of the first voxels, in LPS mm. orientation: the directions along rows and along columns.
-    pixel_spacing: between rows, between columns, in mm.
+    Args:
+        folder: The folder to write to; it is created where it is missing.
+        array: Values `(Z, Y, X)` of 16-bit integers.
+        positions: Position of the first voxel of each slice in LPS mm.
+        orientation: Unit vectors along a row and along a column.
+        pixel_spacing: Distance between rows and between columns in mm.
+        series_uid: SeriesInstanceUID of all slices.
+        names: File names of the slices; by default names whose order is not that of the slices.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for index, (plane, position) in enumerate(zip(array, positions, strict=True)):
@@ -39,8 +45,8 @@ def write_series(
             "0008|0018": f"{series_uid}.{index + 1}",
             "0008|0060": "CT",
             "0008|103e": f"series {series_uid[-1]}",
-            "0010|0010": "Made^Patient",
-            "0010|0020": "made",
+            "0010|0010": "Synthetic^Patient",
+            "0010|0020": "synthetic",
             "0018|0050": "2.0",
             "0020|000d": STUDY_UID,
             "0020|000e": series_uid,
@@ -54,5 +60,6 @@ def write_series(
         writer = SimpleITK.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.SetImageIO("GDCMImageIO")
-        writer.SetFileName(str(folder / (names[index] if names else f"IM{7 * index % 11:04d}.dcm")))
+        name = names[index] if names else f"IM{7 * index % 11:04d}.dcm"
+        writer.SetFileName(str(folder / name))
         writer.Execute(image)

@@ -1,7 +1,8 @@
-"""Files as SAMed and SAMed_s write them, of random values, and a plain transcription of what SAMed computes with them.
+"""Files as SAMed and SAMed_s write them, with random values, and what SAMed computes with them.
 
-Written from the description of SAMed's released code in the papers' notes: modules of segment_anything, LoRA added to q
-and v by hand, tables resized as SAMed does.
+The computation is a plain transcription, written from the description of SAMed's released code in
+the papers' notes: modules of segment_anything, LoRA added to q and v by hand, and tables resized as
+SAMed does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from builders.numerics import to_double
 from samnet.models.sam_modules import MaskDecoder, PromptEncoder, TwoWayTransformer
 from samnet.plan.backbones import Backbone
 
@@ -17,6 +19,14 @@ RANK = 4
 
 
 def mask_decoder(num_outputs: int) -> nn.Module:
+    """Build SAM's mask decoder.
+
+    Args:
+        num_outputs: Number of masks.
+
+    Returns:
+        The decoder, randomly initialised.
+    """
     return MaskDecoder(
         transformer_dim=256,
         transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
@@ -25,6 +35,14 @@ def mask_decoder(num_outputs: int) -> nn.Module:
 
 
 def prompt_encoder(size: int) -> nn.Module:
+    """Build SAM's prompt encoder.
+
+    Args:
+        size: Edge of the square input in pixels.
+
+    Returns:
+        The prompt encoder, randomly initialised.
+    """
     return PromptEncoder(
         embed_dim=256,
         image_embedding_size=(size // 16, size // 16),
@@ -34,7 +52,15 @@ def prompt_encoder(size: int) -> nn.Module:
 
 
 def attentions(decoder: nn.Module) -> dict[str, nn.Module]:
-    """The attentions of a mask decoder by the beginning of their keys, `sa`, `cti` and `cit` with their layer."""
+    """Find the attentions of a mask decoder.
+
+    Args:
+        decoder: SAM's mask decoder.
+
+    Returns:
+        The attentions by the beginning of their keys in SAMed's files: `sa`, `cti` and `cit` with
+        the number of their layer, and `fati`.
+    """
     found = {}
     for number, layer in enumerate(decoder.transformer.layers):
         found[f"sa{number}"] = layer.self_attn
@@ -44,7 +70,15 @@ def attentions(decoder: nn.Module) -> dict[str, nn.Module]:
 
 
 def lora_keys(name: str, letter: str) -> tuple[str, str]:
-    """The keys of A and B of q or v of one attention of the mask decoder."""
+    """Return SAMed's keys of the matrices A and B of an attention of the mask decoder.
+
+    Args:
+        name: The attention, a key of `attentions`.
+        letter: `q` or `v`.
+
+    Returns:
+        The keys of A and of B.
+    """
     if name == "fati":
         return f"fati_{letter}a", f"fati_{letter}b"
     number = 2 * int(name[-1]) + "qv".index(letter)
@@ -54,7 +88,17 @@ def lora_keys(name: str, letter: str) -> tuple[str, str]:
 def write_samed(
     backbone: Backbone, num_classes: int, size: int, *, decoder_lora: bool
 ) -> dict[str, Tensor]:
-    """The content of a `.pth` of SAMed, or of SAMed_s with `decoder_lora`."""
+    """Return the content of a `.pth` file of SAMed, with random values.
+
+    Args:
+        backbone: Dimensions of the encoder.
+        num_classes: Number of classes without the background.
+        size: Edge of the square input in pixels.
+        decoder_lora: Whether it is a file of SAMed_s, whose mask decoder has LoRA too.
+
+    Returns:
+        Tensors by SAMed's keys.
+    """
     content = {}
     for number in range(2 * backbone.depth):
         content[f"w_a_{number:03d}"] = 0.3 * torch.randn(RANK, backbone.width)
@@ -74,6 +118,8 @@ def write_samed(
 
 
 class _AddedToQAndV(nn.Module):
+    """A qkv layer with low-rank updates of q and v."""
+
     def __init__(self, qkv: nn.Module, pairs: list[Tensor]) -> None:
         super().__init__()
         self.qkv, self.pairs = qkv, pairs
@@ -87,6 +133,8 @@ class _AddedToQAndV(nn.Module):
 
 
 class _Added(nn.Module):
+    """A layer with a low-rank update of its output."""
+
     def __init__(self, layer: nn.Module, a: Tensor, b: Tensor) -> None:
         super().__init__()
         self.layer, self.a, self.b = layer, a, b
@@ -96,15 +144,15 @@ class _Added(nn.Module):
 
 
 def _resized(key: str, value: Tensor, size: int, is_global: bool) -> Tensor:
+    """Resize a table of positions as SAMed does; return any other weight unchanged."""
     grid = size // 16
     if key == "pos_embed":
-        return functional.interpolate(
-            value.permute(0, 3, 1, 2), (grid, grid), mode="bilinear"
-        ).permute(0, 2, 3, 1)
+        channels_first = value.permute(0, 3, 1, 2)
+        resized = functional.interpolate(channels_first, (grid, grid), mode="bilinear")
+        return resized.permute(0, 2, 3, 1)
     if "rel_pos" in key and is_global:
-        return functional.interpolate(
-            value[None, None], (2 * grid - 1, value.shape[1]), mode="bilinear"
-        )[0, 0]
+        shape = (2 * grid - 1, value.shape[1])
+        return functional.interpolate(value[None, None], shape, mode="bilinear")[0, 0]
     return value
 
 
@@ -116,38 +164,27 @@ def samed_logits(
     encoder: nn.Module,
     backbone: Backbone,
 ) -> Tensor:
-    """Low-resolution logits `(B, K, S / 4, S / 4)` of images `(B, 3, S, S)`, 0 to 1.
+    """Compute what SAMed computes with a file, in the precision of the images.
 
-    content: of SAMed's file. sam: SAM's own weights. encoder: SAM's, of that input size; it is filled and changed.
+    Args:
+        images: `(B, 3, S, S)`, values from 0 to 1.
+        content: The content of SAMed's file.
+        sam: SAM's weights.
+        encoder: SAM's encoder of that input size; it is filled and changed.
+        backbone: Dimensions of the encoder.
+
+    Returns:
+        Low-resolution logits `(B, K, S / 4, S / 4)`.
     """
     size = images.shape[-1]
-    found = {}
-    for key, value in sam.items():
-        if key.startswith("image_encoder."):
-            name = key.removeprefix("image_encoder.")
-            block = int(name.split(".")[1]) if name.startswith("blocks.") else -1
-            found[name] = _resized(name, value, size, block in backbone.global_blocks)
-    encoder.load_state_dict(found)
-    for number, block in enumerate(encoder.blocks):
-        keys = [f"w_{letter}_{2 * number + part:03d}" for part in (0, 1) for letter in "ab"]
-        block.attn.qkv = _AddedToQAndV(block.attn.qkv, [content[key] for key in keys])
-
     prompts = prompt_encoder(size)
-    prompts.load_state_dict(
-        {key[15:]: value for key, value in content.items() if key.startswith("prompt_encoder.")}
-    )
     decoder = mask_decoder(len(content["mask_decoder.mask_tokens.weight"]))
-    own = {key[13:]: value for key, value in content.items() if key.startswith("mask_decoder.")}
-    kept = {
-        key[13:]: value for key, value in sam.items() if key.startswith("mask_decoder.transformer.")
-    }
-    decoder.load_state_dict(kept | own)
-    if "sa_a_000" in content:
-        for name, attention in attentions(decoder).items():
-            for letter in "qv":
-                key_a, key_b = lora_keys(name, letter)
-                layer = getattr(attention, f"{letter}_proj")
-                setattr(attention, f"{letter}_proj", _Added(layer, content[key_a], content[key_b]))
+    _fill_encoder(encoder, sam, size, backbone)
+    _fill_decoder(decoder, prompts, content, sam)
+    if images.dtype == torch.float64:
+        for module in (encoder, prompts, decoder):
+            to_double(module)
+    _add_updates(encoder, decoder, {key: value.to(images) for key, value in content.items()})
 
     sparse, dense = prompts(points=None, boxes=None, masks=None)
     positions = prompts.get_dense_pe()
@@ -156,3 +193,46 @@ def samed_logits(
         mask, _ = decoder.predict_masks(embedding[None], positions, sparse, dense)
         masks.append(mask)
     return torch.cat(masks)
+
+
+def _fill_encoder(
+    encoder: nn.Module, sam: dict[str, Tensor], size: int, backbone: Backbone
+) -> None:
+    found = {}
+    for key, value in sam.items():
+        if key.startswith("image_encoder."):
+            name = key.removeprefix("image_encoder.")
+            block = int(name.split(".")[1]) if name.startswith("blocks.") else -1
+            found[name] = _resized(name, value, size, block in backbone.global_blocks)
+    encoder.load_state_dict(found)
+
+
+def _fill_decoder(
+    decoder: nn.Module, prompts: nn.Module, content: dict[str, Tensor], sam: dict[str, Tensor]
+) -> None:
+    """Fill both from SAMed's file, and what it does not hold of the transformer from SAM's."""
+    prompts.load_state_dict(_with_prefix(content, "prompt_encoder."))
+    transformer = _with_prefix(sam, "mask_decoder.transformer.")
+    kept = {f"transformer.{key}": value for key, value in transformer.items()}
+    decoder.load_state_dict(kept | _with_prefix(content, "mask_decoder."))
+
+
+def _with_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights whose names begin with a prefix, by the rest of their names."""
+    return {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
+
+
+def _add_updates(encoder: nn.Module, decoder: nn.Module, content: dict[str, Tensor]) -> None:
+    """Add the low-rank updates of SAMed's file to the layers."""
+    for number, block in enumerate(encoder.blocks):
+        keys = [f"w_{letter}_{2 * number + part:03d}" for part in (0, 1) for letter in "ab"]
+        block.attn.qkv = _AddedToQAndV(block.attn.qkv, [content[key] for key in keys])
+    if "sa_a_000" not in content:
+        return
+    for name, attention in attentions(decoder).items():
+        for letter in "qv":
+            key_a, key_b = lora_keys(name, letter)
+            layer = getattr(attention, f"{letter}_proj")
+            setattr(attention, f"{letter}_proj", _Added(layer, content[key_a], content[key_b]))

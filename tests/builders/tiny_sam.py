@@ -19,7 +19,15 @@ TINY = Backbone("tiny", 48, 2, 2, (1,), 1024)
 
 
 def sam_encoder(backbone: Backbone, input_size: int) -> nn.Module:
-    """As segment_anything builds its encoders."""
+    """Build an encoder in the way of segment_anything.
+
+    Args:
+        backbone: Dimensions of the encoder.
+        input_size: Edge of the square input in pixels.
+
+    Returns:
+        segment_anything's encoder, randomly initialised.
+    """
     return ImageEncoderViT(
         img_size=input_size,
         patch_size=16,
@@ -38,7 +46,16 @@ def sam_encoder(backbone: Backbone, input_size: int) -> nn.Module:
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """Give zeros and ones values too, so that a weight that is not used or not loaded shows."""
+    """Give weights that start as zeros or ones random values, in place.
+
+    A test then notices a weight that is not used or not loaded.
+
+    Args:
+        module: Any network or part of one.
+
+    Returns:
+        The module.
+    """
     for weight in module.parameters():
         if weight.ndim < 2 or not weight.any():
             nn.init.normal_(weight, mean=float(weight.detach().mean()), std=0.1)
@@ -88,7 +105,14 @@ VALUES: dict[str, Any] = {
 
 
 def train_a_little(network: SegmentationNetwork, num_channels: int = 3) -> None:
-    """Two steps of AdamW: LoRA's A gets its first gradient when B is no longer zero."""
+    """Train a network for two steps of AdamW on random images.
+
+    LoRA's A gets its first gradient in the second step, when B is no longer zero.
+
+    Args:
+        network: The network, which is changed.
+        num_channels: Channels of the images.
+    """
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.1)
     size = network.encoder.img_size

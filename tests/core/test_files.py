@@ -1,3 +1,5 @@
+"""Atomic writing of files and folders, removal of temporary files, and JSON files."""
+
 from __future__ import annotations
 
 import os
@@ -16,11 +18,12 @@ from samnet.core.files import (
     read_json,
     remove_partial_files,
     write_json,
+    write_json_rows,
     write_text,
 )
 
 
-def test_the_final_name_appears_when_the_block_is_done(tmp_path: Path) -> None:
+def test_atomic_path_shows_the_final_name_when_the_block_is_done(tmp_path: Path) -> None:
     file = tmp_path / "new folder" / "größe.nii.gz"
     with atomic_path(file) as temporary:
         temporary.write_text("whole")
@@ -30,14 +33,14 @@ def test_the_final_name_appears_when_the_block_is_done(tmp_path: Path) -> None:
     assert os.listdir(file.parent) == [file.name]
 
 
-def test_a_folder_can_be_written_whole(tmp_path: Path) -> None:
+def test_atomic_path_can_write_a_folder(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "model") as temporary:
         temporary.mkdir()
         (temporary / "part").write_text("x")
     assert (tmp_path / "model" / "part").is_file()
 
 
-def test_what_a_writer_puts_beside_its_file_goes_with_it(tmp_path: Path) -> None:
+def test_atomic_path_removes_other_files_of_a_writer(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "weights") as temporary:
         temporary.write_text("whole")
         (temporary.parent / ".tmp1").write_text("half")
@@ -59,37 +62,37 @@ def write_half_a_folder(path: Path, error: BaseException) -> None:
 
 @pytest.mark.parametrize("write", [write_half, write_half_a_folder])
 @pytest.mark.parametrize(
-    "error", [ValueError("made"), KeyboardInterrupt("made"), SystemExit("made")]
+    "error", [ValueError("stop"), KeyboardInterrupt("stop"), SystemExit("stop")]
 )
-def test_a_failure_leaves_what_was_there_and_nothing_else(
+def test_atomic_path_keeps_the_old_file_after_a_failure(
     tmp_path: Path, write: Callable[[Path, BaseException], None], error: BaseException
 ) -> None:
     file = tmp_path / "result"
     file.write_text("old")
-    with pytest.raises(type(error), match="made"):
+    with pytest.raises(type(error), match="stop"):
         write(file, error)
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["result"]
 
 
-def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+def test_atomic_path_leaves_no_final_file_after_a_kill(tmp_path: Path) -> None:
     program = (
         "import os, sys\nfrom pathlib import Path\nfrom samnet.core.files import atomic_path\n"
         "with atomic_path(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half')\n    os.kill(os.getpid(), 9)\n"
     )
     repository = Path(samnet.__file__).parents[1]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "result")], cwd=repository, check=False
     )
-    assert done.returncode == -9
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(TEMPORARY_PREFIX)
+    assert process.returncode == -9
+    (leftover,) = tmp_path.iterdir()
+    assert leftover.name.startswith(TEMPORARY_PREFIX)
     remove_partial_files(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
-def test_partial_files_and_folders_go_and_others_stay(tmp_path: Path) -> None:
+def test_remove_partial_files_deletes_only_temporary_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / f"{TEMPORARY_PREFIX}folder").mkdir()
     (tmp_path / f"{TEMPORARY_PREFIX}folder" / "file").touch()
     (tmp_path / f"{TEMPORARY_PREFIX}file").touch()
@@ -99,21 +102,37 @@ def test_partial_files_and_folders_go_and_others_stay(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["result"]
 
 
-def test_json_comes_back_with_its_letters(tmp_path: Path) -> None:
+def test_json_file_keeps_letters_beyond_ascii(tmp_path: Path) -> None:
     content = {"größe": [1, 2.5, None, "脾"]}
     write_json(tmp_path / "a.json", content)
     assert read_json(tmp_path / "a.json") == content
     assert "größe" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
-def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+def test_write_json_rows_writes_one_record_a_line(tmp_path: Path) -> None:
+    content = {"version": 1, "cases": {"a": {"size": [1, 2]}, "b": {"size": [3, 4]}}, "empty": {}}
+    write_json_rows(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    assert (tmp_path / "a.json").read_text().splitlines() == [
+        "{",
+        '  "version": 1,',
+        '  "cases": {',
+        '    "a": {"size": [1, 2]},',
+        '    "b": {"size": [3, 4]}',
+        "  },",
+        '  "empty": {}',
+        "}",
+    ]
+
+
+def test_write_json_keeps_the_old_file_when_the_content_is_not_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", 1)
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"path": tmp_path})
     assert read_json(tmp_path / "a.json") == 1
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+def test_read_json_accepts_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
     assert read_json(tmp_path / "a.json") == {"a": 1}
 
@@ -127,7 +146,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
-def test_a_bad_json_file_is_named_with_the_reason(
+def test_read_json_names_a_bad_file_and_the_reason(
     tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     file = tmp_path / "a.json"
@@ -138,12 +157,12 @@ def test_a_bad_json_file_is_named_with_the_reason(
     assert str(file) in str(caught.value)
 
 
-def test_a_folder_is_no_json_file(tmp_path: Path) -> None:
+def test_read_json_refuses_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_json(tmp_path)
 
 
-def test_text_is_replaced_whole(tmp_path: Path) -> None:
+def test_write_text_replaces_the_whole_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "a longer text")
     write_text(tmp_path / "a.txt", "short")
     assert (tmp_path / "a.txt").read_text() == "short"

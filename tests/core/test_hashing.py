@@ -1,3 +1,5 @@
+"""The sha256 of files, and the notes that store it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -7,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from samnet.core import hashing
 from samnet.core.hashing import file_sha256, is_sha256, remember_sha256, remembered_sha256
 
 CONTENT = b"weights" * 1000
@@ -21,20 +22,22 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_hash_is_that_of_the_content(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_CHUNK", 100)
-    assert file_sha256(file) == DIGEST
+def test_file_sha256_hashes_the_whole_content(tmp_path: Path) -> None:
+    content = b"weights" * 1_500_000  # 10.5 MB are read in several chunks
+    path = tmp_path / "large.pth"
+    path.write_bytes(content)
+    assert file_sha256(path) == hashlib.sha256(content).hexdigest()
 
 
-def test_a_remembered_hash_is_not_computed_again(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remembered_sha256_does_not_read_an_unchanged_file_again(file: Path) -> None:
     assert remembered_sha256(file) == DIGEST
-    monkeypatch.setattr(hashing, "file_sha256", lambda path: pytest.fail("read the file again"))
+    mtime_ns = file.stat().st_mtime_ns
+    file.write_bytes(b"W" + CONTENT[1:])  # only reading the file could reveal this change
+    os.utime(file, ns=(mtime_ns, mtime_ns))
     assert remembered_sha256(file) == DIGEST
 
 
-def test_another_size_or_time_makes_it_new(file: Path) -> None:
+def test_remembered_sha256_reads_a_file_of_another_size_or_time_again(file: Path) -> None:
     remembered_sha256(file)
     file.write_bytes(CONTENT + b"!")
     assert remembered_sha256(file) == hashlib.sha256(CONTENT + b"!").hexdigest()
@@ -45,7 +48,7 @@ def test_another_size_or_time_makes_it_new(file: Path) -> None:
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"sha256": "short"}', '{"sha256": 5}'])
-def test_a_damaged_note_is_no_answer(file: Path, note: str) -> None:
+def test_remembered_sha256_replaces_a_damaged_note(file: Path, note: str) -> None:
     status = file.stat()
     path = file.with_name("sam.pth.sha256.json")
     path.write_text(note)
@@ -57,27 +60,24 @@ def test_a_damaged_note_is_no_answer(file: Path, note: str) -> None:
     }
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_hindrance(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, content: object) -> None:
-        raise PermissionError(path)
-
-    monkeypatch.setattr(hashing, "write_json", refuse)
+def test_remembered_sha256_is_right_where_it_cannot_be_stored(file: Path) -> None:
+    obstacle = file.with_name("sam.pth.sha256.json") / "folder"
+    obstacle.mkdir(parents=True)
     assert remembered_sha256(file) == DIGEST
+    assert obstacle.is_dir()
 
 
-def test_what_is_noted_is_believed(file: Path) -> None:
+def test_remembered_sha256_returns_what_remember_sha256_stored(file: Path) -> None:
     remember_sha256(file, "a" * 64)
     assert remembered_sha256(file) == "a" * 64
 
 
-def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
+def test_remembered_sha256_raises_for_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         remembered_sha256(tmp_path / "none")
 
 
-def test_the_form_of_a_hash() -> None:
+def test_is_sha256_checks_length_and_digits() -> None:
     assert is_sha256(DIGEST)
     for text in ("", DIGEST[1:], DIGEST.upper(), f"{DIGEST}\n", "g" * 64):
         assert not is_sha256(text)

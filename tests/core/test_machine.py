@@ -1,3 +1,5 @@
+"""Choice of the device, detection of its memory, and sizes of memory as users write them."""
+
 from __future__ import annotations
 
 import subprocess
@@ -13,16 +15,18 @@ from samnet.core.machine import Machine, choose_device, detect_machine, parse_me
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs of 8 and 24 GiB, and no MPS, whatever this machine has."""
-    have(monkeypatch, gpus=[8, 24])
+    """Pretend that this machine has two GPUs, of 8 and 24 GiB, and no MPS."""
+    pretend_devices(monkeypatch, gpus=[8, 24])
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(monkeypatch, gpus=[])
+    """Pretend that this machine has neither a GPU nor MPS."""
+    pretend_devices(monkeypatch, gpus=[])
 
 
-def have(monkeypatch: pytest.MonkeyPatch, gpus: list[int], mps: bool = False) -> None:
+def pretend_devices(monkeypatch: pytest.MonkeyPatch, gpus: list[int], mps: bool = False) -> None:
+    """Let torch report GPUs of the given memories in GiB, and MPS or none."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -38,20 +42,24 @@ def have(monkeypatch: pytest.MonkeyPatch, gpus: list[int], mps: bool = False) ->
     ("device", "machine"),
     [(None, Machine("cuda", 8)), ("cuda", Machine("cuda", 8)), ("cuda:1", Machine("cuda", 24))],
 )
-def test_a_gpu_is_known_by_its_kind_and_memory(device: str | None, machine: Machine) -> None:
+def test_detect_machine_returns_kind_and_memory_of_a_gpu(
+    device: str | None, machine: Machine
+) -> None:
     assert detect_machine(device) == machine
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_the_device_keeps_its_number() -> None:
+def test_choose_device_keeps_the_number_of_a_gpu() -> None:
     assert choose_device("cuda:1") == "cuda:1"
     with pytest.raises(UserError, match=r"--device cuda:2: not on this machine .*cuda:0 to 1"):
         choose_device("cuda:2")
 
 
 @pytest.mark.parametrize(("mps", "device"), [(False, "cpu"), (True, "mps")])
-def test_without_a_gpu(mps: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    have(monkeypatch, gpus=[], mps=mps)
+def test_machine_without_a_gpu_uses_mps_or_the_cpu(
+    mps: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_devices(monkeypatch, gpus=[], mps=mps)
     assert choose_device(None) == device
     machine = detect_machine()
     assert machine.device == device
@@ -60,8 +68,10 @@ def test_without_a_gpu(mps: bool, device: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the driver is too old, the GPUs are counted all the same."""
+def test_choose_device_ignores_a_gpu_that_torch_cannot_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a driver that is too old, torch still counts the GPUs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(None) == "cpu"
     with pytest.raises(UserError, match=r"--device cuda: not on this machine \(available: cpu\)"):
@@ -69,7 +79,7 @@ def test_a_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_device_that_is_not_here_is_refused_unless_its_memory_is_given() -> None:
+def test_missing_device_is_refused_unless_its_memory_is_given() -> None:
     with pytest.raises(UserError, match=r"--device cuda: not on this machine \(available: cpu\)"):
         choose_device("cuda")
     with pytest.raises(UserError, match=r"not on this machine.*--memory 16G"):
@@ -79,7 +89,7 @@ def test_a_device_that_is_not_here_is_refused_unless_its_memory_is_given() -> No
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "", "CPU"])
 @pytest.mark.parametrize("memory", [None, 8])
-def test_an_unknown_device_is_refused(device: str, memory: float | None) -> None:
+def test_unknown_device_is_refused(device: str, memory: float | None) -> None:
     with pytest.raises(UserError, match="choose cuda, mps or cpu"):
         detect_machine(device, memory)
     with pytest.raises(UserError, match="choose cuda, mps or cpu"):
@@ -89,21 +99,21 @@ def test_an_unknown_device_is_refused(device: str, memory: float | None) -> None
 @pytest.mark.parametrize(
     ("text", "size"), [("8", 8), ("16G", 16), ("16GB", 16), ("11.5 GiB", 11.5), ("80g", 80)]
 )
-def test_sizes_of_memory(text: str, size: float) -> None:
+def test_parse_memory_reads_sizes_in_gib(text: str, size: float) -> None:
     assert parse_memory(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "8M", "-8G", "much", "8G8", "1e3"])
-def test_what_is_no_size_of_memory(text: str) -> None:
+def test_parse_memory_refuses_other_texts(text: str) -> None:
     with pytest.raises(UserError, match="write the size in GiB, for example 8G"):
         parse_memory(text)
 
 
-def test_a_machine_says_what_it_is() -> None:
+def test_machine_as_text_names_device_and_memory() -> None:
     assert str(Machine("cuda", 15.9)) == "cuda with 16 GiB"
 
 
-def test_planning_for_a_given_machine_needs_no_torch() -> None:
+def test_detect_machine_does_not_import_torch_when_device_and_memory_are_given() -> None:
     program = (
         "import sys; from samnet.core.machine import detect_machine; detect_machine('cuda', 8); "
         "sys.exit('torch' in sys.modules)"

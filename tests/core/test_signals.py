@@ -1,3 +1,5 @@
+"""Stop signals: raised at once, held back, or ignored."""
+
 from __future__ import annotations
 
 import contextlib
@@ -21,7 +23,7 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_command_ends_at_the_first_signal_and_is_left_in_peace_by_the_next(
+def test_ended_by_signals_raises_at_the_first_signal_and_ignores_later_ones(
     number: signal.Signals,
 ) -> None:
     before = signal.getsignal(number)
@@ -35,12 +37,12 @@ def test_a_command_ends_at_the_first_signal_and_is_left_in_peace_by_the_next(
     assert signal.getsignal(number) == before
 
 
-def test_nobody_takes_it_for_the_failure_of_a_case() -> None:
+def test_interrupted_is_not_caught_as_the_failure_of_a_case() -> None:
     with ended_by_signals(), pytest.raises(Interrupted), contextlib.suppress(Exception):
         send(signal.SIGTERM)
 
 
-def test_signals_are_held_back_and_then_raised_where_it_does_no_harm() -> None:
+def test_held_signals_are_raised_at_the_next_safe_point() -> None:
     signals = StopSignals()
     with signals.held():
         send(signal.SIGUSR1)
@@ -52,15 +54,15 @@ def test_signals_are_held_back_and_then_raised_where_it_does_no_harm() -> None:
             signals.check()
 
 
-def test_at_once_means_where_it_comes() -> None:
+def test_signals_within_at_once_are_raised_immediately() -> None:
     signals = StopSignals()
     with signals.held():
         with pytest.raises(Interrupted), signals.at_once():
             send(signal.SIGTERM)
-        send(signal.SIGTERM)  # held back again
+        send(signal.SIGTERM)  # after the block signals are held back again
 
 
-def test_only_the_second_ctrl_c_tears_apart() -> None:
+def test_second_ctrl_c_is_raised_immediately() -> None:
     signals = StopSignals()
     with signals.held():
         send(signal.SIGINT)
@@ -68,7 +70,7 @@ def test_only_the_second_ctrl_c_tears_apart() -> None:
             send(signal.SIGINT)
 
 
-def test_other_threads_leave_signals_alone() -> None:
+def test_signal_handlers_stay_unchanged_in_other_threads() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
@@ -81,7 +83,7 @@ def test_other_threads_leave_signals_alone() -> None:
     assert seen == [before]
 
 
-def test_deaf_until_the_end() -> None:
+def test_ignore_signals_ignores_signals_until_the_end_of_the_block() -> None:
     with ended_by_signals():
         ignore_signals()
         send(signal.SIGTERM)

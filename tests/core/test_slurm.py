@@ -1,4 +1,7 @@
-"""SLURM's `scontrol` is a script here that notes what it is asked; the real one is used in `tests/slurm/`."""
+"""Requeueing of SLURM jobs.
+
+Here `scontrol` is a script that notes its arguments; `tests/slurm/` uses the real one.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ from samnet.core.slurm import requeue_job
 
 @pytest.fixture
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Put a `scontrol` on the path; returns the file of what it was asked."""
+    """Return a function that installs a `scontrol` and returns the file of its requests."""
 
     def install(state: str = "RUNNING", requeue_exit: int = 0) -> Path:
-        program, asked = tmp_path / "bin" / "scontrol", tmp_path / "asked"
+        program = tmp_path / "bin" / "scontrol"
+        requests = tmp_path / "requests"
         program.parent.mkdir()
         program.write_text(
-            f'#!/bin/sh\necho "$@" >> {asked}\n'
+            f'#!/bin/sh\necho "$@" >> {requests}\n'
             f'if [ "$1" = show ]; then echo "JobId=7 JobState={state} Reason=None"; exit 0; fi\n'
             f"echo 'Job is not a batch job' >&2; exit {requeue_exit}\n"
         )
@@ -27,13 +31,13 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
         monkeypatch.setenv("SLURM_JOB_ID", "7")
         monkeypatch.delenv("RANK", raising=False)
-        return asked
+        return requests
 
     return install
 
 
 @pytest.mark.parametrize(
-    ("number", "state", "asked_for"),
+    ("number", "state", "expected"),
     [
         (signal.SIGUSR1, "RUNNING", ["requeue 7"]),
         (signal.SIGTERM, "RUNNING", ["show job 7", "requeue 7"]),
@@ -42,35 +46,35 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         (signal.SIGTERM, "CANCELLED", ["show job 7"]),
     ],
 )
-def test_a_stopped_job_goes_back_into_the_queue_unless_it_was_cancelled(
-    scontrol: Callable[..., Path], number: signal.Signals, state: str, asked_for: list[str]
+def test_requeue_job_puts_back_a_stopped_job_unless_it_was_cancelled(
+    scontrol: Callable[..., Path], number: signal.Signals, state: str, expected: list[str]
 ) -> None:
-    asked = scontrol(state)
-    assert requeue_job(number) is ("requeue 7" in asked_for)
-    assert asked.read_text().splitlines() == asked_for
+    requests = scontrol(state)
+    assert requeue_job(number) is ("requeue 7" in expected)
+    assert requests.read_text().splitlines() == expected
 
 
-def test_of_several_processes_the_first_asks(
+def test_requeue_job_sends_a_request_from_the_master_process_only(
     scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = scontrol()
+    requests = scontrol()
     monkeypatch.setenv("RANK", "1")
     assert not requeue_job(signal.SIGUSR1)
     monkeypatch.setenv("RANK", "0")
     assert requeue_job(signal.SIGUSR1)
-    assert asked.read_text() == "requeue 7\n"
+    assert requests.read_text() == "requeue 7\n"
 
 
-def test_outside_slurm_nothing_is_asked(
+def test_requeue_job_sends_no_request_outside_of_slurm(
     scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = scontrol()
+    requests = scontrol()
     monkeypatch.delenv("SLURM_JOB_ID")
     assert not requeue_job(signal.SIGUSR1)
-    assert not asked.exists()
+    assert not requests.exists()
 
 
-def test_what_slurm_refuses_is_told(
+def test_requeue_job_reports_why_slurm_refuses(
     scontrol: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scontrol(requeue_exit=1)

@@ -13,17 +13,17 @@ from samnet.dataset.case_list import read_case_list
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.integrity import verify_dataset
 
-GOOD = {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}
+VALID_ENTRY = {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}
 
 
-def write(folder: Path, entries: Any) -> Path:
+def write_case_list(folder: Path, entries: Any) -> Path:
     path = folder / "dataset.json"
     content = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps({**content, "dataset": entries}), encoding="utf-8")
     return path
 
 
-def test_files_may_lie_anywhere_under_any_names(
+def test_case_list_allows_files_anywhere_under_any_names(
     folders: dict[str, Path],
     make_dataset: Callable[..., Path],
     tmp_path: Path,
@@ -46,7 +46,7 @@ def test_files_may_lie_anywhere_under_any_names(
             "label": "masks/case_00.nii.gz",
         },
     }
-    write(folder, entries)
+    write_case_list(folder, entries)
     dataset = RawDataset.load(501)
     assert [case.identifier for case in dataset.cases] == ["anna", "zoe"]
     assert dataset.cases[1].image_files[1].samefile(tmp_path / "scans" / "case_01_0001.nii.gz")
@@ -57,7 +57,7 @@ def test_files_may_lie_anywhere_under_any_names(
         verify_dataset(dataset, processes=0)
 
 
-def test_without_the_key_there_is_no_list(tmp_path: Path) -> None:
+def test_read_case_list_returns_none_without_the_key(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     assert read_case_list(tmp_path / "dataset.json") is None
 
@@ -66,8 +66,8 @@ def test_without_the_key_there_is_no_list(tmp_path: Path) -> None:
     ("entries", "reason"),
     [
         ({}, r'"dataset" is {}; expected CASE: {"images"'),
-        ([GOOD], r'"dataset" is \[.*expected CASE'),
-        ({"a/b": GOOD}, "'a/b' a name that cannot be that of a file"),
+        ([VALID_ENTRY], r'"dataset" is \[.*expected CASE'),
+        ({"a/b": VALID_ENTRY}, "'a/b' a name that cannot be that of a file"),
         ({"a": ["a.nii.gz"]}, r"'a' \['a\.nii\.gz'\]; expected {\"images\""),
         ({"a": {"images": "a.nii.gz", "label": "a.nii.gz"}}, "expected"),
         ({"a": {"images": [], "label": "a.nii.gz"}}, "expected"),
@@ -78,19 +78,21 @@ def test_without_the_key_there_is_no_list(tmp_path: Path) -> None:
         ),
         (
             {"a": {"images": ["a.jpg"], "label": "a.jpg"}},
-            "the label map 'a.jpg' of an ending that is none; supported",
+            "the label map 'a.jpg' of an ending that cannot hold labels; supported",
         ),
     ],
 )
-def test_a_bad_entry_is_named(tmp_path: Path, entries: Any, reason: str) -> None:
+def test_read_case_list_reports_a_bad_entry(tmp_path: Path, entries: Any, reason: str) -> None:
     with pytest.raises(UserError, match=reason) as caught:
-        read_case_list(write(tmp_path, entries))
+        read_case_list(write_case_list(tmp_path, entries))
     assert str(tmp_path / "dataset.json") in str(caught.value)
 
 
-def test_all_bad_entries_are_reported_together(tmp_path: Path) -> None:
+def test_read_case_list_reports_all_bad_entries_together(tmp_path: Path) -> None:
     with pytest.raises(DatasetFaults) as caught:
         read_case_list(
-            write(tmp_path, {"a": 1, "b": GOOD, "c": {"images": ["c.doc"], "label": "c.doc"}})
+            write_case_list(
+                tmp_path, {"a": 1, "b": VALID_ENTRY, "c": {"images": ["c.doc"], "label": "c.doc"}}
+            )
         )
     assert len(caught.value.faults) == 3

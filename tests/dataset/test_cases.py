@@ -45,7 +45,7 @@ def test_a_data_set_is_loaded_with_its_cases_in_order(
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=3, channels=("T1", "T2"), num_test=1)
     dataset = RawDataset.load(501)
-    assert (dataset.name, dataset.folder) == ("Dataset501_Tiny", folder)
+    assert (dataset.name, dataset.folder.raw) == ("Dataset501_Tiny", folder)
     assert [case.identifier for case in dataset.cases] == ["case_00", "case_01", "case_02"]
     first = dataset.cases[0]
     assert first.image_files == tuple(

@@ -59,7 +59,7 @@ def test_files_are_read_once(
 def test_another_date_is_reason_to_read_and_no_more(dataset: RawDataset, read: list[str]) -> None:
     keys = content_keys(dataset, dataset.cases, 0)
     read.clear()
-    os.utime(dataset.folder / "imagesTr" / "case_01_0000.nii.gz", ns=(1, 1))
+    os.utime(dataset.folder.training_images / "case_01_0000.nii.gz", ns=(1, 1))
     for _ in range(2):
         assert content_keys(dataset, dataset.cases, 0) == keys
     assert read == ["case_01_0000.nii.gz"]
@@ -69,7 +69,7 @@ def test_another_content_of_the_same_length_changes_the_key_of_its_case(
     dataset: RawDataset,
 ) -> None:
     keys = content_keys(dataset, dataset.cases, 0)
-    file = dataset.folder / "labelsTr" / "case_01.nii.gz"
+    file = dataset.folder.training_labels / "case_01.nii.gz"
     file.write_bytes(bytes(len(file.read_bytes())))
     os.utime(file, ns=(1, 1))
     changed = content_keys(dataset, dataset.cases, 0)
@@ -128,6 +128,6 @@ def test_the_key_is_of_names_and_contents_not_of_places(
     dataset: RawDataset, tmp_path: Path
 ) -> None:
     case = dataset.cases[0]
-    key = case_key(hash_files(case, dataset.folder, {}))
+    key = case_key(hash_files(case, dataset.folder.raw, {}))
     assert case_key(hash_files(case, tmp_path / "elsewhere", {})) == key
-    assert case_key(hash_files(dataset.cases[1], dataset.folder, {})) != key
+    assert case_key(hash_files(dataset.cases[1], dataset.folder.raw, {})) != key

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from PIL import Image as Picture
+from PIL import Image
 
 from samnet.cli.convert_folder import main
 from samnet.core.errors import DatasetFaults
@@ -21,9 +21,8 @@ RED, GREEN, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 0)
 
 def save(folder: Path, name: str, array: np.ndarray) -> None:
     folder.mkdir(exist_ok=True)
-    Picture.fromarray(array.astype(np.uint8)).save(
-        folder / name, **({"quality": 90} if "jp" in name else {})
-    )
+    options = {"quality": 90} if "jp" in name else {}
+    Image.fromarray(array.astype(np.uint8)).save(folder / name, **options)
 
 
 def colours(seed: int = 0) -> np.ndarray:
@@ -31,7 +30,7 @@ def colours(seed: int = 0) -> np.ndarray:
 
 
 def mask(*values: int, height: int = 16) -> np.ndarray:
-    """Black above, then a band for each value."""
+    """Return a mask that is black at the top, followed by a band for each value."""
     array = np.zeros((height, 16))
     for index, value in enumerate(values, 1):
         array[4 * index : 4 * index + 4] = value
@@ -54,7 +53,7 @@ def convert(tmp_path: Path, *options: str) -> int:
         ("{}.jpeg", "{}.jpg"),
     ],
 )
-def test_pictures_and_masks_of_0_and_255(
+def test_convert_folder_maps_masks_of_0_and_255(
     tmp_path: Path, folders: dict[str, Path], image: str, label: str
 ) -> None:
     for seed, name in enumerate(("a 1", "b", "c")):
@@ -71,7 +70,7 @@ def test_pictures_and_masks_of_0_and_255(
         assert np.array_equal(read_labels(case.label_file).array[0, 0], mask(1))
 
 
-def test_values_and_colours_become_consecutive_labels(
+def test_convert_folder_maps_values_and_colours_to_consecutive_labels(
     tmp_path: Path, folders: dict[str, Path]
 ) -> None:
     drawn = np.zeros((16, 16, 3))
@@ -91,7 +90,9 @@ def test_values_and_colours_become_consecutive_labels(
     verify_dataset(dataset, processes=0)
 
 
-def test_volumes_keep_their_geometry(tmp_path: Path, folders: dict[str, Path]) -> None:
+def test_convert_folder_keeps_the_geometry_of_volumes(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
     affine = np.array([[0.0, -1.1, 0, 3], [0.9, 0, 0, -4], [0, 0, 2.5, 5], [0, 0, 0, 1]])
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
@@ -110,7 +111,9 @@ def test_volumes_keep_their_geometry(tmp_path: Path, folders: dict[str, Path]) -
     assert np.array_equal(np.asarray(back.dataobj), np.searchsorted([0, 2, 420], labels))
 
 
-def test_what_lies_beside_an_image_goes_with_it(tmp_path: Path, folders: dict[str, Path]) -> None:
+def test_convert_folder_joins_header_and_voxels_of_an_mhd(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
     array = np.random.default_rng(0).integers(0, 2, (5, 6, 7)).astype(np.uint8)
     volume = SimpleITK.GetImageFromArray(array)
     volume.SetSpacing((0.5, 0.7, 3.0))
@@ -126,7 +129,7 @@ def test_what_lies_beside_an_image_goes_with_it(tmp_path: Path, folders: dict[st
     assert image.grid.spacing == pytest.approx((3.0, 0.7, 0.5))
 
 
-def test_a_dry_run_shows_everything_and_writes_nothing(
+def test_convert_folder_dry_run_shows_everything_and_writes_nothing(
     tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in "abcdefg":
@@ -147,7 +150,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(
     assert os.listdir(folders["raw"]) == []
 
 
-def test_nothing_is_overwritten(
+def test_convert_folder_overwrites_no_data_set(
     tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folders["raw"] / "Dataset007_Other").mkdir()
@@ -155,7 +158,7 @@ def test_nothing_is_overwritten(
     assert "has the number 7 already" in capsys.readouterr().err
 
 
-def test_all_faults_are_reported_together(tmp_path: Path) -> None:
+def test_plan_conversion_reports_all_faults_together(tmp_path: Path) -> None:
     images, masks = tmp_path / "images", tmp_path / "masks"
     for name in ("a", "b", "c", "alone"):
         save(images, f"{name}.png", colours())
@@ -183,7 +186,7 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         (mask(1), {"channel_names": ["CT"]}, "--channels names 1 channels, the images have 3"),
     ],
 )
-def test_masks_and_names_that_do_not_fit(
+def test_plan_conversion_refuses_masks_and_names_that_do_not_fit(
     tmp_path: Path, masks: np.ndarray, options: dict, reason: str
 ) -> None:
     save(tmp_path / "images", "a.png", colours())
@@ -193,7 +196,7 @@ def test_masks_and_names_that_do_not_fit(
     assert reason in str(caught.value)
 
 
-def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
+def test_plan_conversion_refuses_files_that_do_not_belong_together(tmp_path: Path) -> None:
     save(tmp_path / "images", "a.png", colours())
     save(tmp_path / "images", "b.jpg", colours()[..., 0])
     for name in "ab":

@@ -19,7 +19,7 @@ from samnet.dataset.integrity import verify_dataset
 AFFINE = np.array([[0.0, -1.1, 0, 3], [0.9, 0, 0, -4], [0, 0, 2.5, 5], [0, 0, 0, 1]])
 
 
-def made_task(folder: Path, channels: tuple[str, ...], slope: float = 1.0) -> Path:
+def write_task(folder: Path, channels: tuple[str, ...], slope: float = 1.0) -> Path:
     generator = np.random.default_rng(0)
     shape = (6, 5, 4, len(channels)) if len(channels) > 1 else (6, 5, 4)
     for part, names in (("Tr", ("a_1", "a_2")), ("Ts", ("a_3",))):
@@ -32,9 +32,9 @@ def made_task(folder: Path, channels: tuple[str, ...], slope: float = 1.0) -> Pa
                     generator.integers(0, 3, shape[:3]).astype(np.uint8), AFFINE
                 )
                 save(labels, folder / "labelsTr" / f"{name}.nii.gz")
-    (folder / "imagesTr" / "._a_1.nii.gz").write_bytes(b"of a file manager")
+    (folder / "imagesTr" / "._a_1.nii.gz").write_bytes(b"written by a file manager")
     content = {
-        "name": "Made",
+        "name": "Synthetic",
         "modality": {str(number): name for number, name in enumerate(channels)},
         "labels": {"0": "background", "1": "liver", "2": "cancer"},
         "training": [
@@ -54,10 +54,10 @@ def save(image: nibabel.Nifti1Image, file: Path) -> None:
 
 @pytest.mark.parametrize("slope", [1.0, 0.5])
 @pytest.mark.parametrize("channels", [("CT",), ("T1", "T2", "FLAIR")])
-def test_a_task_becomes_a_data_set(
+def test_convert_msd_writes_a_data_set(
     tmp_path: Path, folders: dict[str, Path], channels: tuple[str, ...], slope: float
 ) -> None:
-    source = made_task(tmp_path / "Task03_Liver", channels, slope)
+    source = write_task(tmp_path / "Task03_Liver", channels, slope)
     assert main(["-i", str(source)]) == 0
     dataset = RawDataset.load(3)
     assert dataset.name == "Dataset003_Liver"
@@ -71,13 +71,13 @@ def test_a_task_becomes_a_data_set(
     assert np.array_equal(image.array, expected.transpose())
     assert np.allclose(image.grid.affine, AFFINE)
     assert nibabel.load(dataset.cases[0].image_files[0]).get_data_dtype() == np.int16
-    assert len(list((dataset.folder / "imagesTs").iterdir())) == len(channels)
+    assert len(list(dataset.folder.test_images.iterdir())) == len(channels)
 
 
-def test_a_dry_run_writes_nothing(
+def test_convert_msd_dry_run_writes_nothing(
     tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = made_task(tmp_path / "Task03_Liver", ("T1", "T2"))
+    source = write_task(tmp_path / "Task03_Liver", ("T1", "T2"))
     assert main(["-i", str(source), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     for part in (
@@ -91,10 +91,10 @@ def test_a_dry_run_writes_nothing(
     assert os.listdir(folders["raw"]) == []
 
 
-def test_nothing_is_overwritten(
+def test_convert_msd_overwrites_no_data_set(
     tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = made_task(tmp_path / "Task03_Liver", ("CT",))
+    source = write_task(tmp_path / "Task03_Liver", ("CT",))
     (folders["raw"] / "Dataset003_Other").mkdir()
     assert main(["-i", str(source)]) == 2
     assert (
@@ -106,8 +106,8 @@ def test_nothing_is_overwritten(
     assert main(["-i", str(source), "-d", "5", "--name", "a/b"]) == 2
 
 
-def test_all_faults_are_reported_together(tmp_path: Path) -> None:
-    source = made_task(tmp_path / "Task03_Liver", ("T1", "T2"))
+def test_read_task_reports_all_faults_together(tmp_path: Path) -> None:
+    source = write_task(tmp_path / "Task03_Liver", ("T1", "T2"))
     (source / "labelsTr" / "a_1.nii.gz").unlink()
     (source / "imagesTs" / "a_3.nii.gz").write_bytes(b"cut")
     save(nibabel.Nifti1Image(np.zeros((6, 5, 4)), AFFINE), source / "imagesTr" / "a_2.nii.gz")
@@ -129,16 +129,18 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         ({"labels": {"background": 0}}, '"labels" is'),
     ],
 )
-def test_another_form_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    source = made_task(tmp_path / "Task03_Liver", ("CT",))
+def test_read_task_refuses_another_form(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    source = write_task(tmp_path / "Task03_Liver", ("CT",))
     content = json.loads((source / "dataset.json").read_text()) | changes
     (source / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=reason):
         read_task(source)
 
 
-def test_a_failure_half_way_leaves_nothing(tmp_path: Path, folders: dict[str, Path]) -> None:
-    task = read_task(made_task(tmp_path / "Task03_Liver", ("T1", "T2")))
+def test_convert_task_that_fails_leaves_nothing(tmp_path: Path, folders: dict[str, Path]) -> None:
+    task = read_task(write_task(tmp_path / "Task03_Liver", ("T1", "T2")))
     image = task.folder / "imagesTr" / "a_2.nii.gz"
     image.write_bytes(image.read_bytes()[:-60])
     with pytest.raises(UserError, match=r"a_2\.nii\.gz: cannot be read, it may be truncated"):

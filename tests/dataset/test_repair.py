@@ -23,7 +23,7 @@ def as_mask(array: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def dataset(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
-    """Three cases, of which the first two have masks of 0 and 255."""
+    """Write three cases, of which the first two have masks of 0 and 255."""
     dataset = make_dataset(folders["raw"], num_cases=3, shape=(4, 12, 10))
     for number in (0, 1):
         change(dataset / "labelsTr" / f"case_{number:02d}.nii.gz", as_mask)
@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_masks_are_mapped_kept_and_told_of(dataset: Path) -> None:
+def test_map_masks_maps_keeps_and_reports_each_file(dataset: Path) -> None:
     before = contents(dataset / "labelsTr")
     masks = {name: np.asarray(nibabel.load(dataset / "labelsTr" / name).dataobj) for name in before}
     done = fix()
@@ -46,23 +46,21 @@ def test_masks_are_mapped_kept_and_told_of(dataset: Path) -> None:
         str(dataset / "labelsTr" / f"case_{number:02d}.nii.gz") for number in (0, 1)
     ]
     voxels = int((masks["case_00.nii.gz"] == 255).sum())
-    assert (
-        f"mapped 255 to 1 in {voxels} voxels; the file as it was is {dataset / 'labelsTr_before_fix'}"
-        in done[0]
-    )
+    originals = dataset / "labelsTr_before_fix"
+    assert f"mapped 255 to 1 in {voxels} voxels; the original file is {originals}" in done[0]
     for name, mask in masks.items():
         mapped = nibabel.load(dataset / "labelsTr" / name)
         assert np.array_equal(np.asarray(mapped.dataobj), mask > 0)
         assert np.array_equal(
             mapped.affine, nibabel.load(dataset / "imagesTr" / "case_00_0000.nii.gz").affine
         )
-    kept = contents(dataset / "labelsTr_before_fix")
+    kept = contents(originals)
     assert kept == {name: before[name] for name in ("case_00.nii.gz", "case_01.nii.gz")}
     assert contents(dataset / "labelsTr")["case_02.nii.gz"] == before["case_02.nii.gz"]
     assert inspect_dataset(RawDataset.load(501), 0).faults == ()
 
 
-def test_done_again_there_is_nothing_to_do(dataset: Path) -> None:
+def test_map_masks_run_twice_changes_nothing_more(dataset: Path) -> None:
     assert len(fix()) == 2
     after = contents(dataset / "labelsTr")
     assert fix() == []
@@ -77,7 +75,7 @@ def test_done_again_there_is_nothing_to_do(dataset: Path) -> None:
         ({"background": 0, "ball": 1, "cube": 2}, 255),
     ],
 )
-def test_what_could_mean_several_things_is_left_alone(
+def test_map_masks_leaves_ambiguous_values_alone(
     dataset: Path, labels: dict[str, int], value: int
 ) -> None:
     describe(dataset, labels=labels)
@@ -89,13 +87,13 @@ def test_what_could_mean_several_things_is_left_alone(
     assert not (dataset / "labelsTr_before_fix").exists()
 
 
-def test_255_may_be_the_ignore_label_of_none_but_a_declared_one(dataset: Path) -> None:
+def test_map_masks_leaves_a_mask_with_ignored_voxels_alone(dataset: Path) -> None:
     describe(dataset, labels={"background": 0, "ball": 1, "ignore": 2})
     change(dataset / "labelsTr" / "case_00.nii.gz", put(2, np.uint8))
     assert len(fix()) == 1  # case_00 holds 2 and 255: left alone
 
 
-def test_a_backup_is_never_replaced(dataset: Path) -> None:
+def test_map_masks_never_replaces_a_kept_original(dataset: Path) -> None:
     kept = dataset / "labelsTr_before_fix" / "case_00.nii.gz"
     kept.parent.mkdir()
     kept.write_bytes(b"another")
@@ -109,7 +107,7 @@ def test_a_backup_is_never_replaced(dataset: Path) -> None:
     assert contents(dataset / "labelsTr") == before
 
 
-def test_killed_after_the_backup_the_rest_is_done(
+def test_map_masks_killed_after_a_backup_maps_the_rest_later(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -125,7 +123,7 @@ def test_killed_after_the_backup_the_rest_is_done(
     assert contents(dataset / "labelsTr_before_fix")["case_00.nii.gz"] == before["case_00.nii.gz"]
 
 
-def test_a_file_that_changed_since_the_report_is_left_alone(dataset: Path) -> None:
+def test_map_masks_leaves_a_file_that_changed_since_the_report_alone(dataset: Path) -> None:
     report = inspect_dataset(RawDataset.load(501), 0)
     change(dataset / "labelsTr" / "case_00.nii.gz", put(9, np.uint8))
     with pytest.raises(UserError, match="holds more than 0 and 255; check the data set again"):
@@ -133,7 +131,7 @@ def test_a_file_that_changed_since_the_report_is_left_alone(dataset: Path) -> No
     assert not (dataset / "labelsTr_before_fix").exists()
 
 
-def test_pictures_are_mapped_too(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
+def test_map_masks_maps_2d_images_too(folders: dict[str, Path], make_dataset: MakeDataset) -> None:
     dataset = make_dataset(folders["raw"], num_cases=1, file_ending=".png")
     file = dataset / "labelsTr" / "case_00.png"
     labels = io.imread(file)

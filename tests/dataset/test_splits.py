@@ -13,7 +13,7 @@ from samnet.dataset.splits import find_patient_key, make_splits, patient_of, rea
 
 
 def names(form: str, *counts: int) -> list[str]:
-    """`form` with every combination of numbers below `counts` filled in."""
+    """Return `form` with each `#` replaced by the numbers below its count, in all combinations."""
     if not counts:
         return [form]
     return [
@@ -52,7 +52,7 @@ GROUPED = {
 
 
 @pytest.mark.parametrize("kind", GROUPED)
-def test_cases_of_one_patient_are_grouped_by_name(kind: str) -> None:
+def test_find_patient_key_groups_the_cases_of_a_patient(kind: str) -> None:
     identifiers, one, patient = GROUPED[kind]
     key = find_patient_key(identifiers)
     assert key is not None
@@ -73,7 +73,7 @@ def test_cases_of_one_patient_are_grouped_by_name(kind: str) -> None:
         [],
     ],
 )
-def test_names_of_separate_patients_have_no_key(identifiers: list[str]) -> None:
+def test_find_patient_key_returns_none_for_separate_patients(identifiers: list[str]) -> None:
     assert find_patient_key(identifiers) is None
 
 
@@ -86,7 +86,9 @@ def test_names_of_separate_patients_have_no_key(identifiers: list[str]) -> None:
         ("Dataset030_Nuclei", None),
     ],
 )
-def test_the_real_case_names(real_data: Path, dataset: str, patient: str | None) -> None:
+def test_find_patient_key_on_real_case_names(
+    real_data: Path, dataset: str, patient: str | None
+) -> None:
     folder = real_data / dataset
     ending = json.loads((folder / "dataset.json").read_text())["file_ending"]
     identifiers = list(find_image_files(folder / "imagesTr", ending))
@@ -108,7 +110,7 @@ def test_the_real_case_names(real_data: Path, dataset: str, patient: str | None)
         (r"p\d|(s\d)", "p1"),
     ],
 )
-def test_the_patient_is_the_first_group_else_the_match_else_the_name(
+def test_patient_of_returns_the_first_group_else_the_match_else_the_name(
     key: str | None, patient: str
 ) -> None:
     assert patient_of("p1_s2", key) == patient
@@ -121,14 +123,15 @@ def check_folds(identifiers: list[str], key: str | None, expected_folds: int) ->
     for fold in folds:
         assert sorted(fold["train"] + fold["val"]) == sorted(identifiers)
         assert fold["train"]
-        patients = [{patient_of(case, key) for case in fold[side]} for side in ("train", "val")]
-        assert not patients[0] & patients[1]
+        train_patients = {patient_of(case, key) for case in fold["train"]}
+        val_patients = {patient_of(case, key) for case in fold["val"]}
+        assert not train_patients & val_patients
 
 
 @pytest.mark.parametrize(
     ("num_cases", "num_folds"), [(2, 2), (3, 3), (4, 4), (5, 5), (6, 5), (23, 5)]
 )
-def test_every_case_is_held_out_once(num_cases: int, num_folds: int) -> None:
+def test_make_splits_holds_out_every_case_once(num_cases: int, num_folds: int) -> None:
     identifiers = names("case_#", num_cases)
     check_folds(identifiers, None, num_folds)
     sizes = [len(fold["val"]) for fold in make_splits(identifiers, None)]
@@ -136,13 +139,14 @@ def test_every_case_is_held_out_once(num_cases: int, num_folds: int) -> None:
 
 
 @pytest.mark.parametrize("kind", GROUPED)
-def test_a_patient_is_on_one_side_only(kind: str) -> None:
+def test_make_splits_keeps_a_patient_on_one_side(kind: str) -> None:
     identifiers = GROUPED[kind][0]
     key = find_patient_key(identifiers)
-    check_folds(identifiers, key, min(5, len({patient_of(name, key) for name in identifiers})))
+    patients = {patient_of(name, key) for name in identifiers}
+    check_folds(identifiers, key, min(5, len(patients)))
 
 
-def test_folds_of_unequal_patients_are_nearly_equal() -> None:
+def test_make_splits_balances_folds_of_unequal_patients() -> None:
     identifiers = [
         f"p{patient}_{case}"
         for patient, size in enumerate((9, 7, 5, 4, 3, 2, 1, 1))
@@ -151,7 +155,7 @@ def test_folds_of_unequal_patients_are_nearly_equal() -> None:
     assert sorted(len(fold["val"]) for fold in make_splits(identifiers, r"^p\d")) == [5, 5, 6, 7, 9]
 
 
-def test_folds_do_not_depend_on_the_order_of_the_cases() -> None:
+def test_make_splits_does_not_depend_on_the_order_of_the_cases() -> None:
     identifiers = names("p#_slice#", 13, 3)
     expected = make_splits(identifiers, r"^p\d+")
     for seed in range(5):
@@ -161,11 +165,11 @@ def test_folds_do_not_depend_on_the_order_of_the_cases() -> None:
 
 
 @pytest.mark.parametrize("identifiers", [["only"], ["p1_a", "p1_b"]])
-def test_a_single_patient_is_on_both_sides(identifiers: list[str]) -> None:
+def test_make_splits_puts_a_single_patient_on_both_sides(identifiers: list[str]) -> None:
     assert make_splits(identifiers, "^p1") == [{"train": identifiers, "val": identifiers}]
 
 
-def test_splits_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_read_splits_returns_what_was_written(tmp_path: Path) -> None:
     folds = make_splits(names("case_#", 7), None)
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
     assert read_splits(tmp_path / "splits_final.json", names("case_#", 7)) == folds
@@ -185,13 +189,13 @@ def test_splits_come_back_as_they_were_written(tmp_path: Path) -> None:
         [{"train": ["a"], "val": ["b"]}, None],
     ],
 )
-def test_splits_of_another_form_are_refused(tmp_path: Path, content: Any) -> None:
+def test_read_splits_refuses_another_form(tmp_path: Path, content: Any) -> None:
     (tmp_path / "splits_final.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"splits_final\.json: expected a list of folds"):
         read_splits(tmp_path / "splits_final.json", ["a", "b"])
 
 
-def test_unknown_cases_of_splits_are_named(tmp_path: Path) -> None:
+def test_read_splits_names_unknown_cases(tmp_path: Path) -> None:
     (tmp_path / "splits_final.json").write_text(
         json.dumps([{"train": ["a", "z"], "val": ["b", "y"]}])
     )
@@ -199,7 +203,7 @@ def test_unknown_cases_of_splits_are_named(tmp_path: Path) -> None:
         read_splits(tmp_path / "splits_final.json", ["a", "b"])
 
 
-def test_a_case_on_both_sides_is_warned_of(
+def test_read_splits_warns_of_a_case_on_both_sides(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "splits_final.json"

@@ -90,7 +90,7 @@ def test_changed_raw_data_are_measured_again(
 ) -> None:
     first = extract_fingerprint(dataset, 0)
     measured.clear()
-    change(dataset.folder)
+    change(dataset.folder.raw)
     second = extract_fingerprint(RawDataset.load(501), 0)
     assert len(measured) == len(second.cases)
     assert second.data_key != first.data_key
@@ -104,7 +104,7 @@ def test_a_copied_and_a_touched_data_set_is_the_same(
 ) -> None:
     first = extract_fingerprint(dataset, 0)
     measured.clear()
-    os.utime(dataset.folder / "imagesTr" / "case_01_0000.nii.gz", ns=(1, 1))
+    os.utime(dataset.folder.training_images / "case_01_0000.nii.gz", ns=(1, 1))
     assert extract_fingerprint(RawDataset.load(501), 0) == first
     shutil.copytree(folders["raw"], folders["raw"].with_name("copy"), copy_function=shutil.copyfile)
     monkeypatch.setenv("samnet_raw", str(folders["raw"].with_name("copy")))
@@ -164,7 +164,7 @@ def test_cases_that_cannot_be_measured_are_all_named_and_nothing_is_written(
     dataset: RawDataset,
 ) -> None:
     for name in ("case_00", "case_02"):
-        (dataset.folder / "imagesTr" / f"{name}_0000.nii.gz").write_bytes(b"no image")
+        (dataset.folder.training_images / f"{name}_0000.nii.gz").write_bytes(b"no image")
     with pytest.raises(
         SamnetError, match=r"(?s)failed for 2 of 3 cases.*case_00.*case_02"
     ) as caught:

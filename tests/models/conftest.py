@@ -27,7 +27,7 @@ def _tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sam_weights() -> dict[str, Tensor]:
-    """All weights of a tiny SAM at 1024, under the names of the official files."""
+    """All weights of a tiny SAM for 1024 pixels, under the names of the official files."""
     parts = {
         "image_encoder": sam_encoder(TINY, 1024),
         "prompt_encoder": PromptEncoder(
@@ -38,18 +38,18 @@ def sam_weights() -> dict[str, Tensor]:
         ),
         "mask_decoder": build_mask_decoder(4),
     }
-    return {
-        f"{name}.{key}": value
-        for name, part in parts.items()
-        for key, value in randomise(part).state_dict().items()
-    }
+    weights = {}
+    for name, part in parts.items():
+        for key, value in randomise(part).state_dict().items():
+            weights[f"{name}.{key}"] = value
+    return weights
 
 
 @pytest.fixture
 def sam_file(
     tmp_path: Path, sam_weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """`sam_weights` as an official `.pth`, where samnet looks for it."""
+    """`sam_weights` as an official `.pth` file, in the folder where samnet looks for it."""
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
     file = tmp_path / "sam_tiny.pth"
     torch.save(sam_weights, file)
@@ -58,7 +58,10 @@ def sam_file(
 
 @pytest.fixture
 def build() -> Build:
-    """Build the network of a configuration with some values changed, for three outputs, from one channel."""
+    """A function that builds the network of a configuration with some values changed.
+
+    It has three outputs and, unless another number is given, one channel.
+    """
 
     def build_changed(
         load_pretrained: bool = True,

@@ -1,3 +1,5 @@
+"""LoRA: which layers it replaces, its formula and gradients, and its merging into the weights."""
+
 from __future__ import annotations
 
 import itertools
@@ -5,6 +7,12 @@ import math
 
 import pytest
 import torch
+from builders.numerics import (
+    assert_close_to_norm,
+    assert_gradients_close,
+    relative_error,
+    to_double,
+)
 from builders.tiny_sam import TINY, randomise
 from torch import Tensor, nn
 
@@ -22,9 +30,9 @@ from samnet.models.lora import (
 )
 from samnet.models.network import count_parameters
 from samnet.plan.backbones import BACKBONES, Backbone
-from samnet.plan.configuration import CHOICES
+from samnet.plan.configuration import PLAN_KEYS
 
-TARGETS = CHOICES["lora_targets"]
+TARGETS = PLAN_KEYS["lora_targets"].choices()
 LAYERS = {
     "q": "attn.qkv",
     "k": "attn.qkv",
@@ -38,7 +46,7 @@ DEEP = Backbone("deep", 32, 8, 2, (3, 7), 96)
 def adapted_encoder(
     targets: tuple[str, ...] = ("q", "v"), blocks: str = "all", scale: float = 1.0
 ) -> nn.Module:
-    encoder = randomise(build_encoder(TINY, 64))
+    encoder = to_double(randomise(build_encoder(TINY, 64)))
     add_lora(encoder, rank=3, targets=targets, blocks=blocks, scale=scale)
     return encoder
 
@@ -50,44 +58,46 @@ def disturb(module: nn.Module) -> None:
             nn.init.normal_(up, std=0.2)
 
 
-def images() -> Tensor:
-    return torch.randn(2, 3, 64, 64)
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def linear(inputs: int = 8, outputs: int = 12) -> nn.Linear:
+    return nn.Linear(inputs, outputs, dtype=torch.float64)
+
+
+def lora_names(module: nn.Module) -> set[str]:
+    return {name for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}
 
 
 @pytest.mark.parametrize("count", range(1, 6))
-def test_the_chosen_layers_are_replaced_and_only_their_pairs_train(count: int) -> None:
+def test_add_lora_replaces_the_chosen_layers_and_trains_only_their_pairs(count: int) -> None:
     for targets in itertools.combinations(TARGETS, count):
         encoder = adapted_encoder(targets)
-        replaced = [
-            name for name, layer in encoder.named_modules() if isinstance(layer, LoraLinear)
-        ]
-        wanted = {LAYERS[target] for target in targets}
-        assert {name.split(".", 2)[2].rstrip("12") for name in replaced} == wanted
-        assert len(replaced) == TINY.depth * (len(wanted) + ("mlp" in targets))
+        replaced = lora_names(encoder)
+        expected = {LAYERS[target] for target in targets}
+        assert {name.split(".", 2)[2].rstrip("12") for name in replaced} == expected
+        assert len(replaced) == TINY.depth * (len(expected) + ("mlp" in targets))
+        names = [name for name, _ in encoder.named_parameters()]
         trained = {name for name, weight in encoder.named_parameters() if weight.requires_grad}
-        assert trained == {
-            name for name, _ in encoder.named_parameters() if ".down." in name or ".up." in name
-        }
-        pairs = (
-            sum(target in targets for target in "qkv")
-            + ("projection" in targets)
-            + 2 * ("mlp" in targets)
-        )
+        assert trained == {name for name in names if ".down." in name or ".up." in name}
+        pairs = sum(target in targets for target in "qkv")
+        pairs += ("projection" in targets) + 2 * ("mlp" in targets)
         assert len(trained) == 2 * TINY.depth * pairs
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_it_starts_as_the_network_it_adapts(target: str) -> None:
-    encoder = randomise(build_encoder(TINY, 64))
-    x = images()
+def test_lora_starts_as_the_network_that_it_adapts(target: str) -> None:
+    encoder = to_double(randomise(build_encoder(TINY, 64)))
+    x = draw(2, 3, 64, 64)
     before = encoder(x)
     add_lora(encoder, rank=3, targets=(target,), blocks="all")
-    assert torch.allclose(encoder(x), before, atol=1e-6)
+    assert_close_to_norm(encoder(x), before)
     disturb(encoder)
-    assert not torch.allclose(encoder(x), before, atol=1e-3)
+    assert relative_error(encoder(x), before) > 1e-5
 
 
-def test_its_first_matrix_starts_kaiming_uniform() -> None:
+def test_the_first_matrix_of_lora_starts_kaiming_uniform() -> None:
     layer = LoraLinear(nn.Linear(400, 30), rank=50)
     bound = 1 / math.sqrt(400)  # of Kaiming's uniform distribution with a = sqrt 5
     assert 0.98 * bound < float(layer.down[0].detach().abs().max()) <= bound
@@ -96,74 +106,70 @@ def test_its_first_matrix_starts_kaiming_uniform() -> None:
 
 
 @pytest.mark.parametrize(("parts", "scale"), [((0, 2), 1.0), ((1,), 0.5), ((0, 1, 2), 2.0)])
-def test_it_is_the_formula_of_samed(parts: tuple[int, ...], scale: float) -> None:
-    base, x = nn.Linear(8, 12), torch.randn(5, 8)
+def test_lora_follows_the_formula_of_samed(parts: tuple[int, ...], scale: float) -> None:
+    base, x = linear(), draw(5, 8)
     layer = LoraLinear(base, rank=2, parts=parts, num_parts=3, scale=scale)
     disturb(layer)
     expected = base(x)
     for index, part in enumerate(parts):
         expected[:, 4 * part : 4 * part + 4] += scale * x @ layer.down[index].T @ layer.up[index].T
-    assert torch.allclose(layer(x), expected, atol=1e-6)
+    assert_close_to_norm(layer(x), expected)
 
 
-def test_its_gradients_are_those_of_the_formula() -> None:
-    base, x = nn.Linear(8, 12), torch.randn(2, 5, 8, requires_grad=True)
+def test_the_gradients_of_lora_are_those_of_its_formula() -> None:
+    base, x = linear(), draw(2, 5, 8).requires_grad_()
     layer = LoraLinear(base, rank=2, parts=(0, 2), num_parts=3, scale=0.5)
     disturb(layer)
-    weights = torch.randn(2, 5, 12)
+    weights = draw(2, 5, 12)
     trained = [x, *layer.down, *layer.up]
     found = torch.autograd.grad((layer(x) * weights).sum(), trained)
     q, k, v = base(x).chunk(3, dim=-1)
     q = q + 0.5 * x @ layer.down[0].T @ layer.up[0].T
     v = v + 0.5 * x @ layer.down[1].T @ layer.up[1].T
     expected = torch.autograd.grad((torch.cat([q, k, v], dim=-1) * weights).sum(), trained)
-    for mine, formula in zip(found, expected, strict=True):
-        assert torch.allclose(mine, formula, atol=1e-5)
+    assert_gradients_close(found, expected)
 
 
 @pytest.mark.parametrize("parts", [(0, 2), (1,)])
-def test_it_works_in_half_precision(parts: tuple[int, ...]) -> None:
+def test_lora_works_in_half_precision(parts: tuple[int, ...]) -> None:
     layer, x = LoraLinear(nn.Linear(8, 12), rank=2, parts=parts, num_parts=3), torch.randn(2, 5, 8)
     disturb(layer)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
     assert y.dtype == torch.bfloat16
-    assert torch.allclose(y.float(), layer(x), atol=0.1)
+    assert relative_error(y, layer(x)) < 0.01  # bfloat16 rounds to 1 / 256
     y.float().sum().backward()
     assert all(weight.grad is not None for weight in (*layer.down, *layer.up))
 
 
-def test_merged_is_w_plus_s_b_a() -> None:
-    base = nn.Linear(8, 12)
+def test_merging_adds_the_scaled_product_to_the_weight() -> None:
+    base = linear()
     before = base.weight.detach().clone()
     layer = LoraLinear(base, rank=2, parts=(0, 2), num_parts=3, scale=0.5)
     disturb(layer)
-    update = torch.zeros(12, 8)
-    update[:4] = 0.5 * layer.up[0].detach() @ layer.down[0].detach()
-    update[8:] = 0.5 * layer.up[1].detach() @ layer.down[1].detach()
+    expected = before.clone()
+    expected[:4] += 0.5 * layer.up[0].detach() @ layer.down[0].detach()
+    expected[8:] += 0.5 * layer.up[1].detach() @ layer.down[1].detach()
     layer.merge()
-    assert torch.allclose(base.weight, before + update, atol=1e-6)
+    assert_close_to_norm(base.weight, expected)
     merged = base.weight.detach().clone()
     layer.merge()
     assert torch.equal(base.weight, merged)
     layer.unmerge()
     layer.unmerge()
-    assert torch.allclose(base.weight, before, atol=1e-6)
+    assert_close_to_norm(base.weight, before)
 
 
 @pytest.mark.parametrize("targets", [("q", "v"), TARGETS])
 def test_a_merged_encoder_computes_the_same(targets: tuple[str, ...]) -> None:
     encoder = adapted_encoder(targets, scale=0.7)
     disturb(encoder)
-    x = images()
+    x = draw(2, 3, 64, 64)
     with torch.inference_mode():
         expected = encoder(x)
-        merge_lora(encoder)
-        assert torch.allclose(encoder(x), expected, atol=1e-5)
-        merge_lora(encoder)
-        assert torch.allclose(encoder(x), expected, atol=1e-5)
-        unmerge_lora(encoder)
-        assert torch.allclose(encoder(x), expected, atol=1e-5)
+        for change in (merge_lora, merge_lora, unmerge_lora):
+            change(encoder)
+            assert_close_to_norm(encoder(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -176,18 +182,18 @@ def test_a_merged_encoder_computes_the_same(targets: tuple[str, ...]) -> None:
         ("0, 3,3,5", [0, 3, 5]),
     ],
 )
-def test_any_blocks_can_be_chosen(blocks: str, expected: list[int]) -> None:
+def test_any_blocks_can_be_chosen_for_lora(blocks: str, expected: list[int]) -> None:
     encoder = build_encoder(DEEP, 64)
     chosen = select_blocks(encoder, blocks)
-    assert [list(encoder.blocks).index(block) for block in chosen] == list(expected)
+    every_block = list(encoder.blocks)
+    assert [every_block.index(block) for block in chosen] == list(expected)
     add_lora(encoder, rank=2, targets=("v",), blocks=blocks)
-    assert [isinstance(block.attn.qkv, LoraLinear) for block in encoder.blocks] == [
-        i in expected for i in range(8)
-    ]
+    adapted = [i for i, block in enumerate(every_block) if isinstance(block.attn.qkv, LoraLinear)]
+    assert adapted == list(expected)
 
 
 @pytest.mark.parametrize("blocks", ["first_half", "8", "-1", "1,,2", "", "1.5"])
-def test_blocks_that_are_none_are_named(blocks: str) -> None:
+def test_blocks_that_do_not_exist_are_refused(blocks: str) -> None:
     with pytest.raises(UserError, match="numbers from 0 to 7"):
         select_blocks(build_encoder(DEEP, 64), blocks)
 
@@ -196,7 +202,9 @@ def test_blocks_that_are_none_are_named(blocks: str) -> None:
     ("name", "rank", "expected"),
     [("vit_b", 4, 147_456), ("vit_b", 8, 294_912), ("vit_h", 4, 655_360)],
 )
-def test_samed_trains_as_many_weights_as_published(name: str, rank: int, expected: int) -> None:
+def test_lora_trains_as_many_weights_as_samed_published(
+    name: str, rank: int, expected: int
+) -> None:
     with torch.device("meta"):
         encoder = build_encoder(BACKBONES[name], 512)
         total = count_parameters(encoder)[0]
@@ -206,40 +214,31 @@ def test_samed_trains_as_many_weights_as_published(name: str, rank: int, expecte
         assert total == 87_278_848
 
 
-def adapted_head(targets: tuple[str, ...] = ("q", "v")) -> MaskDecoderHead:
+def test_decoder_lora_adapts_q_and_v_of_every_attention_as_samed_s() -> None:
     head = MaskDecoderHead(9, 4)
-    add_decoder_lora(head.mask_decoder.transformer, rank=4, targets=targets)
-    return head
-
-
-def test_samed_s_adapts_q_and_v_of_every_attention_of_the_decoder() -> None:
-    head = adapted_head()
+    decoder = head.mask_decoder
+    add_decoder_lora(decoder.transformer, rank=4, targets=("q", "v"))
     attentions = ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"]
-    wanted = [f"layers.{layer}.{attention}" for layer in range(2) for attention in attentions]
-    wanted.append("final_attn_token_to_image")
-    transformer = head.mask_decoder.transformer
-    replaced = {
-        name for name, layer in transformer.named_modules() if isinstance(layer, LoraLinear)
-    }
-    assert replaced == {f"{attention}.{letter}_proj" for attention in wanted for letter in "qv"}
-    assert count_parameters(transformer)[1] == 2 * 2 * (4096 + 2 * 3072) // 2 + 3072
-    assert all(weight.requires_grad for weight in head.mask_decoder.output_upscaling.parameters())
-    assert all(
-        weight.requires_grad for weight in head.mask_decoder.output_hypernetworks_mlps.parameters()
-    )
-    assert head.mask_decoder.mask_tokens.weight.requires_grad
-    assert head.mask_decoder.iou_token.weight.requires_grad
+    adapted = [f"layers.{layer}.{attention}" for layer in range(2) for attention in attentions]
+    adapted.append("final_attn_token_to_image")
+    expected = {f"{attention}.{letter}_proj" for attention in adapted for letter in "qv"}
+    assert lora_names(decoder.transformer) == expected
+    assert count_parameters(decoder.transformer)[1] == 2 * 2 * (4096 + 2 * 3072) // 2 + 3072
+    for part in (decoder.output_upscaling, decoder.output_hypernetworks_mlps):
+        assert all(weight.requires_grad for weight in part.parameters())
+    assert decoder.mask_tokens.weight.requires_grad
+    assert decoder.iou_token.weight.requires_grad
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_decoders_adaptation_starts_as_nothing_and_merges(target: str) -> None:
-    head = randomise(MaskDecoderHead(3, 4))
-    embedding, image = torch.randn(2, 256, 4, 4), torch.empty(2, 3, 64, 64)
+def test_decoder_lora_starts_as_the_decoder_and_can_be_merged(target: str) -> None:
+    head = to_double(randomise(MaskDecoderHead(3, 4)))
+    embedding, image = draw(2, 256, 4, 4), draw(2, 3, 64, 64)
     before = head(embedding, image)
     add_decoder_lora(head.mask_decoder.transformer, rank=4, targets=(target,))
-    assert torch.allclose(head(embedding, image), before, atol=1e-6)
+    assert_close_to_norm(head(embedding, image), before)
     disturb(head)
     adapted = head(embedding, image)
-    assert not torch.allclose(adapted, before, atol=1e-3)
+    assert relative_error(adapted, before) > 1e-3
     merge_lora(head)
-    assert torch.allclose(head(embedding, image), adapted, atol=1e-5)
+    assert_close_to_norm(head(embedding, image), adapted)

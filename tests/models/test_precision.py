@@ -1,3 +1,5 @@
+"""The precision in which networks compute on a device."""
+
 from __future__ import annotations
 
 import pytest
@@ -17,20 +19,20 @@ from samnet.models.precision import autocast, used_precision
         ("mps", None, "bfloat16", "float32"),
     ],
 )
-def test_bfloat16_is_used_where_a_device_computes_in_it(
+def test_bfloat16_is_used_on_devices_that_compute_in_it(
     device: str,
     capability: tuple[int, int] | None,
     planned: str,
     used: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As torch says of every GPU, whatever it was built for.
+    # Torch says this of every GPU.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert used_precision(planned, torch.device(device)) == used
 
 
-def test_a_cpu_computes_in_single_precision() -> None:
+def test_autocast_leaves_a_cpu_in_single_precision() -> None:
     with autocast("bfloat16", torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")
         assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32

@@ -1,3 +1,5 @@
+"""The registry of released weights."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -19,20 +21,22 @@ from samnet.models.registry import (
 from samnet.plan.backbones import BACKBONES
 
 
-def test_every_backbone_has_weights() -> None:
+def test_registry_has_weights_of_every_released_backbone() -> None:
     released = {name for name, backbone in BACKBONES.items() if backbone.has_weights}
     assert {"small", "vit_b", "vit_l", "vit_h"} <= released <= {*CHECKPOINTS, *PACKAGED}
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_weights_are_there_small_and_as_noted(name: str) -> None:
+def test_packaged_weights_are_small_and_have_the_registered_hash(name: str) -> None:
     file = find_checkpoint(BACKBONES[name])
     assert file_sha256(file) == PACKAGED[name].sha256
     assert file.stat().st_size <= 12_000_000
     assert find_released(PACKAGED[name].sha256) == name
 
 
-def test_a_damaged_installation_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_find_checkpoint_reports_missing_packaged_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("samnet.models.registry.PACKAGED_FOLDER", tmp_path)
     with pytest.raises(
         UserError, match=r"small_v1\.safetensors: no such file.*install samnet again"
@@ -41,7 +45,7 @@ def test_a_damaged_installation_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
-def test_an_entry_says_all_of_a_file(name: str) -> None:
+def test_checkpoint_entry_of_sam_is_complete(name: str) -> None:
     checkpoint = CHECKPOINTS[name]
     assert is_sha256(checkpoint.sha256)
     assert checkpoint.file_name.startswith(f"sam_{name}_")
@@ -53,7 +57,9 @@ def test_an_entry_says_all_of_a_file(name: str) -> None:
     assert find_released(checkpoint.sha256) == name
 
 
-def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_checkpoints_folder_follows_the_environment_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
     assert checkpoints_folder() == tmp_path
     monkeypatch.delenv("samnet_checkpoints")
@@ -61,7 +67,7 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert checkpoints_folder() == tmp_path / ".cache" / "samnet" / "checkpoints"
 
 
-def test_finding_a_file_as_released_or_as_safetensors(
+def test_find_checkpoint_prefers_the_released_file_to_safetensors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
@@ -83,6 +89,9 @@ def test_finding_a_file_as_released_or_as_safetensors(
     assert find_checkpoint(backbone) == released
 
 
-def test_an_unknown_hash_is_of_nothing_released() -> None:
+def test_find_released_returns_none_for_an_unknown_hash() -> None:
     assert find_released("0" * 63 + "1") is None
+
+
+def test_checkpoint_url_joins_folder_and_file_name() -> None:
     assert Checkpoint("a.pth", "0" * 64, folder_url="http://here/").url == "http://here/a.pth"

@@ -1,3 +1,5 @@
+"""SAM's weights are read from files of any form, and fill encoders and heads."""
+
 from __future__ import annotations
 
 import logging
@@ -6,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders.numerics import assert_close_to_norm, to_double
 from builders.tiny_sam import TINY, Build, sam_encoder
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,30 +18,33 @@ from samnet.core.errors import UserError
 from samnet.models.checkpoints import load_checkpoint
 from samnet.models.registry import find_checkpoint
 
-ANEW = {
+Write = Callable[[dict[str, Tensor], Path], None]
+RANDOM_PARTS = {
     "mask_decoder": ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head"),
     "vit": ("iou_token", "mask_tokens", "iou_prediction_head"),
     "linear": (),
 }
 
 
-def write_wrapped(key: str) -> Callable[[dict[str, Tensor], Path], None]:
+def write_wrapped(key: str) -> Write:
     return lambda weights, file: torch.save({key: weights, "epoch": 3}, file)
 
 
-FORMS: dict[str, tuple[str, Callable[[dict[str, Tensor], Path], None]]] = {
+def write_parallel(weights: dict[str, Tensor], file: Path) -> None:
+    torch.save({f"module.{key}": weights[key] for key in weights}, file)
+
+
+def write_half(weights: dict[str, Tensor], file: Path) -> None:
+    torch.save({key: weights[key].half() for key in weights}, file)
+
+
+FORMS: dict[str, tuple[str, Write]] = {
     "official": (".pth", torch.save),
     "safetensors": (".safetensors", save_file),
     "in model": (".pth", write_wrapped("model")),
     "in state_dict": (".pth", write_wrapped("state_dict")),
-    "parallel": (
-        ".pth",
-        lambda weights, file: torch.save({f"module.{key}": weights[key] for key in weights}, file),
-    ),
-    "half": (
-        ".pth",
-        lambda weights, file: torch.save({key: weights[key].half() for key in weights}, file),
-    ),
+    "parallel": (".pth", write_parallel),
+    "half": (".pth", write_half),
 }
 
 
@@ -51,7 +57,27 @@ def test_weights_are_read_in_every_form(
     write(sam_weights, file)
     loaded = load_checkpoint(file)
     assert set(loaded) == set(sam_weights)
-    assert all(torch.allclose(loaded[key].float(), sam_weights[key], atol=2e-3) for key in loaded)
+    for key, value in sam_weights.items():
+        assert torch.equal(loaded[key], value.half() if form == "half" else value), key
+
+
+def tables_of_samed(sam_weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights for 224 pixels, resized as SAMed does it."""
+    weights = {
+        key.removeprefix("image_encoder."): value
+        for key, value in sam_weights.items()
+        if "image_encoder" in key
+    }
+    channels_first = weights["pos_embed"].permute(0, 3, 1, 2)
+    resized = functional.interpolate(channels_first, (14, 14), mode="bilinear")
+    weights["pos_embed"] = resized.permute(0, 2, 3, 1)
+    for axis in "hw":
+        # Of the global block; SAMed resizes it as an image of one channel.
+        key = f"blocks.1.attn.rel_pos_{axis}"
+        image = weights[key][None, None]
+        weights[key] = functional.interpolate(image, (27, 24), mode="bilinear")[0, 0]
+        assert weights[f"blocks.0.attn.rel_pos_{axis}"].shape == (27, 24)
+    return weights
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -62,52 +88,35 @@ def test_a_network_starts_from_the_file_in_the_users_folder(
         sam_file.unlink()
         save_file(sam_weights, sam_file.with_suffix(suffix))
     assert find_checkpoint(TINY) == sam_file.with_suffix(suffix)
-    encoder = build(encoder_tuning="full").encoder
+    encoder = to_double(build(encoder_tuning="full").encoder)
     original = sam_encoder(TINY, 224)
-    own = {
-        key.removeprefix("image_encoder."): value
-        for key, value in sam_weights.items()
-        if "image_encoder" in key
-    }
-    own["pos_embed"] = functional.interpolate(
-        own["pos_embed"].permute(0, 3, 1, 2), (14, 14), mode="bilinear"
-    )
-    own["pos_embed"] = own["pos_embed"].permute(0, 2, 3, 1)
-    for axis in "hw":
-        key = f"blocks.1.attn.rel_pos_{axis}"  # of the global block; SAMed resizes it as an image of one channel
-        own[key] = functional.interpolate(own[key][None, None], (27, 24), mode="bilinear")[0, 0]
-        assert own[f"blocks.0.attn.rel_pos_{axis}"].shape == (27, 24)
-    original.load_state_dict(own)
-    images = torch.randn(1, 3, 224, 224)
+    original.load_state_dict(tables_of_samed(sam_weights))
+    to_double(original)
+    images = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     with torch.inference_mode():
-        assert torch.allclose(encoder(images), original(images), atol=1e-5)
+        # The tables are resized in single precision, which rounds to 1e-7.
+        assert_close_to_norm(encoder(images), original(images), 1e-6)
 
 
-@pytest.mark.parametrize("head", ANEW)
-def test_heads_take_over_sams_parts_and_start_their_own_anew(
+@pytest.mark.parametrize("head", RANDOM_PARTS)
+def test_heads_are_filled_with_sams_parts_and_the_rest_stays_random(
     head: str, sam_file: Path, sam_weights: dict[str, Tensor], build: Build
 ) -> None:
-    state = build(head=head).head.state_dict()
-    for key, value in state.items():
-        anew = not key.startswith(("mask_decoder", "prompt_encoder")) or any(
-            part in key for part in ANEW[head]
-        )
-        same = key in sam_weights and torch.equal(value, sam_weights[key]) if not anew else None
-        assert anew or same, key
-    for key in set(state) & set(sam_weights):
-        if any(part in key for part in ANEW[head]):
-            assert state[key].shape != sam_weights[key].shape or not torch.equal(
-                state[key], sam_weights[key]
-            )
+    for key, value in build(head=head).head.state_dict().items():
+        stays_random = any(part in key for part in RANDOM_PARTS[head])
+        if key.startswith(("mask_decoder", "prompt_encoder")) and not stays_random:
+            assert torch.equal(value, sam_weights[key]), key
+        elif key in sam_weights and value.shape == sam_weights[key].shape:
+            assert not torch.equal(value, sam_weights[key]), key
 
 
-def test_what_a_file_lacks_of_the_decoder_is_said(
+def test_weights_of_the_decoder_that_a_file_lacks_are_logged(
     sam_file: Path, sam_weights: dict[str, Tensor], build: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
-    torch.save(
-        {key: value for key, value in sam_weights.items() if key.startswith("image_encoder")},
-        sam_file,
-    )
+    of_encoder = {
+        key: value for key, value in sam_weights.items() if key.startswith("image_encoder")
+    }
+    torch.save(of_encoder, sam_file)
     with caplog.at_level(logging.WARNING):
         build(head="cnn_slim")
     assert not caplog.records
@@ -117,7 +126,7 @@ def test_what_a_file_lacks_of_the_decoder_is_said(
     assert "mask_decoder.iou_token.weight" in caplog.text
 
 
-def test_a_missing_file_is_named_with_its_address_and_folder(
+def test_a_missing_file_of_weights_is_named_with_its_address_and_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Build
 ) -> None:
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path / "weights"))
@@ -130,22 +139,23 @@ def test_a_missing_file_is_named_with_its_address_and_folder(
 
 
 class Harmful:
+    """An object whose pickle ends the program when it is read."""
+
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return exec, ("raise SystemExit('code of a checkpoint was run')",)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_pickle_is_never_run(zipped: bool, tmp_path: Path) -> None:
+def test_code_in_the_pickle_of_a_checkpoint_is_never_run(zipped: bool, tmp_path: Path) -> None:
     file = tmp_path / "harmful.pth"
     torch.save({"image_encoder.pos_embed": Harmful()}, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(
-        UserError, match=r"harmful\.pth: holds more than weights \(.*exec\)"
-    ) as caught:
+    message = r"harmful\.pth: holds more than weights \(.*exec\)"
+    with pytest.raises(UserError, match=message) as caught:
         load_checkpoint(file)
     assert "weights_only" not in str(caught.value)
 
 
-def test_damaged_files_are_named(tmp_path: Path, sam_weights: dict[str, Tensor]) -> None:
+def test_damaged_files_of_weights_are_named(tmp_path: Path, sam_weights: dict[str, Tensor]) -> None:
     whole = tmp_path / "whole.pth"
     torch.save(sam_weights, whole)
     contents = {
@@ -171,30 +181,42 @@ def test_files_without_weights_are_named(content: object, tmp_path: Path) -> Non
         load_checkpoint(file)
 
 
-def test_a_file_of_another_backbone_is_named(
-    sam_file: Path, sam_weights: dict[str, Tensor], build: Build
+WIDER = {"image_encoder.patch_embed.proj.weight": torch.zeros(64, 3, 16, 16)}
+DEEPER = {"image_encoder.blocks.2.norm1.weight": torch.zeros(48)}
+
+
+@pytest.mark.parametrize(
+    ("dropped", "added", "message"),
+    [
+        (None, WIDER, r"patch_embed\.proj\.weight has shape \(64, 3, 16, 16\), expected \(48, 3, "),
+        (
+            "blocks.1.",
+            {},
+            r"lacks \d+ of the encoder's weights, such as .*blocks\.1\.",
+        ),
+        (None, DEEPER, r"1 weights more than the encoder, such as .*blocks\.2\.norm1\.weight"),
+        ("", {"vision_encoder.pos_embed": torch.zeros(3)}, r"lacks \d+ of the encoder's weights"),
+    ],
+    ids=["wider", "shallower", "deeper", "other names"],
+)
+def test_weights_of_another_backbone_are_refused(
+    dropped: str | None,
+    added: dict[str, Tensor],
+    message: str,
+    sam_file: Path,
+    sam_weights: dict[str, Tensor],
+    build: Build,
 ) -> None:
-    def refused(weights: dict[str, Tensor], message: str) -> None:
-        torch.save(weights, sam_file)
-        with pytest.raises(UserError, match=message) as caught:
-            build()
-        assert "sam_tiny.pth" in str(caught.value)
-
-    wider = dict(sam_weights)
-    wider["image_encoder.patch_embed.proj.weight"] = torch.zeros(64, 3, 16, 16)
-    refused(
-        wider, r"patch_embed\.proj\.weight has shape \(64, 3, 16, 16\), expected \(48, 3, 16, 16\)"
-    )
-    shallower = {key: value for key, value in sam_weights.items() if "blocks.1." not in key}
-    refused(shallower, r"lacks \d+ of the encoder's weights, such as image_encoder\.blocks\.1\.")
-    deeper = sam_weights | {"image_encoder.blocks.2.norm1.weight": torch.zeros(48)}
-    refused(
-        deeper, r"1 weights more than the encoder, such as image_encoder\.blocks\.2\.norm1\.weight"
-    )
-    refused({"vision_encoder.pos_embed": torch.zeros(3)}, r"lacks \d+ of the encoder's weights")
+    kept = {
+        key: value for key, value in sam_weights.items() if dropped is None or dropped not in key
+    }
+    torch.save(kept | added, sam_file)
+    with pytest.raises(UserError, match=message) as caught:
+        build()
+    assert "sam_tiny.pth" in str(caught.value)
 
 
-def test_a_network_without_its_base_needs_no_file(
+def test_a_network_that_is_complete_without_its_base_needs_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Build
 ) -> None:
     monkeypatch.setenv("samnet_checkpoints", str(tmp_path))
@@ -208,30 +230,24 @@ def test_a_network_without_its_base_needs_no_file(
             build(load_pretrained=False, **incomplete)
 
 
-def test_another_base_can_be_named(
+def test_a_network_can_start_from_another_base_file(
     tmp_path: Path, sam_file: Path, sam_weights: dict[str, Tensor], build: Build
 ) -> None:
     key = "neck.0.weight"
+    changed = sam_weights[f"image_encoder.{key}"] + 1
     other = tmp_path / "medical.pth"
-    torch.save(
-        sam_weights | {f"image_encoder.{key}": sam_weights[f"image_encoder.{key}"] + 1}, other
-    )
+    torch.save(sam_weights | {f"image_encoder.{key}": changed}, other)
     for load_pretrained in (True, False):
         named = build(load_pretrained=load_pretrained, base_file=other)
-        assert torch.equal(
-            named.encoder.get_parameter(key), sam_weights[f"image_encoder.{key}"] + 1
-        )
+        assert torch.equal(named.encoder.get_parameter(key), changed)
     complete = build(load_pretrained=False, base_file=other, encoder_tuning="full")
-    assert not torch.equal(
-        complete.encoder.get_parameter(key), sam_weights[f"image_encoder.{key}"] + 1
-    )
+    assert not torch.equal(complete.encoder.get_parameter(key), changed)
 
 
 def test_random_weights_depend_on_the_seed_alone(build: Build) -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(7)
-        states.append(
-            build(initial_weights="random", encoder_tuning="full", head="upsampling").state_dict()
-        )
+        network = build(initial_weights="random", encoder_tuning="full", head="upsampling")
+        states.append(network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

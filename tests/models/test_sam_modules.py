@@ -1,3 +1,5 @@
+"""SAM's modules are imported without torchvision, and apart from the real package."""
+
 from __future__ import annotations
 
 import subprocess
@@ -31,8 +33,8 @@ assert "torchvision" not in sys.modules
             "assert not [name for name in sys.modules if name.split('.')[0] == 'segment_anything']",
         ),
         (
-            "from types import ModuleType; real = sys.modules['segment_anything'] = ModuleType('segment_anything'); "
-            "import importlib.machinery; "
+            "from types import ModuleType; import importlib.machinery; "
+            "real = sys.modules['segment_anything'] = ModuleType('segment_anything'); "
             "real.__spec__ = importlib.machinery.PathFinder.find_spec('segment_anything')",
             "assert sys.modules['segment_anything'] is real and not hasattr(real, 'modeling')",
         ),
@@ -46,7 +48,7 @@ def test_sam_loads_without_torchvision_and_leaves_the_real_package_alone(
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_its_classes_are_those_of_the_installed_package() -> None:
+def test_sam_modules_are_those_of_the_installed_package() -> None:
     folders = {
         sys.modules[part.__module__].__file__
         for part in (sam_modules.ImageEncoderViT, sam_modules.LayerNorm2d)
@@ -55,4 +57,4 @@ def test_its_classes_are_those_of_the_installed_package() -> None:
         "segment_anything/modeling/image_encoder.py",
         "segment_anything/modeling/common.py",
     }
-    assert sam_modules._load_modeling() is sam_modules._load_modeling()
+    assert sam_modules.load_modeling() is sam_modules.load_modeling()

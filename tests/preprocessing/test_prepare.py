@@ -111,8 +111,8 @@ def test_views_are_added_to_those_that_are_there(dataset: RawDataset, prepared: 
 def test_only_changed_cases_are_prepared_again(dataset: RawDataset, prepared: list[str]) -> None:
     folder = prepare_dataset(dataset, (0,), 0)
     prepared.clear()
-    label = dataset.folder / "labelsTr" / "case_02.nii.gz"
-    label.write_bytes((dataset.folder / "labelsTr" / "case_01.nii.gz").read_bytes())
+    label = dataset.folder.training_labels / "case_02.nii.gz"
+    label.write_bytes((dataset.folder.training_labels / "case_01.nii.gz").read_bytes())
     prepare_dataset(dataset, (0,), 0)
     assert prepared == ["case_02"]
     assert np.array_equal(
@@ -123,9 +123,9 @@ def test_only_changed_cases_are_prepared_again(dataset: RawDataset, prepared: li
 def test_cases_prepared_from_other_files_are_found(dataset: RawDataset) -> None:
     folder = prepare_dataset(dataset, (0,), 0)
     prepared = [load_case(folder, case.identifier) for case in dataset.cases]
-    os.utime(dataset.folder / "imagesTr" / "case_00_0000.nii.gz", ns=(1, 1))
+    os.utime(dataset.folder.training_images / "case_00_0000.nii.gz", ns=(1, 1))
     assert find_outdated(dataset, prepared, 0) == []
-    (dataset.folder / "labelsTr" / "case_02.nii.gz").write_bytes(b"something else")
+    (dataset.folder.training_labels / "case_02.nii.gz").write_bytes(b"something else")
     assert find_outdated(dataset, prepared, 0) == ["case_02"]
     assert find_outdated(dataclasses.replace(dataset, cases=dataset.cases[:2]), prepared, 0) == []
 
@@ -183,11 +183,11 @@ def label_of_another_shape(folder: Path) -> str:
 def test_a_bad_case_is_named_and_stops_no_other(
     dataset: RawDataset, spoil: Callable[[Path], str], processes: int
 ) -> None:
-    message = spoil(dataset.folder)
+    message = spoil(dataset.folder.raw)
     with pytest.raises(SamnetError) as caught:
         prepare_dataset(dataset, (0,), processes)
     assert "preprocessing failed for 1 of 3 cases" in str(caught.value)
-    assert f"case_01: {dataset.folder}/" in str(caught.value)
+    assert f"case_01: {dataset.folder.raw}/" in str(caught.value)
     assert message in str(caught.value)
     assert caught.value.exit_code == 1
     records = [file.name for file in prepared_folder(dataset.name).glob("*.json")]
@@ -204,11 +204,11 @@ def test_all_configurations_are_prepared_together_and_changed_data_are_pointed_o
         "2",
     }
     assert "have changed" not in caplog.text
-    image = dataset.folder / "imagesTr" / "case_01_0000.nii.gz"
+    image = dataset.folder.training_images / "case_01_0000.nii.gz"
     os.utime(image, ns=(1, 1))
     prepare_all_configurations(dataset, plan, 0)
     assert "have changed" not in caplog.text
-    image.write_bytes((dataset.folder / "imagesTr" / "case_02_0000.nii.gz").read_bytes())
+    image.write_bytes((dataset.folder.training_images / "case_02_0000.nii.gz").read_bytes())
     prepare_all_configurations(dataset, plan, 0)
     assert (
         "raw files of Dataset501_Tiny have changed since they were planned: run samnet_plan again"

@@ -1,25 +1,20 @@
+"""Random anatomies and the label maps of their individuals."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from samnet.pretraining.label_maps import (
-    MAX_CLASSES,
-    OUTSIDE,
-    Anatomy,
-    LabelMap,
-    Shape,
-    draw_anatomy,
-    draw_individual,
-)
+from samnet.pretraining.anatomies import MAX_CLASSES, Anatomy, Shape, draw_anatomy
+from samnet.pretraining.label_maps import OUTSIDE, LabelMap, draw_individual
 
 SIZE = 64
 
 
-def draw(seed: int, individuals: int = 2) -> tuple[Anatomy, list[LabelMap]]:
+def draw(seed: int, num_individuals: int = 2) -> tuple[Anatomy, list[LabelMap]]:
     generator = np.random.default_rng(seed)
     anatomy = draw_anatomy(generator)
-    return anatomy, [draw_individual(anatomy, generator, SIZE) for _ in range(individuals)]
+    return anatomy, [draw_individual(anatomy, generator, SIZE) for _ in range(num_individuals)]
 
 
 def disc(radius: float, **changes: object) -> Shape:
@@ -37,11 +32,10 @@ def disc(radius: float, **changes: object) -> Shape:
 
 
 def alone(*shapes: Shape) -> LabelMap:
-    """An individual that does not vary."""
-    anatomy = Anatomy(
-        np.zeros((1, 1), np.int8), shapes, 1 + max(shape.label for shape in shapes), variation=0.0
-    )
-    for seed in range(50):  # not one whose view is limited
+    """Return an individual of these shapes only, without variation."""
+    num_classes = 1 + max(shape.label for shape in shapes)
+    anatomy = Anatomy(np.zeros((1, 1), np.int8), shapes, num_classes, variation=0.0)
+    for seed in range(50):  # until the field of view is not limited
         labels = draw_individual(anatomy, np.random.default_rng(seed), SIZE)
         if (labels.classes != OUTSIDE).all():
             return labels
@@ -49,7 +43,7 @@ def alone(*shapes: Shape) -> LabelMap:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_classes_and_regions_are_within_their_bounds(seed: int) -> None:
+def test_label_map_has_valid_classes_and_regions(seed: int) -> None:
     anatomy, individuals = draw(seed)
     assert anatomy.num_classes <= MAX_CLASSES
     for labels in individuals:
@@ -60,30 +54,30 @@ def test_classes_and_regions_are_within_their_bounds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_region_is_of_one_class(seed: int) -> None:
+def test_label_map_region_has_one_class(seed: int) -> None:
     _, individuals = draw(seed)
     for labels in individuals:
         for region in np.unique(labels.regions):
             assert len(np.unique(labels.classes[labels.regions == region])) == 1
 
 
-def test_individuals_of_one_anatomy_are_alike_and_not_the_same() -> None:
-    same = {"one": [], "two": []}
+def test_individuals_of_one_anatomy_are_similar_but_not_equal() -> None:
+    same_anatomy, other_anatomy = [], []
     for seed in range(30):
         _, (first, second) = draw(seed)
         _, (stranger,) = draw(seed + 1000, 1)
-        same["one"].append((first.classes == second.classes).mean())
-        same["two"].append((first.classes == stranger.classes).mean())
+        same_anatomy.append((first.classes == second.classes).mean())
+        other_anatomy.append((first.classes == stranger.classes).mean())
         assert (first.classes != second.classes).any()
-    assert np.mean(same["one"]) > np.mean(same["two"]) + 0.2
+    assert np.mean(same_anatomy) > np.mean(other_anatomy) + 0.2
 
 
-def test_the_same_seed_draws_the_same() -> None:
+def test_label_maps_are_reproducible_by_their_seed() -> None:
     first, second = draw(7)[1], draw(7)[1]
     assert all((one.regions == two.regions).all() for one, two in zip(first, second, strict=True))
 
 
-def test_structures_of_very_different_sizes_occur() -> None:
+def test_label_maps_hold_structures_of_very_different_sizes() -> None:
     shares = []
     for seed in range(60):
         _, individuals = draw(seed, 1)
@@ -93,18 +87,18 @@ def test_structures_of_very_different_sizes_occur() -> None:
     assert max(shares) > 0.5
 
 
-def test_a_disc_has_its_area() -> None:
+def test_shape_disc_has_its_area() -> None:
     labels = alone(disc(0.5))
     assert (labels.classes == 1).mean() == pytest.approx(np.pi * 0.25 / 4, rel=0.03)
 
 
-def test_a_ring_is_hollow() -> None:
+def test_shape_ring_is_hollow() -> None:
     labels = alone(disc(0.6, outline="ring"))
     assert labels.classes[SIZE // 2, SIZE // 2] == 0
     assert (labels.classes == 1).any()
 
 
-def test_a_nested_shape_stays_in_its_host() -> None:
+def test_shape_inside_another_stays_in_it() -> None:
     inner = disc(0.4, label=2, centre=(0.5, 0.0), inside=1)
     labels = alone(disc(0.5), inner)
     whole = alone(disc(0.5))
@@ -112,6 +106,6 @@ def test_a_nested_shape_stays_in_its_host() -> None:
     assert ((labels.classes > 0) == (whole.classes > 0)).all()
 
 
-def test_later_shapes_cover_earlier_ones() -> None:
+def test_shapes_cover_earlier_ones() -> None:
     labels = alone(disc(0.5), disc(0.2, label=2))
     assert labels.classes[SIZE // 2, SIZE // 2] == 2

@@ -1,3 +1,5 @@
+"""The objectives of the pre-training."""
+
 from __future__ import annotations
 
 import math
@@ -19,7 +21,7 @@ def square(start: int) -> Tensor:
     return mask
 
 
-def test_a_right_mask_costs_nothing_and_a_wrong_one_much() -> None:
+def test_mask_losses_are_zero_for_a_right_mask_and_large_for_a_wrong_one() -> None:
     mask = square(1)
     logits = torch.stack([40 * (2 * mask - 1), -40 * (2 * mask - 1)], dim=1)
     right, wrong = mask_losses(logits, mask)[0]
@@ -27,40 +29,44 @@ def test_a_right_mask_costs_nothing_and_a_wrong_one_much() -> None:
     assert wrong > 100
 
 
-def test_mask_loss_by_hand() -> None:
-    """Logits of 0: entropy log 2 and half missed everywhere; Dice of 16 pixels in 64 at one half."""
+def test_mask_losses_equal_a_calculation_by_hand() -> None:
+    """With logits of 0 the entropy is log 2, and half is missed; 16 of 64 pixels are inside."""
     loss = mask_losses(torch.zeros(1, 1, 8, 8), square(0))[0, 0]
     focal = 0.25 * math.log(2)
     dice = 1 - (2 * 8 + 1) / (32 + 16 + 1)
     assert loss == pytest.approx(20 * focal + dice, rel=1e-5)
 
 
-def test_iou() -> None:
+def test_mask_iou_equals_a_calculation_by_hand() -> None:
     logits = torch.stack([2 * square(0) - 1, 2 * square(2) - 1], dim=1)
     assert mask_iou(logits, square(0)).tolist() == [[1.0, pytest.approx(4 / 28)]]
 
 
 def pair(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Two individuals, the second the first upside down; features: `(C, 8, 8)` of the first."""
+    """Return features and classes of two individuals, the second one the first upside down.
+
+    Args:
+        features: Features `(C, 8, 8)` of the first individual.
+    """
     classes = torch.zeros(8, 8, dtype=torch.int8)
     classes[:3] = 1
-    return torch.stack([features, features.flip(1)])[None], torch.stack([classes, classes.flip(0)])[
-        None
-    ]
+    both_features = torch.stack([features, features.flip(1)])[None]
+    both_classes = torch.stack([classes, classes.flip(0)])[None]
+    return both_features, both_classes
 
 
-def test_features_that_tell_the_class_cost_less_than_those_that_tell_the_place() -> None:
+def test_prototype_loss_is_smaller_for_class_features_than_for_position_features() -> None:
     by_class = torch.zeros(2, 8, 8)
     by_class[0, :3], by_class[1, 3:] = 4, 4
     features, classes = pair(by_class)
     one = torch.tensor(1.0)
     assert prototype_loss(features, classes, one) < 0.1
-    by_place = torch.linspace(-1, 1, 8)[:, None].expand(1, 8, 8)
-    _, classes = pair(by_place)
-    assert prototype_loss(torch.stack([by_place, by_place])[None], classes, one) > 1
+    by_position = torch.linspace(-1, 1, 8)[:, None].expand(1, 8, 8)
+    _, classes = pair(by_position)
+    assert prototype_loss(torch.stack([by_position, by_position])[None], classes, one) > 1
 
 
-def test_what_the_other_lacks_or_lies_outside_is_not_asked() -> None:
+def test_prototype_loss_ignores_pixels_outside_and_classes_that_the_other_lacks() -> None:
     by_class = torch.zeros(2, 8, 8)
     by_class[0, :3], by_class[1, 3:] = 4, 4
     features, classes = pair(by_class)
@@ -76,18 +82,19 @@ def test_what_the_other_lacks_or_lies_outside_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_every_part_of_the_network_learns(step: int) -> None:
+def test_scene_losses_train_every_part_of_the_network(step: int) -> None:
     torch.manual_seed(0)
     network = PretrainingNetwork(BACKBONES["small"], 64)
     batch = torch.utils.data.default_collate([Scenes(0, 64, 4)[index] for index in range(2)])
     losses = scene_losses(network, batch, step)
     sum(losses[name] for name in ("mask", "iou", "prototype")).backward()
-    still = {
+    untrained = {
         name
         for name, weight in network.named_parameters()
         if weight.grad is None or not weight.grad.any()
     }
-    # Masks as prompts are not practised. Of three answers to a point the best learns, of points only those that occur.
+    # The pre-training uses no masks as prompts. Of the three masks for a point only the best one is
+    # trained, and of the point embeddings only those that occur.
     allowed = [
         "prompt_encoder.mask_downscaling",
         "prompt_encoder.point_embeddings",
@@ -95,5 +102,5 @@ def test_every_part_of_the_network_learns(step: int) -> None:
     ]
     allowed += [f"mask_decoder.output_hypernetworks_mlps.{answer}" for answer in (1, 2, 3)]
     if step:
-        allowed.append("upsampling.fuse.2")  # the finest features, in every fourth step
-    assert [name for name in still if not name.startswith(tuple(allowed))] == []
+        allowed.append("upsampling.fuse.2")  # the finest features, trained in every fourth step
+    assert [name for name in untrained if not name.startswith(tuple(allowed))] == []

@@ -1,1 +1,1 @@
-"""The file formats: how each is read to one form of image, and how a label map is written in it."""
+"""The file formats: how each one is read into one form of image, and how label maps are written."""

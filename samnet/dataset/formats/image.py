@@ -1,4 +1,4 @@
-"""The one form that images of every format are read to."""
+"""The common form that images of every format are read into, and the description of a format."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from samnet.core.geometry import Grid
 class Image:
     """An image on its native grid.
 
-    array: `(C, Z, Y, X)`, numbers of the stored type (scaled where the header has a slope) in this machine's byte
-        order; floats wider than 32 bits become float32.
-    grid: shape and affine.
-    header: what a writer needs to give a label map the same geometry; opaque elsewhere.
+    Attributes:
+        array: Values `(C, Z, Y, X)` of the stored type (scaled where the header has a slope) in
+            this machine's byte order; floats wider than 32 bits become float32.
+        grid: Shape and affine.
+        header: What a writer needs to give a label map the same geometry. Only the format that
+            read the file knows its type.
     """
 
     array: np.ndarray
@@ -27,18 +29,25 @@ class Image:
     header: Any
 
 
+def _no_companions(file: Path) -> list[Path]:
+    return []
+
+
 @dataclass(frozen=True)
 class Format:
     """How files of one format are read and written.
 
-    write: takes labels `(Z, Y, X)`, the image whose geometry they get, and the file.
-    serves: whether an image's header has what `write` needs.
-    companions: the files, besides itself, that a file's content comes from.
-    highest_label: that a label map can hold; 0 where values change as they are compressed.
+    Attributes:
+        read: Function that reads a file.
+        write: Function that writes labels `(Z, Y, X)`; it takes the labels, the image whose
+            geometry they get, and the file.
+        serves: Function that says whether an image's header has what `write` needs.
+        companions: Function that returns the other files that a file's content comes from.
+        highest_label: Highest label that a label map can hold; 0 where compression changes values.
     """
 
     read: Callable[[Path], Image]
     write: Callable[[np.ndarray, Image, Path], None]
     serves: Callable[[Image], bool]
-    companions: Callable[[Path], list[Path]] = lambda file: []
+    companions: Callable[[Path], list[Path]] = _no_companions
     highest_label: int = 65535

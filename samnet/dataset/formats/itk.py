@@ -1,4 +1,7 @@
-"""What ITK reads and writes: NRRD, and MetaImage in one file (.mha) or with its voxels beside it (.mhd)."""
+"""The formats that ITK reads and writes: NRRD and MetaImage.
+
+A MetaImage is one file (.mha), or a header (.mhd) with a separate file of voxels next to it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _HEADER_BYTES = 65536
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What a SimpleITK image knows of space, in ITK's order (x, y[, z]) and LPS."""
+    """The geometry of a SimpleITK image, in ITK's order (x, y[, z]) and in LPS mm."""
 
     origin: tuple[float, ...]
     spacing: tuple[float, ...]
@@ -32,12 +35,25 @@ class _Geometry:
 
 
 def read(file: Path) -> Image:
+    """Read a 2D or 3D image.
+
+    Args:
+        file: A NRRD or MetaImage file.
+
+    Returns:
+        The image with the array `(C, Z, Y, X)`.
+
+    Raises:
+        UserError: The file of the voxels is missing or not named by the header, or the image has
+            neither 2 nor 3 dimensions.
+    """
     import SimpleITK
 
     missing = [data for data in companions(file) if not data.is_file()]
     if missing:
         raise UserError(
-            f"{file}: its voxels are in {missing[0].name}, which is missing; put it beside the header"
+            f"{file}: its voxels are in {missing[0].name}, which is missing; "
+            "put it next to the header"
         )
     image = SimpleITK.ReadImage(str(file))
     if image.GetDimension() not in (2, 3):
@@ -46,14 +62,28 @@ def read(file: Path) -> Image:
 
 
 def as_image(image: SimpleITK.Image) -> Image:
-    """An image of SimpleITK's, 2D or 3D, in samnet's form."""
+    """Convert an image of SimpleITK to samnet's form.
+
+    Args:
+        image: A 2D or 3D image.
+
+    Returns:
+        The image with the array `(C, Z, Y, X)`.
+    """
     array = channels_first(image)
     geometry = _Geometry(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     return Image(array, Grid(array.shape[1:], _affine(geometry)), geometry)
 
 
 def channels_first(image: SimpleITK.Image) -> np.ndarray:
-    """The voxels `(C, Z, Y, X)` of a 2D or 3D image."""
+    """Return the voxels of an image of SimpleITK.
+
+    Args:
+        image: A 2D or 3D image.
+
+    Returns:
+        Values `(C, Z, Y, X)` of the stored type.
+    """
     import SimpleITK
 
     array = SimpleITK.GetArrayFromImage(image)
@@ -62,7 +92,7 @@ def channels_first(image: SimpleITK.Image) -> np.ndarray:
 
 
 def _affine(geometry: _Geometry) -> np.ndarray:
-    """ITK's origin, spacing and direction (LPS) as an affine to RAS+."""
+    """Return the 4 x 4 matrix from `(x, y, z)` indices to mm in RAS+."""
     dimension = len(geometry.origin)
     direction, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
     direction[:dimension, :dimension] = np.reshape(geometry.direction, (dimension, dimension))
@@ -75,6 +105,13 @@ def _affine(geometry: _Geometry) -> np.ndarray:
 
 
 def write(labels: np.ndarray, reference: Image, file: Path) -> None:
+    """Write a label map with the geometry of its image, as a single file.
+
+    Args:
+        labels: Labels `(Z, Y, X)`.
+        reference: The image that the labels belong to, read by this module.
+        file: The file to write.
+    """
     import SimpleITK
 
     geometry: _Geometry = reference.header
@@ -85,8 +122,9 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     if file.suffix.lower() != ".mhd":
         SimpleITK.WriteImage(image, str(file), useCompression=True)
         return
-    # A label map is one file, whole or absent, so here too the voxels follow the header in it (MetaImage's
-    # `ElementDataFile = LOCAL`), which ITK writes only under the name .mha.
+    # A label map is one file, either complete or absent. So the voxels of a .mhd follow the header
+    # in the same file (MetaImage's `ElementDataFile = LOCAL`). ITK writes that form only under the
+    # name .mha.
     with tempfile.TemporaryDirectory(prefix="samnet-") as folder:
         single = Path(folder) / "labels.mha"
         SimpleITK.WriteImage(image, str(single), useCompression=True)
@@ -94,21 +132,41 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
 
 
 def copy_into_one_file(source: Path, target: Path) -> None:
-    """Copy a `.mhd` and its voxels to a `.mha`."""
+    """Copy a MetaImage header and its voxels into one file.
+
+    Args:
+        source: A `.mhd` file.
+        target: The `.mha` file to write.
+    """
     import SimpleITK
 
     SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(target), useCompression=True)
 
 
 def serves(image: Image) -> bool:
+    """Say whether label maps of an image can be written in these formats.
+
+    Args:
+        image: The image that the labels belong to.
+
+    Returns:
+        Whether it was read by this module.
+    """
     return isinstance(image.header, _Geometry)
 
 
 def companions(file: Path) -> list[Path]:
-    """The file that holds the voxels of a `.mhd` header; for other files, and headers that hold them, none.
+    """Return the file that holds the voxels of a `.mhd` header.
+
+    Args:
+        file: A NRRD or MetaImage file.
+
+    Returns:
+        One path, existing or not; an empty list for other files and for headers that are followed
+        by their voxels.
 
     Raises:
-        UserError: the header names no file, or several.
+        UserError: The header names no file, or several.
     """
     if file.suffix.lower() != ".mhd":
         return []

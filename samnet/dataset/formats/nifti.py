@@ -14,6 +14,17 @@ from samnet.dataset.formats.image import Image
 
 
 def read(file: Path) -> Image:
+    """Read a volume or a single slice.
+
+    Args:
+        file: A NIfTI file.
+
+    Returns:
+        The image with the array `(1, Z, Y, X)`.
+
+    Raises:
+        UserError: The file has fewer than two or more than three dimensions.
+    """
     import nibabel
 
     nifti: Any = nibabel.load(file)
@@ -24,21 +35,37 @@ def read(file: Path) -> Image:
         raise UserError(
             f"{file}: has shape {nifti.shape}; expected a 3D volume (split 4D series into channels)"
         )
-    # Without a slope the stored type is kept; get_fdata would make everything float64.
-    data = np.asarray(nifti.dataobj).reshape(shape if len(shape) == 3 else (*shape, 1))
+    shape_xyz = shape if len(shape) == 3 else (*shape, 1)
+    # Without a slope the stored type is kept; get_fdata would convert everything to float64.
+    voxels_xyz = np.asarray(nifti.dataobj).reshape(shape_xyz)
+    voxels_zyx = voxels_xyz.transpose()
     affine = np.asarray(nifti.affine, dtype=float)
-    z_y_x = data.transpose()
-    return Image(z_y_x[None], Grid(z_y_x.shape, affine), nifti.header.copy())
+    return Image(voxels_zyx[None], Grid(voxels_zyx.shape, affine), nifti.header.copy())
 
 
 def serves(image: Image) -> bool:
-    """NIfTI images lend their headers; a DICOM series has nothing to lend but its grid, and needs no more."""
+    """Say whether label maps of an image can be written as NIfTI.
+
+    Args:
+        image: The image that the labels belong to.
+
+    Returns:
+        Whether it is a NIfTI image, whose header is copied, or a DICOM series, of which only the
+        grid is needed.
+    """
     import nibabel
 
     return isinstance(image.header, nibabel.Nifti1Header) or is_series(image)
 
 
 def write(labels: np.ndarray, reference: Image, file: Path) -> None:
+    """Write a label map with the geometry of its image.
+
+    Args:
+        labels: Labels `(Z, Y, X)`.
+        reference: The image that the labels belong to, a NIfTI image or a DICOM series.
+        file: The file to write.
+    """
     import nibabel
 
     if is_series(reference):
@@ -49,20 +76,20 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     header.set_data_dtype(labels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_max"], header["cal_min"] = 0, 0
-    image_class = (
-        nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    )
-    # affine None: the header's own qform and sform, with their codes, are written back untouched.
+    is_nifti2 = isinstance(header, nibabel.Nifti2Header)
+    image_class = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+    # affine None: the header's own qform and sform, with their codes, are written unchanged.
     nibabel.save(image_class(data, None, header), file)
 
 
 def _on_grid(labels: np.ndarray, grid: Grid) -> Any:
-    """A NIfTI-1 image in scanner coordinates; the qform, which can hold no shear, only where it says the same."""
+    """Return a NIfTI-1 image of labels `(Z, Y, X)` in scanner coordinates."""
     import nibabel
 
     nifti = nibabel.Nifti1Image(labels.transpose(), grid.affine)
     nifti.set_sform(grid.affine, code=1)
     nifti.set_qform(grid.affine, code=1)
+    # A qform cannot hold shear; it is declared only where it agrees with the sform.
     if not np.allclose(nifti.get_qform(), grid.affine, atol=1e-3):
         nifti.header["qform_code"] = 0
     nifti.header.set_xyzt_units("mm")

@@ -1,4 +1,4 @@
-"""From an image embedding to class logits, each way a `Head`."""
+"""Heads turn an image embedding into logits; the heads by the names of the plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from samnet.plan.backbones import Backbone
 
 HEADS: dict[str, type[Head]] = {
     "mask_decoder": MaskDecoderHead,
-    "mask_decoder_lora": MaskDecoderHead,  # LoRA goes in with the network's assembly, after SAM's weights
+    "mask_decoder_lora": MaskDecoderHead,  # `build_network` adds LoRA after loading SAM's weights
     "vit": VitHead,
     "cnn": CnnHead,
     "cnn_slim": SlimCnnHead,
@@ -23,7 +23,17 @@ HEADS: dict[str, type[Head]] = {
 
 
 def build_head(name: str, num_outputs: int, grid: int, backbone: Backbone) -> Head:
-    """The head of that name, randomly initialised, for embeddings of `grid` rows and columns."""
+    """Build a head, randomly initialised.
+
+    Args:
+        name: Key of `HEADS`.
+        num_outputs: Number of classes with the background, or of regions.
+        grid: Rows and columns of the embedding.
+        backbone: Dimensions of the encoder, which give the width of SAM's mask decoder.
+
+    Returns:
+        The head.
+    """
     head = HEADS[name]
     if head.holds_mask_decoder:
         return head(num_outputs, grid, decoder_mlp=backbone.decoder_mlp)

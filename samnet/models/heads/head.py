@@ -1,4 +1,4 @@
-"""What every head has in common."""
+"""What all heads have in common."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from torch import nn
 
 
 class Head(nn.Module):
-    """From an embedding `(B, 256, G, G)` and the network's input image `(B, 3, 16 G, 16 G)` to logits.
+    """Turns an embedding and the network's input image into logits.
 
-    `forward(embedding, image)` returns `(B, num_outputs, 16 G / stride, 16 G / stride)`, of classes, background first,
-    or of regions. Parts with the names of released weights (SAM's `prompt_encoder` and `mask_decoder`; `upsampling`)
-    take those over. What the output does not depend on is frozen, so that neither optimiser nor adapter deals with it.
+    `forward(embedding, image)` takes the embedding `(B, 256, G, G)` and the image
+    `(B, 3, 16 G, 16 G)`. It returns logits `(B, num_outputs, 16 G / stride, 16 G / stride)`, of the
+    classes with the background first, or of the regions.
 
-    stride: input pixels for each output pixel. uses_image: whether the output depends on the image beside its
-    embedding. starts_anew: parts of the name that never take over released weights. holds_mask_decoder: whether it is
-    built of SAM's mask decoder, whose `decoder_mlp` (see `Backbone`) it is then given.
+    Parts with the names of released weights (SAM's `prompt_encoder` and `mask_decoder`;
+    `upsampling`) are filled from those. Weights that the output does not depend on are frozen, so
+    that neither the optimiser nor the adapter holds them.
+
+    Attributes:
+        stride: Input pixels for each output pixel.
+        holds_mask_decoder: Whether the head is built of SAM's mask decoder; then it takes an
+            argument `decoder_mlp`, see `Backbone`.
+        uses_image: Whether the output depends on the image in addition to its embedding.
+        randomly_initialised: Parts of names of weights that are never filled from released ones.
     """
 
     stride: int
     holds_mask_decoder: bool = False
     uses_image: bool = False
-    starts_anew: tuple[str, ...] = ()
+    randomly_initialised: tuple[str, ...] = ()

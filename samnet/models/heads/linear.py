@@ -1,4 +1,4 @@
-"""AutoSAM's smallest head (Hu, Xu & Shi 2023, arXiv 2306.13731): nothing but enlarging and classifying each pixel."""
+"""AutoSAM's smallest head (Hu, Xu & Shi 2023, arXiv 2306.13731): it enlarges, then classifies."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ from samnet.plan.backbones import EMBEDDING_CHANNELS
 
 
 class LinearHead(Head):
-    """Two transposed convolutions, then 1 x 1 ones: `(B, 256, G, G)` to `(B, num_outputs, 4 G, 4 G)`.
+    """Two transposed convolutions, then 1 x 1 convolutions on each pixel.
 
-    The transposed convolutions are those of SAM's mask decoder, and start from its weights. AutoSAM's release also puts
-    a ReLU on the logits; it is left out, as no class could be made less likely than another's 0 with it.
+    The transposed convolutions are those of SAM's mask decoder, and start from its weights.
+    AutoSAM's release also has a ReLU on the logits. It is left out here: the ReLU would stop a
+    logit from falling below zero.
+
+    Attributes:
+        mask_decoder: Holds `output_upscaling`, the part of SAM's mask decoder.
+        classify: The 1 x 1 convolutions.
     """
 
     stride = 4
 
     def __init__(self, num_outputs: int, grid: int) -> None:
+        """Build the head.
+
+        Args:
+            num_outputs: Number of classes with the background, or of regions.
+            grid: Rows and columns of the embedding; not used.
+        """
         super().__init__()
         middle, width = EMBEDDING_CHANNELS // 4, EMBEDDING_CHANNELS // 8
         upscaling = nn.Sequential(
@@ -34,4 +45,13 @@ class LinearHead(Head):
         )
 
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
+        """Return logits.
+
+        Args:
+            embedding: `(B, 256, G, G)`.
+            image: Not used.
+
+        Returns:
+            Logits `(B, num_outputs, 4 G, 4 G)`.
+        """
         return self.classify(self.mask_decoder["output_upscaling"](embedding))

@@ -1,4 +1,4 @@
-"""SAM's own mask decoder, asked for all classes at once without any prompt, as in SAMed (arXiv 2304.13785)."""
+"""SAM's mask decoder with a token for each class and no prompt, as in SAMed (arXiv 2304.13785)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
 
 
 class MaskDecoderHead(Head):
-    """One mask token for each output: `(B, 256, G, G)` to `(B, num_outputs, 4 G, 4 G)`.
+    """SAM's mask decoder with one mask token for each output.
 
-    The prompt encoder gives the positions of the embedding and the "no mask" vector that is added to it. Its other
-    parts and the head that estimates IoU are there, as in SAM's and SAMed's files, and are not used.
+    The prompt encoder gives the positions of the embedding and the "no mask" vector that is added
+    to it. Its other parts and the layers that estimate IoU exist, as in SAM's and SAMed's files,
+    but are not used.
+
+    Attributes:
+        grid: Rows and columns of the embedding.
+        prompt_encoder: SAM's prompt encoder.
+        mask_decoder: SAM's mask decoder.
     """
 
     stride = 4
     holds_mask_decoder = True
-    starts_anew = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
+    randomly_initialised = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
 
     def __init__(self, num_outputs: int, grid: int, decoder_mlp: int = SAM_DECODER_MLP) -> None:
+        """Build the head.
+
+        Args:
+            num_outputs: Number of classes with the background, or of regions.
+            grid: Rows and columns of the embedding.
+            decoder_mlp: Hidden width of the decoder's MLPs, see `Backbone`.
+        """
         super().__init__()
         self.grid = grid
         self.prompt_encoder = PromptEncoder(
@@ -39,6 +52,15 @@ class MaskDecoderHead(Head):
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
 
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
+        """Return logits.
+
+        Args:
+            embedding: `(B, 256, G, G)`.
+            image: Not used.
+
+        Returns:
+            Logits `(B, num_outputs, 4 G, 4 G)`.
+        """
         decoder, count = self.mask_decoder, len(embedding)
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         source = embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
@@ -49,13 +71,16 @@ class MaskDecoderHead(Head):
 def decode_masks(
     decoder: Any, source: Tensor, positions: Tensor, tokens: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Masks from SAM's mask decoder, each image with tokens of its own.
+    """Compute the masks of SAM's mask decoder for images that each have separate tokens.
 
-    source: `(B, 256, G, G)`. positions: `(1, 256, G, G)`. tokens: `(B, 1 + K + P, 256)`: that of the IoU, those of the
-    decoder's K masks, prompts.
+    Args:
+        decoder: SAM's mask decoder with K masks.
+        source: Embeddings `(B, 256, G, G)`.
+        positions: Position encoding of the embeddings, `(1, 256, G, G)`.
+        tokens: `(B, 1 + K + P, 256)`: the token of the IoU, those of the masks, and P prompts.
 
     Returns:
-        logits `(B, K, 4 G, 4 G)`, and what became of the IoU's token, `(B, 256)`.
+        The logits `(B, K, 4 G, 4 G)`, and the output for the token of the IoU, `(B, 256)`.
     """
     tokens_out, source_out = decoder.transformer(
         source, positions.expand(len(source), -1, -1, -1), tokens
@@ -64,13 +89,19 @@ def decode_masks(
     weights = [
         mlp(tokens_out[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)
     ]
-    return torch.einsum("bkc,bchw->bkhw", torch.stack(weights, dim=1), upscaled), tokens_out[:, 0]
+    logits = torch.einsum("bkc,bchw->bkhw", torch.stack(weights, dim=1), upscaled)
+    return logits, tokens_out[:, 0]
 
 
 def build_mask_decoder(num_masks: int, mlp_width: int = SAM_DECODER_MLP) -> MaskDecoder:
-    """SAM's mask decoder in its released dimensions, with a token and a hyper-network for each of `num_masks`.
+    """Build SAM's mask decoder in its released dimensions, randomly initialised.
 
-    mlp_width: see `Backbone.decoder_mlp`.
+    Args:
+        num_masks: Number of masks; each has a token and a hyper-network.
+        mlp_width: Hidden width of the MLPs, see `Backbone.decoder_mlp`.
+
+    Returns:
+        The decoder.
     """
     return MaskDecoder(
         transformer_dim=EMBEDDING_CHANNELS,

@@ -1,8 +1,9 @@
-"""A head that brings the embedding back to half the input's resolution, guided by the image itself.
+"""A head that returns to half the input's resolution, guided by the image itself.
 
-SAM's encoder reduces the image 16 fold in its first layer, and what is thinner than a patch has to be rebuilt. Here the
-embedding is enlarged step by step, and at each step it is joined with features of the input image at that resolution,
-as the U-Net does with its encoder's (Ronneberger et al. 2015, arXiv 1505.04597).
+SAM's encoder reduces the image 16-fold in its first layer, so structures thinner than a patch have
+to be rebuilt. This head enlarges the embedding step by step. At each step it joins the embedding
+with features of the input image at that resolution, as the U-Net does with the features of its
+encoder (Ronneberger et al. 2015, arXiv 1505.04597).
 """
 
 from __future__ import annotations
@@ -18,28 +19,50 @@ from samnet.models.heads.head import Head
 from samnet.plan.backbones import EMBEDDING_CHANNELS
 
 _DETAIL_WIDTHS = (16, 32, 64)
+_PROJECTED_WIDTH = 128
 
 
 class UpsamplingHead(Head):
-    """`(B, 256, G, G)` and the image `(B, 3, 16 G, 16 G)` to `(B, num_outputs, 8 G, 8 G)`."""
+    """Enlarges the embedding to half the input's resolution, and classifies each pixel.
+
+    Attributes:
+        levels: Number of enlargements, each by a factor of 2.
+        upsampling: The enlarging layers.
+        classify: A 1 x 1 convolution.
+    """
 
     stride = 2
     uses_image = True
     levels = 3
 
     def __init__(self, num_outputs: int, grid: int) -> None:
+        """Build the head.
+
+        Args:
+            num_outputs: Number of classes with the background, or of regions.
+            grid: Rows and columns of the embedding; not used.
+        """
         super().__init__()
         self.upsampling = Upsampling(self.levels)
         self.classify = nn.Conv2d(self.upsampling.widths[-1], num_outputs, 1)
 
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
+        """Return logits.
+
+        Args:
+            embedding: `(B, 256, G, G)`.
+            image: `(B, 3, 16 G, 16 G)`.
+
+        Returns:
+            Logits `(B, num_outputs, 16 G / stride, 16 G / stride)`.
+        """
         return self.classify(self.upsampling(embedding, image)[-1])
 
 
 class QuarterUpsamplingHead(UpsamplingHead):
-    """The same up to a quarter of the input's resolution, `(B, num_outputs, 4 G, 4 G)`: half the time of a step.
+    """Enlarges to a quarter of the input's resolution; a training step takes half the time.
 
-    Enough where slices are enlarged so much that nothing finer is in them.
+    This is enough for slices that are enlarged so much that they show nothing finer.
     """
 
     stride = 4
@@ -47,35 +70,48 @@ class QuarterUpsamplingHead(UpsamplingHead):
 
 
 class Upsampling(nn.Module):
-    """The features of a head: from `(B, 256, G, G)` and the image to one map for each level, `(B, C, 2^k G, 2^k G)`.
+    """Computes feature maps of growing resolution from an embedding and the image.
 
-    levels: 1 to 3. widths: channels of each level's map, 64, 32 and 16.
+    Attributes:
+        widths: Channels of the map of each level: 64, 32 and 16.
+        details: Convolutions that reduce the image, each by a factor of 2.
+        project: A 1 x 1 convolution of the embedding.
+        fuse: The layers of each level.
     """
 
     def __init__(self, levels: int) -> None:
+        """Build the layers.
+
+        Args:
+            levels: Number of levels, 1 to 3.
+        """
         super().__init__()
         widths = (3, *_DETAIL_WIDTHS)
         self.widths = tuple(reversed(_DETAIL_WIDTHS))[:levels]
-        self.details = nn.ModuleList(
-            [
-                normalised_convolution(coarse, fine, stride=2)
-                for coarse, fine in itertools.pairwise(widths)
-            ]
-        )
-        self.project = nn.Conv2d(EMBEDDING_CHANNELS, 128, 1)
+        details = [
+            normalised_convolution(coarse, fine, stride=2)
+            for coarse, fine in itertools.pairwise(widths)
+        ]
+        self.details = nn.ModuleList(details)
+        self.project = nn.Conv2d(EMBEDDING_CHANNELS, _PROJECTED_WIDTH, 1)
         self.fuse = nn.ModuleList()
-        width = 128
+        width = _PROJECTED_WIDTH
         for detail in self.widths:
-            self.fuse.append(
-                nn.Sequential(
-                    normalised_convolution(width + detail, detail),
-                    normalised_convolution(detail, detail),
-                )
-            )
+            joining = normalised_convolution(width + detail, detail)
+            self.fuse.append(nn.Sequential(joining, normalised_convolution(detail, detail)))
             width = detail
 
     def forward(self, embedding: Tensor, image: Tensor, levels: int | None = None) -> list[Tensor]:
-        """levels: how many to compute; all where it is not given."""
+        """Return the feature maps of the levels.
+
+        Args:
+            embedding: `(B, 256, G, G)`.
+            image: `(B, 3, 16 G, 16 G)`.
+            levels: Number of levels to compute; all by default.
+
+        Returns:
+            One map `(B, widths[k - 1], 2^k G, 2^k G)` for each level k from 1.
+        """
         details = []
         features = image
         for layer in self.details:

@@ -1,9 +1,10 @@
 """AutoSAM's transformer head (Hu, Xu & Shi 2023, arXiv 2306.13731).
 
-SAM's mask decoder with tokens for each class, which see each other and the image but no other class. AutoSAM copies the
-embedding once for each class before the decoder. Classes differ only in their tokens, though, and these reach the image
-at the end of the first layer; up to there, everything that depends on the image alone is computed once here. That is a
-sum in another order, not another network.
+It is SAM's mask decoder with tokens for each class; they attend to each other and to the image, but
+to no other class. AutoSAM copies the embedding once for each class before the decoder. But classes
+differ only in their tokens, and the tokens reach the image only at the end of the first layer.
+Before that, everything that depends on the image alone is computed once here. The sums run in
+another order; the network is the same.
 """
 
 from __future__ import annotations
@@ -25,23 +26,35 @@ _MAPS_AT_ONCE = 16
 
 
 class VitHead(Head):
-    """Three tokens for each class (IoU, mask, second mask): `(B, 256, G, G)` to `(B, num_outputs, 4 G, 4 G)`.
+    """SAM's mask decoder with three tokens for each class: IoU, mask and second mask.
 
-    As in AutoSAM, the second mask is not computed: its token takes part in the attention, its hyper-network and the
-    head that estimates IoU are not used. Other than there, the positions are SAM's instead of random ones, and the
-    IoU tokens are trained.
+    As in AutoSAM, the second mask is not computed: its token takes part in the attention, but its
+    hyper-network and the layers that estimate IoU are not used. Unlike in AutoSAM, the positions
+    are SAM's instead of random ones, and the IoU tokens are trained.
+
+    Attributes:
+        num_outputs: Number of classes with the background, or of regions.
+        grid: Rows and columns of the embedding.
+        prompt_encoder: Holds `pe_layer`, SAM's position encoding.
+        mask_decoder: SAM's mask decoder.
     """
 
     stride = 4
     holds_mask_decoder = True
-    starts_anew = ("iou_token", "mask_tokens", "iou_prediction_head")
+    randomly_initialised = ("iou_token", "mask_tokens", "iou_prediction_head")
 
     def __init__(self, num_outputs: int, grid: int, decoder_mlp: int = SAM_DECODER_MLP) -> None:
+        """Build the head.
+
+        Args:
+            num_outputs: Number of classes with the background, or of regions.
+            grid: Rows and columns of the embedding.
+            decoder_mlp: Hidden width of the decoder's MLPs, see `Backbone`.
+        """
         super().__init__()
         self.num_outputs, self.grid = num_outputs, grid
-        self.prompt_encoder = nn.ModuleDict(
-            {"pe_layer": PositionEmbeddingRandom(EMBEDDING_CHANNELS // 2)}
-        )
+        pe_layer = PositionEmbeddingRandom(EMBEDDING_CHANNELS // 2)
+        self.prompt_encoder = nn.ModuleDict({"pe_layer": pe_layer})
         self.mask_decoder = build_mask_decoder(_MASKS, decoder_mlp)
         self.mask_decoder.iou_token = nn.Embedding(num_outputs, EMBEDDING_CHANNELS)
         self.mask_decoder.mask_tokens = nn.Embedding(num_outputs * _MASKS, EMBEDDING_CHANNELS)
@@ -49,20 +62,28 @@ class VitHead(Head):
         self.mask_decoder.output_hypernetworks_mlps[1].requires_grad_(False)
 
     def forward(self, embedding: Tensor, image: Tensor) -> Tensor:
+        """Return logits.
+
+        Args:
+            embedding: `(B, 256, G, G)`.
+            image: Not used.
+
+        Returns:
+            Logits `(B, num_outputs, 4 G, 4 G)`.
+        """
         tokens = self._tokens()
         pixels = embedding.flatten(2).transpose(1, 2)
-        positions = (
-            dense_positions(self.prompt_encoder["pe_layer"], self.grid).flatten(2).transpose(1, 2)
-        )
-        queries = self._look_at_image(tokens, pixels, pixels + positions)
+        positions = dense_positions(self.prompt_encoder["pe_layer"], self.grid)
+        positions = positions.flatten(2).transpose(1, 2)
+        queries = self._attend_to_image(tokens, pixels, pixels + positions)
         pixel_queries = self._first_layer.cross_attn_image_to_token.q_proj(pixels + positions)
-        # Classes need nothing of each other from here on; all at once would need memory for an image of each.
+        # From here on classes do not depend on each other. All classes at once would need the
+        # memory of one image for each class.
         at_once = max(1, _MAPS_AT_ONCE // len(embedding))
+        parts = zip(queries.split(at_once, dim=1), tokens.split(at_once), strict=True)
         logits = [
             self._masks(part, part_tokens, pixels, pixel_queries, positions)
-            for part, part_tokens in zip(
-                queries.split(at_once, dim=1), tokens.split(at_once), strict=True
-            )
+            for part, part_tokens in parts
         ]
         return torch.cat(logits, dim=1)
 
@@ -71,18 +92,20 @@ class VitHead(Head):
         return self.mask_decoder.transformer.layers[0]
 
     def _tokens(self) -> Tensor:
-        """Of K classes, the IoU token first: `(K, 3, C)`."""
+        """Return the tokens of K classes, the IoU token first: `(K, 3, C)`."""
         masks = self.mask_decoder.mask_tokens.weight.unflatten(0, (self.num_outputs, _MASKS))
         return torch.cat([self.mask_decoder.iou_token.weight[:, None], masks], dim=1)
 
-    def _look_at_image(self, tokens: Tensor, pixels: Tensor, placed_pixels: Tensor) -> Tensor:
-        """The first layer's part that updates the tokens `(K, T, C)` from pixels `(B, N, C)`: `(B, K, T, C)`."""
+    def _attend_to_image(self, tokens: Tensor, pixels: Tensor, placed_pixels: Tensor) -> Tensor:
+        """Run the part of the first layer that updates tokens `(K, T, C)` from pixels `(B, N, C)`.
+
+        Returns `(B, K, T, C)`.
+        """
         layer = self._first_layer
         queries = layer.norm1(layer.self_attn(q=tokens, k=tokens, v=tokens))
-        asking = (
-            (queries + tokens).flatten(0, 1).expand(len(pixels), -1, -1)
-        )  # each token asks for itself
-        seen = layer.cross_attn_token_to_image(q=asking, k=placed_pixels, v=pixels)
+        # Tokens do not see each other here, so those of all classes make one sequence.
+        every_query = (queries + tokens).flatten(0, 1).expand(len(pixels), -1, -1)
+        seen = layer.cross_attn_token_to_image(q=every_query, k=placed_pixels, v=pixels)
         queries = layer.norm2(queries + seen.unflatten(1, tokens.shape[:2]))
         return layer.norm3(queries + layer.mlp(queries))
 
@@ -94,10 +117,17 @@ class VitHead(Head):
         pixel_queries: Tensor,
         positions: Tensor,
     ) -> Tensor:
-        """The rest of the decoder for k classes, with an image of its own for each: `(B, k, 4 G, 4 G)`.
+        """Run the rest of the decoder for k classes, with a copy of the image for each class.
 
-        queries: `(B, k, T, C)`. tokens: `(k, T, C)`. pixels: `(B, N, C)`. pixel_queries: `(B, N, C / 2)`, of the first
-        layer's attention to tokens. positions: `(1, N, C)`.
+        Args:
+            queries: `(B, k, T, C)`.
+            tokens: `(k, T, C)`.
+            pixels: `(B, N, C)`.
+            pixel_queries: `(B, N, C / 2)`, of the first layer's attention to tokens.
+            positions: `(1, N, C)`.
+
+        Returns:
+            Logits `(B, k, 4 G, 4 G)`.
         """
         decoder, first = self.mask_decoder, self._first_layer
         batch, classes = queries.shape[:2]
@@ -113,9 +143,8 @@ class VitHead(Head):
             q=queries + tokens, k=keys + positions, v=keys
         )
         queries = decoder.transformer.norm_final_attn(queries + seen)
-        upscaled = decoder.output_upscaling(
-            keys.transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        )
+        embedding = keys.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        upscaled = decoder.output_upscaling(embedding)
         weights = decoder.output_hypernetworks_mlps[0](queries[:, 1])
         return torch.einsum("bc,bchw->bhw", weights, upscaled).unflatten(0, (batch, classes))
 
@@ -123,9 +152,16 @@ class VitHead(Head):
 def _attend_within_classes(
     attention: Any, pixel_queries: Tensor, keys: Tensor, values: Tensor
 ) -> Tensor:
-    """SAM's `Attention` of pixels to the tokens of each class apart: `(B, k, N, C)`.
+    """Run SAM's `Attention` of pixels to the tokens of each class separately.
 
-    pixel_queries: `(B, N, D)`, projected already, the same for every class. keys, values: `(B, k, T, C)`.
+    Args:
+        attention: The `Attention` of segment_anything.
+        pixel_queries: `(B, N, D)`, already projected, the same for every class.
+        keys: `(B, k, T, C)`.
+        values: `(B, k, T, C)`.
+
+    Returns:
+        A tensor `(B, k, N, C)`.
     """
     heads, classes, length = attention.num_heads, keys.shape[1], keys.shape[2]
     q = pixel_queries.unflatten(-1, (heads, -1)).transpose(1, 2)

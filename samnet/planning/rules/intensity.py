@@ -12,7 +12,11 @@ LOW, HIGH = PERCENTILES[0], PERCENTILES[-1]
 
 
 def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
-    """CT: the data set's foreground percentiles in HU; colours: their full range; all else: percentiles per image."""
+    """Choose one window for each channel.
+
+    CT gets the data set's foreground percentiles in HU, colour images their full range, all others
+    percentiles of each image.
+    """
     windows, reasons = [], []
     for index, name in enumerate(facts.fingerprint.channel_names):
         window, reason = _channel_window(facts, index, name)
@@ -22,21 +26,17 @@ def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
 
 
 def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindow, str]:
-    minimum, maximum = facts.intensity_range(index)
-    is_colour = facts.is_2d_image and len(facts.fingerprint.channel_names) == 3
-    if is_colour:
-        channels = [case.channels[index] for case in facts.fingerprint.cases.values()]
-        is_share = maximum <= 1 and not all(channel.whole_numbers for channel in channels)
-        # Cameras of 10 to 14 bits fill only part of a 16-bit file.
-        upper = 1.0 if is_share else max(255.0, 2.0 ** math.ceil(math.log2(maximum + 1)) - 1)
+    if facts.is_2d and facts.num_channels == 3:
+        upper = _colour_maximum(facts, index)
         return IntensityWindow("fixed", 0.0, upper), f"colour, 0 to {upper:.0f}"
-    low, high = (float(f"{facts.fingerprint.foreground[index][place]:.6g}") for place in (0, -1))
+    minimum, maximum = facts.intensity_range(index)
+    percentiles = facts.fingerprint.foreground[index]
+    low, high = float(f"{percentiles[0]:.6g}"), float(f"{percentiles[-1]:.6g}")
     if facts.is_ct(index) and high > low:
-        named = name.strip().lower() in CT_NAMES
-        why = "named CT" if named else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
-        window = IntensityWindow("fixed", low, high)
+        is_named = name.strip().lower() in CT_NAMES
+        why = "named CT" if is_named else f"values from {minimum:.0f} to {maximum:.0f} look like HU"
         return (
-            window,
+            IntensityWindow("fixed", low, high),
             f"{why}; {LOW} and {HIGH} percentiles of the foreground are {low:g} and {high:g} HU",
         )
     return (
@@ -45,5 +45,17 @@ def _channel_window(facts: Facts, index: int, name: str) -> tuple[IntensityWindo
     )
 
 
+def _colour_maximum(facts: Facts, index: int) -> float:
+    """Return the highest value that the file format of colour images allows."""
+    maximum = facts.intensity_range(index)[1]
+    cases = facts.fingerprint.cases.values()
+    only_whole_numbers = all(case.channels[index].whole_numbers for case in cases)
+    if maximum <= 1 and not only_whole_numbers:
+        return 1.0
+    # Cameras of 10 to 14 bits fill only part of a 16-bit file.
+    return max(255.0, 2.0 ** math.ceil(math.log2(maximum + 1)) - 1)
+
+
 def pixel_statistics(facts: Facts) -> tuple[str, str]:
+    """Take SAM's mean and standard deviation."""
     return "sam", "the mean and standard deviation SAM's encoder was trained with"

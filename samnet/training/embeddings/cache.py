@@ -1,9 +1,9 @@
-"""What a frozen encoder makes of slices, kept on disk: it sees each view once, whatever folds and heads train on it.
+"""What a frozen encoder makes of slices, kept on disk, whatever folds and heads train on it.
 
-`embeddings/KEY/` below a data set's prepared cases. KEY stands for the encoder's weights and for whatever of the plan
-its input depends on. A block of slices is a half-precision array `(N, 256, G, G)` in numpy's own format, to be mapped
-into memory, and a record of the views in it, written last: without it, or with that of other raw files, the block is
-encoded anew.
+`embeddings/KEY/` lies next to a data set's prepared cases. KEY stands for the encoder's weights and
+for whatever of the plan its input depends on. A block of slices is a half-precision array
+`(N, 256, G, G)` in numpy's own format, to be mapped into memory, and a record of the variants in
+it, written last: without it, or with that of other raw files, the block is encoded again.
 """
 
 from __future__ import annotations
@@ -27,30 +27,27 @@ from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path, read_json, write_json
 from samnet.core.locks import lock_folder
 from samnet.core.records import from_json, to_json
+from samnet.plan.configuration import keys_with
+from samnet.plan.plan_key import Role
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.choice import Block, CacheChoice, choose_blocks, embedding_bytes
 from samnet.training.embeddings.encoder import SliceEncoder
-from samnet.training.embeddings.views import SliceView, SliceViews
+from samnet.training.embeddings.variants import SliceVariant, VariantReader
 
 log = logging.getLogger(__name__)
 VERSION = 2  # to be raised whenever the same plan shows the encoder something else
-KEY_VALUES = (
-    "in_plane_spacing",
-    "channel_layout",
-    "intensity",
-    "mirror_axes",
-    "backbone",
-    "input_size",
-    "zoom",
-    "pixel_statistics",
-    "augmentation",
-)
 
 
 @dataclass(frozen=True)
 class EmbeddingCache:
-    """root: the folder of all of a data set's embeddings. cases: all that share the bound of `choice`."""
+    """Where embeddings are kept, and how many.
+
+    Attributes:
+        root: The folder of all of a data set's embeddings.
+        choice: The bound of their size.
+        cases: All cases that share the bound.
+    """
 
     root: Path
     choice: CacheChoice
@@ -59,79 +56,108 @@ class EmbeddingCache:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A block on disk. views: of its slices, in the order of the array's rows."""
+    """A block on disk.
+
+    Attributes:
+        file: Its array.
+        block: What it holds.
+        variants: How its slices were shown, in the order of the array's rows.
+    """
 
     file: Path
     block: Block
-    views: tuple[SliceView, ...]
+    variants: tuple[SliceVariant, ...]
 
 
 @dataclass(frozen=True)
 class _BlockRecord:
-    """source_key: of the raw files of the case."""
+    """The content of a block's record: a key of the raw files of its case, and its variants."""
 
     source_key: str
-    views: tuple[SliceView, ...]
+    views: tuple[SliceVariant, ...]  # the name in files
 
 
 def fill_cache(
     cache: EmbeddingCache,
-    views: SliceViews,
+    variants: VariantReader,
     encoder: SliceEncoder,
     deadline: float | None = None,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> list[StoredBlock]:
-    """Encode what a training lacks, and return what there is of the views of its slices.
+    """Encode what a training run lacks.
 
-    Another training that needs the same waits until this one has encoded its share.
+    Another run that needs the same waits until this one has encoded its share.
 
-    views: of the training's cases. deadline: on `time.monotonic`, after which no further block is begun.
-    processes: that train together; they share what is missing, and return the same.
+    Args:
+        cache: Where embeddings are kept.
+        variants: The slices of the training cases.
+        encoder: The encoder.
+        deadline: Time on `time.monotonic` after which no further block is begun.
+        distributed: The processes that train together. They share what is missing, and return the
+            same.
+
+    Returns:
+        What there is of the variants of the training cases.
 
     Raises:
-        SamnetError: the disk is full.
+        SamnetError: The disk is full.
     """
-    key, origin = embeddings_key(encoder.network.encoder, views, encoder.precision(views))
+    network, precision = encoder.network, encoder.precision(variants)
+    key, origin = embeddings_key(network.encoder, variants, precision)
     folder = cache.root / key
-    source_keys = {case.identifier: case.record.source_key for case in views.cases}
-    every = SliceViews(
-        cache.cases,
-        views.configuration,
-        stride=views.stride,
-        seed=views.seed,
-        ignore_label=views.ignore_label,
-    )
+    source_keys = {case.identifier: case.record.source_key for case in variants.cases}
+    every = VariantReader(cache.cases, variants.specification)
     blocks = [
         block for block in choose_blocks(every, cache.choice) if block.identifier in source_keys
     ]
-    with lock_folder(folder, "encoding") if distributed.is_master else contextlib.nullcontext():
+    lock = lock_folder(folder, "encoding") if distributed.is_master else contextlib.nullcontext()
+    with lock:
         distributed.barrier()
         write_json(folder / "embeddings.json", origin | {"samnet": __version__})
         stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
         missing = [block for block in blocks if stored[block] is None]
-        _log_choice(cache, views, blocks, missing, folder)
-        encoded = list(
-            _encode_missing(views, encoder, distributed.share(missing), folder, source_keys, deadline)
-        )
-        stored |= {entry.block: entry for part in distributed.gather(encoded) for entry in part}
+        _log_choice(cache, variants, blocks, missing, folder)
+        share = distributed.share(missing)
+        encoded = list(_encode(variants, encoder, share, folder, source_keys, deadline))
+        for part in distributed.gather(encoded):
+            stored |= {entry.block: entry for entry in part}
     return [entry for entry in stored.values() if entry is not None]
 
 
-def embeddings_key(encoder: nn.Module, views: SliceViews, precision: str) -> tuple[str, dict]:
-    """A hash of all that an embedding depends on, the case apart; and what it was made of, for a person to read."""
-    values = to_json(views.configuration)
+def embeddings_key(encoder: nn.Module, variants: VariantReader, precision: str) -> tuple[str, dict]:
+    """Return a hash of all that an embedding depends on, except the case.
+
+    Args:
+        encoder: The encoder.
+        variants: The slices, with their specification.
+        precision: The precision of the computation.
+
+    Returns:
+        The hash, and what it was computed from, for a person to read.
+    """
+    values = to_json(variants.configuration)
     origin = {
         "version": VERSION,
         "encoder_sha256": encoder_sha256(encoder),
         "precision": precision,
-        "ignore_label": views.ignore_label,
-        **{key: values[key] for key in KEY_VALUES},
+        "ignore_label": variants.specification.label_scheme.ignore_label,
+        **{key: values[key] for key in keys_with(Role.EMBEDDINGS)},
     }
-    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16], origin
+    text = json.dumps(origin, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], origin
 
 
 def encoder_sha256(encoder: nn.Module) -> str:
-    """Of the weights themselves, whatever file they came from; random ones differ with the training's seed."""
+    """Return a hash of the weights of an encoder, whatever file they came from.
+
+    Random weights differ with the seed of the training.
+
+    Args:
+        encoder: The encoder.
+
+    Returns:
+        The sha256 in hexadecimal.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(encoder.state_dict().items()):
         array = np.ascontiguousarray(value.detach().cpu().numpy())
@@ -140,8 +166,8 @@ def encoder_sha256(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _encode_missing(
-    views: SliceViews,
+def _encode(
+    variants: VariantReader,
     encoder: SliceEncoder,
     missing: Sequence[Block],
     folder: Path,
@@ -150,14 +176,14 @@ def _encode_missing(
 ) -> Iterator[StoredBlock]:
     if not missing:
         return
-    encoded = encoder.encode(views, missing)
-    with tqdm(
-        total=sum(len(block.slices) for block in missing), desc="encoding", unit="slice"
-    ) as bar:
+    encoded = encoder.encode(variants, missing)
+    num_slices = sum(len(block.slices) for block in missing)
+    with tqdm(total=num_slices, desc="encoding", unit="slice") as bar:
         for block in missing:
             if deadline is not None and time.monotonic() > deadline:
                 log.info(
-                    "half of the time is over: the slices that are left are encoded when they are drawn"
+                    "half of the time is over: the slices that are left are encoded when they are "
+                    "drawn"
                 )
                 return
             yield _write(folder, block, source_keys[block.identifier], encoded, bar.update)
@@ -167,44 +193,42 @@ def _write(
     folder: Path,
     block: Block,
     source_key: str,
-    encoded: Iterator[tuple[SliceView, np.ndarray]],
+    encoded: Iterator[tuple[SliceVariant, np.ndarray]],
     count: Callable[[], object],
 ) -> StoredBlock:
     """Take a block's slices from those that are encoded one after the other, and write them."""
     file = folder / f"{block.name}.npy"
-    views: list[SliceView] = []
+    variants: list[SliceVariant] = []
     try:
         with atomic_path(file) as temporary, temporary.open("wb") as handle:
             for _ in block.slices:
-                view, row = next(encoded)
-                if not views:
+                variant, row = next(encoded)
+                if not variants:
                     shape = (len(block.slices), *row.shape)
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(handle, header)
                 handle.write(row.astype("<f2", copy=False).tobytes())
-                views.append(view)
+                variants.append(variant)
                 count()
-        write_json(_record_file(file), to_json(_BlockRecord(source_key, tuple(views))))
+        write_json(_record_file(file), to_json(_BlockRecord(source_key, tuple(variants))))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise SamnetError(
             f"{file}: {error.strerror}; train with a smaller --cache-size, or --no-cache"
         ) from None
-    return StoredBlock(file, block, tuple(views))
+    return StoredBlock(file, block, tuple(variants))
 
 
 def _read(folder: Path, block: Block, source_key: str) -> StoredBlock | None:
-    """A block, if it is there and is of these raw files."""
+    """Return a block, if it is there and is of these raw files."""
     file = folder / f"{block.name}.npy"
     try:
         record = from_json(_BlockRecord, read_json(_record_file(file)), str(file))
     except UserError:
         return None
-    is_same = (
-        record.source_key == source_key
-        and tuple(view.index for view in record.views) == block.slices
-    )
+    slices = tuple(variant.index for variant in record.views)
+    is_same = record.source_key == source_key and slices == block.slices
     return StoredBlock(file, block, record.views) if is_same and file.is_file() else None
 
 
@@ -214,50 +238,51 @@ def _record_file(file: Path) -> Path:
 
 def _log_choice(
     cache: EmbeddingCache,
-    views: SliceViews,
+    variants: VariantReader,
     blocks: Sequence[Block],
     missing: Sequence[Block],
     folder: Path,
 ) -> None:
-    bytes_each = embedding_bytes(views.configuration.input_size)
-    num_views, num_missing = (
-        sum(len(block.slices) for block in part) for part in (blocks, missing)
-    )
-    num_kept = len(
-        {(block.identifier, block.axis, index) for block in blocks for index in block.slices}
-    )
-    num_slices = int(views.last_slices[-1])
+    bytes_each = embedding_bytes(variants.configuration.input_size)
+    num_variants = sum(len(block.slices) for block in blocks)
+    num_missing = sum(len(block.slices) for block in missing)
+    kept: set[tuple[str, int, int]] = set()
+    for block in blocks:
+        kept.update((block.identifier, block.axis, index) for index in block.slices)
+    num_slices = variants.num_slices
     log.info(
-        "embeddings: %d views of %d of %d slices (%.1f each) at %.2f MB, %.1f of at most %.1f GiB; %d to encode: %s",
-        num_views,
-        num_kept,
+        "embeddings: %d variants of %d of %d slices (%.1f each) at %.2f MB, %.1f of at most %.1f "
+        "GiB; %d to encode: %s",
+        num_variants,
+        len(kept),
         num_slices,
-        num_views / max(1, num_kept),
+        num_variants / max(1, len(kept)),
         bytes_each / 1e6,
-        num_views * bytes_each / 2**30,
+        num_variants * bytes_each / 2**30,
         cache.choice.size,
         num_missing,
         folder,
     )
-    if num_kept < num_slices:
+    if len(kept) < num_slices:
         log.info(
-            "%d slices are encoded whenever they are drawn, which is slow; %.1f GiB would hold a view of each",
-            num_slices - num_kept,
-            _size_of_one_round(views) / 2**30,
+            "%d slices are encoded whenever they are drawn, which is slow; %.1f GiB would hold a "
+            "variant of each",
+            num_slices - len(kept),
+            variants.num_tiles_of_all * bytes_each / 2**30,
         )
-    others = [other for other in cache.root.iterdir() if other.is_dir() and other != folder]
-    taken = sum(file.stat().st_size for other in others for file in other.glob("*.npy")) / 2**30
-    if taken > 1:
-        log.info(
-            "embeddings of other plans and encoders take %.1f GiB in %s; delete what you do not need",
-            taken,
-            cache.root,
-        )
+    _log_others(cache.root, folder)
 
 
-def _size_of_one_round(views: SliceViews) -> int:
-    slices = (
-        views.num_tiles(*stack) * views.cases[stack[0]].num_slices(stack[1])
-        for stack in views.stacks
-    )
-    return sum(slices) * embedding_bytes(views.configuration.input_size)
+def _log_others(root: Path, folder: Path) -> None:
+    """Point out what embeddings of other plans and encoders take."""
+    taken = 0
+    for other in root.iterdir():
+        if other.is_dir() and other != folder:
+            taken += sum(file.stat().st_size for file in other.glob("*.npy"))
+    if taken > 2**30:
+        log.info(
+            "embeddings of other plans and encoders take %.1f GiB in %s; delete what you do not "
+            "need",
+            taken / 2**30,
+            root,
+        )

@@ -1,4 +1,7 @@
-"""Which embeddings a training keeps: whether any, how many views of each slice, and which slices where not all fit."""
+"""Which embeddings a training run keeps.
+
+Whether any, how many variants of each slice, and which slices where not all fit.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,42 @@ from pathlib import Path
 
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH
-from samnet.training.embeddings.views import SliceViews
+from samnet.training.embeddings.variants import VariantReader
 
 log = logging.getLogger(__name__)
 DEFAULT_SIZE = 20.0
 DISK_SHARE = 0.5
-VIEWS = 4
+VARIANTS = 4
 MIN_USES = 2
 
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """What decides on the embeddings that are kept. Part of a run's record, as its samples depend on it.
+    """What decides on the embeddings that are kept.
 
-    size: GiB of all embeddings together. views: how often a slice is shown, in different ways, at most.
+    It is part of a run's record, as the samples of the run depend on it.
+
+    Attributes:
+        size: GiB of all embeddings together.
+        variants: How often a slice is shown, in different ways, at most.
     """
 
     size: float
-    views: int
+    variants: int
 
 
 @dataclass(frozen=True)
 class Block:
-    """What is encoded and kept together: one view of the slices of a stack that show a class, or of its other slices.
+    """What is encoded and kept together.
 
-    number: of the view, see `SliceViews`. is_labelled: whether the slices show a class.
+    One variant of the slices of a stack that show a class, or of its other slices.
+
+    Attributes:
+        identifier: The case.
+        axis: The axis across which the slices lie.
+        number: The number of the variant.
+        is_labelled: Whether the slices show a class.
+        slices: The slices.
     """
 
     identifier: str
@@ -46,67 +60,94 @@ class Block:
 
     @property
     def name(self) -> str:
-        return f"{self.identifier}_axis{self.axis}_view{self.number}_{'labelled' if self.is_labelled else 'empty'}"
+        """The name of its files, without ending."""
+        kind = "labelled" if self.is_labelled else "empty"
+        return f"{self.identifier}_axis{self.axis}_view{self.number}_{kind}"
 
 
 def embedding_bytes(input_size: int) -> int:
-    """Of one slice, in half precision."""
+    """Return the size of the embedding of one slice, in half precision.
+
+    Args:
+        input_size: Edge of the network's input in pixels.
+
+    Returns:
+        Its size in bytes.
+    """
     return 2 * EMBEDDING_CHANNELS * (input_size // PATCH) ** 2
 
 
 def choose_cache(
-    views: SliceViews, network: SegmentationNetwork, root: Path, asked: float | None = None
+    variants: VariantReader,
+    network: SegmentationNetwork,
+    root: Path,
+    requested: float | None = None,
 ) -> CacheChoice | None:
-    """What a training keeps of what its encoder computes; None where that is nothing. The log says why.
+    """Decide what a training run keeps of what its encoder computes. The log says why.
 
-    views: of the training's cases. root: the folder of all the data set's embeddings. asked: by the user: GiB, 0 for no
-    cache. Without, `DEFAULT_SIZE`, or `DISK_SHARE` of the disk's free space where that is less, and nothing that would
-    not be used `MIN_USES` times.
+    Args:
+        variants: The slices of the training cases.
+        network: The network.
+        root: The folder of all the data set's embeddings.
+        requested: GiB that the user gave, 0 for no cache. Without it `DEFAULT_SIZE`, or
+            `DISK_SHARE` of the disk's free space where that is less, and nothing that would not be
+            used `MIN_USES` times.
+
+    Returns:
+        The choice; None to keep nothing.
     """
-    configuration = views.configuration
+    configuration = variants.configuration
     if configuration.encoder_tuning != "frozen":
-        if asked:
+        if requested:
             log.info("--cache-size is for frozen encoders; this one is trained")
         return None
-    if any(
-        weight.requires_grad
-        for weight in (*network.stem.parameters(), *network.encoder.parameters())
-    ):
+    if _trains_before_head(network):
         log.info(
-            "no embeddings are kept: the mix of channels before the frozen encoder is trained, and changes them"
+            "no embeddings are kept: the mix of channels before the frozen encoder is trained, and "
+            "changes them"
         )
         return None
-    wanted = (
-        1 if configuration.augmentation == "none" else VIEWS
-    )  # without augmentation all would be alike
-    if asked is not None:
-        return CacheChoice(asked, wanted) if asked else None
-    num_slices = sum(
-        views.num_tiles(index, axis) * views.cases[index].num_slices(axis)
-        for index, axis in views.stacks
-    )
-    worth = configuration.steps * configuration.batch_size // (MIN_USES * num_slices)
+    # Without augmentation all variants would be alike.
+    most = 1 if configuration.augmentation == "none" else VARIANTS
+    if requested is not None:
+        return CacheChoice(requested, most) if requested else None
+    num_seen = configuration.steps * configuration.batch_size
+    num_slices = variants.num_tiles_of_all
+    worth = num_seen // (MIN_USES * num_slices)
     if worth == 0:
         log.info(
-            "no embeddings are kept: %d steps of %d slices do not see each of the %d slices %d times (--cache-size "
-            "keeps them all the same)",
+            "no embeddings are kept: %d steps of %d slices do not see each of the %d slices %d "
+            "times (--cache-size keeps them all the same)",
             configuration.steps,
             configuration.batch_size,
             num_slices,
             MIN_USES,
         )
         return None
-    return CacheChoice(_default_size(root), min(wanted, worth))
+    return CacheChoice(_default_size(root), min(most, worth))
 
 
-def choose_blocks(views: SliceViews, choice: CacheChoice) -> list[Block]:
-    """What fits, in order of use: slices that show a class before others, a second view of any after the first of all.
+def _trains_before_head(network: SegmentationNetwork) -> bool:
+    weights = (*network.stem.parameters(), *network.encoder.parameters())
+    return any(weight.requires_grad for weight in weights)
 
-    views: of all cases that share the bound, so that every fold chooses the same.
+
+def choose_blocks(variants: VariantReader, choice: CacheChoice) -> list[Block]:
+    """Choose what fits.
+
+    Slices that show a class come before others, a second variant of any after the first of all.
+
+    Args:
+        variants: The slices of all cases that share the bound, so that every fold chooses the same.
+        choice: The bound.
+
+    Returns:
+        The blocks in order of use.
     """
     blocks = []
-    bytes_each, bytes_left = embedding_bytes(views.configuration.input_size), choice.size * 2**30
-    for block in _in_order(views, choice.views):
+    bytes_each = embedding_bytes(variants.configuration.input_size)
+    bytes_left = choice.size * 2**30
+    for block in _in_order(variants, choice.variants):
         bytes_left -= bytes_each * len(block.slices)
         if bytes_left < 0:
             break
@@ -114,42 +155,57 @@ def choose_blocks(views: SliceViews, choice: CacheChoice) -> list[Block]:
     return blocks
 
 
-def _in_order(views: SliceViews, rounds: int) -> Iterator[Block]:
+def _in_order(variants: VariantReader, rounds: int) -> Iterator[Block]:
+    """Yield every block of some rounds, of which each shows every slice once."""
+    cases = variants.cases
     stacks = sorted(
-        views.stacks, key=lambda stack: _shuffled(views.cases[stack[0]].identifier, stack[1])
+        variants.reader.stacks, key=lambda stack: _shuffled(cases[stack[0]].identifier, stack[1])
     )
-    labelled = {stack: _labelled_slices(views, *stack) for stack in stacks}
+    labelled = {stack: _labelled_slices(variants, *stack) for stack in stacks}
     for turn in range(rounds):
         for is_labelled in (True, False):
-            for case_index, axis in stacks:
-                case, tiles = views.cases[case_index], views.num_tiles(case_index, axis)
-                shown = labelled[case_index, axis]
-                slices = tuple(
-                    index
-                    for index in range(case.num_slices(axis))
-                    if (index in shown) == is_labelled
-                )
-                for number in range(turn * tiles, (turn + 1) * tiles if slices else 0):
-                    yield Block(case.identifier, axis, number, is_labelled, slices)
+            for stack in stacks:
+                yield from _blocks_of_stack(variants, stack, labelled[stack], is_labelled, turn)
+
+
+def _blocks_of_stack(
+    variants: VariantReader,
+    stack: tuple[int, int],
+    labelled: set[int],
+    is_labelled: bool,
+    turn: int,
+) -> Iterator[Block]:
+    case_index, axis = stack
+    case, tiles = variants.cases[case_index], variants.num_tiles(case_index, axis)
+    every = range(case.num_slices(axis))
+    slices = tuple(index for index in every if (index in labelled) == is_labelled)
+    if not slices:
+        return
+    for number in range(turn * tiles, (turn + 1) * tiles):
+        yield Block(case.identifier, axis, number, is_labelled, slices)
 
 
 def _shuffled(identifier: str, axis: int) -> bytes:
-    """Cases in the order of their names would be those of one hospital first."""
+    """Return a key to sort by: cases in the order of their names would begin with one hospital."""
     return hashlib.sha256(f"{identifier}\0{axis}".encode()).digest()
 
 
-def _labelled_slices(views: SliceViews, case_index: int, axis: int) -> set[int]:
-    by_class = views.cases[case_index].record.class_slices[str(axis)]
-    return {
-        index
-        for value, indices in by_class.items()
-        if int(value) != views.ignore_label
-        for index in indices
-    }
+def _labelled_slices(variants: VariantReader, case_index: int, axis: int) -> set[int]:
+    ignore_label = variants.specification.label_scheme.ignore_label
+    by_class = variants.cases[case_index].record.class_slices[str(axis)]
+    found: set[int] = set()
+    for value, indices in by_class.items():
+        if int(value) != ignore_label:
+            found.update(indices)
+    return found
 
 
 def _default_size(root: Path) -> float:
-    """What is there already counts as free: a second training finds as much room as the first."""
+    """Return the default bound in GiB.
+
+    Embeddings that are there already count as free: a second training run finds as much room as the
+    first.
+    """
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
     kept = sum(file.stat().st_size for file in root.rglob("*.npy")) if root.is_dir() else 0
     free = (shutil.disk_usage(existing).free + kept) / 2**30

@@ -1,4 +1,4 @@
-"""A frozen encoder at work on the views of many slices."""
+"""A frozen encoder at work on the variants of many slices."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast, used_precision
 from samnet.training.embeddings.choice import Block
-from samnet.training.embeddings.views import SliceView, SliceViews
+from samnet.training.embeddings.variants import SliceVariant, VariantReader
+
+_MAX_BATCH = 32
 
 
 class SliceEncoder:
-    """The frozen part of a network at work.
-
-    workers: processes that prepare images, each begun with `worker_setup`.
-    """
+    """The frozen part of a network at work."""
 
     def __init__(
         self,
@@ -30,39 +29,60 @@ class SliceEncoder:
         workers: int = 0,
         worker_setup: Callable[[int], None] | None = None,
     ) -> None:
+        """Prepare the encoding.
+
+        Args:
+            network: The network.
+            device: Where it is.
+            workers: Number of worker processes that prepare images.
+            worker_setup: Called in each of them with its number.
+        """
         self.network, self.device = network, device
         self.workers, self.worker_setup = workers, worker_setup
 
-    def precision(self, views: SliceViews) -> str:
-        return used_precision(views.configuration.precision, self.device)
+    def precision(self, variants: VariantReader) -> str:
+        """Return the precision in which embeddings are computed.
+
+        Args:
+            variants: The slices, with their configuration.
+
+        Returns:
+            `float32` or `bfloat16`.
+        """
+        return used_precision(variants.configuration.precision, self.device)
 
     @torch.no_grad()
     def encode(
-        self, views: SliceViews, blocks: Sequence[Block]
-    ) -> Iterator[tuple[SliceView, np.ndarray]]:
-        """All slices of all blocks in their order: how each was shown, and its embedding `(256, G, G)`."""
-        case_index = {case.identifier: index for index, case in enumerate(views.cases)}
-        wanted = [
-            (case_index[block.identifier], block.axis, index, block.number)
-            for block in blocks
-            for index in block.slices
-        ]
+        self, variants: VariantReader, blocks: Sequence[Block]
+    ) -> Iterator[tuple[SliceVariant, np.ndarray]]:
+        """Encode all slices of some blocks.
+
+        Args:
+            variants: The slices.
+            blocks: The blocks.
+
+        Yields:
+            For each slice in their order: how it was shown, and its embedding `(256, G, G)` in half
+            precision.
+
+        Raises:
+            SamnetError: An embedding exceeds half precision.
+        """
+        images = _VariantImages(variants, blocks)
         # Batches end with their block: its content does not depend on what else was left to encode.
-        batches = _in_batches(
-            [len(block.slices) for block in blocks],
-            self._batch_size(views.configuration.input_size),
-        )
+        lengths = [len(block.slices) for block in blocks]
+        batches = _in_batches(lengths, self._batch_size(variants.configuration.input_size))
         loader: DataLoader = DataLoader(
-            _ViewImages(views, wanted),
+            images,
             batch_sampler=list(batches),
             num_workers=self.workers,
             worker_init_fn=self.worker_setup,
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
         )
-        for shown, images in loader:
-            with autocast(views.configuration.precision, self.device):
-                embeddings = self.network.embed(images.to(self.device, non_blocking=True))
+        for shown, batch in loader:
+            with autocast(variants.configuration.precision, self.device):
+                embeddings = self.network.embed(batch.to(self.device, non_blocking=True))
             rows = embeddings.half().cpu().numpy()
             if not np.isfinite(rows).all():
                 raise SamnetError("an embedding exceeds half precision; train with --no-cache")
@@ -70,31 +90,39 @@ class SliceEncoder:
 
     def _batch_size(self, input_size: int) -> int:
         images = (4 if self.device.type == "cuda" else 1) * 1024**2 // input_size**2
-        return max(1, min(32, images))
+        return max(1, min(_MAX_BATCH, images))
 
 
-class _ViewImages(Dataset):
-    """Views and their images, in the order of a list of (case, axis, slice, number)."""
+class _VariantImages(Dataset):
+    """Variants and their images, in the order of some blocks."""
 
-    def __init__(self, views: SliceViews, wanted: list[tuple[int, int, int, int]]) -> None:
-        self.views, self.wanted = views, wanted
+    def __init__(self, variants: VariantReader, blocks: Sequence[Block]) -> None:
+        numbers = {case.identifier: number for number, case in enumerate(variants.cases)}
+        self.variants = variants
+        self.wanted = []  # (case, axis, slice, number of the variant)
+        for block in blocks:
+            for index in block.slices:
+                self.wanted.append((numbers[block.identifier], block.axis, index, block.number))
 
-    def __getitem__(self, position: int) -> tuple[SliceView, Tensor]:
-        case_index, axis, _, _ = self.wanted[position]
-        view = self.views.draw_view(*self.wanted[position])
-        return view, self.views.image(case_index, axis, view)
+    def __getitem__(self, position: int) -> tuple[SliceVariant, Tensor]:
+        case_index, axis, index, number = self.wanted[position]
+        variant = self.variants.draw(case_index, axis, index, number)
+        return variant, self.variants.image(case_index, axis, variant)
 
     def __len__(self) -> int:
         return len(self.wanted)
 
 
-def _collate(batch: list[tuple[SliceView, Tensor]]) -> tuple[list[SliceView], Tensor]:
+def _collate(batch: list[tuple[SliceVariant, Tensor]]) -> tuple[list[SliceVariant], Tensor]:
     shown, images = zip(*batch, strict=True)
     return list(shown), torch.stack(images)
 
 
 def _in_batches(lengths: list[int], size: int) -> Iterator[list[int]]:
-    """Positions from 0 on in batches of at most `size`, none of which spans two of the stretches of these lengths."""
+    """Yield positions from 0 on in batches of at most `size`.
+
+    No batch spans two of the stretches of these lengths.
+    """
     start = 0
     for length in lengths:
         for first in range(start, start + length, size):

@@ -1,32 +1,37 @@
-"""Training samples of a head on a frozen encoder: embeddings from the cache in the place of images."""
+"""Training samples of a head on a frozen encoder: stored embeddings in place of images."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from samnet.dataset.label_scheme import Regions
 from samnet.models.network import SegmentationNetwork
-from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.cache import EmbeddingCache, StoredBlock, fill_cache
 from samnet.training.embeddings.encoder import SliceEncoder
-from samnet.training.embeddings.views import SliceView, SliceViews
+from samnet.training.embeddings.variants import SliceVariant, VariantReader
+from samnet.training.sampling import SliceChooser, draw_sample
+from samnet.training.slice_reader import SampleSpecification
 
 _MAX_OPEN = 128  # files that a process maps at a time: many systems allow a thousand open ones
 
 
 class EmbeddedInputs(NamedTuple):
-    """A batch of B inputs.
+    """A batch of B inputs, of which n have a stored embedding.
 
-    is_embedded: `(B,)`. embeddings: `(n, 256, G, G)` of those, in half precision. images: `(B, C, S, S)` for a head
-    that uses them, else `(B - n, C, S, S)` of the others; None where there are none.
+    Attributes:
+        is_embedded: `(B,)`, whether an input has a stored embedding.
+        embeddings: `(n, 256, G, G)` in half precision; None where there are none.
+        images: `(B, C, S, S)` for a head that uses them, else `(B - n, C, S, S)` of the other
+            inputs; None where there are none.
     """
 
     is_embedded: Tensor
@@ -34,115 +39,124 @@ class EmbeddedInputs(NamedTuple):
     images: Tensor | None
 
 
-class EmbeddedSamples(SliceViews):
+@dataclass(frozen=True)
+class _Row:
+    """A stored embedding: its block, its row in the block's array, and how its slice was shown."""
+
+    block: int
+    row: int
+    variant: SliceVariant
+
+
+class EmbeddedSamples(Dataset):
     """An endless map from a number to a sample: embedding or None, image or None, and the target.
 
-    Case, slice and class are drawn as in `SliceSamples`; then one of the slice's embedded views, of those that show the
-    class. A slice that is not embedded is shown in a new way each time, as an image.
+    Case, slice and class are drawn as in `SliceSamples`; then one of the slice's embedded variants,
+    of those that show the class. A slice that is not embedded is shown in a new way each time, as
+    an image.
 
-    blocks: embeddings of these cases. uses_image: whether the head uses the image beside its embedding.
+    Attributes:
+        variants: The slices.
+        chooser: Draws slices. For a class it leaves out slices of whose variants none shows it: a
+            small structure may be cut off.
     """
 
     def __init__(
         self,
         cases: Sequence[StoredCase],
-        configuration: Configuration,
+        specification: SampleSpecification,
         *,
-        stride: int,
-        seed: int,
-        ignore_label: int | None = None,
-        regions: Regions | None = None,
         blocks: Sequence[StoredBlock] = (),
         uses_image: bool = False,
     ) -> None:
-        super().__init__(
-            cases,
-            configuration,
-            stride=stride,
-            seed=seed,
-            ignore_label=ignore_label,
-            regions=regions,
-        )
-        self.files, self.uses_image = [entry.file for entry in blocks], uses_image
-        self.embedded = _by_slice(self.cases, blocks)
-        self.places_by_class = self._places_shown()
+        """Prepare the samples.
+
+        Args:
+            cases: Prepared cases in any order.
+            specification: What samples are made by.
+            blocks: Embeddings of these cases.
+            uses_image: Whether the head uses the image in addition to its embedding.
+        """
+        self.variants = VariantReader(cases, specification)
+        self.files = [entry.file for entry in blocks]
+        self.uses_image = uses_image
+        self.embedded = _by_slice(self.variants.cases, blocks)
+        self.chooser = SliceChooser(self.variants.reader, self._may_show)
         self._maps: dict[int, np.ndarray] = {}
 
     def __getitem__(self, number: int) -> Any:
-        generator = np.random.default_rng([self.seed, number])
-        case_index, axis, index, wanted = self._draw_slice(generator)
-        known = self.embedded.get((case_index, axis, index))
+        generator = np.random.default_rng([self.variants.specification.seed, number])
+        choice = self.chooser.draw(generator)
+        case_index, axis = choice.case_index, choice.axis
+        known = self.embedded.get((case_index, axis, choice.index))
         if known is None:
-            return None, *self._draw_sample(generator, case_index, axis, index, wanted)
-        showing = [entry for entry in known if wanted is None or wanted in entry[2].classes]
-        block, row, view = showing[generator.integers(len(showing))]
-        image = self.image(case_index, axis, view) if self.uses_image else None
-        return self._embedding(block, row), image, self.target(case_index, axis, view)
+            return None, *draw_sample(self.variants.reader, generator, choice)
+        wanted = choice.wanted
+        showing = [entry for entry in known if wanted is None or wanted in entry.variant.classes]
+        chosen = showing[generator.integers(len(showing))]
+        image = None
+        if self.uses_image:
+            image = self.variants.image(case_index, axis, chosen.variant)
+        target = self.variants.target(case_index, axis, chosen.variant)
+        return self._embedding(chosen), image, target
 
-    def _embedding(self, block: int, row: int) -> Tensor:
-        if block not in self._maps:
+    def _embedding(self, entry: _Row) -> Tensor:
+        if entry.block not in self._maps:
             if len(self._maps) >= _MAX_OPEN:
                 del self._maps[next(iter(self._maps))]
-            self._maps[block] = np.load(self.files[block], mmap_mode="r")
-        return torch.from_numpy(np.array(self._maps[block][row]))
-
-    def _places_shown(self) -> dict[int, list[tuple[int, int, tuple[int, ...]]]]:
-        """`places_by_class` without the slices of whose views none shows the class: a small one may be cut off."""
-        shown: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
-        for value, places in self.places_by_class.items():
-            for case_index, axis, indices in places:
-                kept = tuple(
-                    index for index in indices if self._may_show(value, case_index, axis, index)
-                )
-                if kept:
-                    shown.setdefault(value, []).append((case_index, axis, kept))
-        return shown
+            self._maps[entry.block] = np.load(self.files[entry.block], mmap_mode="r")
+        return torch.from_numpy(np.array(self._maps[entry.block][entry.row]))
 
     def _may_show(self, value: int, case_index: int, axis: int, index: int) -> bool:
         known = self.embedded.get((case_index, axis, index))
-        return known is None or any(value in view.classes for _, _, view in known)
+        return known is None or any(value in entry.variant.classes for entry in known)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {
-            "_maps": {}
-        }  # mapped files would travel to worker processes with all they hold
+        # Mapped files would travel to worker processes with all they hold. The chooser is complete;
+        # it does not need the embeddings any more.
+        return self.__dict__ | {"_maps": {}}
 
 
 def embed_samples(
     cache: EmbeddingCache,
     encoder: SliceEncoder,
     cases: Sequence[StoredCase],
-    configuration: Configuration,
+    specification: SampleSpecification,
     *,
-    stride: int,
-    seed: int,
-    ignore_label: int | None,
-    regions: Regions | None = None,
     seconds: float | None = None,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> EmbeddedSamples:
-    """The samples of a training, after encoding what the cache lacks of them.
+    """Return the samples of a training run, after encoding what the cache lacks of them.
 
-    seconds: all the time that may take. processes: that train together, and share the work.
+    Args:
+        cache: Where embeddings are kept.
+        encoder: The encoder.
+        cases: The training cases.
+        specification: What samples are made by.
+        seconds: All the time that encoding may take; None for no limit.
+        distributed: The processes that train together, and share the work.
+
+    Returns:
+        The samples.
     """
-    views = SliceViews(cases, configuration, stride=stride, seed=seed, ignore_label=ignore_label)
+    variants = VariantReader(cases, specification)
     deadline = None if seconds is None else time.monotonic() + seconds
-    return EmbeddedSamples(
-        cases,
-        configuration,
-        stride=stride,
-        seed=seed,
-        ignore_label=ignore_label,
-        regions=regions,
-        blocks=fill_cache(cache, views, encoder, deadline, distributed),
-        uses_image=encoder.network.head.uses_image,
-    )
+    blocks = fill_cache(cache, variants, encoder, deadline, distributed)
+    uses_image = encoder.network.head.uses_image
+    return EmbeddedSamples(cases, specification, blocks=blocks, uses_image=uses_image)
 
 
 def collate(
     samples: Sequence[tuple[Tensor | None, Tensor | None, Tensor]],
 ) -> tuple[EmbeddedInputs, Tensor]:
-    """A batch of `EmbeddedSamples`, and its targets `(B, h, w)`, or `(B, R, h, w)` of regions."""
+    """Make a batch of samples.
+
+    Args:
+        samples: Samples of `EmbeddedSamples`.
+
+    Returns:
+        The inputs, and the targets `(B, h, w)` of classes or `(B, R, h, w)` of regions.
+    """
     embeddings = [embedding for embedding, _, _ in samples if embedding is not None]
     images = [image for _, image, _ in samples if image is not None]
     inputs = EmbeddedInputs(
@@ -154,14 +168,24 @@ def collate(
 
 
 def take_rows(inputs: EmbeddedInputs, start: int, stop: int, uses_image: bool) -> EmbeddedInputs:
-    """The rows `start <= row < stop` of a batch. uses_image: whether the head does."""
+    """Return some rows of a batch.
+
+    Args:
+        inputs: The batch.
+        start: The first row.
+        stop: The first row that is left out.
+        uses_image: Whether the head uses images in addition to embeddings.
+
+    Returns:
+        A smaller batch.
+    """
     before, within = inputs.is_embedded[:start], inputs.is_embedded[start:stop]
-    first = int(before.sum())
-    embeddings = (
-        None if inputs.embeddings is None else inputs.embeddings[first : first + int(within.sum())]
-    )
+    first, count = int(before.sum()), int(within.sum())
+    embeddings = None
+    if inputs.embeddings is not None:
+        embeddings = inputs.embeddings[first : first + count]
     if not uses_image:
-        start, stop = start - first, stop - first - int(within.sum())
+        start, stop = start - first, stop - first - count
     images = None if inputs.images is None else inputs.images[start:stop]
     return EmbeddedInputs(within, embeddings, images)
 
@@ -169,15 +193,22 @@ def take_rows(inputs: EmbeddedInputs, start: int, stop: int, uses_image: bool) -
 def predict_logits(
     network: SegmentationNetwork, inputs: Tensor | EmbeddedInputs, device: torch.device
 ) -> Tensor:
-    """The logits of images `(B, C, S, S)`, or of a batch whose embeddings are known in part or all."""
+    """Compute the logits of a batch.
+
+    Args:
+        network: The network.
+        inputs: Images `(B, C, S, S)`, or a batch whose embeddings are known in part or all.
+        device: Where the network is.
+
+    Returns:
+        Logits `(B, K, h, w)`.
+    """
     if isinstance(inputs, Tensor):
         return network(inputs.to(device, non_blocking=True))
     images = None if inputs.images is None else inputs.images.to(device, non_blocking=True)
-    known = (
-        None
-        if inputs.embeddings is None
-        else inputs.embeddings.to(device, non_blocking=True).float()
-    )
+    known = None
+    if inputs.embeddings is not None:
+        known = inputs.embeddings.to(device, non_blocking=True).float()
     if known is not None and len(known) == len(inputs.is_embedded):
         return network.decode(known, images)
     assert images is not None
@@ -194,12 +225,12 @@ def predict_logits(
 
 def _by_slice(
     cases: Sequence[StoredCase], blocks: Sequence[StoredBlock]
-) -> dict[tuple[int, int, int], list[tuple[int, int, SliceView]]]:
-    """(case, axis, slice) -> the block and the row of each of its embedded views."""
+) -> dict[tuple[int, int, int], list[_Row]]:
+    """Return the embeddings of each (case, axis, slice)."""
     case_index = {case.identifier: index for index, case in enumerate(cases)}
-    found: dict[tuple[int, int, int], list[tuple[int, int, SliceView]]] = {}
+    found: dict[tuple[int, int, int], list[_Row]] = {}
     for number, entry in enumerate(blocks):
-        for row, view in enumerate(entry.views):
-            place = (case_index[entry.block.identifier], entry.block.axis, view.index)
-            found.setdefault(place, []).append((number, row, view))
+        for row, variant in enumerate(entry.variants):
+            place = (case_index[entry.block.identifier], entry.block.axis, variant.index)
+            found.setdefault(place, []).append(_Row(number, row, variant))
     return found

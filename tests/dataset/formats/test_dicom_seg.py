@@ -31,56 +31,58 @@ class FakePredictor:
         return self.labels
 
 
-def series(tmp_path: Path) -> Case:
+def write_case(tmp_path: Path) -> Case:
     write_series(tmp_path / "ct", np.arange(120).reshape(4, 6, 5), POSITIONS)
     return Case("anna", (tmp_path / "ct",))
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.zeros_like(LABELS)], ids=["labels", "nothing"])
-def test_a_segmentation_lies_on_its_slices(tmp_path: Path, labels: np.ndarray) -> None:
+def test_dicom_segmentation_lies_on_the_slices_of_its_series(
+    tmp_path: Path, labels: np.ndarray
+) -> None:
     highdicom = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
     predict_cases(
-        FakePredictor(labels), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True
+        FakePredictor(labels), [write_case(tmp_path)], tmp_path / "out", dicom_segmentation=True
     )
     written = highdicom.seg.segread(tmp_path / "out" / "anna.dcm")
-    assert [written.get_segment_description(number).segment_label for number in (1, 2)] == [
-        "liver",
-        "größe",
-    ]
+    segments = [written.get_segment_description(number) for number in (1, 2)]
+    assert [segment.segment_label for segment in segments] == ["liver", "größe"]
     assert (written.StudyInstanceUID, written.FrameOfReferenceUID) == (STUDY_UID, FRAME_UID)
     assert written.SeriesInstanceUID != SERIES_UID
-    uids = [
-        f"{SERIES_UID}.{number}" for number in (4, 3, 2, 1)
-    ]  # in the order of the volume: the last slice is lowest
+    # In the order of the volume: the slice that was written last is lowest.
+    uids = [f"{SERIES_UID}.{number}" for number in (4, 3, 2, 1)]
     back = written.get_pixels_by_source_instance(
         uids, combine_segments=True, assert_missing_frames_are_empty=True
     )
     assert np.array_equal(back, labels)
 
 
-def test_without_the_library_it_says_what_to_install(
+def test_dicom_segmentation_without_highdicom_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'samnet\[dicom\]'"):
         predict_cases(
-            FakePredictor(LABELS), [series(tmp_path)], tmp_path / "out", dicom_segmentation=True
+            FakePredictor(LABELS), [write_case(tmp_path)], tmp_path / "out", dicom_segmentation=True
         )
     assert not (tmp_path / "out").exists()
 
 
-def test_only_series_can_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dicom_segmentation_is_refused_for_cases_that_are_no_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dicom_seg, "require_library", lambda: None)
-    cases = [series(tmp_path), Case("b", (tmp_path / "b.nii.gz",))]
+    cases = [write_case(tmp_path), Case("b", (tmp_path / "b.nii.gz",))]
     with pytest.raises(
-        UserError, match=r"b\.nii\.gz: is no DICOM series, and 1 of 2 cases are none.*--dicom-seg"
+        UserError,
+        match=r"b\.nii\.gz: is no DICOM series, and 1 of 2 cases are none.*--dicom-seg",
     ):
         predict_cases(FakePredictor(LABELS), cases, tmp_path / "out", dicom_segmentation=True)
 
 
-def test_nifti_is_what_series_get_otherwise(tmp_path: Path) -> None:
-    case = series(tmp_path)
+def test_prediction_of_a_series_is_nifti_by_default(tmp_path: Path) -> None:
+    case = write_case(tmp_path)
     predict_cases(FakePredictor(LABELS), [case], tmp_path / "out")
     back = read_image([tmp_path / "out" / "anna.nii.gz"])
     assert np.array_equal(back.array[0], LABELS)
-    assert back.grid.is_close_to(read_image(case.image_files).grid, 1e-4)
+    assert back.grid.difference(read_image(case.image_files).grid, 1e-4) is None

@@ -20,7 +20,9 @@ def write_header_and_voxels(file: Path, compressed: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("compressed", "voxels"), [(False, "a.raw"), (True, "a.zraw")])
-def test_voxels_beside_the_header_are_found(tmp_path: Path, compressed: bool, voxels: str) -> None:
+def test_read_image_finds_the_voxels_of_an_mhd_header(
+    tmp_path: Path, compressed: bool, voxels: str
+) -> None:
     array = write_header_and_voxels(tmp_path / "a.mhd", compressed)
     image = read_image([tmp_path / "a.mhd"])
     assert np.array_equal(image.array[0], array)
@@ -28,7 +30,7 @@ def test_voxels_beside_the_header_are_found(tmp_path: Path, compressed: bool, vo
     assert companions_of(tmp_path / "a.mhd") == [tmp_path / voxels]
 
 
-def test_a_label_map_is_one_file(tmp_path: Path) -> None:
+def test_write_labels_writes_an_mhd_as_one_file(tmp_path: Path) -> None:
     write_header_and_voxels(tmp_path / "a.mhd", compressed=True)
     image = read_image([tmp_path / "a.mhd"])
     labels = (image.array[0] > 500).astype(np.uint8)
@@ -45,14 +47,16 @@ def test_a_label_map_is_one_file(tmp_path: Path) -> None:
     [
         (
             "ElementDataFile = gone.raw\n",
-            r"its voxels are in gone\.raw, which is missing; put it beside the header",
+            r"its voxels are in gone\.raw, which is missing; put it next to the header",
         ),
         ("ElementDataFile = LIST\na.raw\n", r"several files \(LIST\); save it as one \.mha"),
         ("ElementDataFile = a_%03d.raw 1 9 1\n", "several files"),
         ("NDims = 3\n", "no ElementDataFile in it"),
     ],
 )
-def test_a_header_without_its_voxels_is_named(tmp_path: Path, header: str, reason: str) -> None:
+def test_read_image_reports_an_mhd_header_without_voxels(
+    tmp_path: Path, header: str, reason: str
+) -> None:
     (tmp_path / "a.mhd").write_text(header)
     with pytest.raises(UserError, match=rf"a\.mhd: .*{reason}"):
         read_image([tmp_path / "a.mhd"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image as Picture
+from PIL import Image
 
 from samnet.core.errors import UserError
 from samnet.dataset.images import companions_of, read_image, read_labels, write_labels
@@ -16,7 +16,7 @@ STACK = np.random.default_rng(0).integers(0, 200, (7, 5, 6)).astype(np.uint8)
 
 
 def write_pages(file: Path) -> None:
-    first, *rest = (Picture.fromarray(page) for page in STACK)
+    first, *rest = (Image.fromarray(page) for page in STACK)
     first.save(file, save_all=True, append_images=rest)
 
 
@@ -32,7 +32,7 @@ WRITERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_stack_is_a_volume(tmp_path: Path, writer: str) -> None:
+def test_tiff_stack_is_read_as_a_volume(tmp_path: Path, writer: str) -> None:
     WRITERS[writer](tmp_path / "a.tif")
     image = read_image([tmp_path / "a.tif"])
     assert np.array_equal(image.array, STACK[None])
@@ -43,14 +43,16 @@ def test_a_stack_is_a_volume(tmp_path: Path, writer: str) -> None:
     assert np.array_equal(back.grid.affine, image.grid.affine)
 
 
-def test_channels_of_a_stack(tmp_path: Path) -> None:
+def test_tiff_stack_keeps_its_channels(tmp_path: Path) -> None:
     channels = np.stack([STACK, STACK // 2], axis=1)
     tifffile.imwrite(tmp_path / "a.tif", channels, imagej=True, metadata={"axes": "ZCYX"})
     assert np.array_equal(read_image([tmp_path / "a.tif"]).array, channels.swapaxes(0, 1))
 
 
 @pytest.mark.parametrize("name", ["a_0000.tif", "a.tiff"])
-def test_the_spacing_beside_a_stack_as_nnunet_has_it(tmp_path: Path, name: str) -> None:
+def test_tiff_stack_takes_its_spacing_from_the_json_file_of_nnunet(
+    tmp_path: Path, name: str
+) -> None:
     tifffile.imwrite(tmp_path / name, STACK)
     (tmp_path / "a.json").write_text(json.dumps({"spacing": [3, 0.7, 0.31]}))
     image = read_image([tmp_path / name])
@@ -65,7 +67,9 @@ def test_the_spacing_beside_a_stack_as_nnunet_has_it(tmp_path: Path, name: str) 
 @pytest.mark.parametrize(
     ("unit", "millimetres"), [("mm", 1.0), ("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3)]
 )
-def test_the_spacing_of_imagej(tmp_path: Path, unit: str, millimetres: float) -> None:
+def test_tiff_stack_takes_its_spacing_from_imagej(
+    tmp_path: Path, unit: str, millimetres: float
+) -> None:
     metadata = {"axes": "ZYX", "spacing": 2.5, "unit": unit}
     tifffile.imwrite(
         tmp_path / "a.tif", STACK, imagej=True, resolution=(1 / 0.3, 1 / 0.4), metadata=metadata
@@ -76,7 +80,7 @@ def test_the_spacing_of_imagej(tmp_path: Path, unit: str, millimetres: float) ->
     )
 
 
-def test_pixels_are_no_unit_of_length(tmp_path: Path) -> None:
+def test_tiff_spacing_in_pixels_is_ignored(tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "spacing": 2.5, "unit": "pixel"}
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(72, 72), metadata=metadata)
     assert read_image([tmp_path / "a.tif"]).grid.spacing == (1.0, 1.0, 1.0)
@@ -85,17 +89,19 @@ def test_pixels_are_no_unit_of_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [{"spacing": [1, 2]}, {"spacing": [1, 2, 0]}, {"spacing": [1, 2, "3"]}, {}, [1]]
 )
-def test_a_bad_spacing_is_named_with_its_file(tmp_path: Path, content: Any) -> None:
+def test_tiff_spacing_of_another_form_is_reported_with_its_file(
+    tmp_path: Path, content: Any
+) -> None:
     tifffile.imwrite(tmp_path / "a_0000.tif", STACK)
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r'a\.json: "spacing" is .*write three lengths in mm'):
         read_image([tmp_path / "a_0000.tif"])
 
 
-def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
+def test_tiff_that_is_no_volume_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "film.tif", STACK, imagej=True, metadata={"axes": "TYX"})
     with pytest.raises(
-        UserError, match=r"film\.tif: has shape \(7, 5, 6\) along TYX; expected a picture"
+        UserError, match=r"film\.tif: has shape \(7, 5, 6\) along TYX; expected a 2D image"
     ):
         read_image([tmp_path / "film.tif"])
     with tifffile.TiffWriter(tmp_path / "two.tif") as writer:

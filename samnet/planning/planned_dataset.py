@@ -1,0 +1,119 @@
+"""A data set as planning left it. Each of its files is read once, and the object is passed on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+
+from samnet.core.errors import UserError
+from samnet.core.files import write_json
+from samnet.dataset.dataset_folder import DatasetFolder
+from samnet.dataset.splits import make_splits, read_splits
+from samnet.fingerprint.records import Fingerprint
+from samnet.plan.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """Fingerprint, plan and folds of a data set.
+
+    Attributes:
+        folder: Where its files lie.
+    """
+
+    folder: DatasetFolder
+
+    @classmethod
+    def find(cls, identifier: str | int) -> PlannedDataset:
+        """Find a data set by its id or name. Its files are read when they are needed.
+
+        Args:
+            identifier: An id such as `8` or `008`, or a full name.
+
+        Returns:
+            The data set.
+
+        Raises:
+            UserError: There is no such data set, or several with this id.
+        """
+        return cls(DatasetFolder.find(identifier))
+
+    @property
+    def name(self) -> str:
+        """`DatasetXXX_Name`."""
+        return self.folder.name
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The statistics of the raw data.
+
+        Raises:
+            UserError: They have not been measured, or cannot be read.
+        """
+        return Fingerprint.load(self.folder.fingerprint_file)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            UserError: There is none, or it is not usable.
+        """
+        if not self.folder.plan_file.is_file():
+            raise UserError(
+                f"{self.folder.plan_file}: no such file; run samnet_plan_and_preprocess -d "
+                f"{self.name}"
+            )
+        return Plan.load(self.folder.plan_file)
+
+    @cached_property
+    def splits(self) -> list[dict[str, list[str]]]:
+        """The folds of the cross-validation: the cases under `train` and `val` of each.
+
+        Raises:
+            UserError: They cannot be read, or name cases that the data set does not have.
+        """
+        return read_splits(self.folder.splits_file, list(self.fingerprint.cases))
+
+    @property
+    def fold_names(self) -> list[str]:
+        """The numbers of the folds as text, from `0` on."""
+        return [str(number) for number in range(len(self.splits))]
+
+
+def write_splits(plan: Plan, fingerprint: Fingerprint, folder: DatasetFolder) -> None:
+    """Write `splits_final.json`. One that fits the cases stays, as a person may have made it.
+
+    Args:
+        plan: Tells the patient of each case.
+        fingerprint: Tells the cases.
+        folder: Where the file lies.
+
+    Raises:
+        UserError: The file is there and names cases that the data set does not have.
+    """
+    path, identifiers = folder.splits_file, list(fingerprint.cases)
+    if not path.is_file():
+        write_json(path, make_splits(identifiers, plan.patient_key))
+        return
+    try:
+        folds = read_splits(path, identifiers)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Correct it, or delete it: planning then makes new folds"
+        ) from None
+    used: set[str] = set()
+    for fold in folds:
+        used.update(fold["train"], fold["val"])
+    left_out = sorted(set(identifiers) - used)
+    if left_out:
+        log.warning(
+            "%s: %d cases are in no fold, such as %s: nothing is trained on them. Add them, or "
+            "delete the file: planning then makes new folds",
+            path,
+            len(left_out),
+            left_out[0],
+        )

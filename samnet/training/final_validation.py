@@ -1,0 +1,37 @@
+"""The scores of the held-out cases of a finished run."""
+
+from __future__ import annotations
+
+from samnet.dataset.cases import RawDataset
+from samnet.evaluation.evaluator import SUMMARY_FILE, evaluate_folder
+from samnet.inference.files import predict_cases
+from samnet.inference.predictor import Predictor
+from samnet.models.model_folder import RunFolder
+from samnet.training.distributed import Distributed
+from samnet.training.resolve import ResolvedRun
+
+
+def validate_run(run: ResolvedRun, distributed: Distributed) -> None:
+    """Predict the held-out cases of a finished run as files, and evaluate them.
+
+    The choice of a configuration rests on these scores. What is there already stays.
+
+    Args:
+        run: The run.
+        distributed: The processes that share the cases.
+    """
+    output, names = run.folder.validation, set(run.cases.scored)
+    if not names or (output / SUMMARY_FILE).is_file():
+        return
+    dataset = RawDataset.read(run.dataset.folder)
+    cases = [case for case in dataset.cases if case.identifier in names]
+    # The folder is read again: its plan has been written since the run was resolved.
+    trained = RunFolder(run.folder.path)
+    predictor = Predictor.from_runs([trained], device=str(distributed.device))
+    predict_cases(predictor, distributed.share(cases), output, keep_existing=True)
+    distributed.barrier()
+    if not distributed.is_master:
+        return
+    references = {case.identifier: case.label_file for case in cases if case.label_file is not None}
+    processes = run.options.file_processes
+    evaluate_folder(output, references, dataset.description, output, processes, skip_missing=True)

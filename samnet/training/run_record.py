@@ -1,0 +1,218 @@
+"""`run.json`: what was requested of a training run, and in which sessions it was trained.
+
+It is read once at the start of a session, and passed on. Records of samnet before version 0.2, with
+the keys `asked` and `sittings`, are read as well.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+
+from samnet import __version__
+from samnet.core.errors import UserError
+from samnet.core.files import read_json, write_json
+from samnet.core.records import from_json, to_json
+from samnet.models.model_folder import RunFolder
+from samnet.plan.configuration import PLAN_KEYS
+from samnet.plan.plan_key import Role
+from samnet.training.embeddings.choice import CacheChoice
+from samnet.training.out_of_memory import Fallback
+from samnet.training.warm_start import Source
+
+Device = torch.device  # a session has a field of the name of the module
+# Key in older records -> key now.
+_RENAMED = {"asked": "request", "sittings": "sessions"}
+_RENAMED_IN_CHOICE = {"views": "variants"}
+# Apart from the configuration, what a half-trained network rests on.
+_FIXED = ("training_cases", "seed", "data_key", "start_from")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What was requested of a run. Its weights rest on all of it.
+
+    Attributes:
+        fold: The fold.
+        training_cases: The cases it trains on.
+        num_patients: `--num-patients`, or None.
+        seed: The seed of everything random.
+        max_seconds: Limit of the training time, or None.
+        cache_size: GiB for embeddings, 0 for none, None for the default.
+        data_key: Hash of the raw data that were planned for.
+        start_from: The model it starts from (`--from`), or None.
+        configuration: The values of its configuration, as JSON has them.
+    """
+
+    fold: str
+    training_cases: tuple[str, ...]
+    seed: int
+    max_seconds: float | None
+    data_key: str
+    configuration: dict[str, Any]
+    num_patients: int | None = None
+    cache_size: float | None = None
+    start_from: Source | None = None
+
+
+@dataclass
+class Session:
+    """One start of `samnet_train` for a run.
+
+    Attributes:
+        command: The command line.
+        started: Local date and time.
+        device: What it trains on.
+        samnet: Version of samnet.
+        torch: Version of torch.
+        python: Version of Python.
+        machine: Operating system and processor.
+        embeddings: What is kept of a frozen encoder's work, or None.
+        out_of_memory: What was changed when memory ran out.
+    """
+
+    command: list[str]
+    started: str
+    device: str
+    samnet: str
+    torch: str
+    python: str
+    machine: str
+    embeddings: CacheChoice | None = None
+    out_of_memory: list[Fallback] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, device: Device, embeddings: CacheChoice | None) -> Session:
+        """Describe a session that begins now.
+
+        Args:
+            device: What it trains on.
+            embeddings: What is kept of a frozen encoder's work, or None.
+
+        Returns:
+            The session.
+        """
+        return cls(
+            command=list(sys.argv),
+            started=time.strftime("%Y-%m-%d %H:%M:%S"),
+            device=str(device),
+            samnet=__version__,
+            torch=torch.__version__,
+            python=platform.python_version(),
+            machine=f"{platform.system()} {platform.machine()}",
+            embeddings=embeddings,
+        )
+
+
+@dataclass
+class RunRecord:
+    """The content of `run.json`.
+
+    Attributes:
+        request: What was requested when the run last began or changed.
+        sessions: The sessions in which it was trained.
+    """
+
+    request: RunRequest
+    sessions: list[Session] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, folder: RunFolder) -> RunRecord | None:
+        """Read the record of a run.
+
+        Args:
+            folder: The folder of the run.
+
+        Returns:
+            Its record; None where there is none.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        file = folder.record_file
+        if not file.is_file():
+            return None
+        content = _with_new_keys(read_json(file), _RENAMED)
+        if not isinstance(content, dict) or "request" not in content:
+            raise UserError(f"{file}: no record of a training run; --restart trains again")
+        request = from_json(RunRequest, content["request"], f"{file}: request")
+        sessions = [
+            _session(entry, f"{file}: sessions[{index}]")
+            for index, entry in enumerate(content.get("sessions", []))
+        ]
+        return cls(request, sessions)
+
+    def save(self, folder: RunFolder) -> None:
+        """Write the record of a run.
+
+        Args:
+            folder: The folder of the run.
+        """
+        write_json(folder.record_file, to_json(self))
+
+    def add_fallback(self, fallback: Fallback, folder: RunFolder) -> None:
+        """Note in the current session what was changed when memory ran out, and write the record.
+
+        Args:
+            fallback: What was changed.
+            folder: The folder of the run.
+        """
+        self.sessions[-1].out_of_memory.append(fallback)
+        self.save(folder)
+
+
+def check_continuation(folder: RunFolder, before: RunRequest, after: RunRequest) -> None:
+    """Check that a run can be resumed with another request.
+
+    Args:
+        folder: The folder of the run.
+        before: The request it began with.
+        after: The request now.
+
+    Raises:
+        UserError: Something has changed that the half-trained network rests on.
+    """
+    for key in _FIXED:
+        if getattr(before, key) != getattr(after, key):
+            raise UserError(
+                f"--continue: {folder} began with another {key}; --restart begins again"
+            )
+    for key, value in after.configuration.items():
+        known = before.configuration.get(key)
+        if known != value and Role.RESUMABLE not in PLAN_KEYS[key].role:
+            raise UserError(
+                f"--continue: {folder} began with {key} {known!r}, not {value!r}; --restart begins "
+                "again"
+            )
+
+
+def _with_new_keys(content: Any, renamed: dict[str, str]) -> Any:
+    if not isinstance(content, dict):
+        return content
+    return {renamed.get(key, key): value for key, value in content.items()}
+
+
+def _session(content: Any, where: str) -> Session:
+    """Read a session. Sessions hold facts for people: what is unknown or missing is no fault."""
+    known = {entry.name for entry in fields(Session)}
+    if not isinstance(content, dict):
+        content = {}
+    values: dict[str, Any] = dict.fromkeys(
+        ("started", "device", "samnet", "torch", "python", "machine"), "unknown"
+    )
+    values |= {key: value for key, value in content.items() if key in known}
+    values["command"] = list(map(str, values.get("command", [])))
+    choice = _with_new_keys(values.get("embeddings"), _RENAMED_IN_CHOICE)
+    values["embeddings"] = (
+        from_json(CacheChoice, choice, f"{where}: embeddings") if choice else None
+    )
+    values["out_of_memory"] = [
+        from_json(Fallback, entry, f"{where}: out_of_memory")
+        for entry in values.get("out_of_memory", [])
+    ]
+    return Session(**values)

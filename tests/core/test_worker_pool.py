@@ -1,0 +1,129 @@
+"""Jobs in worker processes: failures, killed processes and stops.
+
+The jobs are expressions for `eval`, because a worker process can import `eval` however pytest
+imported this file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builders.waiting import becomes_true
+
+import samnet
+from samnet.core.errors import DatasetFaults, SamnetError
+from samnet.core.worker_pool import Outcome, default_processes, run_jobs
+
+KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
+RAISE_FAULTS = (
+    "(_ for _ in ()).throw("
+    "__import__('samnet.core.errors').core.errors.DatasetFaults('Set', ['one', 'two']))"
+)
+
+
+def run(expressions: dict[str, str], processes: int) -> Outcome:
+    arguments = {name: (text, {}) for name, text in expressions.items()}
+    return run_jobs(eval, arguments, processes, "test")
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_run_jobs_names_failed_jobs_and_finishes_the_others(processes: int) -> None:
+    jobs = {"a": "6 * 7", "b": "1 / 0", "c": "int('x')", "d": RAISE_FAULTS, "e": "'done'"}
+    outcome = run(jobs, processes)
+    assert outcome.results == {"a": 42, "e": "done"}
+    assert outcome.failures == {
+        "b": "ZeroDivisionError: division by zero",
+        "c": "ValueError: invalid literal for int() with base 10: 'x'",
+        "d": str(DatasetFaults("Set", ["one", "two"])),
+    }
+
+
+def test_killed_worker_process_fails_only_its_own_job() -> None:
+    jobs = {f"job {number}": f"__import__('time').sleep(0.05) or {number}" for number in range(6)}
+    jobs["job 2"] = KILL
+    outcome = run(jobs, 2)
+    assert list(outcome.failures) == ["job 2"]
+    assert "killed" in outcome.failures["job 2"]
+    assert "memory" in outcome.failures["job 2"]
+    assert outcome.results == {f"job {number}": number for number in range(6) if number != 2}
+
+
+def test_run_jobs_gives_up_when_no_worker_process_ever_finishes_a_job() -> None:
+    outcome = run({f"job {number}": KILL for number in range(9)}, 2)
+    assert len(outcome.failures) == 9
+    assert all("killed" in reason for reason in outcome.failures.values())
+
+
+def test_result_that_cannot_be_pickled_fails_only_its_own_job() -> None:
+    outcome = run({"a": "lambda: 1", "b": "2"}, 2)
+    assert outcome.results == {"b": 2}
+    assert "pickle" in outcome.failures["a"].lower()
+
+
+def test_worker_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "worker"
+    program = (
+        "import sys\nfrom samnet.core.worker_pool import run_jobs\n"
+        "if __name__ == '__main__':\n"
+        "    text = f\"open({sys.argv[1]!r}, 'w').write(str(__import__('os').getpid())) "
+        "and __import__('time').sleep(60)\"\n"
+        "    run_jobs(eval, {'a': (text, {})}, 1, 'test')\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])}
+    parent = subprocess.Popen(
+        [sys.executable, script, note], env=environment, stderr=subprocess.DEVNULL
+    )
+    assert becomes_true(lambda: note.is_file() and note.read_text() != "", seconds=20)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert becomes_true(lambda: not is_running(int(note.read_text())), seconds=20)
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_run_jobs_without_jobs_returns_an_empty_outcome(processes: int) -> None:
+    assert run({}, processes) == Outcome()
+
+
+def test_raise_if_failed_names_every_failed_job() -> None:
+    outcome = Outcome(results={"a": 1}, failures={"c": "no memory", "b": "bad file"})
+    with pytest.raises(SamnetError) as caught:
+        outcome.raise_if_failed("prediction")
+    message = str(caught.value)
+    assert message.startswith("prediction failed for 2 of 3 cases")
+    assert message.index("b: bad file") < message.index("c: no memory")
+    Outcome(results={"a": 1}).raise_if_failed("prediction")
+
+
+def test_default_processes_are_at_most_eight() -> None:
+    assert 1 <= default_processes() <= 8
+
+
+def test_run_jobs_does_not_wait_for_running_jobs_after_a_stop() -> None:
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    started = time.monotonic()
+    signal.alarm(3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run({"a": "__import__('time').sleep(300)"}, 1)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 100
