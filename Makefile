@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The CPU build is small and enough for demo and tests. For training on a GPU, install the torch for your CUDA instead.
+# The CPU build is small and enough for demo and tests. For training on a GPU, install the torch for
+# your CUDA instead.
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test lint format clean
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml setup.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'samnet needs Python 3.10 or newer, this is ' + sys.version.split()[0])"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed $(TORCH)

@@ -1,1 +1,4 @@
-"""The command line: one small module per command, which parses, calls a station and reports errors."""
+"""The command line: one small module per command.
+
+Each parses its options, calls another layer of the package, and reports errors.
+"""

@@ -1,7 +1,7 @@
-"""What every command has in common: a strict parser, log lines, and an exit code that tells what happened.
+"""What all commands share: a strict parser, log lines, and an exit code that tells what happened.
 
-Exit codes: 0 success, 1 failure, 2 the user's input or options, 75 stopped by a signal (the same command goes on),
-130 interrupted by the keyboard.
+Exit codes: 0 success, 1 failure, 2 the user's input or options, 75 stopped by a signal (the same
+command resumes it), 130 interrupted by the keyboard.
 """
 
 from __future__ import annotations
@@ -23,27 +23,36 @@ from samnet.core.slurm import requeue_job
 log = logging.getLogger("samnet")
 STOPPED = 75  # EX_TEMPFAIL: schedulers such as LSF can be told to start a job that ends so again
 _MACHINE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # of each unit of a duration
 
 
 @dataclass(frozen=True)
 class Command:
     """One command.
 
-    name: as the user types it, with the `samnet_` prefix.
-    summary: the first paragraph of its help.
-    add_arguments: adds its options to a parser; imports nothing heavy, so that `--help` is quick.
-    run: does the work by calling a station; heavy imports belong in here.
-    how_to_resume: how the work goes on after it was stopped.
+    Attributes:
+        name: The name that the user types, with the `samnet_` prefix.
+        summary: First paragraph of the help.
+        add_arguments: Adds the options to a parser. It imports nothing heavy, so `--help` is quick.
+        run: Does the work by calling another layer. Heavy imports belong in here.
+        how_to_resume: Says how the work is resumed after a stop.
     """
 
     name: str
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
-    how_to_resume: str = "the same command goes on"
+    how_to_resume: str = "the same command resumes it"
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Parse, run, and return the exit code."""
+        """Parse the options, run the command, and report errors.
+
+        Args:
+            arguments: The words after the name of the command. None for those of this process.
+
+        Returns:
+            The exit code.
+        """
         parser = self.parser()
         options = parser.parse_args(arguments)
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -58,7 +67,8 @@ class Command:
         except SamnetError as error:
             return self._fail(str(error), error.exit_code)
         except Interrupted as stop:
-            ignore_signals()  # being put back into the queue ends this job with another one
+            # SLURM ends a job that is put back into the queue with another signal.
+            ignore_signals()
             how_to_resume = (
                 "SLURM starts it again" if requeue_job(stop.number) else self.how_to_resume
             )
@@ -66,7 +76,8 @@ class Command:
         except KeyboardInterrupt:
             return self._fail(f"interrupted; {self.how_to_resume}", 130)
         except BrokenPipeError:
-            # The reader of our output (head, less) left. Without a place to go, Python's own flush would fail as well.
+            # The program that reads our output (head, less) has ended. Python flushes the output
+            # once more at exit, which must not fail as well.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return self._fail("the output was closed before the end", 1)
         except OSError as error:
@@ -81,6 +92,11 @@ class Command:
         return exit_code
 
     def parser(self) -> argparse.ArgumentParser:
+        """Build the parser of the command.
+
+        Returns:
+            A parser that refuses abbreviated options.
+        """
         parser = _StrictParser(
             prog=self.name,
             description=self.summary,
@@ -96,10 +112,10 @@ class Command:
 
 
 class _StrictParser(argparse.ArgumentParser):
-    """Refuses every abbreviation: an abbreviated option today is another option tomorrow."""
+    """Refuses abbreviations: a new option could change what an abbreviated one means."""
 
     def _get_option_tuples(self, option_string: str) -> list:
-        # allow_abbrev=False covers --long options only: -n would still be taken for -np.
+        # allow_abbrev=False covers --long options only: -n would still be accepted as -np.
         return [
             entry
             for entry in super()._get_option_tuples(option_string)
@@ -109,7 +125,7 @@ class _StrictParser(argparse.ArgumentParser):
 
 def _start_logging(verbose: bool) -> None:
     logging.basicConfig(
-        level=logging.WARNING,  # of other packages; their debug lines would bury ours
+        level=logging.WARNING,  # for other packages: their debug lines would hide ours
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -119,6 +135,11 @@ def _start_logging(verbose: bool) -> None:
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the number of worker processes.
+
+    Args:
+        parser: The parser of a command.
+    """
     parser.add_argument(
         "-np",
         "--processes",
@@ -129,22 +150,36 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_part_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that split the cases among several jobs.
+
+    Args:
+        parser: The parser of a command.
+    """
     parser.add_argument(
         "--num-parts",
         type=positive_int,
         metavar="N",
-        help="split the cases in N parts (default: the tasks of the job array this runs in, else 1)",
+        help="split the cases in N parts (default: the tasks of the job array this runs in, "
+        "else 1)",
     )
     parser.add_argument(
         "--part-id",
         type=non_negative_int,
         metavar="I",
-        help="do part I (0 to N - 1) only (default: the number of the task in the job array, else 0)",
+        help="do part I (0 to N - 1) only (default: the number of the task in the job array, "
+        "else 0)",
     )
 
 
 def chosen_part(options: argparse.Namespace) -> tuple[int, int]:
-    """`--num-parts` and `--part-id`, or what the scheduler's job array says in their place."""
+    """Choose the part of the cases that this command works on.
+
+    Args:
+        options: The parsed options, with those of `add_part_options`.
+
+    Returns:
+        Number of parts, and number of the part from 0 up: as given, else as the job array says.
+    """
     from samnet.core.job_array import array_part
 
     index, count = array_part()
@@ -158,6 +193,17 @@ def chosen_part(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def positive_int(text: str) -> int:
+    """Read a whole number from 1 up, for the `type` of an option.
+
+    Args:
+        text: What the user typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+    """
     value = non_negative_int(text)
     if value == 0:
         raise argparse.ArgumentTypeError("0 is too small, the smallest is 1")
@@ -165,12 +211,34 @@ def positive_int(text: str) -> int:
 
 
 def non_negative_int(text: str) -> int:
+    """Read a whole number from 0 up, for the `type` of an option.
+
+    Args:
+        text: What the user typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+    """
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
 
 
 def positive_float(text: str) -> float:
+    """Read a finite number above 0, for the `type` of an option.
+
+    Args:
+        text: What the user typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -181,11 +249,23 @@ def positive_float(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """Seconds of a duration such as `90`, `45s`, `30m`, `12h` or `2d`; a bare number is seconds."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
+    """Read a duration, for the `type` of an option.
+
+    Args:
+        text: What the user typed: a number with the unit `s`, `m`, `h` or `d`, such as `30m`. A
+            number without a unit is in seconds.
+
+    Returns:
+        The duration in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no finite duration above 0.
+    """
+    number, seconds_of_unit = text, 1
+    if text and text[-1] in _SECONDS:
+        number, seconds_of_unit = text[:-1], _SECONDS[text[-1]]
     try:
-        value = float(number) * units[unit]
+        value = float(number) * seconds_of_unit
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):

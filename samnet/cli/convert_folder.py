@@ -1,4 +1,4 @@
-"""`samnet_convert_folder`"""
+"""`samnet_convert_folder`: make a raw data set of a folder of images and a folder of masks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from samnet.cli.command import Command, positive_int
 
 _SUMMARY = """\
-Make a raw data set of a folder of images and a folder of masks. A mask belongs to the image of the same name, words
-such as image and mask apart. Whatever values or colours the masks hold (0 and 255, say) become the labels 0, 1, 2, ...
-in ascending order, 0 (black) being the background."""
+Make a raw data set of a folder of images and a folder of masks. A mask belongs to the image of the
+same name; words such as image and mask in the names do not count. The values or colours of the
+masks, such as 0 and 255, become the labels 0, 1, 2, ... in ascending order. 0 (black) is the
+background."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`samnet_convert_msd`"""
+"""`samnet_convert_msd`: make a raw data set of a task of the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_convert_msd",
-    "Make a raw data set of a task of the Medical Segmentation Decathlon; 4D images are split into channels.",
+    "Make a raw data set of a task of the Medical Segmentation Decathlon; 4D images are split into "
+    "channels.",
     _add_arguments,
     _run,
 )

@@ -1,4 +1,4 @@
-"""`samnet_demo`"""
+"""`samnet_demo`: all steps once, on a small synthetic data set."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=12,
         metavar="N",
-        help="made training cases (12)",
+        help="synthetic training cases (12)",
     )
     parser.add_argument(
-        "--num-test", type=positive_int, default=4, metavar="N", help="made test cases (4)"
+        "--num-test", type=positive_int, default=4, metavar="N", help="synthetic test cases (4)"
     )
     parser.add_argument(
         "--max-time", type=duration, default=300.0, metavar="TIME", help="of training (5m)"
@@ -59,7 +59,8 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_demo",
-    "Make a small CT-like data set and take it through everything: plan, train, predict, evaluate, picture.",
+    "Make a small synthetic CT data set and take it through all steps: plan, train, predict, evaluate, "
+    "draw an overlay.",
     _add_arguments,
     _run,
 )

@@ -1,4 +1,4 @@
-"""`samnet_download_checkpoint`"""
+"""`samnet_download_checkpoint`: download the released weights of SAM."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to put the files (default: $samnet_checkpoints, else ~/.cache/samnet/checkpoints)",
+        help="where to put the files (default: $samnet_checkpoints, else "
+        "~/.cache/samnet/checkpoints)",
     )
     parser.add_argument(
         "--mirror", metavar="URL", help="address of another folder with files of the same names"
     )
     parser.epilog = (
-        "An interrupted download goes on when the same command is given again. A file gets its name only when its "
-        "sha256 is right; one that is there already is left alone."
+        "The same command resumes an interrupted download. A file gets its name only when its sha256 "
+        "is right; one that is there already is left alone."
     )
 
 
@@ -61,7 +62,7 @@ def _listing(folder: Path) -> str:
 
 COMMAND = Command(
     "samnet_download_checkpoint",
-    "Download the weights of Meta's Segment Anything Model that trainings start from.",
+    "Download the weights of Meta's Segment Anything Model that training runs start from.",
     _add_arguments,
     _run,
 )

@@ -1,4 +1,4 @@
-"""`samnet_evaluate`: scores of a folder of predictions."""
+"""`samnet_evaluate`: score a folder of predictions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from samnet.dataset.description import DatasetDescription
 
 _SUMMARY = """\
-Score predictions against references: Dice, IoU, and on surfaces HD95, ASSD and NSD (normalised surface Dice) in mm,
-or in pixels for pictures, which have no spacing. A prediction has the name of its reference. Prints a table of means
-and standard deviations, and writes summary.json (which nnU-Net's tools read) and metrics.csv (one row a case and
-class). A region counts as the union of its labels. Voxels that the reference marks as ignored count in nothing."""
+Score predictions against references: Dice, IoU, and on surfaces HD95, ASSD and NSD (normalised
+surface Dice) in mm, or in pixels for 2D images, which have no spacing. A prediction has the name of
+its reference. Prints a table of means and standard deviations, and writes summary.json (which
+nnU-Net's tools read) and metrics.csv (one row for each case and class). A region counts as the union
+of its labels. Voxels that the reference marks as ignored count in no score."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-p",
         "--predictions",
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="the dataset.json that declares the labels (default: beside the folder of references, else in the folder "
-        "of predictions)",
+        help="the dataset.json that declares the labels (default: next to the folder of references, "
+        "else in the folder of predictions)",
     )
     parser.add_argument(
         "-o",
@@ -67,18 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         default=DEFAULT_NSD_TOLERANCE_MM,
         metavar="MM",
-        help="distance up to which two surfaces count as equal for the NSD (default: %(default)s mm)",
+        help="distance up to which two surfaces count as equal for the NSD "
+        "(default: %(default)s mm)",
     )
     parser.add_argument(
         "--missing",
         choices=["fault", "skip"],
         default="fault",
-        help="cases that are in one of the two folders only: an error (default), or left out and counted",
+        help="cases that are in one of the two folders only: an error (default), or left out and "
+        "counted",
     )
     add_processes_option(parser)
 
 
-def run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:
     from samnet.core.worker_pool import default_processes
     from samnet.evaluation.evaluator import EvaluationIncomplete, evaluate_folder
 
@@ -123,7 +126,8 @@ def _find_dataset_json(options: argparse.Namespace) -> Path:
         if (place / "dataset.json").is_file():
             return place / "dataset.json"
     raise UserError(
-        f"no dataset.json in {places[0]} or {places[1]}; name the data set with -d ID, or the file with --dataset-json"
+        f"no dataset.json in {places[0]} or {places[1]}; name the data set with -d ID, or the file "
+        "with --dataset-json"
     )
 
 
@@ -131,9 +135,8 @@ def _print_result(summary: dict) -> None:
     from samnet.evaluation.summary import format_table
 
     print(format_table(summary))
-    notes = [
-        f"mean +- standard deviation over {len(summary['metric_per_case'])} cases, policy {summary['policy']}"
-    ]
+    num_cases = len(summary["metric_per_case"])
+    notes = [f"mean +- standard deviation over {num_cases} cases, policy {summary['policy']}"]
     if summary["skipped"]:
         notes.append(f"{len(summary['skipped'])} skipped, without prediction or reference")
     if summary["failed"]:
@@ -141,5 +144,5 @@ def _print_result(summary: dict) -> None:
     print("; ".join(notes))
 
 
-COMMAND = Command("samnet_evaluate", _SUMMARY, add_arguments, run)
+COMMAND = Command("samnet_evaluate", _SUMMARY, _add_arguments, _run)
 main = COMMAND.main

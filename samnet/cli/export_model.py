@@ -1,4 +1,4 @@
-"""`samnet_export_model`"""
+"""`samnet_export_model`: pack a trained model into one file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folds (default: those prediction would take)",
     )
     parser.epilog = (
-        "Without -m, -d, -c the only trained model is taken. The archive holds plan and adapter of each fold, and the "
-        "hash of the weights they build on, not those weights. samnet_install_model unpacks it."
+        "Without -m, -d, -c the only trained model is taken. The archive holds plan and adapter of "
+        "each fold, and the hash of the weights they build on, not those weights. "
+        "samnet_install_model unpacks it."
     )
 
 

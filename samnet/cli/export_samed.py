@@ -1,4 +1,4 @@
-"""`samnet_export_samed`"""
+"""`samnet_export_samed`: write a model as a file for SAMed's own code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`samnet_extract_fingerprint`"""
+"""`samnet_extract_fingerprint`: measure raw data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`samnet_find_best_configuration`"""
+"""`samnet_find_best_configuration`: summarise cross-validations, and choose the best."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="configurations to compare (default: all whose folds are all trained)",
     )
     parser.epilog = (
-        "Results: $samnet_results/DATASET/best_configuration.json, and cross_validation.json and .csv for each "
-        "configuration. Every held-out case counts once."
+        "Results: $samnet_results/DATASET/best_configuration.json, and cross_validation.json and .csv "
+        "for each configuration. Every held-out case counts once."
     )
 
 
@@ -31,7 +31,8 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_find_best_configuration",
-    "Summarise cross-validations, and choose the configuration with the highest mean foreground Dice.",
+    "Summarise cross-validations, and choose the configuration with the highest mean foreground "
+    "Dice.",
     _add_arguments,
     _run,
 )

@@ -1,4 +1,4 @@
-"""`samnet_import_samed`"""
+"""`samnet_import_samed`: turn a file of SAMed's own code into a samnet model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         default=400.0,
         metavar="MM",
-        help="width of the slices SAMed was trained on; the network sees everything at this scale (400)",
+        help="width of the slices SAMed was trained on; the network sees everything at this scale "
+        "(400)",
     )
     parser.add_argument(
         "--window",

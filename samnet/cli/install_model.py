@@ -1,4 +1,4 @@
-"""`samnet_install_model`"""
+"""`samnet_install_model`: install a packed model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from samnet.cli.command import Command
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "archive", type=Path, metavar="FILE", help="a zip file made by samnet_export_model"
+        "archive", type=Path, metavar="FILE", help="a zip file that samnet_export_model wrote"
     )
     parser.add_argument(
         "--name", metavar="NAME", help="install as configuration NAME, or as DATASET/NAME"
     )
     parser.add_argument("--force", action="store_true", help="replace a model of this name")
     parser.epilog = (
-        "The model goes to $samnet_results/DATASET/CONFIG. Archives hold no code; names, sizes and hashes are checked "
-        "before anything is installed."
+        "The model is put into $samnet_results/DATASET/CONFIG. Archives hold no code; names, sizes "
+        "and hashes are checked before anything is installed."
     )
 
 

@@ -1,4 +1,4 @@
-"""`samnet COMMAND ...`: every command under one name, and `python -m samnet`."""
+"""`samnet COMMAND ...`: all commands under one name, and `python -m samnet`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from samnet import __version__
 
-# In the order of a project's life. Kept as names: importing a module costs time that `samnet --help` need not spend.
+# In the order in which a project needs them. These are names, because `samnet --help` would have to
+# wait for the import of the modules.
 COMMANDS = {
     "convert_msd": "make a data set of a task of the Medical Segmentation Decathlon",
     "convert_folder": "make a data set of images and masks",
@@ -29,13 +30,21 @@ COMMANDS = {
     "import_samed": "make a model from a file of SAMed",
     "export_samed": "write a model as a file for SAMed",
     "submit": "train, predict or prepare as jobs on a SLURM cluster",
-    "status": "how far all trainings are",
-    "pretrain": "pre-train the small backbone on made images",
-    "demo": "everything once, on made data",
+    "status": "how far all training runs are",
+    "pretrain": "pre-train the small backbone on synthetic images",
+    "demo": "everything once, on synthetic data",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the first word names.
+
+    Args:
+        arguments: The words after `samnet`. None for those of this process.
+
+    Returns:
+        The exit code of the command; 2 where there is no such command.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
@@ -53,5 +62,6 @@ def _usage() -> str:
     lines = "\n".join(f"  {name:<26}{summary}" for name, summary in COMMANDS.items())
     return (
         "usage: samnet COMMAND [OPTIONS]\n\n"
-        f"{lines}\n\nEvery command also exists as samnet_COMMAND. samnet COMMAND --help lists its options."
+        f"{lines}\n\n"
+        "Every command also exists as samnet_COMMAND. samnet COMMAND --help lists its options."
     )

@@ -258,16 +258,29 @@ def _remove_leftovers(folder: Path, own_lock: Path) -> None:
     unfinished_locks = list(folder.glob(f"{_UNFINISHED_PREFIX}*{_SUFFIX}"))
     not_others = {own_lock, *leftovers, *unfinished_locks}
     other_locks = [entry for entry in folder.glob(f".*{_SUFFIX}") if entry not in not_others]
-    owners = [_read_owner(lock) for lock in other_locks]
-    if all(owner is None or owner.is_dead() for owner in owners):
+    if not any(_may_be_held(lock) for lock in other_locks):
         for entry in leftovers:
             remove_partial_file(entry)
     for entry in unfinished_locks:
-        owner = _read_owner(entry)
-        # Without a token the file was cut short. If its process is only just writing it, that
-        # process notices and writes it again.
-        if owner is not None and (owner.token == "" or owner.is_dead()):
-            entry.unlink(missing_ok=True)
+        _remove_unfinished_lock(entry)
+
+
+def _may_be_held(lock: Path) -> bool:
+    owner = _read_owner(lock)
+    return owner is not None and not owner.is_dead()
+
+
+def _remove_unfinished_lock(lock: Path) -> None:
+    """Remove a lock that a killed process left behind before it was complete.
+
+    Without a token the file was cut short. If its process is only just writing it, that process
+    notices and writes it again.
+    """
+    owner = _read_owner(lock)
+    if owner is None:
+        return
+    if owner.token == "" or owner.is_dead():
+        lock.unlink(missing_ok=True)
 
 
 def _read_owner(file: Path) -> Owner | None:

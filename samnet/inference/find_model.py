@@ -28,17 +28,25 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
             raise UserError("-m already names the model; leave out -d and -c")
         return ModelFolder(folder)
     models = _matching_models(dataset, configuration)
-    finished = [model for model in models if any(run.is_finished for run in model.runs())]
+    finished = [model for model in models if model.is_finished]
     for candidates in (models, finished):
         if len(candidates) == 1:
             return candidates[0]
-    flags = (("-d", dataset), ("-c", configuration))
-    wanted = "".join(f" {flag} {value}" for flag, value in flags if value)
-    restriction = f" for{wanted}" if wanted else ""
+    wanted = _describe_request(dataset, configuration)
     if not models:
-        raise UserError(f"no trained model{restriction} in {results_folder()}; run samnet_train")
-    listing = "\n".join(f"  -d {model.path.parent.name} -c {model.path.name}" for model in models)
-    raise UserError(f"several trained models{restriction}; say which with\n{listing}")
+        raise UserError(f"no trained model{wanted} in {results_folder()}; run samnet_train")
+    lines = [f"  -d {model.path.parent.name} -c {model.path.name}" for model in models]
+    listing = "\n".join(lines)
+    raise UserError(f"several trained models{wanted}; say which with\n{listing}")
+
+
+def _describe_request(dataset: str | None, configuration: str | None) -> str:
+    flags = []
+    if dataset:
+        flags.append(f" -d {dataset}")
+    if configuration:
+        flags.append(f" -c {configuration}")
+    return f" for{''.join(flags)}" if flags else ""
 
 
 def _matching_models(dataset: str | None, configuration: str | None) -> list[ModelFolder]:

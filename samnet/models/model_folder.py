@@ -173,6 +173,11 @@ class ModelFolder:
         runs = [RunFolder(entry) for entry in entries]
         return [run for run in runs if run.plan_file.is_file()]
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether any of its runs has final weights."""
+        return any(run.is_finished for run in self.runs())
+
     def select_runs(
         self, folds: Sequence[str] | None = None, checkpoint: str = FINAL
     ) -> list[RunFolder]:
@@ -194,12 +199,13 @@ class ModelFolder:
         runs = self.runs()
         if folds is not None:
             runs = self._named_runs(runs, folds)
-        usable = [run for run in runs if run.checkpoint(checkpoint).is_file()]
-        unusable = [run.name for run in runs if run not in usable]
+        usable, unusable = _by_checkpoint(runs, checkpoint)
+        if folds is not None and unusable:
+            raise self._no_checkpoint(runs, unusable, checkpoint)
         if folds is None and len(usable) > 1:
             # `all` has seen every case: it is another model, not one more fold.
             usable = [run for run in usable if run.name != f"{_FOLD_PREFIX}{ALL_CASES}"]
-        if not usable or (folds is not None and unusable):
+        if not usable:
             raise self._no_checkpoint(runs, unusable, checkpoint)
         return usable
 
@@ -213,9 +219,10 @@ class ModelFolder:
         return [run for run in runs if run.name in wanted]
 
     def _no_checkpoint(
-        self, runs: list[RunFolder], unusable: list[str], checkpoint: str
+        self, runs: list[RunFolder], unusable: list[RunFolder], checkpoint: str
     ) -> UserError:
-        state = f"{', '.join(unusable)} not finished" if unusable else "nothing trained"
+        names = ", ".join(run.name for run in unusable)
+        state = f"{names} not finished" if unusable else "nothing trained"
         advice = (
             "Run the same samnet_train command again to finish it, or predict with --checkpoint "
             "best or last"
@@ -225,6 +232,16 @@ class ModelFolder:
             advice = "Predict without --checkpoint best"
         name = f"checkpoint_{checkpoint}.safetensors"
         return UserError(f"{self.path}: no {name} ({state}). {advice}")
+
+
+def _by_checkpoint(
+    runs: list[RunFolder], checkpoint: str
+) -> tuple[list[RunFolder], list[RunFolder]]:
+    """Return the runs that have a checkpoint, and those that do not."""
+    usable, unusable = [], []
+    for run in runs:
+        (usable if run.checkpoint(checkpoint).is_file() else unusable).append(run)
+    return usable, unusable
 
 
 def list_models() -> list[ModelFolder]:

@@ -1,4 +1,4 @@
-"""One case made ready: canonical axes, cropped, with what is needed to put a result back on the native grid."""
+"""One prepared case: canonical axes, cropped, with what brings a result back to the native grid."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from samnet.preprocessing.intensity import channel_quantiles, without_nan
 
 @dataclass(frozen=True)
 class PreparedVolume:
-    """A case as the network's slices are cut from it.
+    """A case in the form from which the network's slices are cut.
 
-    array: `(C, Z, Y, X)`, canonical and cropped, raw intensities. spacing: `(Z, Y, X)` in mm.
-    quantiles: `(C, 201)`, see `channel_quantiles`. native: the grid of the file. box: the crop on the canonical grid.
+    Attributes:
+        array: Raw intensities `(C, Z, Y, X)`, canonical and cropped.
+        spacing: Distance of voxel centres along the canonical `(Z, Y, X)` in mm.
+        quantiles: `channel_quantiles` of each channel, `(C, 201)`.
+        native: The grid of the file.
+        box: The crop on the canonical grid.
     """
 
     array: np.ndarray
@@ -25,7 +29,14 @@ class PreparedVolume:
     box: Box
 
     def restore(self, labels: np.ndarray) -> np.ndarray:
-        """A label map `(Z, Y, X)` of this volume on the native grid; outside the crop it is background."""
+        """Bring a label map of this volume to the native grid.
+
+        Args:
+            labels: Label map `(Z, Y, X)`, canonical and cropped.
+
+        Returns:
+            The label map `(Z, Y, X)` on the native grid; background outside the crop.
+        """
         reorientation = Reorientation(self.native)
         whole = np.zeros(reorientation.canonical_grid.shape, labels.dtype)
         whole[self.box.slices] = labels
@@ -35,13 +46,21 @@ class PreparedVolume:
 def prepare_volume(
     array: np.ndarray, native: Grid, labels: np.ndarray | None = None
 ) -> PreparedVolume:
-    """Bring an image `(C, Z, Y, X)` on its native grid into canonical form.
+    """Bring an image to canonical form.
 
-    labels: where given (training), nothing labelled is cropped away; they are not part of the result.
+    Args:
+        array: Intensities `(C, Z, Y, X)` on the native grid.
+        native: The grid of the file.
+        labels: Label map `(Z, Y, X)` on the native grid, where there is one (training). Nothing
+            labelled is cropped away. The labels are not part of the result.
+
+    Returns:
+        The canonical, cropped image.
     """
     reorientation = Reorientation(native)
     canonical = reorientation.to_canonical(without_nan(array))
-    box = nonzero_box(canonical, None if labels is None else reorientation.to_canonical(labels))
+    canonical_labels = None if labels is None else reorientation.to_canonical(labels)
+    box = nonzero_box(canonical, canonical_labels)
     z, y, x = box.slices
     cropped = np.ascontiguousarray(canonical[:, z, y, x])
     return PreparedVolume(
@@ -54,7 +73,14 @@ def prepare_volume(
 
 
 def prepare_labels(labels: np.ndarray, volume: PreparedVolume) -> np.ndarray:
-    """A label map `(Z, Y, X)` on the native grid, brought to the canonical, cropped form of its image."""
-    return np.ascontiguousarray(
-        Reorientation(volume.native).to_canonical(labels)[volume.box.slices]
-    )
+    """Bring a label map to the canonical, cropped form of its image.
+
+    Args:
+        labels: Label map `(Z, Y, X)` on the native grid.
+        volume: Its image.
+
+    Returns:
+        The label map `(Z, Y, X)`, canonical and cropped.
+    """
+    canonical = Reorientation(volume.native).to_canonical(labels)
+    return np.ascontiguousarray(canonical[volume.box.slices])

@@ -1,4 +1,4 @@
-"""How a data set's channels become the channels of the network's input."""
+"""The composition of the network's input channels from the channels of a data set."""
 
 from __future__ import annotations
 
@@ -6,19 +6,44 @@ import numpy as np
 
 
 def num_input_channels(layout: str, num_channels: int) -> int:
-    """Channels of the composed image: three, but for `stem`, where the network itself brings many to three."""
+    """Return the number of channels of a composed image.
+
+    Args:
+        layout: The `channel_layout` of the configuration.
+        num_channels: Number of image channels of the data set.
+
+    Returns:
+        Three, except for `stem`: there the network itself reduces the data set's channels to three.
+    """
     return num_channels if layout == "stem" else 3
 
 
 def slice_indices(layout: str, index: int, num_slices: int) -> list[int]:
-    """The slices that an image of slice `index` is made of; at the ends the outermost stands in for its neighbour."""
+    """Return the slices from which the image of one slice is composed.
+
+    Args:
+        layout: The `channel_layout` of the configuration.
+        index: Number of the slice.
+        num_slices: Number of slices of the case.
+
+    Returns:
+        Slice numbers. At both ends the outermost slice takes the place of the missing neighbour.
+    """
     if layout != "neighbours":
         return [index]
     return [max(index - 1, 0), index, min(index + 1, num_slices - 1)]
 
 
 def compose_channels(slices: np.ndarray, layout: str) -> np.ndarray:
-    """Slices `(N, C, H, W)` chosen by `slice_indices` to an image `(C', H, W)`."""
+    """Compose an image from slices.
+
+    Args:
+        slices: Slices `(N, C, H, W)` chosen by `slice_indices`.
+        layout: The `channel_layout` of the configuration.
+
+    Returns:
+        The image `(C', H, W)` with C' = `num_input_channels`.
+    """
     if layout == "neighbours":
         return slices[:, 0]
     image = slices[0]

@@ -9,45 +9,66 @@ import numpy as np
 from samnet.plan.configuration import IntensityWindow
 
 QUANTILE_POINTS = np.linspace(0.0, 100.0, 201)
-_MAX_VOXELS = 2_000_000
+MAX_SAMPLED_VOXELS = 2_000_000
 
 
 def without_nan(array: np.ndarray) -> np.ndarray:
-    """The array itself, or a copy with 0 in the place of NaN and infinity: a single one would spread over its slice."""
+    """Return an array with 0 in place of NaN and infinity: a single one would spread over its slice.
+
+    Args:
+        array: Intensities of any shape.
+
+    Returns:
+        A copy; the array itself where every value is finite.
+    """
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return array
     return np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def channel_quantiles(channel: np.ndarray) -> np.ndarray:
-    """The percentiles `QUANTILE_POINTS` of a channel's non-zero voxels; zeros where there are none."""
+    """Return the percentiles `QUANTILE_POINTS` of the non-zero voxels of a channel.
+
+    Args:
+        channel: Intensities of any shape. Where it has at least twice `MAX_SAMPLED_VOXELS` non-zero
+            voxels, every k-th one is used.
+
+    Returns:
+        201 percentiles; zeros where every voxel is 0.
+    """
     values = channel[channel != 0]
     if values.size == 0:
         return np.zeros(len(QUANTILE_POINTS))
-    return _percentiles(np.sort(values[:: max(1, values.size // _MAX_VOXELS)]))
+    step = max(1, values.size // MAX_SAMPLED_VOXELS)
+    return _percentiles(np.sort(values[::step]))
 
 
 def _percentiles(ordered: np.ndarray) -> np.ndarray:
-    """`QUANTILE_POINTS` of sorted values, the very numbers of `np.percentile` in double precision.
+    """Return `QUANTILE_POINTS` of sorted values, exactly as `np.percentile` in double precision.
 
-    That would partition a copy in double precision; sorting small numbers as they are takes a fraction of the time.
+    `np.percentile` would partition a copy in double precision. Sorting the values in their own
+    short type takes a fraction of the time.
     """
-    places = (ordered.size - 1) * (QUANTILE_POINTS / 100)
-    before = np.floor(places).astype(int)
-    below, above = (
-        ordered[np.minimum(before + step, ordered.size - 1)].astype(np.float64) for step in (0, 1)
-    )
-    share = places - before
-    # From the nearer of both neighbours, as there: the last digits depend on it.
-    return np.where(
-        share < 0.5, below + (above - below) * share, above - (above - below) * (1 - share)
-    )
+    positions = (ordered.size - 1) * (QUANTILE_POINTS / 100)
+    before = np.floor(positions).astype(int)
+    after = np.minimum(before + 1, ordered.size - 1)
+    lower, upper = ordered[before].astype(np.float64), ordered[after].astype(np.float64)
+    share = positions - before
+    # np.percentile interpolates from the nearer neighbour; the last digits depend on it.
+    from_lower = lower + (upper - lower) * share
+    from_upper = upper - (upper - lower) * (1 - share)
+    return np.where(share < 0.5, from_lower, from_upper)
 
 
 def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> np.ndarray:
-    """Lower and upper intensity of each channel, `(C, 2)`, for a case with `quantiles` `(C, 201)`.
+    """Return the lower and upper intensity of each channel of a case.
 
-    NaN where every slice has bounds of its own (`slice_range`).
+    Args:
+        windows: The planned window of each channel.
+        quantiles: `channel_quantiles` of each channel of the case, `(C, 201)`.
+
+    Returns:
+        Bounds `(C, 2)` in float64; NaN where every slice has bounds of its own (`slice_range`).
     """
     bounds = []
     for window, table in zip(windows, quantiles, strict=True):
@@ -62,17 +83,24 @@ def window_bounds(windows: Sequence[IntensityWindow], quantiles: np.ndarray) -> 
 
 
 def apply_window(array: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Clip and scale `(..., C, H, W)` by `bounds` `(C, 2)` to float32 from 0 to 1."""
+    """Clip intensities to their bounds and scale them to numbers from 0 to 1.
+
+    Args:
+        array: Slices `(..., C, H, W)`.
+        bounds: `window_bounds` `(C, 2)`. Where they are NaN, the lowest and highest value of each
+            slice take their place.
+
+    Returns:
+        The scaled slices `(..., C, H, W)` in float32.
+    """
     values = array.astype(np.float32)
-    lower, upper = (bounds[:, side, None, None].astype(np.float32) for side in (0, 1))
+    lower = bounds[:, 0, None, None].astype(np.float32)
+    upper = bounds[:, 1, None, None].astype(np.float32)
     if np.isnan(bounds).any():
-        lowest, highest = (
-            reduce(values, axis=(-2, -1), keepdims=True) for reduce in (np.min, np.max)
-        )
-        lower, upper = (
-            np.where(np.isnan(lower), lowest, lower),
-            np.where(np.isnan(upper), highest, upper),
-        )
+        lowest = values.min(axis=(-2, -1), keepdims=True)
+        highest = values.max(axis=(-2, -1), keepdims=True)
+        lower = np.where(np.isnan(lower), lowest, lower)
+        upper = np.where(np.isnan(upper), highest, upper)
     values -= lower
     values /= np.maximum(upper - lower, np.finfo(np.float32).tiny)
     return np.clip(values, 0.0, 1.0, out=values)

@@ -1,6 +1,7 @@
-"""Between the pixels of a slice and the pixels of the network's input, in one interpolation each way.
+"""Conversion between the pixels of a slice and those of the network's input.
 
-Positions are continuous: pixel i of a slice covers i to i + 1, its centre lies at i + 0.5.
+Each direction is a single interpolation. Positions are continuous: pixel i of a slice covers i to
+i + 1, and its centre lies at i + 0.5.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from samnet.plan.backbones import PATCH
+
 SQUEEZE = 1.1
 
 
 @dataclass(frozen=True)
 class SliceFrame:
-    """Where a slice lies on its canvas, the area the network looks at through one or more square inputs.
+    """The place of a slice on its canvas.
 
-    size: rows and columns of the slice. scale: canvas pixels for each slice pixel along them. canvas: rows and columns.
+    The canvas is the area that the network sees through one or more square inputs.
+
+    Attributes:
+        size: Rows and columns of the slice.
+        scale: Canvas pixels for each slice pixel, along rows and columns.
+        canvas: Rows and columns of the canvas.
     """
 
     size: tuple[int, int]
@@ -27,37 +35,61 @@ class SliceFrame:
     canvas: tuple[int, int]
 
     def offset(self, axis: int) -> float:
-        """Where the slice begins on the canvas: it lies in the middle."""
+        """Return where the slice begins on the canvas. It lies in the middle.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+
+        Returns:
+            The position in canvas pixels.
+        """
         return (self.canvas[axis] - self.size[axis] * self.scale[axis]) / 2
 
     def to_canvas(self, slices: Tensor) -> Tensor:
-        """Resample slices `(..., H, W)` onto the canvas; outside the slice it is 0, shrinking averages."""
-        rows, columns = (self._canvas_matrix(axis).to(slices) for axis in (0, 1))
+        """Resample slices onto the canvas. Where this shrinks them, it averages.
+
+        Args:
+            slices: Slices `(..., H, W)`.
+
+        Returns:
+            The canvas `(..., Hc, Wc)`; 0 outside the slice.
+        """
+        rows = self._canvas_matrix(0).to(slices)
+        columns = self._canvas_matrix(1).to(slices)
         return rows @ slices @ columns.T
 
     def from_canvas(
         self, maps: Tensor, stride: int, rows: slice = slice(None), columns: slice = slice(None)
     ) -> Tensor:
-        """Resample maps `(..., Hc / stride, Wc / stride)` that cover the canvas onto the slice's own pixels.
+        """Resample maps that cover the canvas onto the pixels of the slice.
 
-        rows, columns: those of the slice that are wanted.
+        Args:
+            maps: Maps `(..., Hc / stride, Wc / stride)`.
+            stride: Canvas pixels for each pixel of the maps.
+            rows: The rows of the slice to return.
+            columns: The columns of the slice to return.
+
+        Returns:
+            The maps `(..., H, W)` on these rows and columns.
         """
-        (row_weights, on_rows), (column_weights, on_columns) = (
-            (self._slice_matrix(axis, stride)[pixels], self.support(axis, stride, pixels))
-            for axis, pixels in enumerate((rows, columns))
-        )
-        return (
-            row_weights[:, on_rows].to(maps)
-            @ maps[..., on_rows, on_columns]
-            @ column_weights[:, on_columns].to(maps).T
-        )
+        map_rows = self.support(0, stride, rows)
+        map_columns = self.support(1, stride, columns)
+        row_weights = self._slice_matrix(0, stride)[rows, map_rows].to(maps)
+        column_weights = self._slice_matrix(1, stride)[columns, map_columns].to(maps)
+        return row_weights @ maps[..., map_rows, map_columns] @ column_weights.T
 
     def support(self, axis: int, stride: int, pixels: slice) -> slice:
-        """The positions on a map, along an axis, from which `from_canvas` interpolates these pixels of the slice."""
-        length = self.canvas[axis] // stride
-        first, last = _supports(
-            self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
-        )
+        """Return the positions on a map from which `from_canvas` interpolates pixels of the slice.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+            stride: Canvas pixels for each pixel of the map.
+            pixels: Rows or columns of the slice.
+
+        Returns:
+            Rows or columns of the map.
+        """
+        first, last = _supports(*self._slice_mapping(axis, stride))
         return slice(min(first[pixels]), max(last[pixels]) + 1)
 
     def _canvas_matrix(self, axis: int) -> Tensor:
@@ -67,10 +99,12 @@ class SliceFrame:
         )
 
     def _slice_matrix(self, axis: int, stride: int) -> Tensor:
+        return interpolation_matrix(*self._slice_mapping(axis, stride))
+
+    def _slice_mapping(self, axis: int, stride: int) -> tuple[int, int, float, float]:
+        """Return the arguments of `interpolation_matrix` from a map to the slice."""
         length = self.canvas[axis] // stride
-        return interpolation_matrix(
-            self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
-        )
+        return self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
 
 
 def frame_slice(
@@ -80,30 +114,55 @@ def frame_slice(
     zoom: float,
     input_size: int,
 ) -> SliceFrame:
-    """The frame of a slice of `size` pixels with `spacing` in mm, shown at the planned scale.
+    """Place a slice on its canvas at the planned scale.
 
-    A slice up to `SQUEEZE` times larger than the input is shrunk to fit it (less than the augmentation varies); a
-    larger one gets a canvas of several inputs.
+    A slice up to `SQUEEZE` times larger than the input is shrunk to fit it; the augmentation varies
+    sizes more than that. A larger slice gets a canvas of several inputs.
+
+    Args:
+        size: Rows and columns of the slice in pixels.
+        spacing: Spacing of its rows and columns in mm.
+        in_plane_spacing: The planned pixel spacing in mm.
+        zoom: Canvas pixels for each pixel of that spacing.
+        input_size: Edge of the network's input in pixels.
+
+    Returns:
+        The frame.
     """
     scale = [length * zoom / in_plane_spacing for length in spacing]
-    longest = max(count * factor for count, factor in zip(size, scale, strict=True))
+    lengths = [count * factor for count, factor in zip(size, scale, strict=True)]
+    longest = max(lengths)
     if input_size < longest <= SQUEEZE * input_size:
         scale = [factor * input_size / longest for factor in scale]
     rows, columns = (
-        max(input_size, 16 * math.ceil(round(count * factor, 3) / 16))
+        _canvas_length(count * factor, input_size)
         for count, factor in zip(size, scale, strict=True)
     )
     return SliceFrame(size, (scale[0], scale[1]), (rows, columns))
 
 
-@lru_cache(
-    maxsize=16
-)  # two matrices each way for every view; those of a large picture take many megabytes each
-def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -> Tensor:
-    """Linear interpolation as a matrix `(num_out, num_in)`; where it shrinks, a triangle filter of matching width.
+def _canvas_length(length: float, input_size: int) -> int:
+    """Return the edge of a canvas in whole patches; rounding errors of the length add no patch."""
+    return max(input_size, PATCH * math.ceil(round(length, 3) / PATCH))
 
-    Output pixel j has its centre at input position `start + (j + 0.5) * step`. Rows sum to 1, or are 0 where that
-    centre lies outside the input.
+
+# Each view needs two matrices in each direction; those of a large 2D image take many megabytes.
+@lru_cache(maxsize=16)
+def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -> Tensor:
+    """Return linear interpolation as a matrix.
+
+    Where it shrinks, the weights are a triangle filter of matching width.
+
+    Args:
+        num_out: Number of output pixels.
+        num_in: Number of input pixels.
+        step: Input pixels for each output pixel.
+        start: Input position at which the first output pixel begins. The centre of output pixel j
+            lies at `start + (j + 0.5) * step`.
+
+    Returns:
+        Weights `(num_out, num_in)` in float32. Rows sum to 1, or are 0 where the centre of the
+        output pixel lies outside the input.
     """
     centres = start + (torch.arange(num_out, dtype=torch.float64) + 0.5) * step
     inputs = torch.arange(num_in, dtype=torch.float64) + 0.5
@@ -115,26 +174,42 @@ def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -
 
 @lru_cache(maxsize=16)
 def _supports(num_out: int, num_in: int, step: float, start: float) -> tuple[list[int], list[int]]:
-    """The first and the last input pixel with a weight in each row of an `interpolation_matrix`."""
-    weighs = interpolation_matrix(num_out, num_in, step, start) > 0
-    first = weighs.int().argmax(1)
-    last = num_in - 1 - weighs.flip(1).int().argmax(1)
+    """Return the first and last input pixel with a weight in each row of an interpolation."""
+    has_weight = interpolation_matrix(num_out, num_in, step, start) > 0
+    first = has_weight.int().argmax(1)
+    last = num_in - 1 - has_weight.flip(1).int().argmax(1)
     return first.tolist(), last.tolist()
 
 
 def tile_starts(length: int, size: int, overlap: float) -> list[int]:
-    """First pixels of inputs of `size` that cover `length`, evenly spread, on whole patches of 16 pixels."""
+    """Return the first pixels of inputs that cover a canvas along one axis, evenly spread.
+
+    Args:
+        length: Edge of the canvas in pixels.
+        size: Edge of the input in pixels.
+        overlap: Smallest overlap of neighbouring inputs, as a share of their edge.
+
+    Returns:
+        Positions in ascending order, on whole patches of 16 pixels.
+    """
     if length <= size:
         return [0]
     count = math.ceil((length - size) / (size * (1 - overlap))) + 1
-    return sorted(
-        {round((length - size) * index / (count - 1) / 16) * 16 for index in range(count)}
-    )
+    even = [(length - size) * index / (count - 1) for index in range(count)]
+    on_patches = {round(start / PATCH) * PATCH for start in even}
+    return sorted(on_patches)
 
 
 @lru_cache(maxsize=16)
 def tile_weights(size: int) -> Tensor:
-    """Gaussian weights `(size, size)` with a standard deviation of an eighth of the edge, as nnU-Net's, never 0."""
+    """Return Gaussian weights with a standard deviation of an eighth of the edge, as nnU-Net's.
+
+    Args:
+        size: Edge of the tile in pixels.
+
+    Returns:
+        Weights `(size, size)`, all above 0.
+    """
     position = torch.arange(size) - (size - 1) / 2
     profile = torch.exp(-0.5 * (position / (size / 8)) ** 2)
     return (profile[:, None] * profile).clamp_min(1e-3)

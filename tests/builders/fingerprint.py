@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.records import (
     SCHEMA_VERSION,
     SHAPE_PERCENTILES,
@@ -51,14 +52,14 @@ def make_fingerprint(
         )
 
     shapes = shapes or (shape,)
+    labels = {"background": 0} | {name: value for value, name in enumerate(diameters, 1)}
     cases = {name: case(shapes[index % len(shapes)]) for index, name in enumerate(case_names)}
     return Fingerprint(
         schema_version=SCHEMA_VERSION,
         dataset_name="Dataset500_Synthetic",
         data_key="key",
         channel_names=channels,
-        labels={"background": 0} | {name: value for value, name in enumerate(diameters, 1)},
-        ignore_label=None,
+        label_scheme=LabelScheme(labels),
         file_ending=file_ending,
         patient_key=patient_key,
         foreground=(percentiles or (0.0,) * 5,) * len(channels),

@@ -18,12 +18,11 @@ from samnet.core.geometry import Grid
 from samnet.core.hashing import file_sha256
 from samnet.core.machine import Machine
 from samnet.core.records import to_json
-from samnet.inference.load import FINAL_WEIGHTS
-from samnet.inference.predictor import PLAN_FILE
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.models.base import find_base_file, record_base
+from samnet.models.model_folder import FINAL, RunFolder
 from samnet.models.network import build_network, save_weights
 from samnet.models.registry import CHECKPOINTS, Checkpoint
-from samnet.plan import configuration as configuration_module
 from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
 
@@ -56,7 +55,6 @@ def add_tiny_sam(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Ten
     monkeypatch.setenv("samnet_checkpoints", str(folder))
     monkeypatch.setitem(BACKBONES, "tiny_sam", TINY_SAM)
     add_tiny_backbone(monkeypatch)
-    monkeypatch.setitem(configuration_module.CHOICES, "backbone", tuple(BACKBONES))
     monkeypatch.setitem(
         CHECKPOINTS, "tiny_sam", Checkpoint("sam_tiny.pth", file_sha256(folder / "sam_tiny.pth"))
     )
@@ -72,8 +70,7 @@ def make_plan(name: str = "lora", **changes: Any) -> Plan:
         dataset_name=DATASET,
         data_key="key",
         channel_names=("CT",),
-        labels={"background": 0, "liver": 1, "tumour": 2},
-        ignore_label=None,
+        label_scheme=LabelScheme({"background": 0, "liver": 1, "tumour": 2}),
         file_ending=".nii.gz",
         patient_key=None,
         machine=Machine("cpu", 8.0),
@@ -84,16 +81,17 @@ def make_plan(name: str = "lora", **changes: Any) -> Plan:
 
 def make_model(folder: Path, plan: Plan, folds: tuple[str, ...] = ("fold_0",)) -> Path:
     """A model with random weights in every fold, as a training leaves it."""
-    configuration = plan.configuration(next(iter(plan.configurations)))
+    configuration = plan.single_configuration
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
-        network = build_network(configuration, 1, plan.num_outputs)
+        network = build_network(configuration, 1, plan.label_scheme.num_outputs)
         weights = {
             name: value + 0.1 * torch.randn_like(value) for name, value in network.adapter().items()
         }
-        plan.save(folder / fold / PLAN_FILE)
-        save_weights(weights, folder / fold / FINAL_WEIGHTS)
-        record_base(configuration, folder / fold, find_base_file(configuration))
+        run = RunFolder(folder / fold)
+        plan.save(run.plan_file)
+        save_weights(weights, run.checkpoint(FINAL))
+        record_base(configuration, run, find_base_file(configuration))
     return folder
 
 

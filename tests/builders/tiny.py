@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from samnet import __version__
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.core.machine import Machine
+from samnet.dataset.label_scheme import LabelScheme
+from samnet.models.model_folder import FINAL, RunFolder
 from samnet.models.network import SegmentationNetwork, build_network, save_weights
-from samnet.plan import configuration as configuration_module
 from samnet.plan.backbones import BACKBONES, Backbone
-from samnet.plan.configuration import KEYS, Configuration, IntensityWindow
+from samnet.plan.configuration import PLAN_KEYS, Configuration, IntensityWindow
 from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
 from samnet.preprocessing.storage import StoredCase, load_case, store_case
 
+TWO_CLASSES = LabelScheme({"background": 0, "one": 1, "two": 2})
 TINY = Backbone("tiny", 32, 2, 2, (1,), None)
 # Values of a plan for trainings of seconds.
 SHORT = {
@@ -71,8 +73,8 @@ VALUES: dict[str, Any] = {
 
 
 def add_tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add the backbone `tiny` to those that plans know."""
     monkeypatch.setitem(BACKBONES, "tiny", TINY)
-    monkeypatch.setitem(configuration_module.CHOICES, "backbone", (*BACKBONES, "tiny"))
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +129,7 @@ class FakeNetwork(nn.Module):
 def make_plan(configuration: Configuration, **changes: Any) -> Plan:
     """The plan a trained model carries: of one configuration, for one channel and the classes of `configuration`."""
     decisions = {
-        key: Decision(getattr(configuration, key), "for a test", "by hand") for key in KEYS
+        key: Decision(getattr(configuration, key), "for a test", "by hand") for key in PLAN_KEYS
     }
     values = {
         "schema_version": SCHEMA_VERSION,
@@ -135,8 +137,7 @@ def make_plan(configuration: Configuration, **changes: Any) -> Plan:
         "dataset_name": "Dataset501_Tiny",
         "data_key": "key",
         "channel_names": ("MRI",),
-        "labels": {"background": 0, "one": 1, "two": 2},
-        "ignore_label": None,
+        "label_scheme": TWO_CLASSES,
         "file_ending": ".nii.gz",
         "patient_key": None,
         "machine": Machine("cpu", 8.0),
@@ -151,15 +152,16 @@ def make_model(
 ) -> SegmentationNetwork:
     """Write the folder of a finished fold with random weights, and return its network."""
     plan = plan or make_plan(make_configuration(**changes))
-    plan.save(fold / "plan.json")
+    run = RunFolder(fold)
+    plan.save(run.plan_file)
     torch.manual_seed(seed)
     network = build_network(
-        plan.configuration("lora"), len(plan.channel_names), plan.num_classes + 1
+        plan.configuration("lora"), len(plan.channel_names), plan.label_scheme.num_outputs
     )
     for weight in network.parameters():
         if not weight.any():
             torch.nn.init.normal_(weight, std=0.3)  # the updates of LoRA begin at 0
-    save_weights(network.adapter(), fold / "checkpoint_final.safetensors")
+    save_weights(network.adapter(), run.checkpoint(FINAL))
     return network.eval()
 
 
@@ -196,4 +198,4 @@ def use_folders(root: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker processes for the evaluation that ends a training: they take longer to start than it takes."""
-    monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)
+    monkeypatch.setattr("samnet.training.options.default_processes", lambda: 0)
