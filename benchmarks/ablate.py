@@ -1,4 +1,4 @@
-"""Compare each decision of a plan with its alternatives, by training: zoom, views, rank, heads, ...
+r"""Compare each decision of a plan (zoom, views, rank, heads, ...) with its alternatives.
 
 Every choice is planned as `samnet_plan --set` plans it, so values that depend on it follow. It is
 trained and validated by `samnet_train`: fold 0, equal steps or minutes, the same cases and seed.
@@ -6,7 +6,7 @@ Scores are Dice on validation cases. Images and labels kept for testing are not 
 rules of the planner are made from these figures.
 
     python benchmarks/ablate.py 4 --decision zoom --minutes 5 --output OUT
-    python benchmarks/ablate.py 4 20 --decision rank heads --steps 250 --cases 16 --seeds 0 1 \\
+    python benchmarks/ablate.py 4 20 --decision rank heads --steps 250 --cases 16 --seeds 0 1 \
         --output OUT
 
 Raw data are read from `samnet_raw`. Plans, prepared cases and training runs lie in OUT, which no
@@ -41,15 +41,15 @@ from samnet.core.records import to_json
 from samnet.core.worker_pool import default_processes
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.splits import make_splits
+from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.records import Fingerprint
-from samnet.plan.plan import Plan, plan_path
+from samnet.models.model_folder import ModelFolder
+from samnet.plan.plan import Plan
 from samnet.planning.planner import make_plan
-from samnet.planning.splits import splits_path
 from samnet.preprocessing.prepare import prepare_dataset
 from samnet.training.dry_run import measure_step
 from samnet.training.run_cases import choose_cases
-from samnet.training.run_folder import VALIDATION
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def main() -> None:
         SamnetError: Some runs failed; the others are finished.
     """
     options = parse()
-    datasets = [RawDataset.load(identifier) for identifier in options.datasets]
+    # Before the data sets are found: their paths are fixed then.
     os.environ["samnet_preprocessed"] = str(options.output / "preprocessed")
+    datasets = [RawDataset.load(identifier) for identifier in options.datasets]
     rows: list[Row] = []
     failures = []
     trains_alone = lock_folder(options.output, "ablation", waits=False)
@@ -235,7 +236,7 @@ def run_choice(
     """
     name, fold = subject.dataset.name, subject.fold
     number = min(options.cases or len(fold["train"]), len(fold["train"]))
-    fold = {"train": choose_cases([fold], "0", number, seed)[0], "val": fold["val"]}
+    fold = {"train": choose_cases([fold], "0", number, seed).training, "val": fold["val"]}
     length = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
     # Everything that decides the result: runs with the same key are the same run.
     contents = [
@@ -247,13 +248,14 @@ def run_choice(
     ]
     key = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
     folder = options.output / "runs" / f"{name}-{key}"
-    run = folder / "results" / name / options.config / "fold_0"
-    if not (run / VALIDATION / "summary.json").is_file():
+    run = ModelFolder(folder / "results" / name / options.config).run("0")
+    summary = run.validation / SUMMARY_FILE
+    if not summary.is_file():
         if options.finished:
             return None
         train(choice.plan, fold, subject.dataset, seed, folder, options)
-    dice = read_dice(run / VALIDATION / "summary.json")
-    by_class = zip(choice.plan.class_names, dice.by_class.values(), strict=True)
+    dice = read_dice(summary)
+    by_class = zip(choice.plan.label_scheme.class_names, dice.by_class.values(), strict=True)
     epoch = last_epoch(run)
     return Row(
         dataset=name,
@@ -300,8 +302,8 @@ def train(
     needed = {*fold["train"], *fold["val"]}
     cases = tuple(case for case in dataset.cases if case.identifier in needed)
     prepare_dataset(replace(dataset, cases=cases), configuration.views, options.processes)
-    plan.save(plan_path(dataset.name))
-    write_json(splits_path(dataset.name), [fold])
+    plan.save(dataset.folder.plan_file)
+    write_json(dataset.folder.splits_file, [fold])
     # One validation, at the end: all choices are measured at the same point, and none of their
     # training time goes to it.
     if options.steps:

@@ -66,6 +66,7 @@ def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[
     Returns:
         The work to time; it returns labels `(N, size, size)`.
     """
+    from samnet.dataset.label_scheme import Label, LabelScheme
     from samnet.inference.outputs import outputs_for
     from samnet.inference.reconstruction import ViewMaps, label_slices
     from samnet.preprocessing.slice_frame import frame_slice
@@ -73,9 +74,11 @@ def samnet(file: Path, shape: tuple[int, int, int, int], size: int) -> Callable[
     num_slices, num_classes, rows, _ = shape
     stride = 4
     frame = frame_slice((size, size), (1.0, 1.0), 1.0, rows * stride / size, rows * stride)
+    classes: dict[str, Label] = {"background": 0}
+    classes |= {f"class {value}": value for value in range(1, num_classes)}
+    outputs = outputs_for(LabelScheme(classes))
 
     def work() -> np.ndarray:
-        outputs = outputs_for(None)
         labels: np.ndarray = np.empty((num_slices, size, size), outputs.label_type(num_classes))
         for start, logits in chunks(file, shape):
             maps = outputs.probabilities(torch.from_numpy(logits).float()).transpose(0, 1)

@@ -1,4 +1,4 @@
-"""Measure Dice against the number of training cases, for several ways to adapt, at equal time.
+r"""Measure Dice against the number of training cases, for several ways to adapt, at equal time.
 
 Each way is a configuration of the plan, with changed values after colons. Every run is made of the
 commands that a user would type, one after the other: train on N cases drawn by a seed (a larger
@@ -7,12 +7,12 @@ Ways alternate, so that other load of the machine affects all of them alike. Fin
 after an interruption the same command resumes, and with more ways, seeds or numbers of cases it
 adds to the table.
 
-    python benchmarks/few_shot.py 4 --cases 1 5 20 --seeds 0 1 2 --minutes 5 --ways lora scratch \\
+    python benchmarks/few_shot.py 4 --cases 1 5 20 --seeds 0 1 2 --minutes 5 --ways lora scratch \
         --output OUT
     python benchmarks/few_shot.py 20 --patients --cases 1 3 --ways lora scratch --output OUT
-    python benchmarks/few_shot.py 4 --cases 5 --ways lora lora:lora_rank=16 \\
+    python benchmarks/few_shot.py 4 --cases 5 --ways lora lora:lora_rank=16 \
         lora:lora_rank=1:head=cnn_slim --output OUT
-    python benchmarks/few_shot.py 4 --cases 20 --ways lora --nnunet 2d \\
+    python benchmarks/few_shot.py 4 --cases 20 --ways lora --nnunet 2d \
         --nnunet-python ENV/bin/python --nnunet-script nnunet_cpu.py --output OUT
 
 The data set has to be planned and prepared. Writes OUT/few_shot.csv, OUT/few_shot.png and, for the
@@ -37,13 +37,11 @@ from measuring import describe_machine
 from runs import SAMNET, call, last_epoch, read_dice, start, write_rows
 
 from samnet.core.machine import choose_device
-from samnet.core.paths import find_dataset_name, raw_folder
 from samnet.dataset.cases import RawDataset
-from samnet.dataset.splits import patient_of, read_splits
-from samnet.fingerprint.extract import fingerprint_path
-from samnet.fingerprint.records import Fingerprint
-from samnet.plan.plan import Plan, plan_path
-from samnet.planning.splits import splits_path
+from samnet.dataset.splits import patient_of
+from samnet.evaluation.evaluator import SUMMARY_FILE
+from samnet.models.model_folder import ALL_CASES, ModelFolder
+from samnet.planning.planned_dataset import PlannedDataset
 from samnet.training.run_cases import choose_cases
 
 NNUNET_ID = 990
@@ -53,7 +51,7 @@ def main() -> None:
     """Run everything that is not finished yet, then write the table, the plot and the facts."""
     options = parse()
     options.output.mkdir(parents=True, exist_ok=True)
-    name = find_dataset_name(options.dataset)
+    dataset = PlannedDataset.find(options.dataset)
     table = options.output / "few_shot.csv"
     rows = read_rows(table)
     ways = [*options.ways, *(f"nnunet:{configuration}" for configuration in options.nnunet)]
@@ -64,15 +62,15 @@ def main() -> None:
                 if any(row.folder == planned.folder for row in rows):
                     continue
                 run = run_nnunet if way.startswith("nnunet:") else run_samnet
-                row = run(name, planned, options)
+                row = run(dataset, planned, options)
                 rows.append(row)
                 write_rows(table, rows, Row)
                 found = f"{row.dice:.3f} after {row.steps} steps"
                 print(f"{way}, {cases or 'all'} {row.unit}, seed {seed}: {found}", flush=True)
-    write_facts(options, name)
+    write_facts(options, dataset.name)
     alike = [row for row in rows if (row.minutes, row.unit) == (options.minutes, options.unit)]
-    total = count_all(name, options.unit) if alike else 0
-    draw(alike, options.output / "few_shot.png", name, total)
+    total = count_all(dataset, options.unit) if alike else 0
+    draw(alike, options.output / "few_shot.png", dataset.name, total)
     print(summary(alike))
 
 
@@ -133,11 +131,11 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def run_samnet(name: str, planned: Row, options: argparse.Namespace) -> Row:
+def run_samnet(dataset: PlannedDataset, planned: Row, options: argparse.Namespace) -> Row:
     """Train, predict and evaluate with samnet.
 
     Args:
-        name: Name of the data set.
+        dataset: The data set.
         planned: The row of the run, without results.
         options: The options of the script.
 
@@ -154,24 +152,24 @@ def run_samnet(name: str, planned: Row, options: argparse.Namespace) -> Row:
     device = ["--device", options.device] if options.device else []
     settings = [word for change in changes for word in ("--set", change)]
     number = [f"--num-{planned.unit}", str(planned.cases)] if planned.cases else []
-    train = [*SAMNET, "train", name, configuration, "all", "--seed", str(planned.seed)]
+    train = [*SAMNET, "train", dataset.name, configuration, ALL_CASES, "--seed", str(planned.seed)]
     train += ["--max-time", f"{options.minutes * 60:g}s", *number, *settings, *device]
     call(train, folder / "train.log", environment)
-    model = results / name / configuration / "fold_all"
+    run = ModelFolder(results / dataset.name / configuration).run(ALL_CASES)
     predictions = folder / "predictions"
-    images = raw_folder() / name / "imagesTs"
-    predict = [*SAMNET, "predict", "-i", images, "-o", predictions, "-m", model, *device]
+    images = dataset.folder.test_images
+    predict = [*SAMNET, "predict", "-i", images, "-o", predictions, "-m", run.path, *device]
     call(predict, folder / "predict.log", environment)
-    return score(name, folder, replace(planned, steps=last_epoch(model)["step"]))
+    return score(dataset, folder, replace(planned, steps=last_epoch(run)["step"]))
 
 
-def run_nnunet(name: str, planned: Row, options: argparse.Namespace) -> Row:
+def run_nnunet(dataset: PlannedDataset, planned: Row, options: argparse.Namespace) -> Row:
     """Train, predict and evaluate with nnU-Net on the same cases.
 
     nnU-Net plans on these cases alone, because samnet's runs see no others while they train.
 
     Args:
-        name: Name of the data set.
+        dataset: The data set.
         planned: The row of the run, without results.
         options: The options of the script.
 
@@ -183,8 +181,8 @@ def run_nnunet(name: str, planned: Row, options: argparse.Namespace) -> Row:
     """
     configuration = planned.way.partition(":")[2]
     folder = (options.output / "runs" / planned.folder).resolve()
-    dataset = f"Dataset{NNUNET_ID}_FewShot"
-    copy_dataset(raw_folder() / name, folder / "raw" / dataset, chosen_cases(name, planned))
+    raw = folder / "raw" / f"Dataset{NNUNET_ID}_FewShot"
+    copy_dataset(RawDataset.read(dataset.folder), raw, chosen_cases(dataset, planned))
     environment = {
         **os.environ,
         **{f"nnUNet_{part}": str(folder / part) for part in ("raw", "preprocessed", "results")},
@@ -198,10 +196,9 @@ def run_nnunet(name: str, planned: Row, options: argparse.Namespace) -> Row:
     call([planner, *which, "-np", "2", "-npfp", "2"], folder / "plan.log", environment)
     train = [*script, "train", str(NNUNET_ID), configuration, "all", *device]
     call(train, folder / "train.log", environment)
-    images = folder / "raw" / dataset / "imagesTs"
-    predict = [*script, "predict", *which, "-i", images, "-o", folder / "predictions"]
+    predict = [*script, "predict", *which, "-i", raw / "imagesTs", "-o", folder / "predictions"]
     call([*predict, "-f", "all", *device], folder / "predict.log", environment)
-    return score(name, folder, replace(planned, steps=_nnunet_steps(folder / "train.log")))
+    return score(dataset, folder, replace(planned, steps=_nnunet_steps(folder / "train.log")))
 
 
 def _nnunet_steps(log: Path) -> int:
@@ -212,11 +209,11 @@ def _nnunet_steps(log: Path) -> int:
     return 0
 
 
-def score(name: str, folder: Path, row: Row) -> Row:
+def score(dataset: PlannedDataset, folder: Path, row: Row) -> Row:
     """Evaluate the predictions in a run's folder.
 
     Args:
-        name: Name of the data set.
+        dataset: The data set.
         folder: The folder of the run.
         row: The row of the run.
 
@@ -226,66 +223,69 @@ def score(name: str, folder: Path, row: Row) -> Row:
     Raises:
         SamnetError: The command failed.
     """
-    references = raw_folder() / name / "labelsTs"
-    evaluate: list[str | Path] = [*SAMNET, "evaluate", "-d", name, "-r", references]
+    references = dataset.folder.test_labels
+    evaluate: list[str | Path] = [*SAMNET, "evaluate", "-d", dataset.name, "-r", references]
     evaluate += ["-p", folder / "predictions", "-o", folder / "scores"]
     call(evaluate, folder / "evaluate.log", dict(os.environ))
-    dice = read_dice(folder / "scores" / "summary.json")
+    dice = read_dice(folder / "scores" / SUMMARY_FILE)
     per_class = " ".join(f"{label}={value:.3f}" for label, value in dice.by_class.items())
     return replace(row, dice=round(dice.mean, 5), per_class=per_class)
 
 
-def chosen_cases(name: str, planned: Row) -> list[str]:
+def chosen_cases(dataset: PlannedDataset, planned: Row) -> list[str]:
     """Return the cases that samnet trains on for a run.
 
     These are the cases of `samnet_train ID CONFIG all --num-cases N --seed S`, or of
     `--num-patients N`.
 
     Args:
-        name: Name of the data set.
+        dataset: The data set.
         planned: The row of the run.
     """
-    fingerprint = Fingerprint.load(fingerprint_path(name))
-    splits = read_splits(splits_path(name), list(fingerprint.cases))
     number = planned.cases or None
     if planned.unit == "cases":
-        return choose_cases(splits, "all", number, planned.seed)[0]
-    key = Plan.load(plan_path(name)).patient_key
-    return choose_cases(splits, "all", seed=planned.seed, num_patients=number, patient_key=key)[0]
+        return choose_cases(dataset.splits, ALL_CASES, number, planned.seed).training
+    return choose_cases(
+        dataset.splits,
+        ALL_CASES,
+        seed=planned.seed,
+        num_patients=number,
+        patient_key=dataset.plan.patient_key,
+    ).training
 
 
-def copy_dataset(source: Path, target: Path, chosen: list[str]) -> None:
+def copy_dataset(source: RawDataset, target: Path, chosen: list[str]) -> None:
     """Write a raw data set of some training cases and all test images.
 
     Args:
-        source: The folder of the raw data set to copy from.
+        source: The raw data set to copy from.
         target: The folder to write; it is emptied first.
         chosen: The training cases to copy.
     """
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source / "imagesTs", target / "imagesTs")
+    shutil.copytree(source.folder.test_images, target / "imagesTs")
     (target / "imagesTr").mkdir()
     (target / "labelsTr").mkdir()
-    for case in RawDataset.load(source.name).cases:
+    for case in source.cases:
         if case.identifier in chosen:
             for file in case.image_files:
                 shutil.copy(file, target / "imagesTr")
             assert case.label_file is not None
             shutil.copy(case.label_file, target / "labelsTr")
-    description = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
+    description = json.loads(source.folder.description_file.read_text(encoding="utf-8"))
     description["numTraining"] = len(chosen)
     (target / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
 
 
-def count_all(name: str, unit: str) -> int:
+def count_all(dataset: PlannedDataset, unit: str) -> int:
     """Return how many cases or patients a data set has for training.
 
     Args:
-        name: Name of the data set.
+        dataset: The data set.
         unit: `cases` or `patients`.
     """
-    cases = [case.identifier for case in RawDataset.load(name).cases]
-    key = Plan.load(plan_path(name)).patient_key if unit == "patients" else None
+    cases = [case.identifier for case in RawDataset.read(dataset.folder).cases]
+    key = dataset.plan.patient_key if unit == "patients" else None
     return len({patient_of(case, key) for case in cases})
 
 

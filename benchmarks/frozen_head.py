@@ -5,7 +5,7 @@ runs in one process without workers. The two kinds of step alternate, so that ot
 machine affects both alike. A step is that of a training run: samples are drawn from prepared cases,
 or from embeddings on disk; then forward, loss, backward and optimiser. Epochs are not measured but
 calculated: an epoch shows each of N slices once, in N / batch steps. A whole training run includes
-the encoding, of as many views of each slice as a training run keeps.
+the encoding, of as many variants of each slice as a training run keeps.
 
     python benchmarks/frozen_head.py --backbone vit_b --size 1024 --head linear --output result.json
 """
@@ -23,17 +23,20 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import describe_machine, machine_line, run_in_folder
-from synthetic_case import LABELS, prepare
+from synthetic_case import LABEL_SCHEME, prepare
 from torch_timing import given_options, make_parser, medians, parse, time_once
 
+from samnet.models.heads import HEADS
+from samnet.models.model_folder import RunFolder
 from samnet.models.network import build_network
-from samnet.plan.configuration import CHOICES
+from samnet.plan.backbones import BACKBONES
 from samnet.training.embeddings.cache import EmbeddingCache
-from samnet.training.embeddings.choice import VIEWS, CacheChoice, embedding_bytes
+from samnet.training.embeddings.choice import VARIANTS, CacheChoice, embedding_bytes
 from samnet.training.embeddings.encoder import SliceEncoder
 from samnet.training.embeddings.samples import EmbeddedSamples, collate, embed_samples
 from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
+from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
 
 
@@ -46,11 +49,11 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
+    parser.add_argument("--backbone", default="vit_b", choices=BACKBONES)
     parser.add_argument(
         "--size", type=int, default=1024, help="edge of the input in pixels (default: 1024)"
     )
-    parser.add_argument("--head", default="linear", choices=CHOICES["head"], help="default: linear")
+    parser.add_argument("--head", default="linear", choices=HEADS, help="default: linear")
     parser.add_argument(
         "--slices", type=int, default=1000, help="slices of the calculated epoch (default: 1000)"
     )
@@ -93,8 +96,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     configuration, case = prepare(folder, settings, options.device, options.kept)
     device = torch.device(options.device)
     torch.manual_seed(0)
-    network = build_network(configuration, 1, len(LABELS)).to(device).train()
-    sampling: dict[str, Any] = {"stride": network.stride, "seed": 0}
+    network = build_network(configuration, 1, LABEL_SCHEME.num_outputs).to(device).train()
+    specification = SampleSpecification(configuration, LABEL_SCHEME, network.stride, seed=0)
     with torch.no_grad():  # the first pass of a network takes longer and must not be timed
         network.embed(torch.zeros(1, 3, options.size, options.size, device=device))
     bytes_each = embedding_bytes(options.size)
@@ -102,11 +105,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cache = EmbeddingCache(folder / "kept", choice, [case])
     encoder = SliceEncoder(network, device)
     started = time.perf_counter()
-    kept = embed_samples(cache, encoder, [case], configuration, ignore_label=None, **sampling)
+    kept = embed_samples(cache, encoder, [case], specification)
     encoding = (time.perf_counter() - started) / options.kept
-    whole = SliceSamples([case], configuration, **sampling)
-    task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
-    times = alternate_steps(options, Trainer(network, task, folder / "run", device), whole, kept)
+    whole = SliceSamples([case], specification)
+    task = TrainingTask(configuration, LABEL_SCHEME, [case], [case], False, 0, None, 0)
+    trainer = Trainer(network, task, RunFolder(folder / "run"), device)
+    times = alternate_steps(options, trainer, whole, kept)
     step = medians(times)
     return {
         "options": given_options(options),
@@ -151,7 +155,10 @@ def alternate_steps(
 
 
 def time_step(
-    trainer: Trainer, samples: SliceSamples, collate_fn: Callable[[list], Any], first: int
+    trainer: Trainer,
+    samples: SliceSamples | EmbeddedSamples,
+    collate_fn: Callable[[list], Any],
+    first: int,
 ) -> float:
     """Return the seconds that one step takes, with drawing its samples.
 
@@ -165,7 +172,7 @@ def time_step(
 
     def step() -> None:
         batch = collate_fn([samples[number] for number in numbers])
-        trainer._step(*batch)
+        trainer.step(*batch)
 
     return time_once(step, trainer.device)
 
@@ -206,10 +213,10 @@ def describe(result: dict[str, Any]) -> str:
     with_encoder, from_cache = steps * step["encoder"], steps * step["cache"]
     gigabytes = result["bytes_of_an_embedding"] * given["slices"] / 1e9
     speedups = []
-    for views in (1, VIEWS):
-        cached = views * encoding + given["epochs"] * from_cache
+    for variants in (1, VARIANTS):
+        cached = variants * encoding + given["epochs"] * from_cache
         speedup = given["epochs"] * with_encoder / cached
-        speedups.append(f"{speedup:.0f} with {views} view(s) of each slice")
+        speedups.append(f"{speedup:.0f} with {variants} variant(s) of each slice")
     lines = [
         f"{given['backbone']} at {given['size']}, head {given['head']}, "
         f"batch {given['batch_size']}; {machine_line(result['machine'])}",
@@ -219,8 +226,8 @@ def describe(result: dict[str, Any]) -> str:
         f"ratio: {result['ratio']:.1f}",
         f"an epoch of {given['slices']} slices is {steps:.0f} such steps: "
         f"{with_encoder:.0f} s with the encoder, {from_cache:.1f} s from the cache",
-        f"encoding once: {once:.3f} s a slice (of {given['kept']}), {encoding:.0f} s for a view "
-        f"of each, {gigabytes:.2f} GB; gained back after "
+        f"encoding once: {once:.3f} s a slice (of {given['kept']}), {encoding:.0f} s for a "
+        f"variant of each, {gigabytes:.2f} GB; gained back after "
         f"{encoding / (with_encoder - from_cache):.1f} epochs",
         f"{given['epochs']} epochs, times as fast as with the encoder, the encoding included: "
         f"{', '.join(speedups)}",

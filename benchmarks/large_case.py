@@ -30,6 +30,8 @@ import nibabel
 import numpy as np
 from measuring import describe_machine, write_result
 
+from samnet.dataset.dataset_folder import DatasetFolder
+
 DATASET = "Dataset960_Large"
 STEPS = ("verify", "fingerprint", "plan", "preprocess", "predict")
 BOUND_GIB = 4.0
@@ -37,16 +39,16 @@ SPACING = (0.8, 0.8, 1.0)
 UNTRAINED = """
 import sys
 from pathlib import Path
-from samnet.inference.predictor import PLAN_FILE
 from samnet.models.base import find_base_file, record_base
+from samnet.models.model_folder import FINAL, RunFolder
 from samnet.models.network import build_network, save_weights
 from samnet.plan.plan import Plan
-plan, folder = Plan.load(Path(sys.argv[1])).only("lora"), Path(sys.argv[2])
-values = plan.configuration("lora")
-network = build_network(values, len(plan.channel_names), plan.num_outputs)
-plan.save(folder / PLAN_FILE)
-record_base(values, folder, find_base_file(values))
-save_weights(network.adapter(), folder / "checkpoint_final.safetensors")
+plan, run = Plan.load(Path(sys.argv[1])).only("lora"), RunFolder(Path(sys.argv[2]))
+configuration = plan.single_configuration
+network = build_network(configuration, len(plan.channel_names), plan.label_scheme.num_outputs)
+plan.save(run.plan_file)
+record_base(configuration, run, find_base_file(configuration))
+save_weights(network.adapter(), run.checkpoint(FINAL))
 """
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     """Run the benchmark."""
     options = parse()
     folder = options.folder.resolve()
-    write_dataset(folder / "raw" / DATASET, options.cases, options.classes, tuple(options.shape))
+    write_dataset(dataset_folder(folder).raw, options.cases, options.classes, tuple(options.shape))
     results = [run_step(step, folder) for step in options.steps]
     report = {
         "shape": list(options.shape),
@@ -84,6 +86,16 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     return parser.parse_args()
+
+
+def dataset_folder(folder: Path) -> DatasetFolder:
+    """Return where the files of the data set lie.
+
+    Args:
+        folder: The folder to work in.
+    """
+    paths = [folder / name / DATASET for name in ("raw", "preprocessed", "results")]
+    return DatasetFolder(DATASET, *paths)
 
 
 def write_dataset(folder: Path, cases: int, classes: int, shape: tuple[int, int, int]) -> None:
@@ -159,17 +171,17 @@ def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
         The name of the step, its seconds, the peak of its largest process in GiB, and whether that
         is within the bound.
     """
-    prepared, model = folder / "preprocessed" / DATASET, folder / "model" / "fold_0"
+    dataset, run = dataset_folder(folder), folder / "model" / "fold_0"
     written = {
-        "fingerprint": prepared,
-        "preprocess": prepared / "slices",
+        "fingerprint": dataset.preprocessed,
+        "preprocess": dataset.slices,
         "predict": folder / "predictions",
     }
     if step in written:
         shutil.rmtree(written[step], ignore_errors=True)
     if step == "predict":
-        model.mkdir(parents=True, exist_ok=True)
-        peak_of(["-c", UNTRAINED, str(prepared / "samnetPlans.json"), str(model)], folder)
+        run.mkdir(parents=True, exist_ok=True)
+        peak_of(["-c", UNTRAINED, str(dataset.plan_file), str(run)], folder)
     started = time.monotonic()
     peak = peak_of(["-m", "samnet", *samnet_command(step, folder)], folder)
     seconds = time.monotonic() - started
@@ -193,7 +205,7 @@ def samnet_command(step: str, folder: Path) -> list[str]:
         The name of the command and its arguments.
     """
     given = ["-d", DATASET[7:10], "-np", "1"]
-    image = folder / "raw" / DATASET / "imagesTr" / "case_0_0000.nii.gz"
+    image = dataset_folder(folder).training_images / "case_0_0000.nii.gz"
     files = ["-i", str(image), "-o", str(folder / "predictions")]
     commands = {
         "verify": ["verify_dataset", *given],

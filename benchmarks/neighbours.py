@@ -8,7 +8,8 @@ from typing import Any
 
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
-from samnet.plan.configuration import CHOICES, Configuration, IntensityWindow
+from samnet.models.heads import HEADS
+from samnet.plan.configuration import Configuration, IntensityWindow
 from samnet.plan.plan import Plan
 from samnet.planning.memory import INPUT_SIZES, Meter
 from samnet.planning.planner import make_plan
@@ -141,7 +142,7 @@ def heads(facts: Facts, planned: Configuration) -> dict[str, Settings]:
     Returns:
         Name of the choice -> settings.
     """
-    return {name: {"head": name} for name in CHOICES["head"]}
+    return {name: {"head": name} for name in HEADS}
 
 
 def mirror(facts: Facts, planned: Configuration) -> dict[str, Settings]:
@@ -241,7 +242,7 @@ def find_choices(
 
 
 def _is_flat(facts: Facts, planned: Configuration) -> bool:
-    return facts.is_2d_image or facts.flat_axis == planned.slicing_axis
+    return facts.is_2d or facts.flat_axis == planned.slicing_axis
 
 
 def _differences(planned: Configuration, other: Configuration) -> Settings:

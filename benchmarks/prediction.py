@@ -31,12 +31,15 @@ from torch.nn.functional import interpolate
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.images import read_image
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.load import prepare_network
 from samnet.inference.volume import predict_volume
+from samnet.models.heads import HEADS
 from samnet.models.lora import merge_lora
 from samnet.models.network import SegmentationNetwork, build_network
-from samnet.plan.configuration import CHOICES, Configuration
+from samnet.plan.backbones import BACKBONES
+from samnet.plan.configuration import Configuration
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.case import prepare_volume
 from samnet.preprocessing.intensity import apply_window, window_bounds
@@ -63,13 +66,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--backbone", default="small", choices=CHOICES["backbone"], help="default: small"
-    )
+    parser.add_argument("--backbone", default="small", choices=BACKBONES, help="default: small")
     parser.add_argument(
         "--size", type=int, default=224, help="edge of the network's input in pixels (default: 224)"
     )
-    parser.add_argument("--head", choices=CHOICES["head"], help="default: as planned")
+    parser.add_argument("--head", choices=HEADS, help="default: as planned")
     parser.add_argument("--slices", type=int, default=24, help="default: 24")
     parser.add_argument(
         "--native", type=int, default=512, help="edge of a slice in pixels (default: 512)"
@@ -94,17 +95,20 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     shape = (options.slices, options.native, options.native)
     write_dataset(folder / "raw" / NAME, shape, [(3.0, 0.8, 0.8)])
     dataset = RawDataset.load(NAME)
-    configuration, num_outputs = plan(dataset, options)
+    configuration, label_scheme = plan(dataset, options)
     image = read_image(dataset.cases[0].image_files)
     torch.manual_seed(0)
-    plain = build_network(configuration, 1, num_outputs)
+    plain = build_network(configuration, 1, label_scheme.num_outputs)
     merge_lora(plain)
     plain.to(options.device).eval()
     network = prepare_network(copy.deepcopy(plain), torch.device(options.device))
 
     def samnet() -> np.ndarray:
         volume = prepare_volume(image.array, image.grid)
-        return volume.restore(predict_volume([network], configuration, volume, mirror=True))
+        labels = predict_volume(
+            [network], configuration, volume, mirror=True, label_scheme=label_scheme
+        )
+        return volume.restore(labels)
 
     def samed() -> np.ndarray:
         return predict_as_samed(plain, configuration, image.array[0])
@@ -122,7 +126,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def plan(dataset: RawDataset, options: argparse.Namespace) -> tuple[Configuration, int]:
+def plan(dataset: RawDataset, options: argparse.Namespace) -> tuple[Configuration, LabelScheme]:
     """Plan a network that sees whole slices, in three equal channels as SAMed does.
 
     Args:
@@ -130,7 +134,7 @@ def plan(dataset: RawDataset, options: argparse.Namespace) -> tuple[Configuratio
         options: The options of the script.
 
     Returns:
-        The configuration, with mirrors along both axes of a slice, and its number of outputs.
+        The configuration, with mirrors along both axes of a slice, and the classes.
     """
     is_small = options.backbone == "small"
     settings = {
@@ -147,7 +151,7 @@ def plan(dataset: RawDataset, options: argparse.Namespace) -> tuple[Configuratio
         settings["head"] = options.head
     machine = Machine(options.device.split(":")[0], 16.0)
     planned = make_plan(extract_fingerprint(dataset, 0), machine, settings)
-    return planned.configuration("lora"), planned.num_outputs
+    return planned.configuration("lora"), planned.label_scheme
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Measure which share of the matrix-multiply peak an image encoder's forward pass reaches.
+r"""Measure which share of the matrix-multiply peak an image encoder's forward pass reaches.
 
 The peak is measured in the same run and with the same threads: a product of the shape of the
 encoder's MLP at 1024, (4096, width) x (width, 4 width). The product, samnet's encoder and, on
@@ -8,7 +8,7 @@ torch; of attention, only its two products are counted. segment_anything's encod
 for the same result (padded windows); that work does not count in its share. A profile shows what
 else the forward pass spends its time on.
 
-    python benchmarks/roofline.py --backbone vit_b --sizes 1024 512 448 224 --shipped \\
+    python benchmarks/roofline.py --backbone vit_b --sizes 1024 512 448 224 --shipped \
         --output result.json
 """
 

@@ -15,7 +15,8 @@ from typing import Any
 from samnet.core.errors import SamnetError
 from samnet.core.files import atomic_path
 from samnet.dataset.label_scheme import Label
-from samnet.evaluation.summary import read_summary
+from samnet.evaluation.summary_files import read_summary
+from samnet.models.model_folder import RunFolder
 
 SAMNET = (sys.executable, "-m", "samnet")
 
@@ -99,13 +100,13 @@ def read_dice(summary: Path) -> Dice:
     return Dice(scores["foreground_mean"]["Dice"], by_class, by_case)
 
 
-def last_epoch(run: Path) -> dict[str, Any]:
+def last_epoch(run: RunFolder) -> dict[str, Any]:
     """Return what a training run records of its last epoch.
 
     Args:
         run: The folder of the training run.
     """
-    return json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return json.loads(run.metrics_file.read_text(encoding="utf-8").splitlines()[-1])
 
 
 def write_rows(table: Path, rows: Sequence[Any], kind: type) -> None:

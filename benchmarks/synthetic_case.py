@@ -12,7 +12,8 @@ import numpy as np
 
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
-from samnet.demo.abdomen import LABELS as LABELS
+from samnet.dataset.label_scheme import LabelScheme
+from samnet.demo.abdomen import LABELS
 from samnet.demo.anatomy import make_case
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.plan.configuration import Configuration
@@ -21,6 +22,7 @@ from samnet.preprocessing.prepare import prepare_dataset
 from samnet.preprocessing.storage import StoredCase, load_case
 
 NAME = "Dataset999_Benchmark"
+LABEL_SCHEME = LabelScheme(dict(LABELS))
 _CASE = "synthetic"
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from measuring import describe_machine, machine_line, run_in_folder
 from sam_encoder import shipped_encoder
-from synthetic_case import LABELS, prepare
+from synthetic_case import LABEL_SCHEME, prepare
 from torch_timing import (
     alternate,
     given_options,
@@ -40,11 +40,14 @@ from torch_timing import (
 
 from samnet.models.encoder import ImageEncoder
 from samnet.models.lora import add_lora
+from samnet.models.model_folder import RunFolder
 from samnet.models.network import SegmentationNetwork, build_network
-from samnet.plan.configuration import CHOICES, Configuration
+from samnet.plan.backbones import BACKBONES
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.loop import Trainer
 from samnet.training.sampling import SliceSamples
+from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
 
 SAMED_SIZE = 512
@@ -61,7 +64,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--backbone", default="vit_b", choices=CHOICES["backbone"])
+    parser.add_argument("--backbone", default="vit_b", choices=BACKBONES)
     parser.add_argument(
         "--size",
         type=int,
@@ -180,19 +183,20 @@ def make_step(
         A function that makes one step with the same batch each time, and returns the loss.
     """
     torch.manual_seed(0)
-    network = build_network(replace(configuration, encoder_tuning="frozen"), 1, len(LABELS))
+    frozen = replace(configuration, encoder_tuning="frozen")
+    network = build_network(frozen, 1, LABEL_SCHEME.num_outputs)
     encoder = network.encoder
     assert isinstance(encoder, ImageEncoder)
     if shipped:
         network.encoder = shipped_encoder(configuration.backbone, configuration.input_size, encoder)
     targets, blocks = configuration.lora_targets, configuration.lora_blocks
     add_lora(network.encoder, rank=configuration.lora_rank, targets=targets, blocks=blocks)
-    task = TrainingTask(configuration, tuple(LABELS)[1:], None, [case], [case], False, 0, None, 0)
-    trainer = Trainer(network.train(), task, folder, device)
+    task = TrainingTask(configuration, LABEL_SCHEME, [case], [case], False, 0, None, 0)
+    trainer = Trainer(network.train(), task, RunFolder(folder), device)
     if compiled:
         network.compile()
     images, target = draw_batch(configuration, case, network)
-    return lambda: trainer._step(images, target)
+    return lambda: trainer.step(images, target)
 
 
 def draw_batch(
@@ -208,7 +212,8 @@ def draw_batch(
     Returns:
         Images `(N, C, H, W)` and their target, as the training loop gets them.
     """
-    samples = SliceSamples([case], configuration, stride=network.stride, seed=0)
+    specification = SampleSpecification(configuration, LABEL_SCHEME, network.stride, seed=0)
+    samples = SliceSamples([case], specification)
     drawn = [samples[row] for row in range(configuration.batch_size)]
     images, target = torch.utils.data.default_collate(drawn)
     return images, target

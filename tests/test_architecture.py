@@ -1,4 +1,4 @@
-"""Which part of the package may import which, and what a command may load before it works."""
+"""Which layer of the package may import which, and what may be loaded before it is needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent != PACKAG
 
 
 def imported_layers(file: Path) -> Iterator[tuple[str, int]]:
-    """The layers a module imports anywhere in it, also late or for types only, with the lines."""
+    """Yield the layers that a module imports, with the lines; also late or for types only."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
@@ -52,7 +52,7 @@ def imported_layers(file: Path) -> Iterator[tuple[str, int]]:
                 yield parts[1], node.lineno
 
 
-def test_every_folder_is_a_layer() -> None:
+def test_every_folder_of_the_package_is_a_layer() -> None:
     folders = {file.relative_to(PACKAGE).parts[0] for file in MODULES}
     assert folders == set(LAYERS)
 
@@ -61,7 +61,7 @@ def test_every_folder_is_a_layer() -> None:
 def test_a_layer_imports_only_itself_and_earlier_ones(file: Path) -> None:
     layer = file.relative_to(PACKAGE).parts[0]
     for other, line in imported_layers(file):
-        assert other in LAYERS, f"{file}:{line}: samnet.{other} is no layer"
+        assert other in LAYERS, f"{file}:{line}: samnet.{other} is not a layer"
         assert LAYERS.index(other) <= LAYERS.index(layer), f"{file}:{line}: {layer} imports {other}"
         assert (layer, other) not in FORBIDDEN, f"{file}:{line}: {layer} imports {other}"
 
@@ -74,32 +74,57 @@ def test_every_command_is_installed_under_both_names() -> None:
     assert all(importlib.util.find_spec(f"samnet.cli.{name}") for name in COMMANDS)
 
 
+def loaded_modules(program: str, suspects: set[str]) -> tuple[set[str], str]:
+    """Run a program in another process.
+
+    Args:
+        program: The program.
+        suspects: Names of modules.
+
+    Returns:
+        Those of the suspects that the program has loaded, and what it has printed.
+    """
+    report = f"import sys\nprint('loaded:', *({suspects!r} & set(sys.modules)))"
+    process = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{report}"], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    printed, _, loaded = process.stdout.rpartition("loaded:")
+    return set(loaded.split()), printed
+
+
 @pytest.mark.parametrize("name", ["main", *COMMANDS])
 def test_help_loads_nothing_heavy(name: str) -> None:
     program = (
-        f"import sys\nfrom samnet.cli.{name} import main\n"
+        f"from samnet.cli.{name} import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print('loaded:', *sorted({'torch', 'numpy', 'pandas', 'scipy', 'nibabel', 'SimpleITK'} & set(sys.modules)))"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    heavy = {"torch", "numpy", "pandas", "scipy", "nibabel", "SimpleITK"}
+    loaded, printed = loaded_modules(program, heavy)
+    assert loaded == set()
+    assert "usage: samnet" in printed
+
+
+def test_core_loads_no_torch() -> None:
+    names = [f"samnet.core.{file.stem}" for file in sorted((PACKAGE / "core").glob("[!_]*.py"))]
+    assert "samnet.core.files" in names
+    assert loaded_modules(f"import {', '.join(names)}", {"torch"})[0] == set()
+
+
+def test_layers_before_the_network_load_no_torch() -> None:
+    """Their worker processes start quickly and hold little memory."""
+    names = (
+        "samnet.dataset.integrity",
+        "samnet.dataset.splits",
+        "samnet.fingerprint.extract",
+        "samnet.planning.planner",
+        "samnet.planning.explain",
+        "samnet.preprocessing.prepare",
     )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines()[-1] == "loaded:"
-    assert "usage: samnet" in process.stdout
+    assert loaded_modules(f"import {', '.join(names)}", {"torch"})[0] == set()
 
 
-def test_everything_before_the_network_does_without_torch() -> None:
-    """Worker processes of these steps start quickly and hold little."""
-    program = (
-        "import sys\nimport samnet.dataset.integrity, samnet.fingerprint.extract, samnet.planning.planner\n"
-        "import samnet.planning.splits, samnet.planning.explain, samnet.preprocessing.prepare\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_worker_processes_that_prepare_cases_load_no_image_filters() -> None:
-    """They take them longer to load than a small case takes."""
-    program = "import sys, samnet.preprocessing.prepare\nsys.exit('scipy.ndimage' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+def test_preprocessing_loads_no_image_filters() -> None:
+    """A worker process would take longer to load them than to prepare a small case."""
+    program = "import samnet.preprocessing.prepare"
+    assert loaded_modules(program, {"scipy.ndimage"})[0] == set()

@@ -1,8 +1,10 @@
-"""Every named configuration builds from its plan, learns, saves, loads, predicts the same, exports and installs."""
+"""Every named configuration, from its plan to an installed model.
+
+It builds, learns, saves, loads, exports and installs, and predicts the same after each step.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from samnet.models.lora import merge_lora
 from samnet.models.network import build_network
 from samnet.models.sam_modules import PromptEncoder
 from samnet.plan.backbones import BACKBONES, Backbone
-from samnet.plan.plan import Plan, plan_path
+from samnet.planning.planned_dataset import PlannedDataset
 from samnet.planning.presets import configuration_names
-from samnet.training.loop import OPTIMIZERS
 from samnet.training.loss import segmentation_loss
-from samnet.training.run import TrainingOptions, train
+from samnet.training.optimizer import OPTIMIZERS
+from samnet.training.options import TrainingOptions
+from samnet.training.run import train
 
 DATASET = "Dataset008_Liver"
 SIZE = 224
@@ -39,20 +42,21 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory, make_dataset: Any) -> Iterator[Plan]:
-    """A made CT data set, planned, and tiny files of weights in the place of SAM's."""
-
+def planned(
+    tmp_path_factory: pytest.TempPathFactory, make_dataset: Any
+) -> Iterator[PlannedDataset]:
+    """A planned synthetic CT data set, and tiny files of weights in place of SAM's."""
     folder = tmp_path_factory.mktemp("configurations")
     with pytest.MonkeyPatch.context() as patch:
-        for station in ("raw", "preprocessed", "results", "checkpoints"):
-            patch.setenv(f"samnet_{station}", str(folder / station))
+        for kind in ("raw", "preprocessed", "results", "checkpoints"):
+            patch.setenv(f"samnet_{kind}", str(folder / kind))
         for name, heads in (("vit_b", 2), ("vit_h", 4)):
             tiny = Backbone(name, 24 * heads, 2, heads, (1,), 1024)
             patch.setitem(BACKBONES, name, tiny)
             _write_weights(folder / "checkpoints" / registry.CHECKPOINTS[name].file_name, tiny)
         make_dataset(folder / "raw", number=8, name="Liver", num_cases=5, channels=("CT",))
         assert plan_and_preprocess.main(["-d", "8", "-np", "0", "--device", "cpu"]) == 0
-        yield Plan.load(plan_path(DATASET))
+        yield PlannedDataset.find(DATASET)
 
 
 def _write_weights(file: Path, backbone: Backbone) -> None:
@@ -63,26 +67,22 @@ def _write_weights(file: Path, backbone: Backbone) -> None:
         "mask_decoder": build_mask_decoder(4),
     }
     file.parent.mkdir(exist_ok=True)
-    torch.save(
-        {
-            f"{name}.{key}": value
-            for name, part in parts.items()
-            for key, value in part.state_dict().items()
-        },
-        file,
-    )
+    torch.save(torch.nn.ModuleDict(parts).state_dict(), file)
 
 
-def test_all_systems_of_the_papers_are_there() -> None:
+def test_configuration_names_include_all_systems_of_the_papers() -> None:
     systems = {"samed", "samed_s", "samed_h", "autosam", "autosam_cnn", "autosam_linear"}
     assert systems | {"lora", "frozen", "full", "scratch"} == set(configuration_names())
 
 
 @pytest.mark.parametrize("name", configuration_names())
-def test_one_step_lowers_the_loss_and_merging_changes_nothing(planned: Plan, name: str) -> None:
-    configuration = planned.with_values(name, {"input_size": SIZE}, "test").configuration(name)
+def test_configuration_lowers_the_loss_and_predicts_the_same_with_merged_lora(
+    planned: PlannedDataset, name: str
+) -> None:
+    plan = planned.plan.with_values(name, {"input_size": SIZE}, "test")
+    configuration = plan.configuration(name)
     torch.manual_seed(0)
-    network = build_network(configuration, 1, planned.num_classes + 1)
+    network = build_network(configuration, 1, plan.label_scheme.num_outputs)
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = OPTIMIZERS[configuration.optimizer](trained, lr=1e-5)
     images = torch.rand(2, 3, SIZE, SIZE)
@@ -108,19 +108,21 @@ def test_one_step_lowers_the_loss_and_merging_changes_nothing(planned: Plan, nam
 
 
 @pytest.mark.parametrize("name", configuration_names())
-def test_trained_saved_loaded_exported_and_installed_it_predicts_the_same(
-    planned: Plan, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_configuration_predicts_the_same_after_export_and_install(
+    planned: PlannedDataset, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = train(DATASET, name, "0", TrainingOptions(settings=SHORT, device="cpu", workers=0))
-    image, spacing = np.random.default_rng(0).normal(100, 50, (3, 24, 20)), (2.0, 1.0, 1.0)
-    predictor = Predictor.from_folder(folder, device="cpu")
+    options = TrainingOptions(settings=SHORT, device="cpu", workers=0)
+    run = train(planned, name, "0", options)
+    image = np.random.default_rng(0).normal(100, 50, (3, 24, 20))
+    spacing = (2.0, 1.0, 1.0)
+    predictor = Predictor.from_folder(run.path, device="cpu")
     expected = predictor.predict(image, spacing)
-    assert dataclasses.asdict(predictor.configuration)["input_size"] == SIZE
+    assert predictor.configuration.input_size == SIZE
 
     archive = tmp_path / "model.zip"
-    assert export_model.main(["-m", str(folder.parent), "-o", str(archive)]) == 0
+    assert export_model.main(["-m", str(run.path.parent), "-o", str(archive)]) == 0
     monkeypatch.setenv("samnet_results", str(tmp_path / "elsewhere"))
     assert install_model.main([str(archive)]) == 0
     (installed,) = (tmp_path / "elsewhere").glob("*/*/fold_0")
-    again: Any = Predictor.from_folder(installed, device="cpu").predict(image, spacing)
+    again = Predictor.from_folder(installed, device="cpu").predict(image, spacing)
     assert np.array_equal(again, expected)

@@ -1,4 +1,7 @@
-"""The three commands on a few cases of every real data set, and on a made one of oblique, anisotropic voxels."""
+"""The three commands on a few cases of every real data set, and on a synthetic one.
+
+The synthetic data set has oblique, anisotropic voxels.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from samnet.cli.evaluate import main as evaluate
 from samnet.cli.plan_and_preprocess import main as plan_and_preprocess
 from samnet.cli.predict import main as predict
 from samnet.cli.train import main as train
+from samnet.models.model_folder import ModelFolder
 from samnet.plan.plan import Plan
 
 __all__ = ["tiny_backbone"]
+ROTATION = Rotation.from_euler("xyz", (10, -12, 85), degrees=True)
 OBLIQUE = np.eye(4)
-OBLIQUE[:3, :3] = Rotation.from_euler("xyz", (10, -12, 85), degrees=True).as_matrix() @ np.diag(
-    [0.9, 1.1, 4.5]
-)
+OBLIQUE[:3, :3] = ROTATION.as_matrix() @ np.diag([0.9, 1.1, 4.5])
 OBLIQUE[:3, 3] = 12.5, -40.0, 3.25
 
 
@@ -34,28 +37,22 @@ def folders(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 
 def link_some_cases(source: Path, target: Path, num_training: int, num_test: int) -> None:
-    """A data set of a few evenly chosen cases, its files links to the real ones."""
+    """Make a data set of a few evenly chosen cases, whose files are links to the real ones."""
     description = json.loads((source / "dataset.json").read_text())
     ending = description["file_ending"]
-    for images, labels, count in (
-        ("imagesTr", "labelsTr", num_training),
-        ("imagesTs", "labelsTs", num_test),
-    ):
-        names = sorted(
-            file.name.removesuffix(ending) for file in (source / labels).glob(f"*{ending}")
-        )
+    for part, count in (("Tr", num_training), ("Ts", num_test)):
+        images, labels = source / f"images{part}", source / f"labels{part}"
+        names = sorted(file.name.removesuffix(ending) for file in labels.glob(f"*{ending}"))
         for index in np.linspace(0, len(names) - 1, count).round().astype(int):
-            for file in (
-                source / labels / f"{names[index]}{ending}",
-                *(source / images).glob(f"{names[index]}_0*"),
-            ):
+            name = names[index]
+            for file in (labels / f"{name}{ending}", *images.glob(f"{name}_0*")):
                 (target / file.parent.name).mkdir(parents=True, exist_ok=True)
                 (target / file.parent.name / file.name).symlink_to(file)
     (target / "dataset.json").write_text(json.dumps({**description, "numTraining": num_training}))
 
 
 def run_all_commands(dataset: Path, output: Path, fold: str) -> Plan:
-    """Nothing but the size of the network and the length of the training is said; returns the plan of the model."""
+    """Set only the size of the network and the length of the training; return the model's plan."""
     number = dataset.name[7:10]
     size = ["--set", "backbone=tiny", "--set", "input_size=64"]
     length = ["--steps", "4", "--set", "steps_per_epoch=2", "--batch-size", "2", "--workers", "0"]
@@ -63,34 +60,35 @@ def run_all_commands(dataset: Path, output: Path, fold: str) -> Plan:
     assert train([number, "lora", fold, "--device", "cpu", *length]) == 0
     assert predict(["-i", str(dataset / "imagesTs"), "-o", str(output), "--device", "cpu"]) == 0
     assert evaluate(["-p", str(output), "-r", str(dataset / "labelsTs"), "-np", "0"]) == 0
-    return Plan.load(
-        output.parent / "samnet_results" / dataset.name / "lora" / f"fold_{fold}" / "plan.json"
-    )
+    return ModelFolder(output.parent / "samnet_results" / dataset.name / "lora").run(fold).plan
 
 
 def check_predictions(dataset: Path, output: Path, plan: Plan) -> None:
-    """Each on the grid of its image, and with declared labels only."""
-    references = sorted((dataset / "labelsTs").glob(f"*{plan.file_ending}"))
-    assert sorted(output.glob(f"*{plan.file_ending}")) == [
-        output / file.name for file in references
-    ]
-    for file in references:
-        image_file = (
-            dataset / "imagesTs" / file.name.replace(plan.file_ending, f"_0000{plan.file_ending}")
-        )
-        if plan.file_ending == ".png":
-            labels = io.imread(output / file.name)
+    """Check that each lies on the grid of its image, and has declared labels only."""
+    ending = plan.file_ending
+    names = sorted(file.name for file in (dataset / "labelsTs").glob(f"*{ending}"))
+    assert sorted(file.name for file in output.glob(f"*{ending}")) == names
+    for name in names:
+        image_file = dataset / "imagesTs" / name.replace(ending, f"_0000{ending}")
+        if ending == ".png":
+            labels = io.imread(output / name)
             assert labels.shape == io.imread(image_file).shape[:2]
         else:
-            image, prediction = nibabel.load(image_file), nibabel.load(output / file.name)
-            assert prediction.shape == image.shape
-            assert np.array_equal(prediction.affine, image.affine)
-            for form in ("get_sform", "get_qform"):
-                matrices = [getattr(one.header, form)(coded=True) for one in (prediction, image)]
-                assert matrices[0][1] == matrices[1][1]
-                assert matrices[0][0] is None or np.allclose(matrices[0][0], matrices[1][0])
-            labels = np.asarray(prediction.dataobj)
-        assert set(np.unique(labels)) <= set(plan.labels.values())
+            labels = read_on_the_same_grid(output / name, image_file)
+        assert set(np.unique(labels)) <= set(plan.label_scheme.labels.values())
+
+
+def read_on_the_same_grid(file: Path, image_file: Path) -> np.ndarray:
+    """Read a label map; check that its header has the grid of the image."""
+    image, prediction = nibabel.load(image_file), nibabel.load(file)
+    assert prediction.shape == image.shape
+    assert np.array_equal(prediction.affine, image.affine)
+    for form in ("get_sform", "get_qform"):
+        matrix, code = getattr(prediction.header, form)(coded=True)
+        image_matrix, image_code = getattr(image.header, form)(coded=True)
+        assert code == image_code
+        assert matrix is None or np.allclose(matrix, image_matrix)
+    return np.asarray(prediction.dataobj)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +100,7 @@ def check_predictions(dataset: Path, output: Path, plan: Plan) -> None:
         ("Dataset030_Nuclei", "all", 4),
     ],
 )
-def test_real_data(
+def test_commands_on_real_data(
     real_data: Path,
     folders: dict[str, Path],
     tmp_path: Path,
@@ -119,10 +117,13 @@ def test_real_data(
 @pytest.mark.parametrize(
     "affine", [OBLIQUE, OBLIQUE @ np.diag([-1, 1, -1, 1])[:, [2, 0, 1, 3]]], ids=["zyx", "other"]
 )
-def test_oblique_anisotropic_data(
+def test_commands_on_oblique_anisotropic_data(
     folders: dict[str, Path], tmp_path: Path, make_dataset: Callable[..., Path], affine: np.ndarray
 ) -> None:
-    """Three classes, two channels; in the second form the thick slices lie across another axis of the file."""
+    """There are three classes and two channels.
+
+    In the second form the thick slices lie across another axis of the file.
+    """
     labels = {"background": 0, "left": 1, "right": 2, "other": 3}
     dataset = make_dataset(
         folders["raw"],

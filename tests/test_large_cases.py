@@ -1,4 +1,7 @@
-"""What measuring and preparing a case of many classes allocate, in proportion to `benchmarks/large_case.py`."""
+"""Memory for measuring and preparing a case of many classes, scaled from a large case.
+
+The large case is that of `benchmarks/large_case.py`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def dataset(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> RawD
 
 
 @pytest.mark.parametrize("step", ["measuring", "preparing"])
-def test_a_case_of_many_classes_fits_into_its_share(dataset: RawDataset, step: str) -> None:
+def test_memory_for_a_case_of_many_classes_is_bounded(dataset: RawDataset, step: str) -> None:
     tracemalloc.start()
     try:
         if step == "measuring":

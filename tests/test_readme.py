@@ -1,4 +1,4 @@
-"""What the README says, done."""
+"""The commands, links and examples of the README."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def run(line: str) -> int:
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))
-def test_every_command_line_is_one_the_parser_takes(line: str) -> None:
+def test_readme_commands_are_accepted_by_the_parsers(line: str) -> None:
     words = shlex.split(line)
     command = importlib.import_module(f"samnet.cli.{words[0].removeprefix('samnet_')}").COMMAND
     command.parser().parse_args(words[1:])
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_readme_links_lead_to_files() -> None:
     links = re.findall(r"\]\(((?!https?:)[^)#]+)", README.read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (README.parent / link).exists()] == []
 
 
-def test_the_example_description_is_a_valid_one(tmp_path: Path) -> None:
+def test_readme_example_of_a_description_is_valid(tmp_path: Path) -> None:
     from samnet.dataset.description import DatasetDescription
 
     (example,) = (block for language, block in BLOCKS if language == "json")
     file = tmp_path / "dataset.json"
     file.write_text(example, encoding="utf-8")
-    assert DatasetDescription.load(file).class_names == ("liver", "tumour")
+    assert DatasetDescription.load(file).label_scheme.class_names == ("liver", "tumour")
 
 
-def test_the_three_lines_and_the_python_example_work_as_written(
+def test_readme_first_commands_and_python_example_work_as_written(
     make_dataset: Any, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     make_dataset(folders["raw"], number=8, name="Liver", num_cases=3, num_test=2)
@@ -69,7 +69,7 @@ def test_the_three_lines_and_the_python_example_work_as_written(
         "array": np.random.default_rng(0).normal(size=(4, 20, 24)),
         "spacing": (3.0, 1.0, 1.0),
     }
-    exec(snippet, names)  # noqa: S102: it is our own README
+    exec(snippet, names)  # the code of our own README
     assert names["labels"].shape == (4, 20, 24)
 
 

@@ -1,4 +1,4 @@
-"""Nested regions on the whole way, by the commands, beside the plain labels of the same files."""
+"""Nested regions from planning to an installed model, and plain labels of the same files."""
 
 from __future__ import annotations
 
@@ -38,19 +38,18 @@ SHAPE = (6, 28, 26)
 
 
 def nested_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A ball in a ball in a ball, brighter inwards, and its labels; `(Z, Y, X)`."""
+    """Return three nested balls, brighter inwards, and their labels; `(Z, Y, X)`."""
     generator = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij"))
     distance = np.sqrt(((grid - generator.uniform(-0.2, 0.2, (3, 1, 1, 1))) ** 2).sum(axis=0))
-    labels = np.select([distance < 0.3, distance < 0.5, distance < 0.75], [3, 2, 1], 0).astype(
-        np.uint8
-    )
+    inside = [distance < 0.3, distance < 0.5, distance < 0.75]
+    labels = np.select(inside, [3, 2, 1], 0).astype(np.uint8)
     image = (20 + 55 * labels + generator.normal(0, 6, SHAPE)).clip(1, 255).astype(np.uint8)
     return image, labels
 
 
 def write_nested(raw: Path, number: int, labels: dict[str, Any], **more: Any) -> None:
-    """Training cases of which the last fifth of the columns is not annotated, and test cases that are in full."""
+    """Write training cases whose last fifth of the columns is not annotated, and test cases."""
     name = NAMES[number]
     folder = write_dataset(raw, number=number, name=name[11:], shape=SHAPE, num_test=2)
     for index, file in enumerate(sorted(folder.glob("labelsT[rs]/*.nii.gz"))):
@@ -82,48 +81,32 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_commands_train_and_score_regions(
+def test_commands_train_and_score_regions(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_folders(root, tmp_path / "results", monkeypatch)
     one_process(monkeypatch)
     assert plan(["-d", "501", "--explain", "--device", "cpu"]) == 0
     assert "core = 2, 3, written as 2" in capsys.readouterr().out
-    length = [
-        "--steps",
-        "80",
-        "--set",
-        "steps_per_epoch=40",
-        "--lr",
-        "3e-3",
-        "--set",
-        "augmentation=none",
-    ]
-    assert train(["501", "lora", "0", "--device", "cpu", "--workers", "0", *length]) == 0
+    length = ["--steps", "80", "--set", "steps_per_epoch=40"]
+    values = ["--lr", "3e-3", "--set", "augmentation=none"]
+    assert train(["501", "lora", "0", "--device", "cpu", "--workers", "0", *length, *values]) == 0
     run = tmp_path / "results" / NAMES[501] / "lora" / "fold_0"
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert list(rows[-1]["dice"]) == ["whole", "core", "inner"]
-    assert list(read_json(run / "validation" / "summary.json")["mean"]) == [
-        "(1, 2, 3)",
-        "(2, 3)",
-        "3",
-    ]
+    last_row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert list(last_row["dice"]) == ["whole", "core", "inner"]
+    keys = ["(1, 2, 3)", "(2, 3)", "3"]
+    assert list(read_json(run / "validation" / "summary.json")["mean"]) == keys
 
-    images, references = (
-        root / "raw" / NAMES[501] / "imagesTs",
-        root / "raw" / NAMES[501] / "labelsTs",
-    )
+    images = root / "raw" / NAMES[501] / "imagesTs"
+    references = root / "raw" / NAMES[501] / "labelsTs"
     output = tmp_path / "predictions"
     assert predict(["-i", str(images), "-o", str(output), "--device", "cpu"]) == 0
     capsys.readouterr()
     assert evaluate(["-p", str(output), "-r", str(references), "-np", "0"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:5]] == [
-        "whole",
-        "core",
-        "inner",
-    ]
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[2:5]] == ["whole", "core", "inner"]
     scores = read_json(output / "summary.json")["mean"]
-    assert all(scores[key]["Dice"] > 0.6 for key in ("(1, 2, 3)", "(2, 3)", "3")), scores
+    assert all(scores[key]["Dice"] > 0.6 for key in keys), scores
     for file in output.glob("*.nii.gz"):
         assert set(np.unique(read_labels(file).array)) == {0, 1, 2, 3}
 
@@ -137,24 +120,16 @@ def test_the_commands_train_and_score_regions(
 
 
 def test_regions_and_plain_labels_of_the_same_files_agree_where_they_must(root: Path) -> None:
-    fingerprints = [
-        Fingerprint.load(root / "preprocessed" / name / "dataset_fingerprint.json")
-        for name in NAMES.values()
-    ]
-    nested, plain = fingerprints
+    folders = [root / "preprocessed" / name for name in NAMES.values()]
+    nested, plain = (Fingerprint.load(folder / "dataset_fingerprint.json") for folder in folders)
     assert nested.foreground == plain.foreground
     for identifier, case in nested.cases.items():
         other = plain.cases[identifier]
         assert case.classes["inner"] == other.classes["inner"]
         assert case.classes["whole"].voxels == sum(entry.voxels for entry in other.classes.values())
         assert (case.channels, case.labelled_slices) == (other.channels, other.labelled_slices)
-        prepared = [
-            load_case(root / "preprocessed" / name / "slices", identifier)
-            for name in NAMES.values()
-        ]
-        assert np.array_equal(prepared[0].labels(), prepared[1].labels())
-        assert prepared[0].record.class_slices == prepared[1].record.class_slices
-    splits = [
-        read_json(root / "preprocessed" / name / "splits_final.json") for name in NAMES.values()
-    ]
-    assert splits[0] == splits[1]
+        first, second = (load_case(folder / "slices", identifier) for folder in folders)
+        assert np.array_equal(first.labels(), second.labels())
+        assert first.record.class_slices == second.record.class_slices
+    first_splits, second_splits = (read_json(folder / "splits_final.json") for folder in folders)
+    assert first_splits == second_splits

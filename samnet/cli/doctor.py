@@ -15,11 +15,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_processes_option(parser)
     parser.epilog = (
-        "Looks for classes that never occur, cases that are there twice, structures too small for the\n"
-        "planned input, mixed spacings and directions, odd intensities, and patients or images on both\n"
-        "sides of a fold.\n"
-        "Exit code 0: nothing, or only things to look at. 2: faults, as samnet_verify_dataset reports\n"
-        "them."
+        "Looks for classes that never occur, cases that are there twice, structures too small for\n"
+        "the planned input, mixed spacings and directions, odd intensities, and patients or\n"
+        "images on both sides of a fold.\n"
+        "Exit code 0: nothing, or only things to look at.\n"
+        "Exit code 2: faults, as samnet_verify_dataset reports them."
     )
 
 

@@ -27,8 +27,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mirror", metavar="URL", help="address of another folder with files of the same names"
     )
     parser.epilog = (
-        "The same command resumes an interrupted download. A file gets its name only when its sha256 "
-        "is right; one that is there already is left alone."
+        "The same command resumes an interrupted download. A file gets its name only when its "
+        "sha256 is right; one that is there already is left unchanged."
     )
 
 

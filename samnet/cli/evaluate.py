@@ -17,8 +17,8 @@ _SUMMARY = """\
 Score predictions against references: Dice, IoU, and on surfaces HD95, ASSD and NSD (normalised
 surface Dice) in mm, or in pixels for 2D images, which have no spacing. A prediction has the name of
 its reference. Prints a table of means and standard deviations, and writes summary.json (which
-nnU-Net's tools read) and metrics.csv (one row for each case and class). A region counts as the union
-of its labels. Voxels that the reference marks as ignored count in no score."""
+nnU-Net's tools read) and metrics.csv (one row for each case and class). A region counts as the
+union of its labels. Voxels that the reference marks as ignored count in no score."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="the dataset.json that declares the labels (default: next to the folder of references, "
-        "else in the folder of predictions)",
+        help="the dataset.json that declares the labels (default: next to the folder of "
+        "references, else in the folder of predictions)",
     )
     parser.add_argument(
         "-o",

@@ -18,8 +18,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="configurations to compare (default: all whose folds are all trained)",
     )
     parser.epilog = (
-        "Results: $samnet_results/DATASET/best_configuration.json, and cross_validation.json and .csv "
-        "for each configuration. Every held-out case counts once."
+        "Results: $samnet_results/DATASET/best_configuration.json, and cross_validation.json and "
+        ".csv for each configuration. Every held-out case counts once."
     )
 
 

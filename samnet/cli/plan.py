@@ -1,4 +1,4 @@
-"""`samnet_plan`"""
+"""`samnet_plan`: plan data sets, and explain a plan."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_plan",
-    "Plan data sets: decide everything about preprocessing and training, with reasons, in samnetPlans.json.",
+    "Plan data sets: decide everything about preprocessing and training, with reasons, in "
+    "samnetPlans.json.",
     _add_arguments,
     _run,
 )

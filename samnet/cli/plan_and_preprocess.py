@@ -1,4 +1,4 @@
-"""`samnet_plan_and_preprocess`"""
+"""`samnet_plan_and_preprocess`: check, measure, plan and prepare data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps before training, shared by the commands that do one of them and the one that does all."""
+"""The steps before training, shared by the command that does all and those that do one of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names one or more data sets.
+
+    Args:
+        parser: The parser of a command.
+    """
     parser.add_argument(
         "-d",
         "--dataset",
@@ -27,34 +32,67 @@ def add_dataset_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_planning_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the machine to plan for, and for replacing a plan.
+
+    Args:
+        parser: The parser of a command.
+    """
     parser.add_argument(
         "--device", help="plan for this device: cpu, cuda or mps (default: the best one here)"
     )
     parser.add_argument(
-        "--memory", metavar="SIZE", help="plan for so much memory on the device, for example 16G"
+        "--memory", metavar="SIZE", help="plan for this much memory on the device, for example 16G"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace a plan, also what was changed by hand"
+        "--overwrite", action="store_true", help="replace a plan, also one that was changed by hand"
     )
 
 
 def chosen_processes(options: argparse.Namespace) -> int:
+    """Choose the number of worker processes.
+
+    Args:
+        options: The parsed options, with that of `add_processes_option`.
+
+    Returns:
+        The given number, else the default of this machine. 0 stands for no worker processes.
+    """
     from samnet.core.worker_pool import default_processes
 
     return default_processes() if options.processes is None else options.processes
 
 
 def load_datasets(options: argparse.Namespace) -> list[RawDataset]:
+    """Read the descriptions and find the cases of the data sets that the options name.
+
+    Args:
+        options: The parsed options, with that of `add_dataset_option`.
+
+    Returns:
+        The raw data sets in the given order.
+
+    Raises:
+        UserError: There is no such data set, or its description cannot be used.
+    """
     from samnet.dataset.cases import RawDataset
 
     return [RawDataset.load(identifier) for identifier in options.dataset]
 
 
 def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
-    """Fingerprint and plan a data set, and write plan and splits. A plan changed by hand stays unless told otherwise.
+    """Measure and plan a data set, and write plan and splits.
+
+    A plan that was changed by hand is kept, except with `--overwrite`.
+
+    Args:
+        dataset: The raw data set.
+        options: The parsed options, with those of `add_planning_options`, `--set` and `-np`.
+
+    Returns:
+        The plan.
 
     Raises:
-        UserError: a plan changed by hand is there, and settings were given that would be lost on it.
+        UserError: Settings are given, and would be lost because the plan was changed by hand.
     """
     from samnet.core.locks import lock_folder
     from samnet.fingerprint.extract import extract_fingerprint
@@ -93,14 +131,16 @@ def _known_plan(folder: DatasetFolder) -> Plan | None:
 
 
 def _choose_machine(options: argparse.Namespace, known: Plan | None) -> Machine:
-    """The machine asked for, else this one; but a plan for a GPU stays one where there is none, as on a login node."""
+    """Return the requested machine, else this one.
+
+    A plan for a GPU is kept on a machine without one, such as a login node.
+    """
     from samnet.core.machine import detect_machine, parse_memory
 
-    machine = detect_machine(
-        options.device, parse_memory(options.memory) if options.memory else None
-    )
-    is_asked_for = options.device is not None or options.memory is not None
-    if known is None or is_asked_for or machine.device != "cpu":
+    memory = parse_memory(options.memory) if options.memory else None
+    machine = detect_machine(options.device, memory)
+    is_requested = options.device is not None or options.memory is not None
+    if known is None or is_requested or machine.device != "cpu":
         return machine
     if known.machine.device != "cpu":
         log.info("planned for %s, which stays; --device cpu plans for this machine", known.machine)

@@ -1,4 +1,4 @@
-"""`samnet_predict`"""
+"""`samnet_predict`: segment images with a trained model."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         nargs="+",
         metavar="FOLD",
-        help="folds to average (default: all finished ones of the cross-validation, else the fold all)",
+        help="folds to average (default: all finished ones of the cross-validation, else the fold "
+        "all)",
     )
     parser.add_argument(
         "--checkpoint",
         choices=("final", "best", "last"),
         default="final",
-        help="which weights of a training: final, which only a finished one has and which are the best epoch's where "
-        "cases were held out (default); best, the best epoch's so far; last, the last that were saved",
+        help="which weights of a training run: final (default), which only a finished run has and "
+        "which are those of the best epoch where cases were held out; best, those of the best "
+        "epoch so far; last, those that were saved last",
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(
@@ -55,17 +57,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--continue",
         dest="keep_existing",
         action="store_true",
-        help="skip cases whose label map is in OUT already, as after an interruption; else all are predicted again",
+        help="skip cases whose label map is in OUT already, as after an interruption; else all are "
+        "predicted again",
     )
     parser.add_argument(
         "--dicom-seg",
         action="store_true",
-        help="write label maps of DICOM series as DICOM segmentations (default: NIfTI); needs the extra dicom",
+        help="write label maps of DICOM series as DICOM segmentations (default: NIfTI); needs the "
+        "extra dicom",
     )
     add_part_options(parser)
     parser.epilog = (
-        "Without -m, -d, -c the only trained model is taken. Nothing else is needed to predict: no labels, and with -m "
-        "no environment variables. Label maps lie on the grids of their images."
+        "Without -m, -d, -c the only trained model is taken. Nothing else is needed to predict: no "
+        "labels, and with -m no environment variables. Label maps lie on the grids of their images."
     )
 
 
@@ -99,6 +103,6 @@ COMMAND = Command(
     "Segment images with a trained model.",
     _add_arguments,
     _run,
-    how_to_resume="the same command goes on with --continue, and begins anew without",
+    how_to_resume="the same command resumes it with --continue, and begins again without",
 )
 main = COMMAND.main

@@ -1,4 +1,4 @@
-"""`samnet_preprocess`"""
+"""`samnet_preprocess`: prepare the training cases of planned data sets."""
 
 from __future__ import annotations
 

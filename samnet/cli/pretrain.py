@@ -1,4 +1,4 @@
-"""`samnet_pretrain`"""
+"""`samnet_pretrain`: pre-train the small backbone on synthetic images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samnet.cli.command import Command, non_negative_int, positive_float, positive_int
 
-# Those of the weights that come with samnet.
+# The numbers of steps of the weights that come with samnet.
 _COARSE_STEPS, _FINE_STEPS = 2273, 900
 
 
@@ -25,7 +25,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=non_negative_int,
         default=_COARSE_STEPS,
         metavar="N",
-        help=f"optimiser steps on images of 112 pixels, which come first ({_COARSE_STEPS})",
+        help=f"optimiser steps on images of 112 pixels, which are done first ({_COARSE_STEPS})",
     )
     parser.add_argument(
         "--fine-steps",
@@ -59,8 +59,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that draw images (default: by the machine)",
     )
     parser.epilog = (
-        "Needs no data: images and label maps are made up. A training that was interrupted goes on when the same "
-        "command is given again, and a finished one with more --fine-steps. Use the weights with "
+        "Needs no data: images and label maps are synthetic. The same command resumes an "
+        "interrupted training run; more --fine-steps resume a finished one. Use the weights with "
         "samnet_train ... --set initial_weights=OUT/small.safetensors."
     )
 
@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_pretrain",
-    "Pre-train the small backbone on made images, as samnet's own was.",
+    "Pre-train the small backbone on synthetic images, as samnet's own was.",
     _add_arguments,
     _run,
 )

@@ -8,6 +8,11 @@ from typing import Any
 
 
 def add_set_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--set KEY=VALUE`.
+
+    Args:
+        parser: The parser of a command.
+    """
     parser.add_argument(
         "--set",
         dest="settings",
@@ -20,7 +25,18 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
 
 
 def key_and_value(text: str) -> tuple[str, Any]:
-    """`zoom=3` as `("zoom", 3)`: the value is read as JSON, or else taken as text or, in brackets, a list of texts."""
+    """Read `KEY=VALUE`, for the `type` of an option.
+
+    Args:
+        text: What the user typed. The value is read as JSON. Where it is no JSON, it is text or, in
+            brackets, a list of texts.
+
+    Returns:
+        Key and value, such as `("zoom", 3)`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not `KEY=VALUE`.
+    """
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -30,8 +46,7 @@ def key_and_value(text: str) -> tuple[str, Any]:
         pass
     if value in ("True", "False"):
         return key, value == "True"
-    if value.startswith("[") and value.endswith(
-        "]"
-    ):  # a shell takes the quotes of ["q", "v"] for its own
+    # A shell removes the quotes of ["q", "v"].
+    if value.startswith("[") and value.endswith("]"):
         return key, [entry.strip() for entry in value[1:-1].split(",")]
     return key, value

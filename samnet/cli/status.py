@@ -1,4 +1,4 @@
-"""`samnet_status`"""
+"""`samnet_status`: show how far all training runs are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_status",
-    "Show all trainings: state, epoch, Dice, time left.",
+    "Show all training runs: state, epoch, Dice, time left.",
     _add_arguments,
     _run,
 )

@@ -1,4 +1,4 @@
-"""`samnet_submit`"""
+"""`samnet_submit`: run commands as jobs on a SLURM cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ from samnet.cli.command import Command, duration, non_negative_int, positive_int
 if TYPE_CHECKING:
     from samnet.cluster.script import Job, Resources
 
+    _Kinds = argparse._SubParsersAction[argparse.ArgumentParser]
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="train|predict|preprocess")
+    _add_train(kinds)
+    _add_predict(kinds)
+    _add_preprocess(kinds)
+    parser.epilog = (
+        "A task that is stopped before its time limit saves its state and is put back into the "
+        "queue. The scripts and the output of the jobs are in $samnet_results/slurm. samnet_status "
+        "shows how far they are."
+    )
+
+
+def _add_train(kinds: _Kinds) -> None:
     train = kinds.add_parser(
         "train", help="folds x configurations as a job array, then their summary and the choice"
     )
@@ -36,6 +49,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLD",
         help="0 to 4, all, or cv (default: cv)",
     )
+    _add_common_options(train, "samnet_train")
+
+
+def _add_predict(kinds: _Kinds) -> None:
     predict = kinds.add_parser("predict", help="shares of the cases as a job array")
     predict.add_argument(
         "-i", "--input", required=True, metavar="IN", help="a folder of images or DICOM series"
@@ -43,33 +60,37 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="folder for the label maps"
     )
+    _add_parts(predict)
+    _add_common_options(predict, "samnet_predict")
+
+
+def _add_preprocess(kinds: _Kinds) -> None:
     preprocess = kinds.add_parser(
         "preprocess", help="planning, where there is no plan, then shares of the cases"
     )
     preprocess.add_argument("dataset", metavar="ID", help="id or name of a data set, such as 8")
-    for kind in (predict, preprocess):
-        kind.add_argument(
-            "--num-parts",
-            type=positive_int,
-            default=1,
-            metavar="N",
-            help="shares of the cases: tasks of the array (1)",
-        )
-    for kind, command in (
-        (train, "samnet_train"),
-        (predict, "samnet_predict"),
-        (preprocess, "samnet_plan"),
-    ):
-        _add_resources(kind)
-        kind.add_argument(
-            "--options", default="", metavar="TEXT", help=f"further options of {command}, in quotes"
-        )
-        kind.add_argument(
-            "--dry-run", action="store_true", help="print the scripts, and submit nothing"
-        )
-    parser.epilog = (
-        "A task that is stopped before its time limit saves its state and is put back into the queue. Scripts and what "
-        "the jobs print: $samnet_results/slurm. samnet_status shows how far they are."
+    _add_parts(preprocess)
+    _add_common_options(preprocess, "samnet_plan")
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--num-parts",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="shares of the cases: tasks of the array (1)",
+    )
+
+
+def _add_common_options(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add what all kinds of jobs have; `command` is the one that gets the further options."""
+    _add_resources(parser)
+    parser.add_argument(
+        "--options", default="", metavar="TEXT", help=f"further options of {command}, in quotes"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the scripts, and submit nothing"
     )
 
 
@@ -115,7 +136,8 @@ def _make_jobs(options: argparse.Namespace) -> list[Job]:
         configurations = list(dict.fromkeys([*first, *options.configs]))
         if not configurations:
             raise UserError(
-                "which configuration is to be trained? Give one, such as lora, or several with --configs"
+                "which configuration is to be trained? Give one, such as lora, or several with "
+                "--configs"
             )
         return training_jobs(options.dataset, configurations, options.folds, further, resources)
     if options.kind == "predict":
@@ -139,7 +161,8 @@ def _resources(options: argparse.Namespace) -> Resources:
 
 COMMAND = Command(
     "samnet_submit",
-    "Train, predict or prepare as jobs on a SLURM cluster, or print the scripts for another scheduler.",
+    "Train, predict or prepare as jobs on a SLURM cluster, or print the scripts for another "
+    "scheduler.",
     _add_arguments,
     _run,
 )

@@ -1,9 +1,10 @@
-"""`samnet_train`"""
+"""`samnet_train`: train a configuration of a plan."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from samnet.cli.command import Command, duration, non_negative_int, positive_float, positive_int
 from samnet.cli.settings import add_set_option
@@ -19,6 +20,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "fold", nargs="?", default="0", metavar="FOLD", help="0 to 4, all, or cv (default: 0)"
     )
+    _add_plan_options(parser)
+    _add_start_options(parser)
+    _add_resource_options(parser)
+    _add_resume_options(parser)
+    parser.epilog = (
+        "The same command resumes an interrupted run. Results: "
+        "$samnet_results/DATASET/CONFIG/fold_FOLD (metrics.jsonl, progress.png, checkpoints, "
+        "validation)."
+    )
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change values of the plan, and the length of the training."""
     parser.add_argument(
         "--epochs",
         type=positive_int,
@@ -32,14 +46,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-time",
         type=duration,
         metavar="TIME",
-        help="train for at most 90s, 30m, 12h, ...; the prediction of the held-out cases comes after that",
+        help="train for at most 90s, 30m, 12h, ...; the prediction of the held-out cases comes "
+        "after that",
     )
     parser.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")
     parser.add_argument(
-        "--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned anew"
+        "--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned again"
     )
     add_set_option(parser)
+
+
+def _add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for seed, device, cases, and the weights to start from."""
     parser.add_argument(
         "--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)"
     )
@@ -59,25 +78,31 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="start_from",
         type=Path,
         metavar="FOLDER",
-        help="begin with the weights of this trained model, as far as they fit; what does not is listed",
+        help="begin with the weights of this trained model, as far as they fit; those that do not "
+        "are listed",
     )
+
+
+def _add_resource_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for processes, disk and GPUs."""
     parser.add_argument(
         "--workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that prepare samples (default: one less than the cores, 1 to 7); 0: no processes for anything",
+        help="worker processes that prepare samples (default: one less than the cores, 1 to 7); 0: "
+        "no worker processes for anything",
     )
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache-size",
         metavar="SIZE",
-        help="GiB for the embeddings of a frozen encoder, such as 20G: the more fit, the more views of each slice "
-        "(default: 20G, or half of the free disk)",
+        help="GiB for the embeddings of a frozen encoder, such as 20G: the more fit, the more "
+        "augmented variants of each slice are kept (default: 20G, or half of the free disk)",
     )
     cache.add_argument(
         "--no-cache",
         action="store_true",
-        help="run a frozen encoder at every step, on a new view of each slice",
+        help="run a frozen encoder at every step, on a new variant of each slice",
     )
     parser.add_argument(
         "--save-every",
@@ -90,27 +115,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus",
         type=positive_int,
         metavar="N",
-        help="train on N GPUs of this machine (with --device cpu: processes)",
+        help="train on N GPUs of this machine (with --device cpu: in N processes)",
     )
     parser.add_argument(
         "--multiply-batch",
         action="store_true",
-        help="give each GPU the plan's whole batch instead of a share of it; the learning rate stays",
+        help="give each GPU the plan's whole batch instead of a share of it; the learning rate is "
+        "not changed",
     )
+
+
+def _add_resume_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for what is done with a run that is there already."""
     ending = parser.add_mutually_exclusive_group()
     ending.add_argument(
         "--continue",
         dest="resume",
         action="store_true",
-        help="go on with a run, with the settings it began with where they are not given anew; with more --steps, "
-        "--epochs or --max-time a finished one too",
+        help="resume a run, with the settings it began with where they are not given again; with "
+        "more --steps, --epochs or --max-time also a finished one",
     )
     ending.add_argument(
-        "--restart", action="store_true", help="delete what is there and start anew"
-    )
-    parser.epilog = (
-        "A run that was interrupted goes on when the same command is given again. "
-        "Results: $samnet_results/DATASET/CONFIG/fold_FOLD (metrics.jsonl, progress.png, checkpoints, validation)."
+        "--restart", action="store_true", help="delete what is there and start again"
     )
 
 
@@ -128,38 +154,36 @@ def _run(options: argparse.Namespace) -> None:
     end_with_launcher()
     if options.epochs is not None and options.steps is not None:
         raise UserError("--epochs and --steps both say how long to train; give one")
-    cache_size = (
-        0.0 if options.no_cache else options.cache_size and parse_memory(options.cache_size)
+    cache_size = None if options.cache_size is None else parse_memory(options.cache_size)
+    training_options = TrainingOptions(
+        settings=_settings(options),
+        epochs=options.epochs,
+        max_seconds=options.max_time,
+        seed=options.seed,
+        device=options.device,
+        num_cases=options.num_cases,
+        num_patients=options.num_patients,
+        start_from=options.start_from,
+        workers=options.workers,
+        cache_size=0.0 if options.no_cache else cache_size,
+        save_seconds=options.save_every,
+        multiply_batch=options.multiply_batch,
+        resume=options.resume,
+        restart=options.restart,
     )
-    settings = dict(options.settings)
+    train_folds(options.dataset, options.configuration, options.fold, training_options)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the plan that are given by `--set` or by flags; flags come first."""
     flags = {
         "steps": options.steps,
         "learning_rate": options.lr,
         "batch_size": options.batch_size,
         "backbone": options.backbone,
     }
-    settings |= {key: value for key, value in flags.items() if value is not None}
-    train_folds(
-        options.dataset,
-        options.configuration,
-        options.fold,
-        TrainingOptions(
-            settings=settings,
-            epochs=options.epochs,
-            max_seconds=options.max_time,
-            seed=options.seed,
-            device=options.device,
-            num_cases=options.num_cases,
-            num_patients=options.num_patients,
-            start_from=options.start_from,
-            workers=options.workers,
-            cache_size=cache_size,
-            save_seconds=options.save_every,
-            multiply_batch=options.multiply_batch,
-            resume=options.resume,
-            restart=options.restart,
-        ),
-    )
+    given = {key: value for key, value in flags.items() if value is not None}
+    return dict(options.settings) | given
 
 
 COMMAND = Command("samnet_train", "Train a configuration of a plan.", _add_arguments, _run)

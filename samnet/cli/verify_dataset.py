@@ -1,4 +1,4 @@
-"""`samnet_verify_dataset`"""
+"""`samnet_verify_dataset`: check raw data sets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="where there is one class, map masks of 0 and 255 to 0 and 1; the files as they were are kept in "
-        "labelsTr_before_fix",
+        help="where there is one class, map masks of 0 and 255 to 0 and 1; the unchanged files are "
+        "kept in labelsTr_before_fix",
     )
     add_processes_option(parser)
-    parser.epilog = "Exit code 0: no faults, perhaps something to look at. 2: faults, at which samnet_plan_and_preprocess stops."
+    parser.epilog = (
+        "Exit code 0: no faults, perhaps something to look at. 2: faults, at which "
+        "samnet_plan_and_preprocess stops."
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -49,7 +52,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _fix(identifier: str, report: Report, processes: int) -> Report:
-    """Mend what can be, say so, and check again where anything was."""
+    """Correct what can be corrected, print it, and check again where anything was changed."""
     from samnet.dataset.integrity import inspect_dataset_by_name
     from samnet.dataset.repair import map_masks
 

@@ -1,4 +1,4 @@
-"""`samnet_zero_shot`"""
+"""`samnet_zero_shot`: segment with plain SAM and boxes from the reference, as a baseline."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     add_part_options(parser)
     parser.epilog = (
-        "The boxes are drawn around every object of the reference, so this is a baseline to compare with, "
-        "not a prediction. Score it with samnet_evaluate."
+        "The boxes are drawn around every object of the reference, so this is a baseline to "
+        "compare with, not a prediction. Score it with samnet_evaluate."
     )
 
 
@@ -64,7 +64,8 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_zero_shot",
-    "Segment with plain SAM and boxes around the objects of the reference: the baseline before any adaptation.",
+    "Segment with plain SAM and boxes around the objects of the reference: the baseline before any "
+    "adaptation.",
     _add_arguments,
     _run,
 )

@@ -1,4 +1,4 @@
-"""The jobs of a training, a prediction or a preparation, with what has to wait for what."""
+"""The jobs of training runs, a prediction or a preparation, with what has to wait for what."""
 
 from __future__ import annotations
 

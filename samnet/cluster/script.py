@@ -1,4 +1,4 @@
-"""A job as the script that `sbatch` takes, and that other schedulers can run as well."""
+"""The scripts of jobs, which `sbatch` takes and other schedulers can run as well."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from samnet.core.paths import preprocessed_folder, raw_folder, results_folder
 
-PART = "{part}"  # in a command: the number of the array's task
+PART = "{part}"  # stands in a command for the number of the task
 WARNING_SECONDS = 120
 _FOLDERS = {
     "samnet_raw": raw_folder,
@@ -22,10 +22,15 @@ _FOLDERS = {
 
 @dataclass(frozen=True)
 class Resources:
-    """What each task of a job is given. None: what the cluster gives by default.
+    """What each task of a job is given. None stands for the default of the cluster.
 
-    seconds: of wall time. memory: as SLURM writes it, such as `64G`. options: further ones of sbatch, such as
-    `--account=imaging`.
+    Attributes:
+        partition: The partition of SLURM.
+        gpus: Number of GPUs.
+        cpus: Number of cores.
+        memory: Main memory as SLURM writes it, such as `64G`.
+        seconds: Limit of the wall time.
+        options: Further options of sbatch, such as `--account=imaging`.
     """
 
     partition: str | None = None
@@ -36,25 +41,34 @@ class Resources:
     options: tuple[str, ...] = ()
 
     def directives(self) -> list[str]:
-        given = {
+        """Return the options of sbatch for these resources.
+
+        Returns:
+            Texts such as `--mem=64G`.
+        """
+        minutes = None if self.seconds is None else max(1, round(self.seconds / 60))
+        values = {
             "partition": self.partition,
             "gpus-per-node": self.gpus or None,
             "cpus-per-task": self.cpus,
             "mem": self.memory,
-            "time": None if self.seconds is None else max(1, round(self.seconds / 60)),  # minutes
+            "time": minutes,
         }
-        return [
-            *(f"--{name}={value}" for name, value in given.items() if value is not None),
-            *self.options,
-        ]
+        given = [f"--{name}={value}" for name, value in values.items() if value is not None]
+        return [*given, *self.options]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Commands of samnet, each a task of an array.
+    """Commands of samnet as the tasks of a job array.
 
-    commands: words after `python -m samnet`, one tuple for each task; or a single one, with `PART` in it, for all.
-    num_tasks: of the array. after: the names of the jobs that have to end before.
+    Attributes:
+        name: The name of the job.
+        commands: The words after `python -m samnet`: a tuple for each task, or a single tuple for
+            all tasks, with `PART` in it.
+        resources: What each task is given.
+        num_tasks: Number of tasks of the array; 1 for a job without an array.
+        after: Names of the jobs that have to end before this one starts.
     """
 
     name: str
@@ -65,29 +79,29 @@ class Job:
 
 
 def script_of(job: Job, logs: Path) -> str:
-    """The text of a job's script. Where SLURM does not run it, its first argument is the number of the task, from 0.
+    """Write the script of a job.
 
-    logs: the folder for what the tasks print.
+    SLURM or Kubernetes tells the script the number of the task. Elsewhere it is the first argument
+    of the script, from 0 up.
+
+    Args:
+        job: The job.
+        logs: The folder for what the tasks print.
+
+    Returns:
+        The text of a bash script.
     """
-    output = logs / ("%x_%A_%a.log" if job.num_tasks > 1 else "%x_%j.log")
-    directives = [
-        f"--job-name={job.name}",
-        *([f"--array=0-{job.num_tasks - 1}"] if job.num_tasks > 1 else []),
-        f"--output={output}",
-        "--open-mode=append",
-        "--requeue",
-        f"--signal=USR1@{WARNING_SECONDS}",
-        *job.resources.directives(),
-    ]
+    directives = [f"#SBATCH {directive}" for directive in _directives(job, logs)]
+    exports = []
+    for name, folder in _FOLDERS.items():
+        path = str(folder().absolute())
+        exports.append(f"export {name}={shlex.quote(path)}")
     lines = [
         "#!/bin/bash",
-        *(f"#SBATCH {directive}" for directive in directives),
+        *directives,
         "set -euo pipefail",
         f"cd {shlex.quote(os.getcwd())}",
-        *(
-            f"export {name}={shlex.quote(str(folder().absolute()))}"
-            for name, folder in _FOLDERS.items()
-        ),
+        *exports,
         "# The number of the array's task, under SLURM, Kubernetes, or as the first argument.",
         "part=${SLURM_ARRAY_TASK_ID:-${JOB_COMPLETION_INDEX:-${1:-0}}}",
         "# As a step of the job, the command gets the signals that are sent to the job.",
@@ -100,7 +114,23 @@ def script_of(job: Job, logs: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _directives(job: Job, logs: Path) -> list[str]:
+    is_array = job.num_tasks > 1
+    output = logs / ("%x_%A_%a.log" if is_array else "%x_%j.log")
+    directives = [f"--job-name={job.name}"]
+    if is_array:
+        directives.append(f"--array=0-{job.num_tasks - 1}")
+    directives += [
+        f"--output={output}",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=USR1@{WARNING_SECONDS}",
+    ]
+    return [*directives, *job.resources.directives()]
+
+
 def _choice(job: Job) -> list[str]:
+    """Return the lines that set the command of a task."""
     if len(job.commands) == 1:
         return [f"command=({_quote(job.commands[0])})"]
     cases = [

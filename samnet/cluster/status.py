@@ -1,4 +1,4 @@
-"""How far all runs are, read from their folders: whatever machine or scheduler they run on."""
+"""The state of all training runs, read from their folders, on whatever machine they run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunStatus:
         """Return the row of a table.
 
         Returns:
-            A text for each column.
+            A text for each column: run, state, epoch, Dice, time left and message.
         """
         left = "-" if self.seconds_left is None else _duration(self.seconds_left)
         dice = "-" if self.dice is None else f"{self.dice:.4f}"
@@ -66,16 +66,16 @@ def format_runs(runs: list[RunStatus]) -> str:
         runs: The states of runs.
 
     Returns:
-        Text with a line for each.
+        Text with a line of titles, and a line for each run.
     """
     rows = [_COLUMNS, *(run.cells() for run in runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
-    return "\n".join(
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]
-        ).rstrip()
-        for row in rows
-    )
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns[:-1]]  # the last is not aligned
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return "\n".join(lines)
 
 
 def _read_run(folder: RunFolder) -> RunStatus:
@@ -101,15 +101,12 @@ def _state(folder: RunFolder, record: RunRecord) -> tuple[str, str]:
         return "stopped", f"begun {started}; the same command resumes it"
     has_scores = (folder.validation / SUMMARY_FILE).is_file()
     if record.request.fold != ALL_CASES and not has_scores:
-        return (
-            "trained",
-            "its held-out cases are being predicted, or the same command does it",
-        )
+        return "trained", "its held-out cases are being predicted, or the same command does it"
     return "finished", f"begun {started}"
 
 
 def _last_row(file: Path) -> dict[str, Any]:
-    """Return the last whole line; another process may be writing one."""
+    """Return the last complete line; another process may be writing one at this moment."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     for line in reversed(lines):
         try:

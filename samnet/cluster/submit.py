@@ -1,4 +1,4 @@
-"""Handing jobs to SLURM."""
+"""Submission of jobs to SLURM."""
 
 from __future__ import annotations
 
@@ -17,12 +17,23 @@ log = logging.getLogger(__name__)
 
 
 def slurm_folder() -> Path:
-    """Where the scripts of jobs are kept, and what they print."""
+    """Return the folder for the scripts of jobs and for what they print.
+
+    Returns:
+        An absolute path, whether the folder exists or not.
+    """
     return (results_folder() / "slurm").absolute()
 
 
 def describe_jobs(jobs: Sequence[Job]) -> str:
-    """All scripts as text, with the command that would submit each."""
+    """Write the scripts of jobs without submitting them.
+
+    Args:
+        jobs: The jobs in the order of their submission.
+
+    Returns:
+        The text of all scripts, each after the command that would submit it.
+    """
     parts = []
     for job in jobs:
         after = "".join(f" --dependency=afterany:ID_OF_{name}" for name in job.after)
@@ -31,23 +42,29 @@ def describe_jobs(jobs: Sequence[Job]) -> str:
 
 
 def submit_jobs(jobs: Sequence[Job]) -> dict[str, str]:
-    """Write the scripts, submit them in order, and return the job numbers by name.
+    """Write the scripts of jobs, and submit them in their order.
+
+    Args:
+        jobs: The jobs. Each comes after those that it has to wait for.
+
+    Returns:
+        Name of each job -> its number.
 
     Raises:
-        UserError: there is no SLURM here.
+        UserError: There is no SLURM on this machine.
         SamnetError: SLURM refuses a job; those before it are submitted.
     """
-    folder, numbers = slurm_folder(), dict[str, str]()
+    folder = slurm_folder()
+    numbers: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
     for job in jobs:
         script = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.name}.sh"
         write_text(script, script_of(job, folder))
-        dependency = (
-            [f"--dependency=afterany:{':'.join(numbers[name] for name in job.after)}"]
-            if job.after
-            else []
-        )
-        numbers[job.name] = _submit([*dependency, str(script)])
+        dependencies = []
+        if job.after:
+            earlier = ":".join(numbers[name] for name in job.after)
+            dependencies = [f"--dependency=afterany:{earlier}"]
+        numbers[job.name] = _submit([*dependencies, str(script)])
         log.info("job %s: %s, %d task(s), %s", numbers[job.name], job.name, job.num_tasks, script)
     return numbers
 

@@ -1,1 +1,1 @@
-"""Raw data in nnU-Net v2's layout: description, cases, readers and writers, integrity, splits."""
+"""Raw data in nnU-Net v2's layout: description, cases, reading, writing, checks and splits."""

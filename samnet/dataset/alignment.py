@@ -1,4 +1,4 @@
-"""The image of a case to predict: its channels may come on grids of their own."""
+"""Reading the image of a case to predict, whose channels may lie on different grids."""
 
 from __future__ import annotations
 
@@ -17,21 +17,41 @@ log = logging.getLogger(__name__)
 
 
 def read_aligned_image(case: Case) -> Image:
-    """Read a case; channels on other grids than the first one's are resampled to that, with a warning.
+    """Read a case; channels on another grid than the first one are resampled to that grid.
 
-    Training data are not resampled so: there a channel on another grid is a fault, which can be mended once for all.
+    A warning tells what is resampled. Training data are not resampled in this way: there a channel
+    on another grid is a fault, which can be fixed once for all.
+
+    Args:
+        case: The case.
+
+    Returns:
+        All channels `(C, Z, Y, X)` on the grid of the first one.
 
     Raises:
-        UserError: a file is missing, unreadable or unfit; or a channel does not overlap the first, or is a picture of
-            another size. The message names all such files.
+        UserError: A file is missing, unreadable or not usable; or a channel does not overlap the
+            first one, or is a 2D image of another size. The message names all such files.
     """
     if case.fault is not None:
         raise UserError(case.fault)
+    images = _read_channels(case)
+    first = images[0]
+    if len(images) == 1:
+        return first
+    arrays = [first.array]
+    for image, file in zip(images[1:], case.image_files[1:], strict=True):
+        arrays.append(_on_grid(image, file, first, case))
+    return Image(np.concatenate(arrays), first.grid, first.header)
+
+
+def _read_channels(case: Case) -> list[Image]:
+    """Read all image files of a case; raise one error for all that cannot be used."""
     images, faults = [], []
     for file in case.image_files:
         image, found = read_channel(file, case)
         for fault in found:
-            if fault.kind == TILT_KIND:  # as of a tilted gantry; the label map gets the same grid
+            # Such as a tilted gantry. The label map gets the same grid, so it fits the image.
+            if fault.kind == TILT_KIND:
                 log.warning(
                     "case %s: %s: %s; distances are not exact", case.identifier, file, fault.value
                 )
@@ -41,69 +61,72 @@ def read_aligned_image(case: Case) -> Image:
             images.append(image)
     if faults:
         raise UserError("; ".join(map(str, faults)))
-    first = images[0]
-    others = [
-        _on_grid(image, file, first, case)
-        for image, file in zip(images[1:], case.image_files[1:], strict=True)
-    ]
-    return (
-        Image(np.concatenate([first.array, *others]), first.grid, first.header) if others else first
-    )
+    return images
 
 
 def _on_grid(image: Image, file: Path, first: Image, case: Case) -> np.ndarray:
-    """The array `(C, Z, Y, X)` of a channel's file on the grid of the first."""
+    """Return the array `(C, Z, Y, X)` of a channel's file on the grid of the first one."""
     difference = image.grid.difference(first.grid)
     if difference is None:
         return image.array
+    first_file = case.image_files[0]
     ending = ending_of(file)
     if ending is not None and is_2d_image(ending, image.grid.shape[0]):
         raise UserError(
-            f"{file}: {difference.describe(str(case.image_files[0]))}; 2D images have no position "
+            f"{file}: {difference.describe(str(first_file))}; 2D images have no position "
             "in space by which to resample them: bring the channels to one size"
         )
     resampled, share = resample(image.array, image.grid, first.grid)
     if share == 0:
         raise UserError(
-            f"{file}: does not overlap {case.image_files[0]} anywhere; register the channels, or correct the headers"
+            f"{file}: does not overlap {first_file} anywhere; register the channels, "
+            "or correct the headers"
         )
     log.warning(
-        "case %s: %s lies on another grid than %s: it was resampled to that (%.0f %% of the voxels are covered)",
+        "case %s: %s lies on another grid than %s: it was resampled to that "
+        "(%.0f %% of the voxels are covered)",
         case.identifier,
         file.name,
-        case.image_files[0].name,
+        first_file.name,
         100 * share,
     )
     return resampled
 
 
 def resample(array: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray, float]:
-    """An array `(C, Z, Y, X)` on another grid by linear interpolation, in its own type, and how much of it is covered.
+    """Resample an array to another grid by linear interpolation.
 
-    Voxels of the target whose centre lies outside every source voxel become 0; the share of the others is returned.
+    Args:
+        array: Values `(C, Z, Y, X)` on the source grid.
+        source: The grid of the array.
+        target: The grid to resample to.
+
+    Returns:
+        The values `(C, Z, Y, X)` on the target grid, in the type of `array`; 0 at voxels whose
+        centre lies outside every source voxel. And the share of the other voxels, 0 to 1.
     """
-    from scipy import ndimage  # seldom needed, and slow to load
+    from scipy import ndimage  # slow to load, and only needed here
 
-    # Both affines take (x, y, z); turned round on both sides the matrix takes and gives (z, y, x).
+    # Both affines take (x, y, z). With rows and columns reversed the matrix takes (z, y, x).
     to_source = np.linalg.inv(source.affine) @ target.affine
     matrix, offset = to_source[2::-1, 2::-1], to_source[2::-1, 3]
-    _, height, width = target.shape
+    depth, height, width = target.shape
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     limits = np.array(source.shape)[:, None, None]
     resampled = np.zeros((len(array), *target.shape), array.dtype)
-    covered = 0
-    for index in range(
-        target.shape[0]
-    ):  # slice by slice: the coordinates take six times the memory of a volume
-        places = np.einsum(
-            "ij,jyx->iyx", matrix, np.stack([np.full_like(rows, index), rows, columns])
-        )
-        places += offset[:, None, None]
-        inside = ((places > -0.5) & (places < limits - 0.5)).all(axis=0)
-        covered += int(inside.sum())
+    num_covered = 0
+    # Slice by slice, because the coordinates take six times the memory of the voxels.
+    for index in range(depth):
+        target_positions = np.stack([np.full_like(rows, index), rows, columns])
+        positions = np.einsum("ij,jyx->iyx", matrix, target_positions)
+        positions += offset[:, None, None]
+        is_inside = ((positions > -0.5) & (positions < limits - 0.5)).all(axis=0)
+        num_covered += int(is_inside.sum())
         for channel, output in zip(array, resampled, strict=True):
-            values = ndimage.map_coordinates(channel, places, np.float64, order=1, mode="nearest")
-            output[index] = np.where(
-                inside, np.rint(values) if array.dtype.kind in "iu" else values, 0
+            values = ndimage.map_coordinates(
+                channel, positions, np.float64, order=1, mode="nearest"
             )
-    return resampled, covered / np.prod(target.shape)
+            if array.dtype.kind in "iu":
+                values = np.rint(values)
+            output[index] = np.where(is_inside, values, 0)
+    return resampled, num_covered / np.prod(target.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ MASK_KIND = "mask of 0 and 255"
 BACKGROUND_KIND = "background only"
 TILT_KIND = "not perpendicular"
 MASK_VALUE = 255
-# Distances are reckoned along the axes: at one degree they are wrong by up to 2 %.
+# Distances are measured along the axes. At a shear of one degree they are wrong by up to 2 %.
 MAX_SHEAR_DEGREES = 1.0
 _SHOWN_VALUES = 8
 _REPLACE_IMAGE = (
@@ -30,9 +31,15 @@ _REPLACE_LABELS = "put a whole label map in its place, or remove the case"
 
 @dataclass(frozen=True)
 class CaseFindings:
-    """What the check of one case came to.
+    """The result of the check of one case.
 
-    image_digest, label_digest: hashes of the voxels; None where they tell nothing apart (unreadable, constant, empty).
+    Attributes:
+        faults: What has to be fixed.
+        remarks: What is unusual but may be intended.
+        image_digest: Hash of the voxels of all channels; None where it would identify nothing
+            (files unreadable, image constant).
+        label_digest: Hash of the voxels of the label map; None where it would identify nothing
+            (file unreadable, nothing labelled).
     """
 
     faults: tuple[Fault, ...]
@@ -42,78 +49,75 @@ class CaseFindings:
 
 
 def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
-    """Find everything that is wrong with a training case."""
-    channels, faults = _read_channels(case)
+    """Find everything that is wrong with a training case.
+
+    Args:
+        case: The case, with its label map.
+        description: What `dataset.json` says about channels and labels.
+
+    Returns:
+        The faults and remarks, and the hashes by which cases are compared.
+    """
+    faults: list[Fault] = []
     remarks: list[Fault] = []
-    grid = next(iter(channels.values())).grid if channels else None
+    channels = _read_channels(case, faults)
     labels = _read_label_map(case, faults)
-    if len(channels) == len(case.image_files):
+    is_complete = len(channels) == len(case.image_files)
+    if is_complete:
         faults += _channel_count_faults(case, channels, description)
         remarks += _repeated_channels(case, channels)
     if labels is not None:
-        assert case.label_file is not None
-        value_faults, value_remarks = _label_values(
-            case, case.label_file, labels.array, description
-        )
+        value_faults, value_remarks = _check_label_values(case, labels.array, description)
         faults += value_faults
         remarks += value_remarks
-        if grid is not None:
-            faults += grid_faults(case, case.label_file, labels.grid, grid, "its image")
-    scheme = description.label_scheme
-    is_labelled = labels is not None and bool(scheme.is_labelled(labels.array).any())
-    is_constant = bool(channels) and all(
-        image.array.min() == image.array.max() for image in channels.values()
-    )
+        faults += _label_grid_faults(case, labels.grid, channels)
+    is_labelled = labels is not None and _holds_foreground(labels, description)
+    is_constant = bool(channels) and all(map(_is_constant, channels.values()))
     if is_constant:
-        (faults if is_labelled else remarks).append(_constant_image(case, channels, is_labelled))
-    whole = len(channels) == len(case.image_files) and not is_constant
-    return CaseFindings(
-        tuple(faults),
-        tuple(remarks),
-        _digest(*(image.array for image in channels.values())) if whole else None,
-        _digest(labels.array) if labels is not None and is_labelled else None,
-    )
+        findings = faults if is_labelled else remarks
+        findings.append(_constant_image(case, channels, is_labelled))
+    image_digest, label_digest = None, None
+    if is_complete and not is_constant:
+        image_digest = _digest(*(image.array for image in channels.values()))
+    if labels is not None and is_labelled:
+        label_digest = _digest(labels.array)
+    return CaseFindings(tuple(faults), tuple(remarks), image_digest, label_digest)
 
 
 def read_channel(file: Path, case: Case) -> tuple[Image | None, list[Fault]]:
-    """Read one image file of a case; None where it cannot be read. The faults hold for training and prediction."""
+    """Read and check one image file of a case, for training or prediction.
+
+    Args:
+        file: The image file.
+        case: The case that it belongs to.
+
+    Returns:
+        The image, or None where it cannot be read, and what is wrong with it.
+    """
+    name = case.identifier
     if not file.exists():
-        return None, [
-            Fault(
-                "no image", str(file), "no such file", "add it, or remove the case", case.identifier
-            )
-        ]
+        remedy = "add it, or remove the case"
+        return None, [Fault("no image", str(file), "no such file", remedy, name)]
     try:
         image = read_image([file])
     except UserError as error:
-        return None, [
-            fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, case.identifier)
-        ]
-    return image, _image_faults(file, image, case)
+        fault = fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, name)
+        return None, [fault]
+    return image, list(_image_faults(file, image, case))
 
 
-def _image_faults(file: Path, image: Image, case: Case) -> list[Fault]:
-    faults = []
+def _image_faults(file: Path, image: Image, case: Case) -> Iterator[Fault]:
     if image.array.dtype.kind == "f":
         count = int((~np.isfinite(image.array)).sum())
         if count > 0:
             value = f"{count} voxels are NaN or infinite"
-            faults.append(
-                Fault(
-                    "not finite",
-                    str(file),
-                    value,
-                    "replace them, for example by 0",
-                    case.identifier,
-                )
-            )
-    if image.grid.shear > MAX_SHEAR_DEGREES:
-        value = (
-            f"its axes are not perpendicular, by {image.grid.shear:.1f} degrees (a tilted gantry?)"
-        )
+            remedy = "replace them, for example by 0"
+            yield Fault("not finite", str(file), value, remedy, case.identifier)
+    shear = image.grid.shear
+    if shear > MAX_SHEAR_DEGREES:
+        value = f"its axes are not perpendicular, by {shear:.1f} degrees (a tilted gantry?)"
         remedy = "resample the image, and its label map, to perpendicular axes"
-        faults.append(Fault(TILT_KIND, str(file), value, remedy, case.identifier))
-    return faults
+        yield Fault(TILT_KIND, str(file), value, remedy, case.identifier)
 
 
 def grid_faults(
@@ -145,10 +149,9 @@ def grid_faults(
     return [Fault(difference.kind, str(file), value, remedy, case.identifier)]
 
 
-def _read_channels(case: Case) -> tuple[dict[Path, Image], list[Fault]]:
-    """The readable files of a case, and what is wrong with them and the others."""
+def _read_channels(case: Case, faults: list[Fault]) -> dict[Path, Image]:
+    """Return the readable image files of a case; add what is wrong with any of them to `faults`."""
     channels: dict[Path, Image] = {}
-    faults: list[Fault] = []
     for file in case.image_files:
         image, found = read_channel(file, case)
         faults += found
@@ -158,27 +161,24 @@ def _read_channels(case: Case) -> tuple[dict[Path, Image], list[Fault]]:
             first_file, first = next(iter(channels.items()))
             faults += grid_faults(case, file, image.grid, first.grid, first_file.name)
         channels[file] = image
-    return channels, faults
+    return channels
 
 
 def _channel_count_faults(
     case: Case, channels: dict[Path, Image], description: DatasetDescription
 ) -> list[Fault]:
-    count, expected = (
-        sum(len(image.array) for image in channels.values()),
-        len(description.channel_names),
-    )
+    count = sum(len(image.array) for image in channels.values())
+    expected = len(description.channel_names)
     if count == expected:
         return []
     value = (
-        f"the case has {count} channel(s) in {len(case.image_files)} file(s), dataset.json names {expected}: "
-        f"{list(description.channel_names)}"
+        f"the case has {count} channel(s) in {len(case.image_files)} file(s), "
+        f"dataset.json names {expected}: {list(description.channel_names)}"
     )
-    remedy = (
-        "add what is missing"
-        if count < expected
-        else "remove what is too much, or name it in channel_names"
-    )
+    if count < expected:
+        remedy = "add what is missing"
+    else:
+        remedy = "remove what is too much, or name it in channel_names"
     return [Fault("number of channels", str(case.image_files[0]), value, remedy, case.identifier)]
 
 
@@ -194,22 +194,21 @@ def _repeated_channels(case: Case, channels: dict[Path, Image]) -> list[Fault]:
     return remarks
 
 
+def _is_constant(image: Image) -> bool:
+    return bool(image.array.min() == image.array.max())
+
+
 def _constant_image(case: Case, channels: dict[Path, Image], is_labelled: bool) -> Fault:
     file, image = next(iter(channels.items()))
-    value = f"every voxel is {image.array.flat[0]}" + (
-        ", but its label map is not empty" if is_labelled else ""
-    )
-    return Fault(
-        "constant image",
-        str(file),
-        value,
-        "export the image again, or remove the case",
-        case.identifier,
-    )
+    value = f"every voxel is {image.array.flat[0]}"
+    if is_labelled:
+        value += ", but its label map is not empty"
+    remedy = "export the image again, or remove the case"
+    return Fault("constant image", str(file), value, remedy, case.identifier)
 
 
 def _read_label_map(case: Case, faults: list[Fault]) -> Image | None:
-    """The label map, or None, and why in `faults`."""
+    """Return the label map; add the reason to `faults` where there is none."""
     file = case.label_file
     if file is None or not file.is_file():
         remedy = "every case of imagesTr needs a label map in labelsTr"
@@ -218,66 +217,62 @@ def _read_label_map(case: Case, faults: list[Fault]) -> Image | None:
     try:
         return read_labels(file)
     except UserError as error:
-        faults.append(
-            fault_of_message(
-                "unreadable label map", str(error), file, _REPLACE_LABELS, case.identifier
-            )
-        )
+        kind = "unreadable label map"
+        faults.append(fault_of_message(kind, str(error), file, _REPLACE_LABELS, case.identifier))
         return None
 
 
-def _label_values(
-    case: Case, file: Path, labels: np.ndarray, description: DatasetDescription
+def _holds_foreground(labels: Image, description: DatasetDescription) -> bool:
+    return bool(description.label_scheme.is_labelled(labels.array).any())
+
+
+def _label_grid_faults(case: Case, grid: Grid, channels: dict[Path, Image]) -> list[Fault]:
+    """Compare the grid of the label map with that of the first readable channel."""
+    if not channels:
+        return []
+    assert case.label_file is not None
+    first = next(iter(channels.values()))
+    return grid_faults(case, case.label_file, grid, first.grid, "its image")
+
+
+def _check_label_values(
+    case: Case, labels: np.ndarray, description: DatasetDescription
 ) -> tuple[list[Fault], list[Fault]]:
-    """Faults and remarks about the values of a label map."""
+    """Return faults and remarks about the values of a label map."""
     scheme = description.label_scheme
     allowed = {*scheme.values, scheme.ignore_label}
     values, counts = np.unique(labels, return_counts=True)
-    undeclared = {
-        int(value): int(count)
-        for value, count in zip(values, counts, strict=True)
-        if value not in allowed
-    }
+    voxels_by_value = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    undeclared = {value: count for value, count in voxels_by_value.items() if value not in allowed}
+    found = set(voxels_by_value)
+    file = str(case.label_file)
     if undeclared:
-        return [_undeclared_values(case, file, undeclared, set(map(int, values)), description)], []
-    found = set(map(int, values))
+        return [_undeclared_values(case, undeclared, found, description)], []
     if found == {scheme.ignore_label}:
-        value, remedy = (
-            "every voxel has the ignore label",
-            "label a part of it, or leave the case out",
-        )
-        return [], [Fault("nothing labelled", str(file), value, remedy, case.identifier)]
+        value = "every voxel has the ignore label"
+        remedy = "label a part of it, or leave the case out"
+        return [], [Fault("nothing labelled", file, value, remedy, case.identifier)]
     if found <= {0, scheme.ignore_label}:
-        value, remedy = (
-            "holds background only",
-            "label it, unless the case does show nothing of any class",
-        )
-        return [], [Fault(BACKGROUND_KIND, str(file), value, remedy, case.identifier)]
+        value = "holds background only"
+        remedy = "label it, unless the case really shows nothing of any class"
+        return [], [Fault(BACKGROUND_KIND, file, value, remedy, case.identifier)]
     return [], []
 
 
 def _undeclared_values(
-    case: Case,
-    file: Path,
-    undeclared: dict[int, int],
-    found: set[int],
-    description: DatasetDescription,
+    case: Case, undeclared: dict[int, int], found: set[int], description: DatasetDescription
 ) -> Fault:
-    listing = ", ".join(
-        f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:_SHOWN_VALUES]
-    )
-    more = f" and {len(undeclared) - _SHOWN_VALUES} more" if len(undeclared) > _SHOWN_VALUES else ""
-    value = f"values that dataset.json does not declare: {listing}{more}"
+    """Return the fault of values that `dataset.json` does not name (value -> number of voxels)."""
+    file = str(case.label_file)
+    entries = [f"{value} ({count} voxels)" for value, count in undeclared.items()]
+    value = f"values that dataset.json does not declare: {', '.join(entries[:_SHOWN_VALUES])}"
+    if len(entries) > _SHOWN_VALUES:
+        value += f" and {len(entries) - _SHOWN_VALUES} more"
     if found <= {0, MASK_VALUE} and description.label_scheme.values == [0, 1]:
         remedy = "map 255 to 1, which samnet_verify_dataset --fix does"
-        return Fault(MASK_KIND, str(file), value, remedy, case.identifier)
-    return Fault(
-        "undeclared labels",
-        str(file),
-        value,
-        "correct the voxels, or declare the labels",
-        case.identifier,
-    )
+        return Fault(MASK_KIND, file, value, remedy, case.identifier)
+    remedy = "correct the voxels, or declare the labels"
+    return Fault("undeclared labels", file, value, remedy, case.identifier)
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -272,7 +272,8 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
     if not cases:
         ending = description.file_ending
         raise UserError(
-            f"{source}: no image ending in _0000{ending} (nor any {ending} file, nor a DICOM series)"
+            f"{source}: no image ending in _0000{ending} (nor any {ending} file, nor a DICOM "
+            "series)"
         )
     faults = [case.fault for case in cases if case.fault is not None]
     if len(faults) == len(cases) == 1:

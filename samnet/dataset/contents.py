@@ -1,7 +1,9 @@
-"""What raw files hold, as hashes: whether data have changed is a question of their content, not of dates.
+"""Hashes of the contents of raw files, by which changed data are found.
 
-A copied or touched file is the same, one that was replaced by another of its size and date is not looked for. Hashes
-are remembered with size and date of the file, so that only what differs in one of these is read again.
+What counts is the content of a file and not its date: a copied or touched file is the same file.
+Hashes are remembered with the size and date of the file, and only a file that differs in one of
+these is read again. So the replacement of a file by another of the same size and date is not
+noticed.
 """
 
 from __future__ import annotations
@@ -22,115 +24,183 @@ from samnet.core.records import from_json, to_json
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
 
-UNREADABLE = ""  # the key of a case whose files cannot be read: whoever reads the case reports it
+# The key of a case whose files cannot be read. The step that reads the case reports the reason.
+UNREADABLE = ""
 
 
 @dataclass(frozen=True)
 class HashedFile:
-    """A file as it was when its sha256 was taken: size in bytes, date in nanoseconds."""
+    """A file at the time when its sha256 was computed.
+
+    Attributes:
+        size: Size in bytes.
+        mtime_ns: Time of its last change in nanoseconds.
+        sha256: Hash of its content in hexadecimal.
+    """
 
     size: int
     mtime_ns: int
     sha256: str
 
+    def has_state(self, state: tuple[int, int]) -> bool:
+        """Tell whether a file still has the size and date of this one.
 
-# By the way from the data set's folder to the file.
+        Args:
+            state: Size in bytes and time of the last change in nanoseconds.
+
+        Returns:
+            Whether both are equal.
+        """
+        return (self.size, self.mtime_ns) == state
+
+
+# Path of a file relative to the folder of raw data -> the file.
 Hashes = dict[str, HashedFile]
 
 
 def content_keys(dataset: RawDataset, cases: Sequence[Case], processes: int) -> dict[str, str]:
-    """A hash over names and contents of the raw files of each case, by case; `UNREADABLE` where there is none."""
+    """Compute a hash over the names and contents of the raw files of each case.
+
+    Args:
+        dataset: The data set of the cases.
+        cases: The cases to look at.
+        processes: Number of worker processes; 0 to read all files in this process.
+
+    Returns:
+        Identifier of a case -> its hash, or `UNREADABLE` where a file cannot be read.
+    """
+    raw = dataset.folder.raw
     known = load_hashes(dataset)
-    keys, arguments = {}, {}
+    keys: dict[str, str] = {}
+    arguments: dict[str, tuple] = {}
     for case in cases:
-        hashes = _without_reading(case, dataset.folder.raw, known)
+        hashes = _hashes_without_reading(case, raw, known)
         if hashes is None:
-            arguments[case.identifier] = (
-                case,
-                dataset.folder.raw,
-                known_of(case, dataset.folder.raw, known),
-            )
+            arguments[case.identifier] = (case, raw, known_of(case, raw, known))
         else:
             keys[case.identifier] = case_key(hashes)
     outcome = run_jobs(hash_files, arguments, processes, "checking raw files")
     remember_hashes(dataset, outcome.results.values())
-    keys |= {name: case_key(hashes) for name, hashes in outcome.results.items()}
+    for name, hashes in outcome.results.items():
+        keys[name] = case_key(hashes)
     return keys | dict.fromkeys(outcome.failures, UNREADABLE)
 
 
 def hash_files(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashes:
-    """The raw files of a case with their hashes; files of the size and date in `known` are not read.
+    """Hash the raw files of a case. Files with the size and date in `known` are not read.
 
-    folder: of the data set.
+    Args:
+        case: The case.
+        folder: The folder of raw data.
+        known: Path relative to that folder -> the file as it was hashed before.
+
+    Returns:
+        Path relative to that folder -> the file, for every raw file of the case.
 
     Raises:
-        UserError, OSError: a file cannot be read.
+        UserError: A header does not say where its voxels are.
+        OSError: A file cannot be read.
     """
     hashes = {}
     for file in case.raw_files():
-        place, state = os.path.relpath(file, folder), _state(file)
-        entry = known.get(place)
-        if entry is None or (entry.size, entry.mtime_ns) != state:
-            entry = HashedFile(
-                *state, file_sha256(file)
-            )  # the state from before: a change meanwhile is seen later
-        hashes[place] = entry
+        path = os.path.relpath(file, folder)
+        # The state is taken before reading, so that a change in between is noticed the next time.
+        state = _state(file)
+        entry = known.get(path)
+        if entry is None or not entry.has_state(state):
+            size, mtime_ns = state
+            entry = HashedFile(size, mtime_ns, file_sha256(file))
+        hashes[path] = entry
     return hashes
 
 
 def known_of(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashes:
-    """What is known of the files of one case: all that a worker process needs to be sent."""
+    """Select what is known of the files of one case, so that a worker process is sent no more.
+
+    Args:
+        case: The case.
+        folder: The folder of raw data.
+        known: Path relative to that folder -> the file as it was hashed before.
+
+    Returns:
+        The entries of `known` that belong to the case.
+    """
     try:
-        places = [os.path.relpath(file, folder) for file in case.raw_files()]
-    except UserError:  # whoever reads the case reports it
+        paths = [os.path.relpath(file, folder) for file in case.raw_files()]
+    except UserError:  # reported by the step that reads the case
         return {}
-    return {place: known[place] for place in places if place in known}
+    return {path: known[path] for path in paths if path in known}
 
 
 def case_key(hashes: Mapping[str, HashedFile]) -> str:
-    """A hash over the names and contents of a case's files, wherever they lie."""
+    """Return a hash over the names and contents of files, whatever folder they are in.
+
+    Args:
+        hashes: Path -> file.
+
+    Returns:
+        A sha256 in hexadecimal.
+    """
     digest = hashlib.sha256()
-    for place, entry in hashes.items():
-        digest.update(f"{Path(place).name}\0{entry.sha256}\n".encode())
+    for path, entry in hashes.items():
+        digest.update(f"{Path(path).name}\0{entry.sha256}\n".encode())
     return digest.hexdigest()
 
 
 def load_hashes(dataset: RawDataset) -> Hashes:
-    """The hashes that were remembered; none where the file is missing or damaged: it is no loss."""
+    """Read the hashes that were remembered.
+
+    Args:
+        dataset: The data set.
+
+    Returns:
+        Path relative to the folder of raw data -> file. Empty where the file of hashes is missing
+        or damaged: they are then computed again.
+    """
+    file = dataset.folder.hashes_file
     try:
-        content = read_json(dataset.folder.hashes_file)
-        return {
-            place: from_json(HashedFile, entry, str(dataset.folder.hashes_file))
-            for place, entry in content["files"].items()
-        }
+        entries = read_json(file)["files"]
+        return {path: from_json(HashedFile, entry, str(file)) for path, entry in entries.items()}
     except (UserError, AttributeError, KeyError, TypeError):
         return {}
 
 
 def remember_hashes(dataset: RawDataset, found: Iterable[Hashes]) -> None:
-    """Add hashes to those that are remembered. Where the folder cannot be written to, nothing is."""
-    new: Hashes = {place: entry for hashes in found for place, entry in hashes.items()}
+    """Add hashes to those that are remembered; do nothing where the folder is not writable.
+
+    Args:
+        dataset: The data set.
+        found: The hashes of each case.
+    """
+    new: Hashes = {}
+    for hashes in found:
+        new.update(hashes)
     if not new:
         return
-    with contextlib.suppress(OSError), lock_folder(dataset.folder.hashes_file.parent, "raw files"):
+    file = dataset.folder.hashes_file
+    with contextlib.suppress(OSError), lock_folder(file.parent, "raw files"):
         merged: dict[str, Any] = to_json(load_hashes(dataset) | new)
-        write_json_rows(dataset.folder.hashes_file, {"files": dict(sorted(merged.items()))})
+        write_json_rows(file, {"files": dict(sorted(merged.items()))})
 
 
-def _without_reading(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashes | None:
-    """The hashes of a case, all of whose files have the size and date that is known of them; else None."""
+def _hashes_without_reading(
+    case: Case, folder: Path, known: Mapping[str, HashedFile]
+) -> Hashes | None:
+    """Return the known hashes of a case; None where a file is new, changed or not accessible."""
+    hashes = {}
     try:
-        files = {os.path.relpath(file, folder): _state(file) for file in case.raw_files()}
+        for file in case.raw_files():
+            path = os.path.relpath(file, folder)
+            entry = known.get(path)
+            if entry is None or not entry.has_state(_state(file)):
+                return None
+            hashes[path] = entry
     except (UserError, OSError):
         return None
-    if all(
-        place in known and (known[place].size, known[place].mtime_ns) == state
-        for place, state in files.items()
-    ):
-        return {place: known[place] for place in files}
-    return None
+    return hashes
 
 
 def _state(file: Path) -> tuple[int, int]:
+    """Return the size in bytes and the time of the last change in nanoseconds."""
     status = file.stat()
     return status.st_size, status.st_mtime_ns

@@ -26,7 +26,7 @@ from samnet.dataset.images import (
     write_labels,
 )
 from samnet.dataset.masks import mask_codes, show_code
-from samnet.dataset.new_dataset import making_dataset
+from samnet.dataset.new_dataset import new_dataset
 
 MOST_UNNAMED_VALUES = 32  # a mask with more values probably has soft edges
 _SHOWN_CASES = 5
@@ -265,7 +265,7 @@ def convert(conversion: Conversion, folder: Path) -> None:
     Raises:
         UserError: A file can no longer be read.
     """
-    with making_dataset(folder) as target:
+    with new_dataset(folder) as target:
         for name, (image, mask) in tqdm(conversion.cases.items(), desc="writing", unit="case"):
             _copy_image(image, target / "imagesTr", name)
             _write_label_map(mask, conversion.values, target / "labelsTr", name)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json, write_json
 from samnet.dataset.images import ending_of, name_without_ending
-from samnet.dataset.new_dataset import making_dataset
+from samnet.dataset.new_dataset import new_dataset
 
 _TASK = re.compile(r"^Task(\d+)_(.+)$")
 _ENDING = ".nii.gz"
@@ -141,7 +141,7 @@ def convert_task(task: Task, folder: Path) -> None:
     Raises:
         UserError: An image cannot be read.
     """
-    with making_dataset(folder) as target:
+    with new_dataset(folder) as target:
         training = tqdm(sorted(task.training.items()), desc="training cases", unit="case")
         for name, (image, label) in training:
             _write_channels(image, target / "imagesTr", name, len(task.channel_names))

@@ -24,23 +24,32 @@ class DatasetDescription:
 
     Attributes:
         channel_names: Names of the image channels, in channel order.
-        label_scheme: The classes or regions, and the ignore label.
+        labels: Name -> value of a class, or values of a region; see `LabelScheme`.
+        ignore_label: The value of voxels that are not labelled, or None.
         file_ending: Ending of images with the leading dot; also that of label maps, unless
             `label_ending` says otherwise.
         num_training: Declared number of training cases, or None. The integrity check compares it
             with what is there.
         patient_key: Regular expression whose first group (or whole match) in the name of a case is
             its patient. samnet's own optional key; without it the planner looks for one.
+        regions_class_order: The label that is written for each region; empty without regions.
         label_ending: Ending of label maps where it differs from that of images; samnet's own
             optional key `label_file_ending`.
     """
 
     channel_names: tuple[str, ...]
-    label_scheme: LabelScheme
+    labels: dict[str, Label]
+    ignore_label: int | None
     file_ending: str
     num_training: int | None = None
     patient_key: str | None = None
+    regions_class_order: tuple[int, ...] = ()
     label_ending: str | None = None
+
+    @property
+    def label_scheme(self) -> LabelScheme:
+        """The classes or regions and the ignore label, as one value to pass on."""
+        return LabelScheme(self.labels, self.ignore_label, self.regions_class_order)
 
     @property
     def label_file_ending(self) -> str:
@@ -82,8 +91,8 @@ class DatasetDescription:
             Its content.
 
         Raises:
-            UserError: The file is missing or not JSON.
-            DatasetFaults: Keys are missing or have unusable values; the report names all.
+            UserError: The file is missing or not JSON, or one key is missing or not usable.
+            DatasetFaults: Several keys are missing or not usable; the report names all.
         """
         content = read_json(path)
         if not isinstance(content, dict):
@@ -105,19 +114,24 @@ class DatasetDescription:
         if scheme is not None:
             parse_order = functools.partial(_parse_class_order, scheme)
             scheme = parse(parse_order, "regions_class_order")
-        description = cls(
-            channel_names=channel_names,
-            label_scheme=scheme,
-            file_ending=parse(_parse_ending, "file_ending"),
-            num_training=parse(_parse_num_training, "numTraining"),
-            patient_key=parse(_parse_patient_key, "patient_key"),
-            label_ending=parse(_parse_label_ending, "label_file_ending"),
-        )
+        file_ending = parse(_parse_ending, "file_ending")
+        num_training = parse(_parse_num_training, "numTraining")
+        patient_key = parse(_parse_patient_key, "patient_key")
+        label_ending = parse(_parse_label_ending, "label_file_ending")
         if len(faults) == 1:
             raise UserError(faults[0])
         if faults:
             raise DatasetFaults(path.parent.name, faults)
-        return description
+        return cls(
+            channel_names=channel_names,
+            labels=scheme.labels,
+            ignore_label=scheme.ignore_label,
+            file_ending=file_ending,
+            num_training=num_training,
+            patient_key=patient_key,
+            regions_class_order=scheme.regions_class_order,
+            label_ending=label_ending,
+        )
 
 
 def _parse_channels(value: Any, path: Path) -> tuple[str, ...]:
@@ -139,15 +153,13 @@ def _parse_labels(value: Any, path: Path) -> LabelScheme:
         raise UserError(
             f'{path}: "labels" is {_show(value)}; write for example {{"background": 0, "liver": 1}}'
         )
-    labels = {
-        name: label for name, entry in value.items() if (label := _parse_label(entry)) is not None
-    }
+    parsed = {name: _parse_label(entry) for name, entry in value.items()}
+    labels = {name: label for name, label in parsed.items() if label is not None}
     if len(labels) != len(value):
         broken = sorted(set(value) - set(labels))
         raise UserError(
             f"{path}: the labels {broken} have no whole number; write name: value, as in nnU-Net "
-            "v2, or a list of "
-            "values for a region"
+            "v2, or a list of values for a region"
         )
     ignore_label = labels.pop(IGNORE, None)
     if isinstance(ignore_label, tuple):

@@ -1,7 +1,7 @@
-"""Reading images of every supported format to one form, and writing label maps back in the form of their image.
+"""Reading of images in every supported format, and writing of label maps in the format of an image.
 
-An image is an array `(C, Z, Y, X)` on the file's own grid; 2D files have Z = 1. A label map written for an image has
-its shape, affine and header geometry.
+An image is an array `(C, Z, Y, X)` on the grid of its file; 2D files have Z = 1. A label map that
+is written for an image has the shape, affine and header geometry of that image.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _LOSSY = "JPEG changes values as it compresses and cannot hold labels; use PNG"
 
 _NIFTI = Format(nifti.read, nifti.write, nifti.serves)
 _ITK = Format(itk.read, itk.write, itk.serves, itk.companions)
-_PICTURE = Format(raster.read, raster.write, raster.serves)
-_BMP = replace(_PICTURE, highest_label=255)
-_JPEG = replace(_PICTURE, highest_label=0)
+_RASTER = Format(raster.read, raster.write, raster.serves)
+_BMP = replace(_RASTER, highest_label=255)
+_JPEG = replace(_RASTER, highest_label=0)
 _TIFF = Format(tiff.read, tiff.write, tiff.serves, tiff.companions)
 _FORMATS = {
     ".nii.gz": _NIFTI,
@@ -34,7 +34,7 @@ _FORMATS = {
     ".mhd": _ITK,
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".png": _PICTURE,
+    ".png": _RASTER,
     ".bmp": _BMP,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
@@ -44,10 +44,17 @@ _VARIANTS = ((".nii.gz", ".nii"), (".mha", ".mhd"), (".tif", ".tiff"), (".jpg", 
 
 
 def read_image(files: Sequence[Path]) -> Image:
-    """Read the channels of one case, one or more a file, and stack them. A folder is a DICOM series.
+    """Read the channels of one case and stack them.
+
+    Args:
+        files: Files with one or more channels each, in channel order. A folder is a DICOM series.
+
+    Returns:
+        The image with all channels `(C, Z, Y, X)` and the header of the first file.
 
     Raises:
-        UserError: a file is missing, unreadable or not 2D/3D, or the channels do not lie on one grid.
+        UserError: A file is missing, unreadable or not 2D/3D, or the channels do not lie on one
+            grid.
     """
     images = [_read_file(Path(file)) for file in files]
     first = images[0]
@@ -64,18 +71,24 @@ def read_image(files: Sequence[Path]) -> Image:
 
 
 def read_labels(file: Path) -> Image:
-    """Read a label map; `array` is `(1, Z, Y, X)` of whole numbers.
+    """Read a label map.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The image with the labels `(1, Z, Y, X)`, uint8 or uint16.
 
     Raises:
-        UserError: as `read_image`, or the values are not whole numbers from 0 to 65535.
+        UserError: As for `read_image`, or the values are not whole numbers from 0 to 65535.
     """
     image = _read_file(file)
     if ending_of(file) not in label_endings():
         raise UserError(f"{file}: {_LOSSY}")
     if image.array.shape[0] != 1:
         raise UserError(
-            f"{file}: a label map has one channel, this file {image.array.shape[0]} (a colour or palette picture?); "
-            "save the label values themselves, as whole numbers"
+            f"{file}: a label map has one channel, this file {image.array.shape[0]} "
+            "(a colour or palette image?); save the label values themselves, as whole numbers"
         )
     array = image.array
     if array.dtype.kind == "f":
@@ -94,10 +107,17 @@ def read_labels(file: Path) -> Image:
 
 
 def write_labels(labels: np.ndarray, reference: Image, file: Path) -> None:
-    """Write `labels` `(Z, Y, X)` on the grid of `reference`, as 8 or 16 bit, whole or not at all.
+    """Write a label map with 8 or 16 bits a voxel. The file is either complete or absent.
+
+    Args:
+        labels: Whole numbers `(Z, Y, X)` from 0 to 65535.
+        reference: The image that the labels belong to; its grid and header geometry are written.
+        file: The file to write; its ending chooses the format.
 
     Raises:
-        UserError: the ending is not supported, or the reference's header does not serve its format.
+        UserError: The format is not supported, cannot hold these labels, or cannot be given the
+            geometry of the image.
+        ValueError: The labels have another shape than the image, or are not such numbers.
     """
     if labels.shape != reference.grid.shape:
         raise ValueError(
@@ -108,7 +128,7 @@ def write_labels(labels: np.ndarray, reference: Image, file: Path) -> None:
     form = _format_of(file)
     if not form.serves(reference):
         raise UserError(
-            f"{file}: the ending differs from that of the image, which cannot lend it its geometry"
+            f"{file}: the ending differs from that of the image, so its geometry cannot be kept"
         )
     if form.highest_label == 0:
         raise UserError(f"{file}: {_LOSSY}")
@@ -133,9 +153,8 @@ def _read_file(file: Path) -> Image:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        lines = (
-            str(error).partition("\n -")[0].strip().splitlines()
-        )  # without nibabel's hint; ITK's reason comes last
+        # Without the hint that nibabel adds. The last line, because there ITK gives the reason.
+        lines = str(error).partition("\n -")[0].strip().splitlines()
         reason = lines[-1] if lines else type(error).__name__
         raise UserError(
             f"{file}: cannot be read, it may be truncated or of another format ({reason})"
@@ -150,7 +169,7 @@ def _read_file(file: Path) -> Image:
 
 
 def _is_usable(grid: Grid) -> bool:
-    """Whether the axes are of finite length and span a volume, whatever the unit."""
+    """Tell whether the axes are of finite length and span a volume, whatever the unit."""
     lengths = np.linalg.norm(grid.affine[:3, :3], axis=0)
     if not np.isfinite(grid.affine).all() or lengths.min() == 0:
         return False
@@ -158,6 +177,7 @@ def _is_usable(grid: Grid) -> bool:
 
 
 def _plain_numbers(array: np.ndarray, file: Path) -> np.ndarray:
+    """Return the voxels as numbers of at most 32 bits in the byte order of this machine."""
     if array.dtype.kind not in "iufb":
         raise UserError(f"{file}: has voxels of type {array.dtype}; expected one number each")
     if array.dtype.kind == "b":
@@ -168,24 +188,39 @@ def _plain_numbers(array: np.ndarray, file: Path) -> np.ndarray:
 
 
 def supported_endings() -> list[str]:
+    """Return the endings of all supported formats, with the leading dot."""
     return list(_FORMATS)
 
 
 def label_endings() -> list[str]:
-    """The endings of label maps: all but those of formats that change values as they compress."""
+    """Return the endings that label maps may have, with the leading dot.
+
+    These are all except those of formats whose compression changes values.
+    """
     return [ending for ending, form in _FORMATS.items() if form.highest_label > 0]
 
 
 def variants_of(file_ending: str) -> tuple[str, ...]:
-    """The endings that files of a data set with this ending may have, itself first: `.nii.gz` goes with `.nii`."""
+    """Return the endings that the files of a data set with this ending may have.
+
+    Args:
+        file_ending: An ending with the leading dot.
+
+    Returns:
+        The ending itself, then those that may stand for it, such as `.nii` for `.nii.gz`.
+    """
     group = next((group for group in _VARIANTS if file_ending in group), ())
     return (file_ending, *(ending for ending in group if ending != file_ending))
 
 
 def label_ending_for(image: Path) -> str:
-    """The ending of a label map made for an image: the image's own where it can hold labels.
+    """Return the ending of the label map that is written for an image.
 
-    PNG stands in for JPEG, and compressed NIFTI for a folder of DICOM slices.
+    Args:
+        image: Path of the image file, or the folder of a DICOM series.
+
+    Returns:
+        The ending of the image where it can hold labels; `.png` for JPEG, `.nii.gz` for a folder.
     """
     ending = ending_of(image)
     if ending is None:
@@ -194,35 +229,71 @@ def label_ending_for(image: Path) -> str:
 
 
 def is_2d_image(file_ending: str, num_slices: int) -> bool:
-    """Whether an image of this ending is a 2D picture without a spacing of its own; a TIFF may also be a volume."""
+    """Tell whether an image is in a 2D format without a spacing.
+
+    Args:
+        file_ending: Ending of the file with the leading dot.
+        num_slices: Number of slices of the image. It matters for TIFF, which may be a volume.
+
+    Returns:
+        True for PNG, BMP and JPEG, and for a TIFF of one slice.
+    """
     form = _FORMATS[file_ending]
     return form.read is raster.read or (form is _TIFF and num_slices == 1)
 
 
 def may_hold_channels(file_ending: str) -> bool:
-    """Whether one file of this ending can hold several channels, as colour pictures do."""
+    """Tell whether one file can hold several channels, as colour images do.
+
+    Args:
+        file_ending: Ending of the file with the leading dot.
+
+    Returns:
+        False for NIfTI only.
+    """
     return _FORMATS[file_ending] is not _NIFTI
 
 
 def ending_of(file: Path) -> str | None:
-    """The supported ending of a file name, which may be in capitals there, or None."""
+    """Return the supported ending of a file name.
+
+    Args:
+        file: Path of the file; the ending may be in capitals.
+
+    Returns:
+        The ending in small letters with the leading dot, or None where it is not supported.
+    """
     name = file.name.lower()
     return next((ending for ending in _FORMATS if name.endswith(ending)), None)
 
 
 def name_without_ending(file: Path) -> str:
-    """A file's name without its supported ending."""
+    """Return the name of a file without its supported ending.
+
+    Args:
+        file: Path of the file.
+    """
     return file.name[: len(file.name) - len(ending_of(file) or "")]
 
 
 def companions_of(file: Path) -> list[Path]:
-    """The files, besides itself, that a file's content comes from: the voxels of a `.mhd`, the spacing of a TIFF.
+    """Return the other files that the content of a file comes from.
+
+    Examples are the voxels of a `.mhd` header and the spacing of a TIFF.
+
+    Args:
+        file: Path of the file.
+
+    Returns:
+        The other files; empty where the file does not exist or needs none.
 
     Raises:
-        UserError: the file does not say where its voxels are.
+        UserError: The file does not say where its voxels are.
     """
     ending = ending_of(file)
-    return _FORMATS[ending].companions(file) if ending is not None and file.is_file() else []
+    if ending is None or not file.is_file():
+        return []
+    return _FORMATS[ending].companions(file)
 
 
 def _format_of(file: Path) -> Format:

@@ -1,4 +1,4 @@
-"""The check of a raw data set before anything is computed from it: all faults in one report."""
+"""The check of a raw data set before anything is computed from it. One report holds all faults."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ log = logging.getLogger(__name__)
 
 
 def verify_dataset(dataset: RawDataset, processes: int) -> None:
-    """Check every case, and log what is odd.
+    """Check every case, and log what is unusual but no fault.
+
+    Args:
+        dataset: The data set to check.
+        processes: Number of worker processes; 0 to check all cases in this process.
 
     Raises:
-        DatasetFaults: at least one fault was found; the report names all, each with file, value and remedy.
+        DatasetFaults: At least one fault was found. The report names all, each with file, value
+            and remedy.
     """
     report = inspect_dataset(dataset, processes)
     report.raise_if_faulty()
@@ -33,123 +38,146 @@ def verify_dataset(dataset: RawDataset, processes: int) -> None:
 
 
 def inspect_dataset_by_name(identifier: str | int, processes: int) -> Report:
-    """As `inspect_dataset`, with the faults of `dataset.json` and of missing folders in the report as well.
+    """Find a data set and check it, including its `dataset.json` and its folders.
+
+    Args:
+        identifier: An id such as `8` or `008`, or a full name.
+        processes: Number of worker processes; 0 to check all cases in this process.
+
+    Returns:
+        The report of `inspect_dataset`. Where `dataset.json` or a folder is missing or not usable,
+        the report holds these faults only.
 
     Raises:
-        UserError: there is no such data set.
+        UserError: There is no such data set.
     """
     folder = DatasetFolder.find(identifier)
     try:
         dataset = RawDataset.read(folder)
     except UserError as error:
-        file = folder.description_file
-        messages = error.faults if isinstance(error, DatasetFaults) else [str(error)]
-        remedy = "fix it; the cases are checked after that"
-        return Report(
-            folder.name,
-            0,
-            tuple(fault_of_message("description", message, file, remedy) for message in messages),
-        )
+        faults = _unreadable_dataset_faults(folder, error)
+        return Report(folder.name, num_cases=0, faults=tuple(faults))
     return inspect_dataset(dataset, processes)
 
 
 def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
-    """Check every case, and what there is besides them."""
+    """Check every case of a data set, and the files that belong to no case.
+
+    Args:
+        dataset: The data set to check.
+        processes: Number of worker processes; 0 to check all cases in this process.
+
+    Returns:
+        All findings.
+    """
     arguments = {case.identifier: (case, dataset.description) for case in dataset.cases}
     outcome = run_jobs(check_case, arguments, processes, "verifying")
+    # In the order of the cases, not in the order in which the worker processes finished.
     findings: dict[str, CaseFindings] = {
         name: outcome.results[name] for name in arguments if name in outcome.results
     }
-    faults = [*_description_faults(dataset), *_stray_files(dataset), *_names_that_collide(dataset)]
-    faults += [
-        Fault(
-            "not checked",
-            str(case.image_files[0]),
-            reason,
-            "check again, with -np 0",
-            case.identifier,
-        )
-        for case in dataset.cases
-        if (reason := outcome.failures.get(case.identifier))
-    ]
-    faults += [fault for entry in findings.values() for fault in entry.faults]
-    remarks = [remark for entry in findings.values() for remark in entry.remarks]
+    faults = [*_description_faults(dataset), *_stray_files(dataset), *_colliding_names(dataset)]
+    faults += _unchecked_cases(dataset, outcome.failures)
+    remarks: list[Fault] = []
+    for entry in findings.values():
+        faults += entry.faults
+        remarks += entry.remarks
     duplicates = _groups({name: entry.image_digest for name, entry in findings.items()})
-    faults += [*_duplicate_images(dataset, duplicates), *_nothing_labelled(dataset, remarks)]
+    faults += [*_duplicate_images(dataset, duplicates), *_no_foreground(dataset, remarks)]
     remarks += _duplicate_labels(dataset, findings, duplicates)
     return Report(
         dataset.name, len(dataset.cases), tuple(faults), tuple(remarks), tuple(duplicates)
     )
 
 
-def _description_faults(dataset: RawDataset) -> list[Fault]:
-    faults = []
+def _unreadable_dataset_faults(folder: DatasetFolder, error: UserError) -> list[Fault]:
+    messages = error.faults if isinstance(error, DatasetFaults) else [str(error)]
+    remedy = "fix it; the cases are checked after that"
+    file = folder.description_file
+    return [fault_of_message("description", message, file, remedy) for message in messages]
+
+
+def _unchecked_cases(dataset: RawDataset, failures: dict[str, str]) -> Iterator[Fault]:
+    """Yield the cases whose check failed, for example because its worker process was killed."""
+    for case in dataset.cases:
+        reason = failures.get(case.identifier)
+        if reason:
+            file = str(case.image_files[0])
+            remedy = "check again, with -np 0"
+            yield Fault("not checked", file, reason, remedy, case.identifier)
+
+
+def _description_faults(dataset: RawDataset) -> Iterator[Fault]:
     file = str(dataset.folder.description_file)
     declared = dataset.description.num_training
     if declared is not None and declared != len(dataset.cases):
         value = f"numTraining is {declared}, imagesTr holds {len(dataset.cases)} cases"
-        faults.append(Fault("numTraining", file, value, "correct the number, or remove the key"))
+        yield Fault("numTraining", file, value, "correct the number, or remove the key")
     key = dataset.description.patient_key
-    unmatched = [
-        case.identifier
-        for case in dataset.cases
-        if key is not None and not re.search(key, case.identifier)
-    ]
+    if key is None:
+        return
+    names = [case.identifier for case in dataset.cases]
+    unmatched = [name for name in names if not re.search(key, name)]
     if unmatched:
-        value = f'"patient_key" {key!r} finds nothing in {len(unmatched)} case names, such as {unmatched[0]}'
-        faults.append(
-            Fault(
-                "patient_key",
-                file,
-                value,
-                "write an expression that finds the patient in every name",
-            )
+        value = (
+            f'"patient_key" {key!r} finds nothing in {len(unmatched)} case names, '
+            f"such as {unmatched[0]}"
         )
-    return faults
+        remedy = "write an expression that finds the patient in every name"
+        yield Fault("patient_key", file, value, remedy)
 
 
 def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
-    """Image files that belong to no case: misnamed, of another format, or left over.
+    """Yield image files that belong to no case: misnamed, of another format, or left over.
 
-    Where `dataset.json` lists the files of each case, others may lie beside them.
+    Where `dataset.json` lists the files of each case, other files may lie next to them.
     """
     if dataset.listed:
         return
-    known = {os.path.abspath(file) for case in dataset.cases for file in case.raw_files()}
-    known |= {
-        os.path.abspath(case.label_file) for case in dataset.cases if case.label_file is not None
-    }
+    known: set[str] = set()
+    for case in dataset.cases:
+        known.update(os.path.abspath(file) for file in case.raw_files())
+        if case.label_file is not None:
+            known.add(os.path.abspath(case.label_file))
     identifiers = {case.identifier for case in dataset.cases}
     endings = {
         dataset.folder.training_images: dataset.description.file_ending,
         dataset.folder.training_labels: dataset.description.label_file_ending,
     }
     for folder, expected in endings.items():
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            ending = None if file.name.startswith(".") or file.is_dir() else ending_of(file)
-            if ending is not None and os.path.abspath(file) not in known:
-                yield _stray_file(file, ending, expected, identifiers)
+        if not folder.is_dir():
+            continue
+        for file in sorted(folder.iterdir()):
+            if os.path.abspath(file) not in known:
+                yield from _stray_file_faults(file, expected, identifiers)
 
 
-def _stray_file(file: Path, ending: str, expected: str, identifiers: set[str]) -> Fault:
+def _stray_file_faults(file: Path, expected_ending: str, identifiers: set[str]) -> Iterator[Fault]:
+    """Yield what is wrong with a file of no case; nothing where it is no image."""
+    ending = ending_of(file)
+    if ending is None or file.name.startswith(".") or file.is_dir():
+        return
     stem = name_without_ending(file)
     if file.parent.name == "labelsTr" and stem not in identifiers:
         value = "a label map without an image in imagesTr"
-        return Fault("no image of a label map", str(file), value, "add the image or remove it")
-    if ending not in variants_of(expected):
+        yield Fault("no image of a label map", str(file), value, "add the image or remove it")
+    elif ending not in variants_of(expected_ending):
         value = (
-            f"ends in {ending} and is not used, as dataset.json names {expected} for this folder"
+            f"ends in {ending} and is not used, as dataset.json names {expected_ending} "
+            "for this folder"
         )
-        return Fault("another file ending", str(file), value, "convert or remove it")
-    value, remedy = (
-        "an image without a channel number",
-        f"call the first channel {stem}_0000{ending}",
-    )
-    return Fault("no channel number", str(file), value, remedy)
+        yield Fault("another file ending", str(file), value, "convert or remove it")
+    else:
+        value = "an image without a channel number"
+        remedy = f"call the first channel {stem}_0000{ending}"
+        yield Fault("no channel number", str(file), value, remedy)
 
 
-def _names_that_collide(dataset: RawDataset) -> Iterator[Fault]:
-    """Two names that are one on many computers, where files of one case would replace those of the other."""
+def _colliding_names(dataset: RawDataset) -> Iterator[Fault]:
+    """Yield names that are the same on file systems that ignore case.
+
+    There the files of one case would replace those of the other.
+    """
     folded = Counter(case.identifier.casefold() for case in dataset.cases)
     for name, count in folded.items():
         if count > 1:
@@ -157,22 +185,17 @@ def _names_that_collide(dataset: RawDataset) -> Iterator[Fault]:
             yield Fault("names alike", str(dataset.folder.training_images), value, "rename one")
 
 
-def _nothing_labelled(dataset: RawDataset, remarks: list[Fault]) -> Iterator[Fault]:
-    """A case may well be healthy, a whole data set is not."""
-    if dataset.cases and sum(remark.kind == BACKGROUND_KIND for remark in remarks) == len(
-        dataset.cases
-    ):
-        value = "not one of the label maps holds anything but background"
-        yield Fault(
-            "nothing labelled",
-            str(dataset.folder.training_labels),
-            value,
-            "export the label maps again",
-        )
+def _no_foreground(dataset: RawDataset, remarks: list[Fault]) -> Iterator[Fault]:
+    """Yield a fault where all label maps are empty. A single empty one may be a healthy case."""
+    num_empty = sum(remark.kind == BACKGROUND_KIND for remark in remarks)
+    if dataset.cases and num_empty == len(dataset.cases):
+        folder = str(dataset.folder.training_labels)
+        value = "no label map contains any foreground"
+        yield Fault("nothing labelled", folder, value, "export the label maps again")
 
 
 def _groups(digests: dict[str, str | None]) -> list[tuple[str, ...]]:
-    """The names that share a digest, in order, where there are several."""
+    """Return the groups of several names that share a digest, in order."""
     groups: dict[str, list[str]] = {}
     for name, digest in digests.items():
         if digest is not None:
@@ -192,12 +215,14 @@ def _duplicate_images(dataset: RawDataset, duplicates: list[tuple[str, ...]]) ->
 def _duplicate_labels(
     dataset: RawDataset, findings: dict[str, CaseFindings], duplicates: list[tuple[str, ...]]
 ) -> Iterator[Fault]:
-    """Label maps that are alike to the voxel though their images are not."""
+    """Yield label maps that are equal in every voxel although their images are not."""
     files = {case.identifier: case.label_file for case in dataset.cases}
-    known = {name for group in duplicates for name in group}
+    with_equal_images: set[str] = set()
+    for group in duplicates:
+        with_equal_images.update(group)
     for first, *others in _groups({name: entry.label_digest for name, entry in findings.items()}):
         for name in others:
-            if name not in known:
+            if name not in with_equal_images:
                 value = f"the same label map as that of case {first}, for another image"
                 remedy = "exchange it if it was saved under a wrong name"
                 yield Fault("label map twice", str(files[name]), value, remedy, name)

@@ -1,4 +1,4 @@
-"""Masks drawn by people: what they hold, grey values or colours, as whole-number codes.
+"""Reading of masks drawn by people: their grey values or colours, as whole-number codes.
 
 A grey value is its own code. The code of a colour is `COLOUR` plus its red, green and blue bytes.
 """

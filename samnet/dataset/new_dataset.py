@@ -1,4 +1,4 @@
-"""A new raw data set, made as a whole or not at all."""
+"""Creating a new raw data set, completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ _NAME = re.compile(r"^\w[\w-]*$")
 
 
 def new_dataset_folder(number: int, name: str) -> Path:
-    """Where the data set `DatasetXXX_Name` is to be made, below `samnet_raw`.
+    """Return the folder where a new data set is to be created. Nothing is overwritten.
+
+    Args:
+        number: The id of the data set, 1 to 999.
+        name: Its name without the id, such as `Liver`.
+
+    Returns:
+        `DatasetXXX_Name` in the folder of raw data.
 
     Raises:
-        UserError: the number or name cannot be used, or a data set has the number already; nothing is overwritten.
+        UserError: The number or name cannot be used, or a data set has the number already.
     """
     if not 0 < number < 1000:
         raise UserError(f"-d {number}: the number of a data set goes from 1 to 999")
@@ -29,14 +36,23 @@ def new_dataset_folder(number: int, name: str) -> Path:
     taken = sorted(raw_folder().glob(f"Dataset{number:03d}_*"))
     if taken:
         raise UserError(
-            f"{taken[0]}: has the number {number} already; choose another with -d, or remove the folder"
+            f"{taken[0]}: has the number {number} already; "
+            "choose another with -d, or remove the folder"
         )
     return raw_folder() / f"Dataset{number:03d}_{name}"
 
 
 @contextlib.contextmanager
-def making_dataset(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder with `imagesTr` and `labelsTr`; on success it becomes `folder`, else it is removed."""
+def new_dataset(folder: Path) -> Iterator[Path]:
+    """Create a data set folder, for use in a `with` statement.
+
+    Args:
+        folder: The folder to create.
+
+    Yields:
+        A temporary folder with `imagesTr` and `labelsTr`. It is renamed to `folder` at the end of
+        the `with` block, or removed where the block raises an error.
+    """
     with atomic_path(folder) as temporary:
         for part in ("imagesTr", "labelsTr"):
             (temporary / part).mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""Made data, and everything once on them."""
+"""A synthetic data set, and a run of all steps on it."""

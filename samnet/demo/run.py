@@ -1,4 +1,4 @@
-"""Everything once: from made raw data to scores and a picture, by the same calls the commands make."""
+"""The demo: all steps once on synthetic data, by the same functions that the commands call."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from samnet.core.machine import detect_machine
 from samnet.core.paths import raw_folder
@@ -22,7 +23,7 @@ from samnet.evaluation.summary import format_table
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
-from samnet.models.model_folder import ALL_CASES
+from samnet.models.model_folder import ALL_CASES, RunFolder
 from samnet.planning.planned_dataset import PlannedDataset, write_splits
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.prepare import prepare_all_configurations
@@ -30,12 +31,22 @@ from samnet.training.dry_run import measure_step
 from samnet.training.options import TrainingOptions
 from samnet.training.run import train
 
+CONFIGURATION = "lora"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """folder: for data and results. num_training, num_test: made cases. max_seconds: of training."""
+    """The options of `samnet_demo`.
+
+    Attributes:
+        folder: Folder for data and results.
+        num_training: Number of synthetic training cases.
+        num_test: Number of synthetic test cases.
+        max_seconds: Limit of the training time in seconds.
+        seed: Seed of the data and the training.
+        device: What to train and predict on.
+    """
 
     folder: Path
     num_training: int
@@ -46,32 +57,29 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions) -> float:
-    """Make data, plan, train on all training cases, predict and score the test cases; returns the mean Dice.
+    """Generate data, plan, train on all training cases, and predict and score the test cases.
+
+    Scores and file names are printed.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The mean Dice over foreground classes and test cases.
 
     Raises:
-        SamnetError: a step failed; run again, the demo goes on from there.
+        SamnetError: A step failed. When the demo is run again, it resumes there.
     """
     started = time.monotonic()
+    figure = options.folder / "overlays.png"
     with _folders_below(options.folder):
         make_demo_dataset(raw_folder(), options.num_training, options.num_test, options.seed)
         dataset = RawDataset.load(DATASET_NAME)
         _prepare(dataset, options)
-        training = TrainingOptions(
-            max_seconds=options.max_seconds, seed=options.seed, device=options.device
-        )
-        run = train(PlannedDataset(dataset.folder), "lora", ALL_CASES, training)
-        predictions = dataset.folder.results / "predictions"
-        predictor = Predictor.from_folder(run.path, device=options.device)
-        cases = find_prediction_cases(dataset.folder.test_images, dataset.description)
-        predict_cases(predictor, cases, predictions)
-        references = dataset.folder.test_labels
-        summary = evaluate_folder(
-            predictions, references, dataset.description, predictions, default_processes()
-        )
-        figure = options.folder / "overlays.png"
-        scheme = dataset.description.label_scheme
-        draw_overlays(cases, predictions, references, scheme, figure, max_cases=4)
-    print(f"\nScores on the {len(cases)} test cases, which nothing was trained or planned on:\n")
+        run = _train(dataset, options)
+        summary = _predict_and_score(dataset, run, options.device, figure)
+    num_cases = len(summary["metric_per_case"])
+    print(f"\nScores on the {num_cases} test cases, which nothing was trained or planned on:\n")
     print(format_table(summary))
     print(
         f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.\n"
@@ -90,16 +98,36 @@ def _prepare(dataset: RawDataset, options: DemoOptions) -> None:
     plan.save(dataset.folder.plan_file)
     write_splits(plan, fingerprint, dataset.folder)
     prepare_all_configurations(dataset, plan, processes)
-    log.info(
-        "plan: %s, prepared cases in %s",
-        dataset.folder.plan_file,
-        dataset.folder.slices,
+    log.info("plan: %s, prepared cases in %s", dataset.folder.plan_file, dataset.folder.slices)
+
+
+def _train(dataset: RawDataset, options: DemoOptions) -> RunFolder:
+    planned = PlannedDataset(dataset.folder)
+    training = TrainingOptions(
+        max_seconds=options.max_seconds, seed=options.seed, device=options.device
     )
+    return train(planned, CONFIGURATION, ALL_CASES, training)
+
+
+def _predict_and_score(
+    dataset: RawDataset, run: RunFolder, device: str, figure: Path
+) -> dict[str, Any]:
+    """Predict the test cases, draw some of them, and return the summary of the scores."""
+    folder, description = dataset.folder, dataset.description
+    predictions, references = folder.results / "predictions", folder.test_labels
+    predictor = Predictor.from_folder(run.path, device=device)
+    cases = find_prediction_cases(folder.test_images, description)
+    predict_cases(predictor, cases, predictions)
+    summary = evaluate_folder(
+        predictions, references, description, predictions, default_processes()
+    )
+    draw_overlays(cases, predictions, references, description.label_scheme, figure, max_cases=4)
+    return summary
 
 
 @contextlib.contextmanager
 def _folders_below(folder: Path) -> Iterator[None]:
-    """The demo keeps to one folder, whatever the user's environment says."""
+    """Keep the demo to one folder, whatever the user's environment variables say."""
     names = {
         f"samnet_{name}": str(folder.resolve() / name)
         for name in ("raw", "preprocessed", "results")

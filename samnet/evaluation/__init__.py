@@ -1,1 +1,1 @@
-"""Scores of predictions against references: metrics, summaries, and folders of cases."""
+"""Scores of predictions against references: metrics, summaries, folders of cases and overlays."""

@@ -12,14 +12,8 @@ from samnet.core.errors import UserError
 from samnet.core.files import write_json
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.evaluator import SUMMARY_FILE
-from samnet.evaluation.summary import (
-    CaseScores,
-    Protocol,
-    format_table,
-    read_summary,
-    summarize,
-    write_csv,
-)
+from samnet.evaluation.summary import CaseScores, Protocol, format_table, summarize
+from samnet.evaluation.summary_files import read_summary, write_csv
 from samnet.models.model_folder import ModelFolder
 from samnet.planning.planned_dataset import PlannedDataset
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samnet.core.errors import DatasetFaults, SamnetError, UserError
+from samnet.core.errors import DatasetFaults, SamnetError
 from samnet.core.worker_pool import run_jobs
-from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import Image, ending_of, is_2d_image, read_labels
+from samnet.dataset.images import ending_of, is_2d_image, read_labels
 from samnet.evaluation.metrics import case_metrics
+from samnet.evaluation.pairing import Pair, find_pair_faults, pair_files, read_pair
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
-from samnet.evaluation.summary import (
-    CaseScores,
-    LeftOut,
-    Protocol,
-    summarize,
-    write_csv,
-    write_summary,
-)
+from samnet.evaluation.summary import CaseScores, LeftOut, Protocol, summarize
+from samnet.evaluation.summary_files import write_csv, write_summary
 
 SUMMARY_FILE = "summary.json"
 CSV_FILE = "metrics.csv"
@@ -33,33 +26,21 @@ log = logging.getLogger(__name__)
 
 
 class EvaluationIncomplete(SamnetError):
-    """Some cases could not be evaluated. The others were: `summary` is theirs, and names the failed ones."""
+    """Some cases could not be evaluated; the others were.
 
-    def __init__(self, message: str, summary: dict[str, Any]) -> None:
-        self.summary = summary
-        super().__init__(message)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A prediction and its reference."""
-
-    identifier: str
-    prediction_file: Path
-    reference_file: Path
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """What two folders have in common.
-
-    faults: one sentence for every file without its partner.
-    skipped: the names of those files' cases.
+    Attributes:
+        summary: The summary of the cases that were evaluated. It also names those that failed.
     """
 
-    pairs: tuple[Pair, ...]
-    skipped: tuple[str, ...]
-    faults: tuple[str, ...]
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        """Keep the summary.
+
+        Args:
+            message: The message for the user.
+            summary: The summary of the cases that were evaluated.
+        """
+        self.summary = summary
+        super().__init__(message)
 
 
 def evaluate_folder(
@@ -72,35 +53,46 @@ def evaluate_folder(
     nsd_tolerance_mm: float = DEFAULT_NSD_TOLERANCE_MM,
     skip_missing: bool = False,
 ) -> dict[str, Any]:
-    """Score every prediction, write `summary.json` and `metrics.csv` to `output`, and return the summary.
+    """Score every prediction, and write `summary.json` and `metrics.csv`.
 
-    Its form is described in `samnet.evaluation.summary`. All files are checked before the first is scored. Files that
-    cannot be read do not stop the others; what is then written is called `summary_incomplete.json` and
-    `metrics_incomplete.csv`, so that nobody takes it for the whole.
+    All files are checked before the first one is scored. Files that cannot be read do not stop the
+    others. The results are then called `summary_incomplete.json` and `metrics_incomplete.csv`, so
+    that nobody takes them for the results of all cases.
 
-    references: a folder of label maps, or the label map of each case.
-    nsd_tolerance_mm: in pixels for pictures, which have no spacing.
-    skip_missing: evaluate only the cases in both folders; the summary names the others.
+    Args:
+        predictions: Folder of predicted label maps.
+        references: Folder of true label maps, or name of a case -> its label map.
+        description: The data set, which declares the labels.
+        output: Folder to write to.
+        processes: Number of worker processes; 0 for none.
+        policy: Name of the rule by which scores are defined.
+        nsd_tolerance_mm: Distance up to which surfaces count as equal for the NSD, in mm; in pixels
+            for 2D images, which have no spacing.
+        skip_missing: Whether to evaluate only the cases in both folders. The summary names the
+            others.
+
+    Returns:
+        The summary. `samnet.evaluation.summary` describes its form.
 
     Raises:
-        UserError: a folder does not exist or has no label maps, or there is no such policy.
-        DatasetFaults: a case is in one folder only, or its files differ in shape or grid, or hold labels that
-            `dataset.json` does not declare; the report names all.
-        EvaluationIncomplete: files could not be read; the others are evaluated and written.
+        UserError: A folder does not exist or has no label maps, or there is no such policy.
+        DatasetFaults: A case is in one folder only, or its files differ in shape or grid, or hold
+            labels that `dataset.json` does not declare. The report names all faults.
+        EvaluationIncomplete: Files could not be read. The others are evaluated and written.
     """
     find_policy(policy)
     pairing = pair_files(predictions, references, description.label_map_endings)
     if pairing.faults and skip_missing:
         log.warning("%d cases are in one of the folders only and are skipped", len(pairing.skipped))
-    arguments = {pair.identifier: (pair, description) for pair in pairing.pairs}
-    failed = _check_all(
-        arguments, [] if skip_missing else list(pairing.faults), predictions, processes
+    faults = () if skip_missing else pairing.faults
+    unreadable = _check_all(pairing.pairs, faults, description, predictions, processes)
+    pairs = [pair for pair in pairing.pairs if pair.identifier not in unreadable]
+    protocol = Protocol(
+        description.label_scheme, policy, nsd_tolerance_mm, image_unit=_unit_of_spacing(pairs)
     )
-    pairs = [pair for pair in pairing.pairs if pair.identifier not in failed]
-    protocol = Protocol(description.label_scheme, policy, nsd_tolerance_mm, _unit(pairs))
-    readable = {pair.identifier: (pair, protocol) for pair in pairs}
-    outcome = run_jobs(evaluate_pair, readable, processes, "evaluating")
-    failed |= outcome.failures
+    arguments = {pair.identifier: (pair, protocol) for pair in pairs}
+    outcome = run_jobs(evaluate_pair, arguments, processes, "evaluating")
+    failed = unreadable | outcome.failures
     left_out = LeftOut(pairing.skipped if skip_missing else (), failed)
     summary = summarize(list(outcome.results.values()), protocol, left_out)
     written = _write(summary, output)
@@ -109,31 +101,68 @@ def evaluate_folder(
     return summary
 
 
-def _unit(pairs: Sequence[Pair]) -> str:
-    """Of distances: pixels for pictures, which have no spacing. The first case stands for all."""
+def evaluate_pair(pair: Pair, protocol: Protocol) -> CaseScores:
+    """Score one case.
+
+    Args:
+        pair: The prediction and its reference.
+        protocol: How to score it.
+
+    Returns:
+        The scores.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
+    prediction, reference = read_pair(pair)
+    metrics = case_metrics(
+        prediction.array[0],
+        reference.array[0],
+        protocol.label_scheme,
+        reference.grid.spacing,
+        protocol.policy,
+        protocol.nsd_tolerance,
+    )
+    return CaseScores(pair.identifier, pair.prediction_file, pair.reference_file, metrics)
+
+
+def _unit_of_spacing(pairs: Sequence[Pair]) -> str:
+    """Return `pixels` for 2D images, which have no spacing, else `mm`; the first case decides."""
     if not pairs:
         return "mm"
     file = pairs[0].reference_file
     ending = ending_of(file) or ""
-    may_be = is_2d_image(ending, num_slices=1)
-    return "pixels" if may_be and is_2d_image(ending, read_labels(file).grid.shape[0]) else "mm"
+    if not is_2d_image(ending, num_slices=1):
+        return "mm"
+    # A TIFF may also be a volume: only its content tells.
+    num_slices = read_labels(file).grid.shape[0]
+    return "pixels" if is_2d_image(ending, num_slices) else "mm"
 
 
 def _check_all(
-    arguments: dict[str, tuple], faults: list[str], predictions: Path, processes: int
+    pairs: Sequence[Pair],
+    faults: Sequence[str],
+    description: DatasetDescription,
+    predictions: Path,
+    processes: int,
 ) -> dict[str, str]:
-    """Look at every file, and return why some cannot be read. Scoring takes minutes; faults are told before it."""
+    """Check every pair, and return case -> reason for those that cannot be read.
+
+    Scoring takes minutes, so all faults are reported before it begins.
+    """
+    arguments = {pair.identifier: (pair, description) for pair in pairs}
     checked = run_jobs(find_pair_faults, arguments, processes, "checking")
-    faults += [
-        fault for identifier in sorted(checked.results) for fault in checked.results[identifier]
-    ]
-    if faults:
-        faults += [checked.failures[identifier] for identifier in sorted(checked.failures)]
-        raise DatasetFaults(f"{predictions} cannot be evaluated", faults)
+    found = list(faults)
+    for identifier in sorted(checked.results):
+        found += checked.results[identifier]
+    if found:
+        found += [checked.failures[identifier] for identifier in sorted(checked.failures)]
+        raise DatasetFaults(f"{predictions} cannot be evaluated", found)
     return checked.failures
 
 
 def _write(summary: dict[str, Any], output: Path) -> list[Path]:
+    """Write the results, and return the written files."""
     complete = [output / SUMMARY_FILE, output / CSV_FILE]
     incomplete = [output / INCOMPLETE_SUMMARY_FILE, output / INCOMPLETE_CSV_FILE]
     if not summary["metric_per_case"]:
@@ -148,118 +177,12 @@ def _write(summary: dict[str, Any], output: Path) -> list[Path]:
 
 
 def _describe_failures(summary: dict[str, Any], written: list[Path], output: Path) -> str:
-    failed, done = summary["failed"], len(summary["metric_per_case"])
-    where = (
-        f"; the scores of the others are in {' and '.join(map(str, written))}" if written else ""
-    )
+    failed = summary["failed"]
+    total = len(failed) + len(summary["metric_per_case"])
+    message = f"{len(failed)} of {total} cases could not be evaluated"
+    if written:
+        message += f"; the scores of the others are in {' and '.join(map(str, written))}"
     if (output / SUMMARY_FILE).exists():
-        where += f"; {SUMMARY_FILE} and {CSV_FILE} there are of an earlier evaluation"
+        message += f"; {SUMMARY_FILE} and {CSV_FILE} there are from an earlier evaluation"
     listing = "\n".join(f"  {identifier}: {reason}" for identifier, reason in failed.items())
-    return f"{len(failed)} of {len(failed) + done} cases could not be evaluated{where}:\n{listing}"
-
-
-def pair_files(
-    predictions: Path, references: Path | Mapping[str, Path], endings: Sequence[str]
-) -> Pairing:
-    """Find the label maps of both sides, those in folders by their endings, and match them by name.
-
-    Raises:
-        UserError: a folder does not exist or has no such file, or the two have no case in common.
-    """
-    predicted = _label_files(predictions, endings)
-    expected = _label_files(references, endings) if isinstance(references, Path) else references
-    common = sorted(set(predicted) & set(expected))
-    if not common:
-        one, other = predicted[min(predicted)], expected[min(expected)]
-        raise UserError(
-            f"{predictions} and {other.parent} have no case in common: there are {one.name} and {other.name}; "
-            "a prediction has the name of its reference"
-        )
-    missing = [
-        f"{predictions / file.name}: missing, the prediction of {file}; predict the case, or add --missing skip"
-        for name, file in sorted(expected.items())
-        if name not in predicted
-    ]
-    surplus = [
-        f"{file}: has no reference of that name; add it or remove the prediction, or add --missing skip"
-        for name, file in sorted(predicted.items())
-        if name not in expected
-    ]
-    return Pairing(
-        pairs=tuple(Pair(name, predicted[name], expected[name]) for name in common),
-        skipped=tuple(sorted(set(predicted) ^ set(expected))),
-        faults=(*missing, *surplus),
-    )
-
-
-def _label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    files = find_label_files(folder, endings)
-    if not files:
-        raise UserError(
-            f"{folder}: holds no {endings[0]} file, which is what dataset.json names as file ending"
-        )
-    return files
-
-
-def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
-    """What makes a pair incomparable, as sentences; empty when nothing does.
-
-    Raises:
-        UserError: one or both of the files cannot be read.
-    """
-    prediction, reference = _read_both(pair)
-    faults = _grid_faults(pair, prediction, reference)
-    highest = description.label_scheme.highest_value
-    for file, image in ((pair.prediction_file, prediction), (pair.reference_file, reference)):
-        found = int(image.array.max())
-        if found > highest:
-            remedy = (
-                "map 255 to 1"
-                if found == 255 and highest == 1
-                else "correct the voxels, or declare the label"
-            )
-            faults.append(
-                f"{file}: has the label {found}, dataset.json declares 0 to {highest}; {remedy}"
-            )
-    return faults
-
-
-def _grid_faults(pair: Pair, prediction: Image, reference: Image) -> list[str]:
-    difference = prediction.grid.difference(reference.grid)
-    if difference is None:
-        return []
-    remedy = "resample the prediction to the reference's grid"
-    if difference.kind != "shape":
-        remedy += ", or correct the wrong header"
-    found = difference.describe(str(pair.reference_file))
-    return [f"{pair.prediction_file}: {found}; {remedy}"]
-
-
-def _read_both(pair: Pair) -> tuple[Image, Image]:
-    images, errors = [], []
-    for file in (pair.prediction_file, pair.reference_file):
-        try:
-            images.append(read_labels(file))
-        except UserError as error:
-            errors.append(str(error))
-    if errors:
-        raise UserError("; ".join(errors))
-    return images[0], images[1]
-
-
-def evaluate_pair(pair: Pair, protocol: Protocol) -> CaseScores:
-    """Score one case.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    prediction, reference = _read_both(pair)
-    metrics = case_metrics(
-        prediction.array[0],
-        reference.array[0],
-        protocol.label_scheme,
-        reference.grid.spacing,
-        protocol.policy,
-        protocol.nsd_tolerance,
-    )
-    return CaseScores(pair.identifier, pair.prediction_file, pair.reference_file, metrics)
+    return f"{message}:\n{listing}"

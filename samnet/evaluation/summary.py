@@ -1,40 +1,43 @@
-"""What the scores of many cases come to: `summary.json` in nnU-Net's form, a CSV, a table for the screen.
+"""Means and deviations of the scores of many cases, and a table of them for the screen.
 
-A summary is a dictionary with nnU-Net's keys `foreground_mean`, `mean` and `metric_per_case`, whose classes are
-integers in memory, tuples of them for regions, and strings in the file, and keys of samnet's own, which nnU-Net's
-readers pass over:
+A summary is a dictionary with nnU-Net's keys `foreground_mean`, `mean` and `metric_per_case`. Its
+classes are integers, and tuples of integers for regions; in the file they are strings. It has
+further keys, which nnU-Net's readers ignore:
 
 - `policy`, `nsd_tolerance`, `distance_unit`, `labels`: what the numbers mean;
 - `std`, `foreground_std`: sample standard deviations over cases, NaN for a single case;
-- `presence`: per class, how many cases count in its Dice, and in how many it is missed (in the reference only),
-  spurious (in the prediction only) or absent (in neither);
+- `presence`: for each class, how many cases count in its Dice, and in how many it is missed (in the
+  reference only), spurious (in the prediction only) or absent (in neither);
 - `skipped`, `failed`: the cases that are in none of the numbers, and why.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from samnet.core.errors import UserError
-from samnet.core.files import read_json, write_json, write_text
 from samnet.dataset.label_scheme import Label, LabelScheme
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 
 COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
-_KEYED_BY_CLASS = ("mean", "std", "presence")
+DISTANCES = ("HD95", "ASSD")
 
 
 @dataclass(frozen=True)
 class CaseScores:
-    """The scores of one case: value of a class, or values of a region -> name of the score -> value."""
+    """The scores of one case.
+
+    Attributes:
+        identifier: Name of the case.
+        prediction_file: The predicted label map.
+        reference_file: The true label map.
+        metrics: Value of a class, or values of a region -> name of the score -> its value.
+    """
 
     identifier: str
     prediction_file: Path
@@ -46,9 +49,12 @@ class CaseScores:
 class Protocol:
     """How cases are scored.
 
-    labels: name -> value, or values of a region, with the background.
-    nsd_tolerance: in units of the spacing: mm, or pixels for pictures without a spacing.
-    image_unit: of the images' spacing, `mm` or `pixels`.
+    Attributes:
+        label_scheme: The classes or regions.
+        policy: Name of the rule by which scores are defined.
+        nsd_tolerance: Distance up to which surfaces count as equal for the NSD, in units of the
+            spacing: mm, or pixels for 2D images without a spacing.
+        image_unit: Unit of the spacing of the images, `mm` or `pixels`.
     """
 
     label_scheme: LabelScheme
@@ -58,20 +64,28 @@ class Protocol:
 
     @property
     def classes(self) -> list[Label]:
+        """The value of each foreground class, or the values of each region."""
         return list(self.label_scheme.foreground.values())
 
     @property
     def metric_names(self) -> tuple[str, ...]:
+        """The names of all scores."""
         return (*find_policy(self.policy).metrics, *COUNTS)
 
     @property
     def distance_unit(self) -> str:
+        """The unit of HD95 and ASSD: `mm`, `pixels` or `voxels`."""
         return find_policy(self.policy).distance_unit or self.image_unit
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Cases without scores: skipped on request, and failed with their reasons."""
+    """Cases without scores.
+
+    Attributes:
+        skipped: Names of the cases that were skipped on request.
+        failed: Name of a case that could not be scored -> the reason.
+    """
 
     skipped: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
@@ -80,52 +94,60 @@ class LeftOut:
 def summarize(
     cases: Sequence[CaseScores], protocol: Protocol, left_out: LeftOut | None = None
 ) -> dict[str, Any]:
-    """Means and deviations over cases, as described at the top of this module.
+    """Compute means and deviations over cases.
 
-    NaN is left out of the mean of a class, and a class that is NaN in every case out of the foreground's mean, which
-    is the mean of the classes' means. The foreground's deviation is that of the cases' means over classes.
+    A score that is NaN is left out of the mean of its class. The foreground's mean is the mean of
+    the means of the classes, without classes that are NaN in every case. The foreground's deviation
+    is that of the means that each case has over its classes.
+
+    Args:
+        cases: The scores of the cases, in any order.
+        protocol: How they were scored.
+        left_out: The cases without scores; None for none.
+
+    Returns:
+        The summary, as described at the top of this module. Its cases are sorted by name.
     """
     left_out = left_out or LeftOut()
     names, classes = protocol.metric_names, protocol.classes
     ordered = sorted(cases, key=lambda case: case.identifier)
-    # (cases, classes, metrics)
-    scores = np.array(
-        [[[case.metrics[value][name] for name in names] for value in classes] for case in ordered],
-        dtype=float,
-    ).reshape(len(ordered), len(classes), len(names))
-    mean = {value: _named(names, _mean, scores[:, index].T) for index, value in enumerate(classes)}
-    per_case = [[_mean(row) for row in case.T] for case in scores]
+    scores = _array_of_scores(ordered, classes, names)
+    means, deviations, presence = {}, {}, {}
+    for index, label in enumerate(classes):
+        columns = dict(zip(names, scores[:, index].T, strict=True))
+        means[label] = {name: _mean(column) for name, column in columns.items()}
+        deviations[label] = {name: _deviation(column) for name, column in columns.items()}
+        presence[label] = _presence([case.metrics[label] for case in ordered])
+    foreground_means, foreground_deviations = {}, {}
+    for index, name in enumerate(names):
+        foreground_means[name] = _mean([means[label][name] for label in classes])
+        foreground_deviations[name] = _deviation([_mean(case[:, index]) for case in scores])
     return {
-        "foreground_mean": _named(
-            names, _mean, [[mean[value][name] for value in classes] for name in names]
-        ),
-        "mean": mean,
+        "foreground_mean": foreground_means,
+        "mean": means,
         "metric_per_case": [_case_entry(case) for case in ordered],
         "policy": protocol.policy,
         "nsd_tolerance": protocol.nsd_tolerance,
         "distance_unit": protocol.distance_unit,
         "labels": dict(protocol.label_scheme.labels),
-        "std": {
-            value: _named(names, _deviation, scores[:, index].T)
-            for index, value in enumerate(classes)
-        },
-        "foreground_std": _named(
-            names, _deviation, np.reshape(per_case, (len(ordered), len(names))).T
-        ),
-        "presence": {
-            value: _presence([case.metrics[value] for case in ordered]) for value in classes
-        },
+        "std": deviations,
+        "foreground_std": foreground_deviations,
+        "presence": presence,
         "skipped": sorted(left_out.skipped),
         "failed": dict(sorted(left_out.failed.items())),
     }
 
 
-def _named(
-    names: Sequence[str],
-    statistic: Callable[[Sequence[float]], float],
-    rows: Iterable[Sequence[float]],
-) -> dict[str, float]:
-    return {name: statistic(row) for name, row in zip(names, rows, strict=True)}
+def _array_of_scores(
+    cases: Sequence[CaseScores], classes: Sequence[Label], names: Sequence[str]
+) -> np.ndarray:
+    """Return the scores `(cases, classes, names)`."""
+    scores = np.empty((len(cases), len(classes), len(names)))
+    for row, case in enumerate(cases):
+        for column, label in enumerate(classes):
+            values = case.metrics[label]
+            scores[row, column] = [values[name] for name in names]
+    return scores
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
@@ -161,121 +183,55 @@ def _presence(metrics: Sequence[dict[str, float]]) -> dict[str, int]:
     }
 
 
-def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """Write a summary as nnU-Net does: classes become strings, NaN the bare word `NaN`."""
-    content = summary | {key: _with_text_keys(summary[key]) for key in _KEYED_BY_CLASS}
-    content["metric_per_case"] = [
-        case | {"metrics": _with_text_keys(case["metrics"])} for case in summary["metric_per_case"]
-    ]
-    write_json(path, content)
+def names_of_classes(summary: dict[str, Any]) -> dict[Label, str]:
+    """Return the name of each class or region of a summary.
 
+    Args:
+        summary: The summary.
 
-def _with_text_keys(content: dict[Label, Any]) -> dict[str, Any]:
-    return {str(label): value for label, value in content.items()}
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """Read a `summary.json` of samnet or nnU-Net; classes become integers, nnU-Net's regions tuples of integers.
-
-    Raises:
-        UserError: the file is missing, not JSON, or not a summary.
+    Returns:
+        Value of a class, or values of a region -> its name.
     """
-    content = read_json(path)
-    required = ("foreground_mean", "mean", "metric_per_case")
-    missing = [key for key in required if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise UserError(
-            f"{path}: not an evaluation summary, {', '.join(missing)} missing; run samnet_evaluate again"
-        )
-    try:
-        for key in _KEYED_BY_CLASS:
-            if key in content:
-                content[key] = _with_class_keys(content[key])
-        if "labels" in content:
-            content["labels"] = {
-                name: tuple(label) if isinstance(label, list) else label
-                for name, label in content["labels"].items()
-            }
-        for case in content["metric_per_case"]:
-            case["metrics"] = _with_class_keys(case["metrics"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: not an evaluation summary ({error}); run samnet_evaluate again"
-        ) from None
-    return content
-
-
-def _with_class_keys(content: dict[str, Any]) -> dict[Label, Any]:
-    return {_class_key(key): value for key, value in content.items()}
-
-
-def _class_key(key: str) -> Label:
-    if not key.startswith("("):
-        return int(key)
-    return tuple(int(part) for part in key.strip("()").split(",") if part.strip())
-
-
-def write_csv(summary: dict[str, Any], path: Path) -> None:
-    """One row a case and class; columns of distances name their unit, and what is NaN is empty."""
-    names = list(summary["foreground_mean"])
-    classes = _class_names(summary)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["case", "class", "label", *(_column(name, summary["distance_unit"]) for name in names)]
-    )
-    for case in summary["metric_per_case"]:
-        for value, scores in case["metrics"].items():
-            cells = ["" if math.isnan(scores[name]) else scores[name] for name in names]
-            writer.writerow([case["case"], classes[value], value, *cells])
-    write_text(path, text.getvalue())
-
-
-def _column(name: str, unit: str) -> str:
-    return f"{name}_{unit}" if name in ("HD95", "ASSD") else name
-
-
-def _class_names(summary: dict[str, Any]) -> dict[Label, str]:
-    return {value: name for name, value in summary["labels"].items()}
+    return {label: name for name, label in summary["labels"].items()}
 
 
 def format_table(summary: dict[str, Any]) -> str:
-    """Mean and standard deviation of every class and score, as plain text for the screen."""
+    """Return mean and standard deviation of every score as a table for the screen.
+
+    Args:
+        summary: The result of `summarize`.
+
+    Returns:
+        Plain text with a row for each class, and one for the foreground.
+    """
     metrics = find_policy(summary["policy"]).metrics
-    rows = [
-        ["class", "cases", *(_heading(name, summary) for name in metrics), "missed", "spurious"]
-    ]
-    names = _class_names(summary)
+    headings = [_heading(name, summary) for name in metrics]
+    rows = [["class", "cases", *headings, "missed", "spurious"]]
+    names = names_of_classes(summary)
     for label, presence in summary["presence"].items():
-        cells = [_cell(metric, summary["mean"][label], summary["std"][label]) for metric in metrics]
-        rows.append(
-            [
-                names[label],
-                str(presence["cases"]),
-                *cells,
-                str(presence["missed"]),
-                str(presence["spurious"]),
-            ]
-        )
-    cells = [
-        _cell(metric, summary["foreground_mean"], summary["foreground_std"]) for metric in metrics
-    ]
-    totals = [
-        str(sum(entry[key] for entry in summary["presence"].values()))
-        for key in ("missed", "spurious")
-    ]
+        mean, deviation = summary["mean"][label], summary["std"][label]
+        cells = [_cell(metric, mean, deviation) for metric in metrics]
+        counts = [str(presence["missed"]), str(presence["spurious"])]
+        rows.append([names[label], str(presence["cases"]), *cells, *counts])
+    mean, deviation = summary["foreground_mean"], summary["foreground_std"]
+    cells = [_cell(metric, mean, deviation) for metric in metrics]
+    totals = [_total(summary, "missed"), _total(summary, "spurious")]
     rows.append(["foreground mean", str(len(summary["metric_per_case"])), *cells, *totals])
     return _align(rows)
+
+
+def _total(summary: dict[str, Any], key: str) -> str:
+    return str(sum(presence[key] for presence in summary["presence"].values()))
 
 
 def _heading(name: str, summary: dict[str, Any]) -> str:
     if name == "NSD":
         return f"NSD ({summary['nsd_tolerance']:g} {summary['distance_unit']})"
-    return f"{name} ({summary['distance_unit']})" if name in ("HD95", "ASSD") else name
+    return f"{name} ({summary['distance_unit']})" if name in DISTANCES else name
 
 
 def _cell(name: str, mean: dict[str, float], deviation: dict[str, float]) -> str:
-    digits = 2 if name in ("HD95", "ASSD") else 4
+    digits = 2 if name in DISTANCES else 4
     if math.isnan(mean[name]):
         return "-"
     spread = "" if math.isnan(deviation[name]) else f" +- {deviation[name]:.{digits}f}"
@@ -283,10 +239,13 @@ def _cell(name: str, mean: dict[str, float], deviation: dict[str, float]) -> str
 
 
 def _align(rows: list[list[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    """Join the rows into lines: names to the left, numbers to the right, a rule around classes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        first, rest = row[0].ljust(widths[0]), zip(row[1:], widths[1:], strict=True)
-        lines.append("  ".join([first, *(cell.rjust(width) for cell, width in rest)]).rstrip())
-    rule = "-" * max(len(line) for line in lines)
+        cells = [row[0].ljust(widths[0])]
+        for cell, width in zip(row[1:], widths[1:], strict=True):
+            cells.append(cell.rjust(width))
+        lines.append("  ".join(cells).rstrip())
+    rule = "-" * max(map(len, lines))
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])

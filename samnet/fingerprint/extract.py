@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def extract_fingerprint(dataset: RawDataset, processes: int) -> Fingerprint:
     """Measure every case and write the fingerprint. An up-to-date one is read instead.
 
-    Of two processes that are to measure the same data set, one waits for the other's fingerprint.
+    Of two commands that measure the same data set, one waits for the other's fingerprint.
 
     Args:
         dataset: The raw data set.
@@ -136,7 +136,7 @@ def data_key(dataset: RawDataset, keys: Mapping[str, str]) -> str:
 def _shapes_by_class(
     measured: Mapping[str, CaseMeasurements], class_names: Sequence[str]
 ) -> dict[str, tuple[ShapeStatistics, ...]]:
-    """Return for each class the percentiles over all cases, of their slices together."""
+    """Return for each class the percentiles over the slices of all cases."""
     shapes = {}
     for name in class_names:
         sizes = [entry.sizes[name] for entry in measured.values()]

@@ -34,12 +34,14 @@ def predict_volume(
     *,
     mirror: bool,
     label_scheme: LabelScheme,
+    slab_bytes: int = SLAB_BYTES,
+    view_bytes: int = VIEW_BYTES,
 ) -> np.ndarray:
     """Predict a prepared volume.
 
     Several views are averaged as probabilities. With one view, slices are reduced to labels at
     once. With several, their probabilities are kept at the networks' output resolution in half
-    precision, in a temporary file where a view takes more than `VIEW_BYTES`.
+    precision, in main memory or in a temporary file.
 
     Args:
         networks: Networks of one configuration, in evaluation mode, on one device.
@@ -47,6 +49,8 @@ def predict_volume(
         volume: The image.
         mirror: Whether to average over mirrored inputs.
         label_scheme: The classes or regions of the outputs.
+        slab_bytes: How much memory the slices that are predicted at a time may take, in bytes.
+        view_bytes: The probabilities of a view that take more bytes are kept in a file.
 
     Returns:
         The label map `(Z, Y, X)` on the volume's own voxels.
@@ -60,17 +64,20 @@ def predict_volume(
     shape = volume.array.shape[1:]
     if len(predictors) == 1:
         axis = configuration.slicing_axis
-        return _predict_single_view(axis, predictors[axis], shape)
-    stored = {axis: _all_probabilities(predictor) for axis, predictor in predictors.items()}
-    return _reduce_views(predictors, stored, shape)
+        return _predict_single_view(axis, predictors[axis], shape, slab_bytes)
+    stored = {
+        axis: _all_probabilities(predictor, slab_bytes, view_bytes)
+        for axis, predictor in predictors.items()
+    }
+    return _reduce_views(predictors, stored, shape, slab_bytes)
 
 
 def _predict_single_view(
-    axis: int, predictor: SlicePredictor, shape: tuple[int, ...]
+    axis: int, predictor: SlicePredictor, shape: tuple[int, ...], slab_bytes: int
 ) -> np.ndarray:
     in_plane = tuple(length for index, length in enumerate(shape) if index != axis)
     labels: np.ndarray | None = None
-    for start, maps in _chunks(predictor):
+    for start, maps in _chunks(predictor, slab_bytes):
         if labels is None:  # the number of outputs is known from the first slice on
             label_type = predictor.outputs.label_type(len(maps))
             labels = np.empty((shape[axis], *in_plane), label_type)
@@ -80,18 +87,19 @@ def _predict_single_view(
     return np.moveaxis(labels, 0, axis)
 
 
-def _all_probabilities(predictor: SlicePredictor) -> Tensor:
+def _all_probabilities(predictor: SlicePredictor, slab_bytes: int, view_bytes: int) -> Tensor:
     """Return the maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
     stored: Tensor | None = None
-    for start, maps in _chunks(predictor):
+    for start, maps in _chunks(predictor, slab_bytes):
         if stored is None:
-            stored = _allocate((len(maps), len(predictor.slices), *maps.shape[2:]))
+            shape = (len(maps), len(predictor.slices), *maps.shape[2:])
+            stored = _allocate(shape, view_bytes)
         stored[:, start : start + maps.shape[1]] = maps
     assert stored is not None
     return stored
 
 
-def _chunks(predictor: SlicePredictor) -> Iterator[tuple[int, Tensor]]:
+def _chunks(predictor: SlicePredictor, slab_bytes: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
 
     The networks' next inputs are prepared while they work on those before. The first chunk is one
@@ -100,15 +108,15 @@ def _chunks(predictor: SlicePredictor) -> Iterator[tuple[int, Tensor]]:
     count = len(predictor.slices)
     first = predictor.probabilities(0, 1)
     yield 0, first
-    chunks = cut(slice(1, count), _slices_per_slab(predictor, first))
+    chunks = cut(slice(1, count), _slices_per_slab(predictor, first, slab_bytes))
     canvases = prefetch(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
     for chunk, inputs in zip(chunks, canvases, strict=True):
         yield chunk.start, predictor.predict(inputs)
 
 
-def _allocate(shape: tuple[int, ...]) -> Tensor:
+def _allocate(shape: tuple[int, ...], view_bytes: int) -> Tensor:
     size = 2 * math.prod(shape)
-    if size <= VIEW_BYTES or os.name != "posix":  # elsewhere a file in use cannot be deleted
+    if size <= view_bytes or os.name != "posix":  # elsewhere a file in use cannot be deleted
         return torch.empty(shape, dtype=torch.half)
     # The file is deleted at once; its space is freed with the tensor.
     with tempfile.NamedTemporaryFile(prefix="samnet-") as file:
@@ -119,19 +127,22 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
         return flat.view(shape)
 
 
-def _slices_per_slab(predictor: SlicePredictor, maps: Tensor) -> int:
-    """Return how many slices fit `SLAB_BYTES`: as inputs, as maps, and at full size.
+def _slices_per_slab(predictor: SlicePredictor, maps: Tensor, slab_bytes: int) -> int:
+    """Return how many slices fit `slab_bytes`: as inputs, as maps, and at full size.
 
     The maps are those of one slice.
     """
     frame = predictor.frame
     channels = predictor.slices.shape[1]
     values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps.numel())
-    return max(1, min(MAX_SLICES, SLAB_BYTES // (4 * values)))
+    return max(1, min(MAX_SLICES, slab_bytes // (4 * values)))
 
 
 def _reduce_views(
-    predictors: dict[int, SlicePredictor], stored: dict[int, Tensor], shape: tuple[int, ...]
+    predictors: dict[int, SlicePredictor],
+    stored: dict[int, Tensor],
+    shape: tuple[int, ...],
+    slab_bytes: int,
 ) -> np.ndarray:
     outputs = next(iter(predictors.values())).outputs
     num_outputs = len(next(iter(stored.values())))
@@ -140,7 +151,7 @@ def _reduce_views(
         predictor = predictors[axis]
         views.append(ViewMaps(maps, axis, predictor.frame, predictor.stride, predictor.device))
     labels: np.ndarray = np.empty(shape, outputs.label_type(num_outputs))
-    for slab in cut(slice(0, shape[0]), SLAB_BYTES // (4 * shape[1] * shape[2])):
+    for slab in cut(slice(0, shape[0]), slab_bytes // (4 * shape[1] * shape[2])):
         subvolume = (slab, slice(0, shape[1]), slice(0, shape[2]))
         labels[slab] = label_subvolume(outputs, views, subvolume, (BLOCK, BLOCK, BLOCK))
     return labels

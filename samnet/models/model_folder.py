@@ -238,9 +238,13 @@ def _by_checkpoint(
     runs: list[RunFolder], checkpoint: str
 ) -> tuple[list[RunFolder], list[RunFolder]]:
     """Return the runs that have a checkpoint, and those that do not."""
-    usable, unusable = [], []
+    usable: list[RunFolder] = []
+    unusable: list[RunFolder] = []
     for run in runs:
-        (usable if run.checkpoint(checkpoint).is_file() else unusable).append(run)
+        if run.checkpoint(checkpoint).is_file():
+            usable.append(run)
+        else:
+            unusable.append(run)
     return usable, unusable
 
 

@@ -94,7 +94,14 @@ class Plan:
     @property
     def description(self) -> DatasetDescription:
         """What is needed of `dataset.json` to find and read cases like those of the training."""
-        return DatasetDescription(self.channel_names, self.label_scheme, self.file_ending)
+        scheme = self.label_scheme
+        return DatasetDescription(
+            channel_names=self.channel_names,
+            labels=scheme.labels,
+            ignore_label=scheme.ignore_label,
+            file_ending=self.file_ending,
+            regions_class_order=scheme.regions_class_order,
+        )
 
     @property
     def single_name(self) -> str:

@@ -1,4 +1,4 @@
-"""The declaration of a key of a plan: all that any part of samnet has to know of it, in one place.
+"""The declaration of a key of a plan: all that any part of samnet needs to know, in one place.
 
 A field of `Configuration` is declared with `plan_key(...)`. Its type is the field's annotation.
 Everything else follows from the declaration: the check of a value, what `--set` accepts, which
@@ -32,8 +32,8 @@ class Role(enum.Flag):
 
     Attributes:
         NONE: Nothing of what follows.
-        RESUMABLE: A resumed training run may change it. On all other values the trained weights
-            rest.
+        RESUMABLE: A resumed training run may change it. The trained weights depend on all values
+            without this role.
         EMBEDDINGS: The embeddings of a frozen encoder depend on it: another value, another cache.
         MEMORY: The memory of a training step depends on it: another value, another dry run.
         FOLDS: Folds whose predictions are averaged have to share it.

@@ -49,8 +49,8 @@ def find_alternatives(
 ) -> dict[str, list[Alternative]]:
     """Find what each decision of a named configuration would be under other conditions.
 
-    Values that the plan has other than the rules by themselves, by hand or for want of memory, are
-    taken as given.
+    Values in which the plan differs from the rules by themselves are taken as given: a person set
+    them, or they are smaller for lack of memory.
 
     Args:
         plan: The plan.
@@ -80,7 +80,7 @@ def _add(alternatives: dict[str, Alternative], value: Any, when: str) -> None:
 
 
 def _variations(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, Fingerprint, Machine]]:
-    """Yield conditions in words, and data and machine under them."""
+    """Yield conditions in words, with the data and the machine under them."""
     axis, machine = plan.decisions["slicing_axis"].value, plan.machine
     for when, other in MACHINES.items():
         is_larger = other.device == "cuda" or machine.device != "cpu"

@@ -1,4 +1,7 @@
-"""What is odd about a data set, in plain words: nothing that stops a run, much that can spoil one."""
+"""Remarks on what is odd about a data set.
+
+None of it stops a training run, but much of it can spoil one.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,9 @@ def examine_dataset(
 ) -> Report:
     """Check a raw data set, and add remarks on what is odd in the data as a whole.
 
-    Remarks that need measurements are made where there are no faults; the fingerprint is kept for
-    planning. They go by the plan that is there, else by one made for the machine and not kept.
+    Remarks that need measurements are added where there are no faults. The fingerprint is kept for
+    planning. These remarks use the plan of the data set; where there is none, a plan for the
+    machine that is not kept.
 
     Args:
         identifier: Id or name of the data set.
@@ -98,138 +102,143 @@ def find_oddities(
 
 
 def _rare_classes(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
+    num_cases = len(fingerprint.cases)
+    file = str(folder / "dataset.json")
     for name in fingerprint.label_scheme.class_names:
-        holders = [
-            case for case, entry in fingerprint.cases.items() if entry.classes[name].voxels > 0
-        ]
+        holders = []
+        for case, entry in fingerprint.cases.items():
+            if entry.classes[name].voxels > 0:
+                holders.append(case)
         if not holders:
-            value = f"class {name!r} occurs in none of the {len(fingerprint.cases)} cases: it cannot be learned"
-            yield Fault(
-                "class never occurs",
-                str(folder / "dataset.json"),
-                value,
-                "label it, or remove the class",
+            value = f"class {name!r} occurs in none of the {num_cases} cases: it cannot be learned"
+            yield Fault("class never occurs", file, value, "label it, or remove the class")
+        elif len(holders) == 1 and num_cases > 2:
+            value = (
+                f"class {name!r} occurs in the case {holders[0]} only: it is trained on or "
+                "validated, never both"
             )
-        elif len(holders) == 1 and len(fingerprint.cases) > 2:
-            value = f"class {name!r} occurs in the case {holders[0]} only: it is trained on or validated, never both"
-            yield Fault(
-                "class occurs once", str(folder / "dataset.json"), value, "add cases that show it"
-            )
+            yield Fault("class occurs once", file, value, "add cases that show it")
 
 
 def _tiny_classes(
     folder: Path, fingerprint: Fingerprint, configuration: Configuration
 ) -> Iterator[Fault]:
-    """The 10th percentile, as the planner takes it: a class is as hard as its small objects."""
-    enlarged = configuration.zoom / configuration.in_plane_spacing
+    """Find classes whose small objects cover few pixels of the planned input.
+
+    An object is small at the 10th percentile, which the planner uses, too: a class is as hard as
+    its small objects.
+    """
+    enlargement = configuration.zoom / configuration.in_plane_spacing
     unit = "pixels" if fingerprint.is_2d else "mm"
     for name in fingerprint.label_scheme.class_names:
         small = fingerprint.diameter(name, configuration.slicing_axis, 10)
-        if small is not None and small * enlarged < TINY_PIXELS:
-            value = (
-                f"class {name!r} is tiny: its small objects are {small:.1f} {unit} wide, "
-                f"{small * enlarged:.1f} pixels "
-                f"of the planned input of {configuration.input_size}, of which SAM takes {PATCH} x "
-                f"{PATCH} for a token"
-            )
-            remedy = "plan a larger input with --set input_size=..., or crop the images around it"
-            yield Fault("tiny class", str(folder / "dataset.json"), value, remedy)
+        if small is None or small * enlargement >= TINY_PIXELS:
+            continue
+        value = (
+            f"class {name!r} is tiny: its small objects are {small:.1f} {unit} wide, "
+            f"{small * enlargement:.1f} pixels of the planned input of "
+            f"{configuration.input_size}, and SAM's tokens are {PATCH} x {PATCH} pixels"
+        )
+        remedy = "plan a larger input with --set input_size=..., or crop the images around it"
+        yield Fault("tiny class", str(folder / "dataset.json"), value, remedy)
 
 
 def _mixed_spacings(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
     median = np.array(fingerprint.median_spacing)
-    ratios = {name: np.array(case.spacing) / median for name, case in fingerprint.cases.items()}
-    odd = [
-        name for name, ratio in ratios.items() if max(ratio.max(), 1 / ratio.min()) > MIXED_SPACING
-    ]
-    if odd:
-        value = (
-            f"spacings are mixed: {_count(odd, fingerprint)} over {MIXED_SPACING:g} times off the "
-            "median "
-            f"{_times(median)} mm (z, y, x), such as {odd[0]} with "
-            f"{_times(fingerprint.cases[odd[0]].spacing)} mm"
-        )
-        remedy = "check the headers; if they are right, have such cases in every fold"
-        yield Fault("mixed spacings", str(folder / "imagesTr"), value, remedy)
+    odd = []
+    for name, case in fingerprint.cases.items():
+        ratio = np.array(case.spacing) / median
+        if max(ratio.max(), 1 / ratio.min()) > MIXED_SPACING:
+            odd.append(name)
+    if not odd:
+        return
+    value = (
+        f"spacings are mixed: {_count(odd, fingerprint)} over {MIXED_SPACING:g} times off the "
+        f"median {_times(median)} mm (z, y, x), such as {odd[0]} with "
+        f"{_times(fingerprint.cases[odd[0]].spacing)} mm"
+    )
+    remedy = "check the headers; if they are right, have such cases in every fold"
+    yield Fault("mixed spacings", str(folder / "imagesTr"), value, remedy)
 
 
 def _mixed_slicing(
     folder: Path, fingerprint: Fingerprint, configuration: Configuration
 ) -> Iterator[Fault]:
     planned = configuration.slicing_axis
-    coarse = {name: int(np.argmax(case.spacing)) for name, case in fingerprint.cases.items()}
-    odd = [
-        name
-        for name, axis in coarse.items()
-        if axis != planned
-        and max(fingerprint.cases[name].spacing)
-        > ANISOTROPIC * min(fingerprint.cases[name].spacing)
-    ]
-    if odd:
-        value = (
-            f"{_count(odd, fingerprint)} taken in another direction: {odd[0]} is coarsest along "
-            f"{AXIS_NAMES[coarse[odd[0]]]}, slices are planned across {AXIS_NAMES[planned]}"
-        )
-        remedy = "make a data set of their own of them, or expect less of them"
-        yield Fault("mixed directions", str(folder / "imagesTr"), value, remedy)
+    coarsest: dict[str, int] = {}  # of the cases whose slices lie across another axis
+    for name, case in fingerprint.cases.items():
+        axis = int(np.argmax(case.spacing))
+        is_anisotropic = max(case.spacing) > ANISOTROPIC * min(case.spacing)
+        if axis != planned and is_anisotropic:
+            coarsest[name] = axis
+    if not coarsest:
+        return
+    first, axis = next(iter(coarsest.items()))
+    value = (
+        f"{_count(list(coarsest), fingerprint)} taken in another direction: {first} is coarsest "
+        f"along {AXIS_NAMES[axis]}, slices are planned across {AXIS_NAMES[planned]}"
+    )
+    remedy = "move them to a data set of their own, or expect worse results for them"
+    yield Fault("mixed directions", str(folder / "imagesTr"), value, remedy)
 
 
 def _unlike_hounsfield(folder: Path, fingerprint: Fingerprint, channel: int) -> Iterator[Fault]:
     name = fingerprint.channel_names[channel]
     lowest = min(case.channels[channel].minimum for case in fingerprint.cases.values())
-    if name.strip().lower() in CT_NAMES and lowest > HIGHEST_MINIMUM_OF_CT:
-        value = (
-            f"channel {name!r} is no CT by its values: the lowest is {lowest:g}, air has -1000 HU"
-        )
-        remedy = "convert the images to Hounsfield units, or call the channel otherwise"
-        yield Fault("no Hounsfield units", str(folder / "dataset.json"), value, remedy)
+    if name.strip().lower() not in CT_NAMES or lowest <= HIGHEST_MINIMUM_OF_CT:
+        return
+    value = f"channel {name!r} has no values of CT: the lowest is {lowest:g}, but air has -1000 HU"
+    remedy = "convert the images to Hounsfield units, or rename the channel"
+    yield Fault("no Hounsfield units", str(folder / "dataset.json"), value, remedy)
 
 
 def _clipped_cases(
     folder: Path, fingerprint: Fingerprint, configuration: Configuration, channel: int
 ) -> Iterator[Fault]:
-    """Cases most of whose labelled voxels the planned window makes black or white."""
+    """Find cases in which the planned window makes most of the labelled voxels black or white."""
     window = configuration.intensity[channel]
     if window.scheme != "fixed":
         return
     for name, case in fingerprint.cases.items():
-        inside = case.channels[channel].foreground
-        if inside is not None and not window.lower <= inside[len(inside) // 2] <= window.upper:
-            value = (
-                f"case {name} has other intensities: the median of its labelled voxels is "
-                f"{inside[len(inside) // 2]:g}, outside the planned window {window.lower:g} to "
-                f"{window.upper:g}"
-            )
-            yield Fault(
-                "intensities", str(folder / "imagesTr"), value, "check its scale and offset", name
-            )
+        percentiles = case.channels[channel].foreground
+        if percentiles is None:
+            continue
+        median = percentiles[len(percentiles) // 2]
+        if window.lower <= median <= window.upper:
+            continue
+        value = (
+            f"case {name} has other intensities: the median of its labelled voxels is "
+            f"{median:g}, outside the planned window {window.lower:g} to {window.upper:g}"
+        )
+        remedy = "check its scale and offset"
+        yield Fault("intensities", str(folder / "imagesTr"), value, remedy, name)
 
 
 def _mixed_intensities(
     folder: Path, fingerprint: Fingerprint, configuration: Configuration, channel: int
 ) -> Iterator[Fault]:
-    """Cases on a scale of their own, such as 0 to 1 among 0 to 4000."""
+    """Find cases whose intensities have another scale, such as 0 to 1 where 0 to 4000 is usual."""
     ranges = {
         name: float(np.ptp(case.channels[channel].nonzero))
         for name, case in fingerprint.cases.items()
     }
     typical = float(np.median(list(ranges.values())))
-    odd = [
-        name
-        for name, width in ranges.items()
-        if typical > 0 and not typical / MIXED_INTENSITIES <= width <= typical * MIXED_INTENSITIES
-    ]
-    if odd:
-        low, *_, high = fingerprint.cases[odd[0]].channels[channel].nonzero
-        value = (
-            f"{_count(odd, fingerprint)} on another scale: {fingerprint.channel_names[channel]} "
-            f"goes from {low:g} to "
-            f"{high:g} in {odd[0]}, a range of {high - low:g}, while {typical:g} is typical"
-        )
-        remedy = "check how they were exported"
-        if configuration.intensity[channel].scheme != "fixed":
-            remedy += "; if that is right it does no harm, as every image is scaled by itself"
-        yield Fault("mixed intensities", str(folder / "imagesTr"), value, remedy)
+    if typical <= 0:
+        return
+    narrowest, widest = typical / MIXED_INTENSITIES, typical * MIXED_INTENSITIES
+    odd = [name for name, width in ranges.items() if not narrowest <= width <= widest]
+    if not odd:
+        return
+    low, *_, high = fingerprint.cases[odd[0]].channels[channel].nonzero
+    value = (
+        f"{_count(odd, fingerprint)} on another scale: {fingerprint.channel_names[channel]} "
+        f"goes from {low:g} to {high:g} in {odd[0]}, a range of {high - low:g}, while "
+        f"{typical:g} is typical"
+    )
+    remedy = "check how they were exported"
+    if configuration.intensity[channel].scheme != "fixed":
+        remedy += "; if that is right it does no harm, as every image is scaled by itself"
+    yield Fault("mixed intensities", str(folder / "imagesTr"), value, remedy)
 
 
 def _leaks(dataset: RawDataset, duplicates: Sequence[tuple[str, ...]]) -> Iterator[Fault]:
@@ -241,10 +250,12 @@ def _leaks(dataset: RawDataset, duplicates: Sequence[tuple[str, ...]]) -> Iterat
     key = dataset.description.patient_key or find_patient_key(identifiers)
     path = dataset.folder.splits_file
     folds = read_splits(path, identifiers) if path.is_file() else make_splits(identifiers, key)
-    twins = {name: group[0] for group in duplicates for name in group}
+    first_twin: dict[str, str] = {}
+    for group in duplicates:
+        first_twin |= dict.fromkeys(group, group[0])
     groupings: dict[str, Callable[[str], str]] = {
         "patient": lambda name: patient_of(name, key),
-        "image": lambda name: twins.get(name, name),
+        "image": lambda name: first_twin.get(name, name),
     }
     for number, fold in enumerate(folds):
         if set(fold["train"]) == set(fold["val"]):
@@ -257,7 +268,7 @@ def _leaks(dataset: RawDataset, duplicates: Sequence[tuple[str, ...]]) -> Iterat
         for what, group_of in groupings.items():
             value = _describe_leak(number, fold, what, group_of)
             if value:
-                remedy = "hold them together, or delete the file"
+                remedy = "put them on the same side of the fold, or delete the file"
                 yield Fault("leak between folds", str(path), value, remedy)
 
 

@@ -16,17 +16,17 @@ _INDENT = " " * 6
 
 
 def explain(plan: Plan, fingerprint: Fingerprint) -> str:
-    """Print every decision with its value, reason and rule.
+    """Write every decision with its value, reason and rule into a text for the terminal.
 
-    First those of the data set and of `lora`, with what would change them; then where the other
-    configurations differ.
+    It begins with the decisions of the data set and of `lora`, with what would change them. Then it
+    shows where the other configurations differ.
 
     Args:
         plan: The plan.
         fingerprint: The statistics of its data.
 
     Returns:
-        Text for the terminal.
+        The text.
     """
     names = sorted(plan.configurations, key=lambda name: (name != FIRST, name))
     alternatives = find_alternatives(plan, fingerprint, FIRST) if FIRST in names else {}

@@ -1,7 +1,7 @@
 """What a machine's memory allows: levels of things to give up until a training step fits.
 
-How much a step takes is measured by a `Meter`, which needs the network and so is handed in from
-above (`samnet.training.dry_run`). Without one, the plan takes whatever is wanted.
+A `Meter` measures how much memory a step takes. It needs the network, so the caller passes it in
+(`samnet.training.dry_run`). Without one, the plan takes whatever is wanted.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ MAX_SAMPLED_VOXELS = 2_000_000
 
 
 def without_nan(array: np.ndarray) -> np.ndarray:
-    """Return an array with 0 in place of NaN and infinity: a single one would spread over its slice.
+    """Return an array with 0 in place of NaN and infinity.
+
+    In an interpolation a single such value would spread over its slice.
 
     Args:
         array: Intensities of any shape.

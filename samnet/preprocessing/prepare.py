@@ -1,4 +1,4 @@
-"""Preparing a whole data set: resumable case by case, in several processes or none."""
+"""The preparation of a whole data set. It can be interrupted after any case and resumed."""
 
 from __future__ import annotations
 
@@ -38,63 +38,82 @@ def prepare_dataset(
     num_parts: int = 1,
     part_id: int = 0,
 ) -> Path:
-    """Prepare the training cases of one part of a data set and return their folder; finished cases are kept.
+    """Prepare the training cases of one part of a data set. Finished cases are kept.
 
-    Of two processes that are to prepare the same part, one waits for the other, and finds it done.
+    Of two commands that prepare the same part, one waits for the other and then finds it done.
 
-    views: the canonical axes across which slices are needed; those a case already has stay.
+    Args:
+        dataset: The raw data set.
+        views: The canonical axes across which slices are needed. Other views of a case stay.
+        processes: Number of worker processes; 0 for none.
+        num_parts: Number of parts into which the cases are divided.
+        part_id: Number of the part to prepare, from 0.
+
+    Returns:
+        The folder of the prepared cases.
 
     Raises:
-        SamnetError: cases could not be prepared; all are named, the others are done.
+        SamnetError: Cases could not be prepared. All of them are named; the others are done.
     """
     started = time.monotonic()
     folder = dataset.folder.slices
     cases = select_part(dataset.cases, num_parts, part_id)
     with lock_folder(folder, f"preprocessing part {part_id} of {num_parts}"):
-        keys = content_keys(dataset, cases, processes)
-        known = load_hashes(dataset)
-        open_cases = {
-            case.identifier: (
-                case,
-                dataset.folder.raw,
-                known_of(case, dataset.folder.raw, known),
-                folder,
-                views,
-            )
-            for case in cases
-            if not set(views) <= set(stored_views(folder, case.identifier, keys[case.identifier]))
-        }
-        outcome = run_jobs(_prepare_case, open_cases, processes, "preprocessing")
+        jobs = _find_open_cases(dataset, cases, views, processes)
+        outcome = run_jobs(_prepare_case, jobs, processes, "preprocessing")
     outcome.raise_if_failed("preprocessing")
     log.info(
         "prepared %d cases (%d were ready) in %.0f s: %s",
-        len(open_cases),
-        len(cases) - len(open_cases),
+        len(jobs),
+        len(cases) - len(jobs),
         time.monotonic() - started,
         folder,
     )
     return folder
 
 
+def _find_open_cases(
+    dataset: RawDataset, cases: Sequence[Case], views: tuple[int, ...], processes: int
+) -> dict[str, tuple]:
+    """Return the arguments of `_prepare_case` for each case that lacks a view."""
+    raw, folder = dataset.folder.raw, dataset.folder.slices
+    keys = content_keys(dataset, cases, processes)
+    known = load_hashes(dataset)
+    jobs = {}
+    for case in cases:
+        name = case.identifier
+        if not set(views) <= set(stored_views(folder, name, keys[name])):
+            jobs[name] = (case, raw, known_of(case, raw, known), folder, views)
+    return jobs
+
+
 def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes: int) -> list[str]:
-    """Those of the prepared cases whose raw files hold something else by now; cases without raw files are none."""
+    """Find prepared cases whose raw files have changed since.
+
+    Args:
+        dataset: The raw data set.
+        prepared: Prepared cases. Those without raw files do not count as changed.
+        processes: Number of worker processes; 0 for none.
+
+    Returns:
+        Their names.
+    """
     raw = {case.identifier: case for case in dataset.cases}
-    keys = content_keys(
-        dataset, [raw[case.identifier] for case in prepared if case.identifier in raw], processes
-    )
-    return [
-        case.identifier
-        for case in prepared
-        if keys.get(case.identifier, UNREADABLE) not in (UNREADABLE, case.record.source_key)
-    ]
+    with_raw_files = [raw[case.identifier] for case in prepared if case.identifier in raw]
+    keys = content_keys(dataset, with_raw_files, processes)
+    outdated = []
+    for case in prepared:
+        key = keys.get(case.identifier, UNREADABLE)
+        if key not in (UNREADABLE, case.record.source_key):
+            outdated.append(case.identifier)
+    return outdated
 
 
 def _prepare_case(
     case: Case, raw: Path, known: Hashes, folder: Path, views: tuple[int, ...]
 ) -> None:
-    key = case_key(
-        hash_files(case, raw, known)
-    )  # of what is read now, should it have changed since the others
+    # The key of the files that are read now: they may have changed since the keys were compared.
+    key = case_key(hash_files(case, raw, known))
     every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
     image = read_image(case.image_files)
     assert case.label_file is not None
@@ -104,17 +123,19 @@ def _prepare_case(
         raise UserError(f"{case.label_file}: {difference.describe('its image')}")
     labels = label_image.array[0]
     volume = prepare_volume(_compact(image.array), image.grid, labels)
-    store_case(
-        folder, case.identifier, key, volume, prepare_labels(labels, volume), tuple(every_view)
-    )
+    prepared_labels = prepare_labels(labels, volume)
+    store_case(folder, case.identifier, key, volume, prepared_labels, tuple(every_view))
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
-    """The same values in 16 bits where those hold them, as they do Hounsfield units stored as floats; else float32."""
+    """Return the same values in 16 bits where these can hold them, else in float32.
+
+    Hounsfield units that are stored as floats become 16-bit numbers in this way.
+    """
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         return array
     limits = np.iinfo(np.int16)
-    if limits.min <= array.min() and array.max() <= limits.max:  # neither holds for NaN
+    if limits.min <= array.min() and array.max() <= limits.max:  # false for NaN
         whole = array.astype(np.int16)
         if np.array_equal(whole, array):
             return whole
@@ -124,19 +145,27 @@ def _compact(array: np.ndarray) -> np.ndarray:
 def prepare_all_configurations(
     dataset: RawDataset, plan: Plan, processes: int, num_parts: int = 1, part_id: int = 0
 ) -> None:
-    """Prepare what the configurations of the plan need, together.
+    """Prepare the views that the configurations of a plan need, all together.
+
+    Args:
+        dataset: The raw data set.
+        plan: Its plan.
+        processes: Number of worker processes; 0 for none.
+        num_parts: Number of parts into which the cases are divided.
+        part_id: Number of the part to prepare, from 0.
 
     Raises:
-        SamnetError: cases could not be prepared; all are named, the others are done.
+        SamnetError: Cases could not be prepared. All of them are named; the others are done.
     """
-    from samnet.fingerprint.extract import (
-        data_key,  # not above: worker processes would load SciPy for it
-    )
+    # Imported here: otherwise every worker process would load SciPy for it.
+    from samnet.fingerprint.extract import data_key
 
     if plan.data_key != data_key(dataset, content_keys(dataset, dataset.cases, processes)):
         log.warning(
             "the raw files of %s have changed since they were planned: run samnet_plan again",
             dataset.name,
         )
-    needed = {axis for name in plan.configurations for axis in plan.configuration(name).views}
+    needed: set[int] = set()
+    for name in plan.configurations:
+        needed.update(plan.configuration(name).views)
     prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

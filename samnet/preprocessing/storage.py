@@ -1,4 +1,8 @@
-"""Prepared cases on disk: one blosc2 array a view, one chunk a slice, and a JSON record that is written last."""
+"""Prepared cases on disk.
+
+There is one blosc2 array for each view, with one chunk for each slice, and a JSON record that is
+written last.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from samnet.core.geometry import Box, Grid
 from samnet.core.records import from_json, to_json
 from samnet.preprocessing.case import PreparedVolume
 
-# Of CTs a tenth larger than with ZSTD, written in a third of the time and read in half.
+# For CT, files are a tenth larger than with ZSTD, written in a third and read in half of the time.
 _COMPRESSION = {"codec": blosc2.Codec.LZ4, "clevel": 1, "nthreads": 1}
 
 
@@ -23,8 +27,17 @@ _COMPRESSION = {"codec": blosc2.Codec.LZ4, "clevel": 1, "nthreads": 1}
 class CaseRecord:
     """What is known of a prepared case without opening its arrays.
 
-    source_key: of the raw files it was made from. spacing, shape: canonical `(Z, Y, X)`, cropped.
-    class_slices: for each view (by its axis), class value -> the slices that show it.
+    Attributes:
+        identifier: Name of the case.
+        source_key: Key of the contents of the raw files from which it was prepared.
+        spacing: Distance of voxel centres along the canonical `(Z, Y, X)` in mm.
+        shape: Number of voxels along the canonical `(Z, Y, X)`, cropped.
+        native_shape: Number of voxels along the file's own `(Z, Y, X)`.
+        native_affine: 4 x 4 matrix from the file's voxel indices `(x, y, z)` to mm in RAS+.
+        box_start: First voxel of the crop on the canonical grid along `(Z, Y, X)`.
+        box_stop: First voxel behind the crop along `(Z, Y, X)`.
+        quantiles: `channel_quantiles` of each channel, `(C, 201)`.
+        class_slices: For each view (by its axis), class value -> the slices that show it.
     """
 
     identifier: str
@@ -41,7 +54,12 @@ class CaseRecord:
 
 @dataclass(frozen=True)
 class StoredCase:
-    """A prepared case on disk."""
+    """A prepared case on disk. Its arrays are opened when they are first read.
+
+    Attributes:
+        folder: Folder of the prepared cases.
+        record: What is known of the case.
+    """
 
     folder: Path
     record: CaseRecord
@@ -51,36 +69,83 @@ class StoredCase:
 
     @property
     def identifier(self) -> str:
+        """Name of the case."""
         return self.record.identifier
 
     @cached_property
     def quantiles(self) -> np.ndarray:
+        """`channel_quantiles` of each channel, `(C, 201)`."""
         return np.array(self.record.quantiles)
 
     def in_plane_spacing(self, axis: int) -> tuple[float, float]:
-        """Spacing in mm of the rows and columns of slices across `axis`."""
+        """Return the spacing of the rows and columns of slices.
+
+        Args:
+            axis: The canonical axis across which the slices lie.
+
+        Returns:
+            Both spacings in mm.
+        """
         rows, columns = (value for index, value in enumerate(self.record.spacing) if index != axis)
         return rows, columns
 
     def num_slices(self, axis: int) -> int:
+        """Return the number of slices across an axis.
+
+        Args:
+            axis: The canonical axis.
+
+        Returns:
+            Their number.
+        """
         return self.record.shape[axis]
 
     def image_slices(self, axis: int, indices: list[int]) -> np.ndarray:
-        """Slices across `axis`, `(len(indices), C, H, W)`, raw intensities."""
+        """Read slices of the image.
+
+        Args:
+            axis: The canonical axis across which they lie.
+            indices: Slice numbers, in any order.
+
+        Returns:
+            Raw intensities `(len(indices), C, H, W)`.
+
+        Raises:
+            SamnetError: The array of this view is missing.
+        """
         array = self._open(_image_file(self.folder, self.identifier, axis))
         return np.stack([array[index] for index in indices])
 
     def label_slice(self, axis: int, index: int) -> np.ndarray:
-        """Labels `(H, W)` of one slice."""
+        """Read one slice of the label map.
+
+        Args:
+            axis: The canonical axis across which it lies.
+            index: Its number.
+
+        Returns:
+            Labels `(H, W)`.
+
+        Raises:
+            SamnetError: The array of this view is missing.
+        """
         return self._open(_label_file(self.folder, self.identifier, axis))[index]
 
     def volume(self) -> PreparedVolume:
-        """The whole image in canonical form."""
+        """Read the whole image in canonical form.
+
+        Returns:
+            The image as it was prepared.
+
+        Raises:
+            SamnetError: The array of the first view is missing.
+        """
         axis = self._any_view()
         slices = self._open(_image_file(self.folder, self.identifier, axis))[:]
+        channels_first = np.moveaxis(slices, 1, 0)
         record = self.record
         return PreparedVolume(
-            array=np.ascontiguousarray(np.moveaxis(np.moveaxis(slices, 1, 0), 1, axis + 1)),
+            array=np.ascontiguousarray(np.moveaxis(channels_first, 1, axis + 1)),
             spacing=record.spacing,
             quantiles=self.quantiles,
             native=Grid(record.native_shape, np.array(record.native_affine)),
@@ -88,9 +153,17 @@ class StoredCase:
         )
 
     def labels(self) -> np.ndarray:
-        """The whole label map `(Z, Y, X)`, canonical and cropped."""
+        """Read the whole label map.
+
+        Returns:
+            Labels `(Z, Y, X)`, canonical and cropped.
+
+        Raises:
+            SamnetError: The array of the first view is missing.
+        """
         axis = self._any_view()
-        return np.moveaxis(self._open(_label_file(self.folder, self.identifier, axis))[:], 0, axis)
+        slices = self._open(_label_file(self.folder, self.identifier, axis))[:]
+        return np.moveaxis(slices, 0, axis)
 
     def _any_view(self) -> int:
         return int(next(iter(self.record.class_slices)))
@@ -103,10 +176,8 @@ class StoredCase:
         return self._open_arrays[file]
 
     def __reduce__(self) -> tuple:
-        return StoredCase, (
-            self.folder,
-            self.record,
-        )  # open arrays do not travel to worker processes
+        # Open arrays cannot be sent to worker processes.
+        return StoredCase, (self.folder, self.record)
 
 
 def store_case(
@@ -117,9 +188,15 @@ def store_case(
     labels: np.ndarray,
     views: tuple[int, ...],
 ) -> None:
-    """Write a prepared case; it exists from the moment its record does.
+    """Write a prepared case. It exists from the moment its record does.
 
-    labels: `(Z, Y, X)`, canonical and cropped as `volume.array`.
+    Args:
+        folder: Folder of the prepared cases.
+        identifier: Name of the case.
+        source_key: Key of the contents of its raw files.
+        volume: The image.
+        labels: Its label map `(Z, Y, X)`, canonical and cropped as `volume.array`.
+        views: The canonical axes across which slices are stored.
     """
     class_slices = {}
     for axis in views:
@@ -133,20 +210,31 @@ def store_case(
         spacing=volume.spacing,
         shape=labels.shape,
         native_shape=volume.native.shape,
-        native_affine=tuple(tuple(float(value) for value in row) for row in volume.native.affine),
+        native_affine=_as_floats(volume.native.affine),
         box_start=volume.box.start,
         box_stop=volume.box.stop,
-        quantiles=tuple(tuple(float(value) for value in row) for row in volume.quantiles),
+        quantiles=_as_floats(volume.quantiles),
         class_slices=class_slices,
     )
     write_json(_record_file(folder, identifier), to_json(record))
 
 
+def _as_floats(table: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in table)
+
+
 def load_case(folder: Path, identifier: str) -> StoredCase:
     """Open a prepared case.
 
+    Args:
+        folder: Folder of the prepared cases.
+        identifier: Name of the case.
+
+    Returns:
+        The case.
+
     Raises:
-        UserError: it has not been prepared, or its record is damaged.
+        UserError: It has not been prepared, or its record is damaged.
     """
     file = _record_file(folder, identifier)
     if not file.is_file():
@@ -157,24 +245,35 @@ def load_case(folder: Path, identifier: str) -> StoredCase:
 
 
 def stored_views(folder: Path, identifier: str, source_key: str) -> tuple[int, ...]:
-    """The views in which a case is prepared, completely and from these very raw files; none if it is not."""
+    """Return the views in which a case is completely prepared from given raw files.
+
+    Args:
+        folder: Folder of the prepared cases.
+        identifier: Name of the case.
+        source_key: Key of the contents of the raw files.
+
+    Returns:
+        The axes of the views; none where a file is missing or the raw files were others.
+    """
     try:
         record = load_case(folder, identifier).record
     except UserError:
         return ()
-    views = tuple(int(axis) for axis in record.class_slices)
-    files = [
-        path(folder, identifier, axis) for axis in views for path in (_image_file, _label_file)
-    ]
-    if record.source_key != source_key or not all(file.is_file() for file in files):
+    if record.source_key != source_key:
         return ()
+    views = tuple(int(axis) for axis in record.class_slices)
+    for axis in views:
+        for file in (_image_file(folder, identifier, axis), _label_file(folder, identifier, axis)):
+            if not file.is_file():
+                return ()
     return views
 
 
 def _slices_by_class(across: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Return class value -> the slices that show it, of slices `(N, H, W)`."""
     found: dict[str, list[int]] = {}
-    for index, plane in enumerate(across):
-        for value in np.flatnonzero(np.bincount(plane.ravel())):
+    for index, labels in enumerate(across):
+        for value in np.flatnonzero(np.bincount(labels.ravel())):
             if value != 0:
                 found.setdefault(str(value), []).append(index)
     return {value: tuple(indices) for value, indices in sorted(found.items())}

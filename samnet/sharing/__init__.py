@@ -1,1 +1,1 @@
-"""Trained models that travel: archives to share, and files of SAMed's own code."""
+"""Trained models to be shared: as archives, and as files of SAMed's code."""

@@ -1,8 +1,8 @@
 """A trained model as one zip file that can be handed on.
 
-It holds a manifest, `dataset.json`, and for each fold the plan, the final weights as safetensors and
-`base.json`; never a pickle, and never the weights of the base, only their hash. For an adapter that
-is a few megabytes.
+It holds a manifest, `dataset.json`, and for each fold the plan, the final weights as safetensors
+and `base.json`. It never holds a pickle, and never the weights of the base, only their hash. For an
+adapter that is a few megabytes.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
 
 
 def _common_base(runs: Sequence[RunFolder]) -> Base | None:
-    """Return the weights that all folds need in addition to their own; None for none."""
+    """Return the weights that all folds need in addition to their adapters; None for none."""
     first, first_base = runs[0], _base_of(runs[0])
     for run in runs[1:]:
         base = _base_of(run)
@@ -156,7 +156,7 @@ def _base_of(run: RunFolder) -> Base | None:
 
 
 def _portable(plan: Plan) -> Plan:
-    """Return the plan without folders of this machine: initial weights by the name of their file."""
+    """Return the plan without folders of this machine: only the file name of initial weights."""
     name = plan.single_name
     planned = plan.configurations[name]
     decision = planned.decisions["initial_weights"]

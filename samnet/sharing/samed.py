@@ -1,4 +1,4 @@
-"""Files of SAMed and SAMed_s as samnet models, and back."""
+"""Conversion of files of SAMed and SAMed_s (arXiv 2304.13785) to samnet models, and back."""
 
 from __future__ import annotations
 
@@ -35,15 +35,22 @@ from samnet.plan.plan import Decision, Plan, PlannedConfiguration
 from samnet.planning.planner import make_plan
 
 _RULE = "import of a SAMed file"
+_SAMEDS_VALUE = "SAMed's released code, or given at the import"
+_WITHOUT_EFFECT = "not in SAMed's file; predictions do not depend on it"
+_MACHINE = Machine("cpu", 16.0)  # of the values that only training needs
 
 
 @dataclass(frozen=True)
 class SamedOptions:
     """What a SAMed file does not say.
 
-    dataset_name: for the plan. input_size: edge of the network's input in pixels. slice_width: mm that the input shows;
-    SAMed shrinks every slice to its input whatever its size, samnet shows all at one scale.
-    window: the intensities that become 0 and 1. base_file: the weights it was trained on; None for SAM's released ones.
+    Attributes:
+        dataset_name: The name of the data set in the plan.
+        input_size: Edge of the network's input in pixels.
+        slice_width: Width in mm that the input shows. SAMed shrinks every slice to its input,
+            whatever its size; samnet shows all slices at one scale.
+        window: The intensities that become 0 and 1.
+        base_file: The weights that it was trained on; None for SAM's released ones.
     """
 
     dataset_name: str = "Dataset000_SAMed"
@@ -56,12 +63,20 @@ class SamedOptions:
 def import_samed(
     file: Path, description: DatasetDescription, output: Path, options: SamedOptions
 ) -> Plan:
-    """Make a model folder that predicts from a `.pth` of SAMed or SAMed_s.
+    """Write the folder of a model that predicts as a `.pth` file of SAMed or SAMed_s does.
 
-    description: names the channel and, in the order of the file's outputs, the classes.
+    Args:
+        file: The file.
+        description: Names the channel and, in the order of the file's outputs, the classes.
+        output: The folder to write. It may exist if it is empty.
+        options: What the file does not say.
+
+    Returns:
+        The plan of the model.
 
     Raises:
-        UserError: the file is not SAMed's, has other classes than described, or something is in `output` already.
+        UserError: The file is not SAMed's, has other classes than described, or something is in
+            `output` already.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is there already; choose another folder with -o")
@@ -139,7 +154,7 @@ def _base(found: SamedFile, options: SamedOptions) -> Base:
 
 
 def _empty_network(configuration: Configuration, plan: Plan) -> SegmentationNetwork:
-    """The network without memory for its weights: names and shapes are what is wanted."""
+    """Return the network without memory for its weights: only names and shapes are needed."""
     shape_only = dataclasses.replace(configuration, initial_weights="random")
     with torch.device("meta"):
         network = build_network(shape_only, len(plan.channel_names), plan.label_scheme.num_outputs)
@@ -148,33 +163,34 @@ def _empty_network(configuration: Configuration, plan: Plan) -> SegmentationNetw
 
 
 def _plan(found: SamedFile, description: DatasetDescription, options: SamedOptions) -> Plan:
-    """SAMed's values; what only a training needs is planned as for one slice of the described width."""
-    values = _values(found, options)
-    fresh = make_plan(_imagined_data(description, options), Machine("cpu", 16.0), values)
-    name = {"vit_h": "samed_h"}.get(
-        found.backbone.name, "samed_s" if found.decoder_lora else "samed"
-    )
-    template = fresh.only(name if name in fresh.configurations else "lora")
-    decisions = template.configurations[template.single_name].decisions
-    known = {
-        key: Decision(value, "SAMed's released code, or given at the import", _RULE)
-        for key, value in values.items()
-    }
-    rest = {
-        key: dataclasses.replace(
-            decision, because="not in SAMed's file; predictions do not depend on it"
-        )
-        for key, decision in decisions.items()
-    }
+    """Return the plan with SAMed's values, and planned ones for what only training needs.
+
+    These are planned for one slice of the described width.
+    """
+    values = _prediction_values(found, options)
+    planned = make_plan(_substitute_data(description, options), _MACHINE, values)
+    name = _configuration_name(found)
+    template_name = name if name in planned.configurations else "lora"
+    template = planned.only(template_name)
+    decisions: dict[str, Decision] = {}
+    for key, decision in template.configurations[template_name].decisions.items():
+        decisions[key] = dataclasses.replace(decision, because=_WITHOUT_EFFECT)
+    for key, value in values.items():
+        decisions[key] = Decision(value, _SAMEDS_VALUE, _RULE)
     kind = "SAMed_s" if found.decoder_lora else "SAMed"
-    planned = PlannedConfiguration(
-        rest | known, None, f"imported from a file of {kind} (arXiv 2304.13785)"
-    )
-    return dataclasses.replace(template, configurations={name: planned})
+    description_text = f"imported from a file of {kind} (arXiv 2304.13785)"
+    configuration = PlannedConfiguration(decisions, None, description_text)
+    return dataclasses.replace(template, configurations={name: configuration})
 
 
-def _values(found: SamedFile, options: SamedOptions) -> dict[str, Any]:
-    """Everything that predictions depend on."""
+def _configuration_name(found: SamedFile) -> str:
+    if found.backbone.name == "vit_h":
+        return "samed_h"
+    return "samed_s" if found.decoder_lora else "samed"
+
+
+def _prediction_values(found: SamedFile, options: SamedOptions) -> dict[str, Any]:
+    """Return the value of every key that predictions depend on."""
     lower, upper = options.window
     return {
         "slicing_axis": 0,
@@ -199,25 +215,27 @@ def _values(found: SamedFile, options: SamedOptions) -> dict[str, Any]:
     }
 
 
-def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fingerprint:
-    """The planner wants measured data; there are none, so here is one slice of the described size."""
+def _substitute_data(description: DatasetDescription, options: SamedOptions) -> Fingerprint:
+    """Return the fingerprint of one slice of the described size.
+
+    The planner needs measured data, and there are none.
+    """
     edge = options.input_size
     spacing = options.slice_width / edge
-    spread = (options.window[0],) * (len(PERCENTILES) - 1) + (options.window[1],)
-    points = len(SHAPE_PERCENTILES)
-    names = description.label_scheme.class_names
-    shape = ShapeStatistics(
-        (options.slice_width / 10,) * points, (options.slice_width / 20,) * points
+    lower, upper = options.window
+    percentiles = (lower,) * (len(PERCENTILES) - 1) + (upper,)
+    channel = ChannelStatistics(
+        lower, upper, whole_numbers=True, nonzero=percentiles, foreground=percentiles
     )
+    diameters = (options.slice_width / 10,) * len(SHAPE_PERCENTILES)
+    thicknesses = (options.slice_width / 20,) * len(SHAPE_PERCENTILES)
+    shape = ShapeStatistics(diameters, thicknesses)
+    names = description.label_scheme.class_names
     case = CaseFingerprint(
         shape=(1, edge, edge),
         spacing=(5 * spacing, spacing, spacing),
         cropped_shape=(1, edge, edge),
-        channels=(
-            ChannelStatistics(
-                *options.window, whole_numbers=True, nonzero=spread, foreground=spread
-            ),
-        ),
+        channels=(channel,),
         classes={name: ClassStatistics(1, 1, (1, 1, 1)) for name in names},
         labelled_slices=(1, 1, 1),
     )
@@ -229,7 +247,7 @@ def _imagined_data(description: DatasetDescription, options: SamedOptions) -> Fi
         label_scheme=description.label_scheme,
         file_ending=description.file_ending,
         patient_key=None,
-        foreground=(spread,),
+        foreground=(percentiles,),
         shapes=dict.fromkeys(names, (shape,) * 3),
         cases={"imported": case},
     )

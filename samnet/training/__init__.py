@@ -1,1 +1,1 @@
-"""Training a network by its plan: sampling, augmentation, loss, schedule, loop and checkpoints."""
+"""Training of a network by its plan: samples, augmentation, loss, schedule, loop, checkpoints."""

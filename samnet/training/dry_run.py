@@ -1,9 +1,9 @@
-"""The memory a training step takes, found without weights, data or the device.
+"""Measures the memory of a training step without weights, data or the device.
 
 A whole step of the planned network (forward, loss, backward and optimiser) runs on torch's `meta`
-device, on tensors that have a shape and no values, while every storage is counted as it comes and
-goes. What a device takes in addition to tensors (a GPU's context, the work space of its kernels,
-gaps between blocks) is not included: `samnet.planning.memory` leaves room for that.
+device, whose tensors have a shape and no values. Every storage is counted when it is allocated and
+when it is freed. What a device takes in addition to tensors (a GPU's context, the work space of its
+kernels, gaps between blocks) is not included: `samnet.planning.memory` leaves room for that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from samnet.plan.plan_key import Role
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.loss import segmentation_loss
 
+# Functions that `torch.autocast` computes in bfloat16, and those that it computes in single
+# precision.
 _IN_HALF = (
     functional.linear,
     functional.conv2d,
@@ -50,8 +53,6 @@ _IN_SINGLE = (
     Tensor.pow,
     Tensor.__pow__,
 )
-
-
 _peaks: dict[tuple, int] = {}  # bytes, by all that they depend on
 
 
@@ -89,21 +90,23 @@ def _peak_of_step(
     has_regions: bool,
     device: str,
 ) -> int:
+    """Return the bytes of all tensors at the peak of a step."""
     batch, size = configuration.batch_size, configuration.input_size
+    channels = num_input_channels(configuration.channel_layout, num_channels)
     half = configuration.precision == "bfloat16" and device == "cuda"
     with StorageCount() as count, torch.device("meta"), as_if_on(device):
         network = build_network(configuration, num_channels, num_outputs).train()
         blocks: Any = network.encoder.blocks
-        for module in (network, *blocks):  # blocks are computed again in the backward pass
+        for module in (network, *blocks):
             module.forward = _on_meta(module.forward, device, half)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.
-        averages = [torch.empty_like(weight) for weight in trained for _ in range(2)]
-        images = torch.empty(
-            batch, num_input_channels(configuration.channel_layout, num_channels), size, size
-        )
+        averages = [torch.empty_like(weight) for weight in (*trained, *trained)]
+        images = torch.empty(batch, channels, size, size)
         logits = network(images)
         target_shape = logits.shape if has_regions else torch.Size((batch, *logits.shape[2:]))
+        # Neither the logits in single precision nor the target has a name here: both are freed
+        # when the loss is computed.
         loss = segmentation_loss(
             logits.float(),
             torch.empty(target_shape, dtype=torch.long),
@@ -112,18 +115,22 @@ def _peak_of_step(
             dice_weight=configuration.dice_weight,
         )
         loss.backward()
-        if device == "cuda":  # where all weights are updated at once, by way of another copy
+        if device == "cuda":
+            # There all weights are updated at once, which takes another copy of them.
             averages += [torch.empty_like(weight) for weight in trained]
     return count.peak
 
 
 class StorageCount(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made while it is active, views not again.
+    """Counts the bytes of the tensors that are created while it is active. Views are not counted.
 
-    now: of those that are still there. peak: the most there were at once.
+    Attributes:
+        now: Bytes of the tensors that still exist.
+        peak: Largest number of bytes that existed at the same time.
     """
 
     def __init__(self) -> None:
+        """Begin with no tensors."""
         super().__init__()
         self.now = self.peak = 0
         self._counted: dict[int, int] = {}
@@ -154,7 +161,10 @@ class StorageCount(TorchDispatchMode):
 
 
 def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
-    """A module's `forward` that makes its tensors on the `meta` device wherever it is called from."""
+    """Return a module's `forward` that creates its tensors on `meta`, wherever it is called from.
+
+    The backward pass calls checkpointed blocks outside of the context of the forward pass.
+    """
 
     def call(*args: Any) -> Any:
         with contextlib.ExitStack() as modes:
@@ -169,7 +179,10 @@ def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as CUDA's fused kernels do it, of which the `meta` device has none: no matrix of queries and keys."""
+    """Replaces attention by what CUDA's fused kernels take: no matrix of all queries and keys.
+
+    The `meta` device has no such kernels.
+    """
 
     def __torch_function__(
         self,
@@ -184,14 +197,16 @@ class _FusedAttention(TorchFunctionMode):
 
 
 class _FusedStorage(torch.autograd.Function):
-    """What a fused kernel keeps and makes: its inputs, its output and a number for each query; their gradients."""
+    """The tensors of a fused kernel.
+
+    It keeps its inputs, its output and a number for each query, and creates their gradients.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         attended = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(
-            query, key, value, attended, query.new_empty(query.shape[:-1], dtype=torch.float32)
-        )
+        number_per_query = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, attended, number_per_query)
         return attended
 
     @staticmethod
@@ -200,7 +215,7 @@ class _FusedStorage(torch.autograd.Function):
 
 
 class _Autocast(TorchFunctionMode):
-    """What `torch.autocast` to bfloat16 does on CUDA, for the `meta` device, which has none."""
+    """Casts as `torch.autocast` to bfloat16 does on CUDA; the `meta` device has no autocast."""
 
     def __torch_function__(
         self,
@@ -210,17 +225,12 @@ class _Autocast(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        wanted = (
-            torch.bfloat16
-            if function in _IN_HALF
-            else torch.float32
-            if function in _IN_SINGLE
-            else None
-        )
-        if wanted is not None:
-            args, kwargs = tree_map(lambda value: _cast(value, wanted), (args, kwargs))
+        if function in _IN_HALF:
+            args, kwargs = tree_map(partial(_cast, torch.bfloat16), (args, kwargs))
+        elif function in _IN_SINGLE:
+            args, kwargs = tree_map(partial(_cast, torch.float32), (args, kwargs))
         return function(*args, **kwargs)
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
+def _cast(dtype: torch.dtype, value: Any) -> Any:
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from samnet.core.files import atomic_path
 from samnet.models.model_folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class History:
@@ -17,7 +21,7 @@ class History:
         rows: The lines, as they are in `metrics.jsonl`.
     """
 
-    def __init__(self, folder: RunFolder, epochs: int, *, is_master: bool = True) -> None:
+    def __init__(self, folder: Path, epochs: int, *, is_master: bool = True) -> None:
         """Read what is there, and drop what does not count.
 
         Args:
@@ -26,7 +30,8 @@ class History:
             is_master: Whether files are written. Of several processes that train together, one
                 does.
         """
-        self.file, self.figure_file = folder.metrics_file, folder.progress_file
+        run = RunFolder(folder)
+        self.file, self.figure_file = run.metrics_file, run.progress_file
         self.is_master = is_master
         self.rows: list[dict[str, Any]] = []
         if epochs and self.file.is_file():
@@ -54,41 +59,42 @@ class History:
             os.fsync(handle.fileno())
 
     def draw(self) -> None:
-        """Draw loss and learning rate above, the Dice of every class below."""
+        """Draw the loss and the learning rate above, and the Dice of every class below."""
         if not self.is_master:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        steps = [row["step"] for row in self.rows]
         figure = Figure(figsize=(8, 7), layout="constrained")
         FigureCanvasAgg(figure)
         above, below = figure.subplots(2, 1, sharex=True)
-        above.plot(steps, [row["loss"] for row in self.rows], color="tab:blue")
-        above.set_ylabel("training loss")
-        rates = above.twinx()
-        rates.plot(
-            steps, [row["learning_rate"] for row in self.rows], color="tab:gray", linewidth=1
-        )
-        rates.set_ylabel("learning rate")
-        for name in self.rows[-1]["dice"]:
-            below.plot(
-                steps, [_number(row["dice"][name]) for row in self.rows], label=name, linewidth=1
-            )
-        below.plot(
-            steps,
-            [_number(row["mean_dice"]) for row in self.rows],
-            label="mean",
-            color="black",
-            linewidth=2,
-        )
-        below.set_xlabel("step")
-        below.set_ylabel(f"Dice of volumes ({self.rows[-1]['validated_on']})")
-        below.set_ylim(0, 1)
-        below.grid(alpha=0.3)
-        below.legend(fontsize="small", ncols=3)
+        self._draw_loss(above)
+        self._draw_dice(below)
         with atomic_path(self.figure_file) as temporary:
             figure.savefig(temporary, dpi=100)
+
+    def _draw_loss(self, axes: Axes) -> None:
+        steps = self._column("step")
+        axes.plot(steps, self._column("loss"), color="tab:blue")
+        axes.set_ylabel("training loss")
+        rates = axes.twinx()
+        rates.plot(steps, self._column("learning_rate"), color="tab:gray", linewidth=1)
+        rates.set_ylabel("learning rate")
+
+    def _draw_dice(self, axes: Axes) -> None:
+        steps = self._column("step")
+        for name in self.rows[-1]["dice"]:
+            values = [_number(row["dice"][name]) for row in self.rows]
+            axes.plot(steps, values, label=name, linewidth=1)
+        axes.plot(steps, self._column("mean_dice"), label="mean", color="black", linewidth=2)
+        axes.set_xlabel("step")
+        axes.set_ylabel(f"Dice of volumes ({self.rows[-1]['validated_on']})")
+        axes.set_ylim(0, 1)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", ncols=3)
+
+    def _column(self, name: str) -> list[float]:
+        return [_number(row[name]) for row in self.rows]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -1,4 +1,7 @@
-"""Starting the processes of a training on the GPUs of this machine, as `torchrun` does, and ending them together."""
+"""Starts the processes that train together on the GPUs of this machine, and ends them together.
+
+They are told their rank by environment variables, as `torchrun` does it.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,21 @@ _GRACE_SECONDS = 60.0
 
 
 def launch(size: int, device: str, words: Sequence[str]) -> None:
-    """Run `python -m samnet WORDS` in `size` processes that find each other; signals reach them all.
+    """Run a command of samnet in several processes that find each other.
+
+    A signal to this process is passed on to all of them.
+
+    Args:
+        size: The number of processes.
+        device: What they train on; with `cuda` there has to be a GPU for each.
+        words: The command and its options, as after `samnet`.
 
     Raises:
-        UserError: there are not so many GPUs, or the processes ended with a user's error, which they have printed.
-        SamnetError: one failed; the others were ended.
-        Interrupted: a signal came, and they have ended with their state saved.
+        UserError: There are not enough GPUs, or all processes ended with an error of the user,
+            which they have printed.
+        SamnetError: A process failed; the others were ended.
+        KeyboardInterrupt: Ctrl-C was pressed, and the processes have ended with their state saved.
+        Interrupted: Another signal came, and the processes have ended with their state saved.
     """
     if device.startswith("cuda"):
         import torch
@@ -50,29 +62,35 @@ def launch(size: int, device: str, words: Sequence[str]) -> None:
 
 
 def _start(size: int, words: Sequence[str]) -> list[subprocess.Popen]:
-    shared = {
-        # Only this process may ask SLURM to start the job again.
-        **{name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"},
+    environment = dict(os.environ)
+    environment.pop("SLURM_JOB_ID", None)  # only this process may tell SLURM to requeue the job
+    environment |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
         _LAUNCHER: str(os.getpid()),
     }
-    shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // size)))
-    # In sessions of their own: a Ctrl-C or the end of the job's process group reaches them through this process, once.
-    return [
-        subprocess.Popen(
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // size)))
+    children = []
+    for rank in range(size):
+        child = subprocess.Popen(
             [sys.executable, "-m", "samnet", *words],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            # In a process group of its own: Ctrl-C, or the end of the job's process group, reaches
+            # it through this process, and once only.
             start_new_session=True,
         )
-        for rank in range(size)
-    ]
+        children.append(child)
+    return children
 
 
 def end_with_launcher() -> None:
-    """In a process that `launch` started: end when the starting one is killed, instead of training on unseen."""
+    """End this process when the one that started it by `launch` is killed.
+
+    Otherwise it would continue to train without anybody knowing. In a process that `launch` has not
+    started, nothing happens.
+    """
     launcher = os.environ.get(_LAUNCHER)
     if launcher is None:
         return
@@ -86,7 +104,10 @@ def end_with_launcher() -> None:
 
 
 def _wait(children: Sequence[subprocess.Popen], signals: StopSignals) -> list[int | None]:
-    """Their exit codes, once all have ended or one has failed; None for those still at work then."""
+    """Wait until all processes have ended or one has failed.
+
+    Returns their exit codes, None for those that are still at work.
+    """
     forwarded = None
     while True:
         codes = [child.poll() for child in children]
@@ -100,7 +121,10 @@ def _wait(children: Sequence[subprocess.Popen], signals: StopSignals) -> list[in
 
 
 def _end(children: Sequence[subprocess.Popen]) -> None:
-    """Ask those at work to end, and kill those that do not: they may be waiting for one that is gone."""
+    """Send a stop signal to the processes at work, and kill those that do not end.
+
+    They may be waiting for a process that has ended.
+    """
     deadline = time.monotonic() + _GRACE_SECONDS
     for child in children:
         if child.poll() is None:

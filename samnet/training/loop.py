@@ -27,16 +27,16 @@ from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits
 from samnet.training.history import History
 from samnet.training.loader import build_loader, build_samples
 from samnet.training.loss import segmentation_loss
+from samnet.training.optimizer import build_optimizer
 from samnet.training.out_of_memory import BatchGradients, Fallback
 from samnet.training.schedule import planned_rate
 from samnet.training.task import TrainingTask
 from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-FUSED_DEVICES = ("cuda", "cpu")  # which update all weights in one step
 NOTEWORTHY_WAITING = 0.1
 Inputs = Tensor | EmbeddedInputs
+Validator = Callable[..., np.ndarray]  # as `validate`
 
 
 class Trainer:
@@ -46,6 +46,11 @@ class Trainer:
         network: The network.
         task: What to do.
         folder: The folder of the run.
+        device: What it trains on.
+        distributed: The processes that train the network together.
+        on_fallback: Called when memory has run out, with what is changed for it.
+        on_step: Called after each step, with the number of steps done and its loss.
+        validator: Computes the Dice of each class over whole volumes.
         progress: How far the run is.
         history: The numbers of its epochs.
     """
@@ -60,6 +65,7 @@ class Trainer:
         *,
         on_fallback: Callable[[Fallback], None] = lambda fallback: None,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
+        validator: Validator = validate,
     ) -> None:
         """Resume the run in a folder, or begin it.
 
@@ -73,36 +79,40 @@ class Trainer:
             on_fallback: Called when memory has run out, with what is changed for it.
             on_step: Called after each step, with the number of steps done and its loss. What it
                 raises ends the training.
+            validator: Called after each epoch with the arguments of `validate`, and returns what
+                `validate` returns.
 
         Raises:
             SamnetError: The processes find different checkpoints.
         """
         self.network, self.task, self.folder = network.to(device), task, folder
         self.device, self.distributed = device, distributed
-        self.on_fallback, self.on_step = on_fallback, on_step
-        self.rows = distributed.share_batch(task.configuration.batch_size)
-        self.optimizer = _build_optimizer(network, task, device)
-        self.progress = resume_training(folder, network, self.optimizer)
+        self.on_fallback, self.on_step, self.validator = on_fallback, on_step, validator
+        self._rows = distributed.share_batch(task.configuration.batch_size)
+        self._optimizer = build_optimizer(network, task.configuration, device)
+        self.progress = resume_training(folder, network, self._optimizer)
         distributed.broadcast_weights(network)
         if len(set(distributed.gather(self.progress.step))) > 1:
             raise SamnetError(
                 f"{folder}: the processes find different checkpoints there; start them again"
             )
         may_fall_back = distributed.world_size == 1
-        self.gradients = BatchGradients(network, len(self.rows), may_fall_back=may_fall_back)
-        self.history = History(folder, self.progress.epoch, is_master=distributed.is_master)
-        self.validation_cases = choose_validation_cases(task.validation_cases)
-        self.signals = StopSignals()
-        self.waited = self.worked = 0.0
+        self._gradients = BatchGradients(network, len(self._rows), may_fall_back=may_fall_back)
+        is_master = distributed.is_master
+        self.history = History(folder.path, self.progress.epoch, is_master=is_master)
+        self._validation_cases = choose_validation_cases(task.validation_cases)
+        self._signals = StopSignals()
+        self._waited = self._worked = 0.0
 
     def run(self) -> None:
         """Train to the end of the plan, the time limit, or the early stop; write the final weights.
 
         Raises:
-            Interrupted: A signal asked for it; the state is saved.
-            KeyboardInterrupt: Likewise. At the second Ctrl-C at once, and nothing is saved.
+            Interrupted: A signal has come; the state is saved.
+            KeyboardInterrupt: Ctrl-C was pressed; the state is saved. A second Ctrl-C raises it at
+                once, and nothing is saved.
         """
-        with self.signals.held():
+        with self._signals.held():
             try:
                 self._train()
             except Interrupted as stop:
@@ -112,8 +122,8 @@ class Trainer:
             if self.distributed.is_master:
                 self._finish()
         self.distributed.barrier()
-        if self.signals.number is not None:
-            raise _stopped(self.signals.number, "the training is finished, what follows it is not")
+        if self._signals.number is not None:
+            raise _stopped(self._signals.number, "the training is finished, what follows it is not")
 
     def _finish(self) -> None:
         best = self.folder.checkpoint(BEST)
@@ -168,39 +178,53 @@ class Trainer:
     def _batches(self) -> Generator[tuple[Inputs, Tensor], None, None]:
         """Yield batches from where the run is; the time spent waiting for them is counted."""
         progress, task = self.progress, self.task
-        with self.signals.at_once():  # nothing has changed yet
+        with self._signals.at_once():  # nothing has changed yet
             samples = build_samples(
                 self.network, task, self.device, self.distributed, progress.seconds
             )
-        iterator = iter(build_loader(samples, task, self.rows, progress.step, self.device))
+        iterator = iter(build_loader(samples, task, self._rows, progress.step, self.device))
         while True:
             waiting_since = time.monotonic()
             batch = next(iterator, None)
-            self.waited += time.monotonic() - waiting_since
+            self._waited += time.monotonic() - waiting_since
             if batch is None:
                 return
             yield batch[0], batch[1]
 
     def _timed_step(self, inputs: Inputs, target: Tensor) -> float:
         started = time.monotonic()
-        loss = self._step(inputs, target)
-        self.worked += time.monotonic() - started
+        loss = self.step(inputs, target)
+        self._worked += time.monotonic() - started
         return loss
 
-    def _step(self, inputs: Inputs, target: Tensor) -> float:
+    def step(self, inputs: Inputs, target: Tensor) -> float:
+        """Make one step with a batch: forward, loss, backward and optimiser.
+
+        The progress of the run is not changed; `run` counts its steps.
+
+        Args:
+            inputs: Images `(B, C, S, S)`, 0 to 1, or embeddings of them.
+            target: Classes `(B, h, w)`, or a mask of each region `(B, R, h, w)`.
+
+        Returns:
+            The loss of the whole batch.
+
+        Raises:
+            SamnetError: The loss is not finite.
+        """
         configuration, progress = self.task.configuration, self.progress
         factor, limit = progress.plateau.factor, self.task.max_seconds
         rate = planned_rate(configuration, progress.step, progress.seconds, limit, factor)
-        for group in self.optimizer.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
         loss_of = partial(self._loss, target)
-        loss = self.gradients.compute(
+        loss = self._gradients.compute(
             inputs, self._predict, loss_of, progress.step, self.on_fallback
         )
         self.distributed.all_reduce_gradients(self.network.parameters())
         if configuration.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
-        self.optimizer.step()
+        self._optimizer.step()
         value = float(loss)  # waits for the device
         if not math.isfinite(value):
             raise SamnetError(
@@ -263,13 +287,13 @@ class Trainer:
             "mean_dice": _finite(mean),
             "dice": {name: _finite(float(value)) for name, value in zip(names, dice, strict=True)},
             "validated_on": "held-out cases" if task.held_out else "training cases",
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 1),
-            "waiting_seconds": round(self.waited, 1),
-            "waiting_share": round(self.waited / max(1e-9, self.waited + self.worked), 4),
+            "waiting_seconds": round(self._waited, 1),
+            "waiting_share": round(self._waited / max(1e-9, self._waited + self._worked), 4),
             "validation_seconds": round(time.monotonic() - started, 1),
         }
-        self.waited = self.worked = progress.loss_sum = 0.0
+        self._waited = self._worked = progress.loss_sum = 0.0
         progress.loss_count = 0
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
@@ -284,11 +308,11 @@ class Trainer:
         A case may take minutes, so one process stops in the middle; several stop together.
         """
         is_alone = self.distributed.world_size == 1
-        with self.signals.at_once() if is_alone else contextlib.nullcontext():
-            return validate(
+        with self._signals.at_once() if is_alone else contextlib.nullcontext():
+            return self.validator(
                 self.network,
                 self.task.configuration,
-                self.validation_cases,
+                self._validation_cases,
                 self.task.label_scheme,
                 self.distributed,
                 after_case=self._stop_if_requested,
@@ -296,11 +320,11 @@ class Trainer:
 
     def _save(self) -> None:
         if self.distributed.is_master:
-            save_training(self.folder, self.network, self.optimizer, self.progress)
+            save_training(self.folder, self.network, self._optimizer, self.progress)
 
     def _stop_if_requested(self) -> None:
         """Raise `Interrupted` in every process when a signal has come to one of them."""
-        [number] = self.distributed.maximum(self.signals.number or 0)
+        [number] = self.distributed.maximum(self._signals.number or 0)
         if number:
             raise Interrupted(int(number))
 
@@ -315,19 +339,6 @@ class Trainer:
             minutes = max(0, self.task.max_seconds - self.progress.seconds) / 60
             parts.append(f"time left {minutes:.1f} min")
         return ", ".join(parts)
-
-
-def _build_optimizer(
-    network: SegmentationNetwork, task: TrainingTask, device: torch.device
-) -> torch.optim.Optimizer:
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    return OPTIMIZERS[task.configuration.optimizer](
-        trained,
-        lr=task.configuration.learning_rate,
-        betas=(0.9, 0.999),
-        weight_decay=task.configuration.weight_decay,
-        fused=device.type in FUSED_DEVICES or None,  # None: what torch takes otherwise
-    )
 
 
 def _stopped(number: int, saved: str) -> BaseException:

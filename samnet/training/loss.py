@@ -1,4 +1,4 @@
-"""Cross-entropy and Dice on the logits at the head's own resolution."""
+"""Cross-entropy and Dice loss on the logits at the head's own resolution."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SMOOTH = 1e-5
+_ALL_BUT_OUTPUTS = (0, 2, 3)  # axes of (B, K, H, W)
 
 
 def segmentation_loss(
@@ -18,13 +19,23 @@ def segmentation_loss(
     dice_weight: float,
     ignore: int | None = None,
 ) -> Tensor:
-    """The weighted sum of cross-entropy and Dice loss, a scalar.
+    """Return the weighted sum of cross-entropy and Dice loss.
 
-    logits: `(B, K, H, W)`, of classes, background first, or of regions.
-    target: of classes `(B, H, W)`, 0 .. K - 1; of regions `(B, K, H, W)`, 1 within each and 0 elsewhere. Then the
-        cross-entropy is the binary one, averaged over regions as over pixels, and sigmoids take the softmax's place.
-        `ignore` where nothing is known.
-    form: of the Dice loss, `samed` or `autosam`, see `_dice_loss`.
+    For regions the cross-entropy is the binary one, averaged over regions as over pixels, and
+    sigmoids replace the softmax.
+
+    Args:
+        logits: `(B, K, H, W)`, of classes with the background first, or of regions.
+        target: Classes `(B, H, W)` from 0 to K - 1; or regions `(B, K, H, W)`, 1 within each and 0
+            elsewhere.
+        form: The form of the Dice loss: `samed` (arXiv 2304.13785) with squared denominators, over
+            all classes; or `autosam` (arXiv 2306.13731), over all classes except the background.
+        cross_entropy_weight: Weight of the cross-entropy.
+        dice_weight: Weight of the Dice loss.
+        ignore: Value of the target where nothing is known, or None.
+
+    Returns:
+        A scalar.
     """
     has_regions = target.ndim == logits.ndim
     if ignore is None:
@@ -48,20 +59,15 @@ def segmentation_loss(
 
 
 def _dice_loss(probabilities: Tensor, expected: Tensor, form: str) -> Tensor:
-    """1 - soft Dice of each of K outputs over the whole batch, `(K,)`, with s = 1e-5.
+    """Return 1 - soft Dice of each of K outputs over the whole batch, `(K,)`.
 
-    `samed`: `(2 sum p t + s) / (sum p p + sum t t + s)`, squared denominators (arXiv 2304.13785); it is averaged over
-    all classes. `autosam`: `(2 sum p t + s) / (sum p + sum t + s)` (arXiv 2306.13731), over all but the background.
-
-    probabilities, expected: `(B, K, H, W)`, both 0 where nothing is known.
+    With s = 1e-5 the soft Dice is, as `samed`, `(2 sum p t + s) / (sum p p + sum t t + s)`; as
+    `autosam` it is `(2 sum p t + s) / (sum p + sum t + s)`. Both arguments are `(B, K, H, W)`, and
+    0 where nothing is known.
     """
     overlap = (probabilities * expected).sum(_ALL_BUT_OUTPUTS)
-    terms = (
-        probabilities + expected
-        if form == "autosam"
-        else probabilities * probabilities + expected * expected
-    )
+    if form == "autosam":
+        terms = probabilities + expected
+    else:
+        terms = probabilities * probabilities + expected * expected
     return 1 - (2 * overlap + SMOOTH) / (terms.sum(_ALL_BUT_OUTPUTS) + SMOOTH)
-
-
-_ALL_BUT_OUTPUTS = (0, 2, 3)

@@ -53,9 +53,10 @@ class TrainingOptions:
 
     @property
     def file_processes(self) -> int:
-        """Number of worker processes for work on files.
+        """Number of worker processes for work on files; 0 for none.
 
-        None where there are to be none for samples either, as some containers do not allow any.
+        With 0 worker processes for samples there are none for files either, as some containers do
+        not allow any.
         """
         return 0 if self.workers == 0 else default_processes()
 

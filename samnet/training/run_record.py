@@ -141,10 +141,9 @@ class RunRecord:
         if not isinstance(content, dict) or "request" not in content:
             raise UserError(f"{file}: no record of a training run; --restart trains again")
         request = from_json(RunRequest, content["request"], f"{file}: request")
-        sessions = [
-            _session(entry, f"{file}: sessions[{index}]")
-            for index, entry in enumerate(content.get("sessions", []))
-        ]
+        sessions = []
+        for index, entry in enumerate(_as_list(content.get("sessions"))):
+            sessions.append(_session(entry, f"{file}: sessions[{index}]"))
         return cls(request, sessions)
 
     def save(self, folder: RunFolder) -> None:
@@ -206,13 +205,17 @@ def _session(content: Any, where: str) -> Session:
         ("started", "device", "samnet", "torch", "python", "machine"), "unknown"
     )
     values |= {key: value for key, value in content.items() if key in known}
-    values["command"] = list(map(str, values.get("command", [])))
+    values["command"] = [str(word) for word in _as_list(values.get("command"))]
     choice = _with_new_keys(values.get("embeddings"), _RENAMED_IN_CHOICE)
-    values["embeddings"] = (
-        from_json(CacheChoice, choice, f"{where}: embeddings") if choice else None
-    )
+    values["embeddings"] = None
+    if choice:
+        values["embeddings"] = from_json(CacheChoice, choice, f"{where}: embeddings")
+    fallbacks = _as_list(values.get("out_of_memory"))
     values["out_of_memory"] = [
-        from_json(Fallback, entry, f"{where}: out_of_memory")
-        for entry in values.get("out_of_memory", [])
+        from_json(Fallback, entry, f"{where}: out_of_memory") for entry in fallbacks
     ]
     return Session(**values)
+
+
+def _as_list(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else []

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.augmentation import change_intensities, place_image
+from samnet.training.intensity_changes import change_intensities
+from samnet.training.placement import place_image
 from samnet.training.slice_reader import SampleSpecification, SliceReader
 
 # Class -> the (case, axis, slices) that show it.

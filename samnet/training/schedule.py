@@ -1,4 +1,4 @@
-"""The learning rate over a training."""
+"""The learning rate over the course of a training run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ PLATEAU_THRESHOLD = 1e-4
 
 
 def learning_rate(peak: float, warmup_done: float, progress: float, decay_power: float) -> float:
-    """Linear rise during the warm-up, then `peak (1 - p)^power`, as in SAMed (arXiv 2304.13785).
+    """Return the rate of a linear rise and a polynomial fall, as in SAMed (arXiv 2304.13785).
 
-    warmup_done: share of the warm-up, 1 at its end. progress: p, the share of what follows it that is gone; by steps,
-    or by time where time is what is limited.
+    The fall is `peak (1 - progress)^decay_power`.
+
+    Args:
+        peak: The highest rate.
+        warmup_done: The share of the warm-up that is done; 1 at its end.
+        progress: The share that is done of what follows the warm-up: of the steps, or of the time
+            where the time is limited.
+        decay_power: The exponent.
+
+    Returns:
+        The rate.
     """
     if warmup_done < 1:
         return peak * warmup_done
@@ -30,10 +39,19 @@ def planned_rate(
     max_seconds: float | None,
     plateau_factor: float = 1.0,
 ) -> float:
-    """The rate of a step by a plan's schedule, which follows the clock where that goes faster than the steps.
+    """Return the rate of a step by a plan's schedule.
 
-    step: counted from 0. seconds: trained so far, of max_seconds; None there: by steps alone. plateau_factor: of
-    `Plateau`, for that schedule.
+    Where the time is limited and passes faster than the steps, the schedule follows the clock.
+
+    Args:
+        configuration: The schedule.
+        step: The number of the step, from 0.
+        seconds: Time trained so far.
+        max_seconds: Limit of the training time; None to go by steps alone.
+        plateau_factor: Factor of the peak, for the schedule `plateau`, see `Plateau`.
+
+    Returns:
+        The rate.
     """
     peak, warmup = configuration.learning_rate, configuration.warmup_steps
     clock = 0.0 if max_seconds is None else min(1.0, seconds / max_seconds)
@@ -50,10 +68,15 @@ def planned_rate(
 
 @dataclass
 class Plateau:
-    """A rate that falls to a tenth whenever the loss has not fallen, by a ten-thousandth, for more than ten epochs.
+    """A rate that falls to a tenth when the loss stops falling.
 
-    The numbers are the defaults of torch's `ReduceLROnPlateau`. factor: of the peak rate now. best_loss: of an epoch so
-    far, None before the first. epochs_since: that one.
+    That is when more than ten epochs in a row have not lowered the best loss by a ten-thousandth.
+    These numbers are the defaults of torch's `ReduceLROnPlateau`.
+
+    Attributes:
+        factor: The current share of the peak rate.
+        best_loss: The lowest loss of an epoch so far; None before the first.
+        epochs_since: The number of epochs since then.
     """
 
     factor: float = 1.0
@@ -61,7 +84,11 @@ class Plateau:
     epochs_since: int = 0
 
     def finish_epoch(self, loss: float) -> None:
-        """Take note of the mean training loss of an epoch."""
+        """Take note of an epoch.
+
+        Args:
+            loss: Its mean training loss.
+        """
         if self.best_loss is None or loss < self.best_loss * (1 - PLATEAU_THRESHOLD):
             self.best_loss, self.epochs_since = loss, 0
             return

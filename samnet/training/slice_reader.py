@@ -15,13 +15,8 @@ from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.slice_frame import SliceFrame, frame_slice
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.augmentation import (
-    PROFILES,
-    Placement,
-    draw_bend_seed,
-    place_labels,
-    place_regions,
-)
+from samnet.training.augmentation import PROFILES, draw_bend_seed
+from samnet.training.placement import Placement, place_labels, place_regions
 
 _ANCHOR_REACH = 0.7  # largest distance of a chosen pixel from the centre, in halves of the input
 
@@ -51,7 +46,7 @@ class SliceReader:
     Attributes:
         cases: The cases, sorted by name.
         specification: What samples are made by.
-        profile: What the planned augmentation stands for.
+        profile: What the configuration's `augmentation` stands for.
     """
 
     def __init__(self, cases: Sequence[StoredCase], specification: SampleSpecification) -> None:

@@ -1,6 +1,7 @@
-"""Kinds of broken input: how a file gets so, and what has to be said of it.
+"""Kinds of broken input: how a file is spoilt, and what the report has to say about it.
 
-Every kind is done to a case of a data set with the channels T1 and T2 and one class, as `make_dataset` writes it.
+Every kind is applied to a case of a data set as `make_dataset` writes it, with the channels T1 and
+T2 and one class.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -19,19 +21,24 @@ from skimage import io
 CHANNELS = ("T1", "T2")
 SHAPE = (4, 12, 10)
 CASE = "case_01"
-T1, T2, LABELS = (
-    f"imagesTr/{CASE}_0000.nii.gz",
-    f"imagesTr/{CASE}_0001.nii.gz",
-    f"labelsTr/{CASE}.nii.gz",
-)
-Spoil = Callable[[Path], None]
+T1 = f"imagesTr/{CASE}_0000.nii.gz"
+T2 = f"imagesTr/{CASE}_0001.nii.gz"
+LABELS = f"labelsTr/{CASE}.nii.gz"
+Spoil = Callable[[Path], object]
+Edit = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Broken:
-    """file: what is spoilt, relative to the data set. value, remedy: what the report says, in part.
+    """One kind of broken input.
 
-    named: the file that the report names, where it is another. is_skipped: whether prediction cannot do the case.
+    Attributes:
+        file: The file to spoil, relative to the data set.
+        spoil: Function that spoils it.
+        value: Part of what the report says about the finding.
+        remedy: Part of what the report says about the remedy.
+        named: The file that the report names, where it is another one.
+        is_skipped: Whether prediction skips the case.
     """
 
     file: str
@@ -42,32 +49,33 @@ class Broken:
     is_skipped: bool = True
 
     def of_case(self, name: str) -> tuple[str, str]:
-        """The file to spoil and the file to be named, for another case than `CASE`."""
+        """Return the file to spoil and the file to be named, for another case than `CASE`."""
         return self.file.replace(CASE, name), (self.named or self.file).replace(CASE, name)
 
 
 def change(
     file: Path,
-    edit: Callable[[np.ndarray], np.ndarray] = np.asarray,
-    affine: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    edit: Edit = np.asarray,
+    affine: Edit = np.asarray,
 ) -> None:
-    """Write a NIfTI file again with edited voxels (x, y, z) and affine."""
+    """Write a NIfTI file again with edited voxels `(X, Y, Z)` and affine."""
     image = nibabel.load(file)
     array = edit(np.asarray(image.dataobj).copy())
     nibabel.save(nibabel.Nifti1Image(array, affine(image.affine.copy())), file)
 
 
 def describe(folder: Path, **changes: object) -> None:
+    """Change keys of the `dataset.json` in a folder."""
     content = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**content, **changes}))
 
 
-def put(
-    value: complex, dtype: type, place: tuple[int, int, int] = (3, 4, 2)
-) -> Callable[[np.ndarray], np.ndarray]:
+def put(value: complex, dtype: type, index: tuple[int, int, int] = (3, 4, 2)) -> Edit:
+    """Return a function that sets one voxel `(X, Y, Z)` of an array."""
+
     def edit(array: np.ndarray) -> np.ndarray:
         array = array.astype(dtype)
-        array[place] = value
+        array[index] = value
         return array
 
     return edit
@@ -82,9 +90,8 @@ def four_dimensional(array: np.ndarray) -> np.ndarray:
 
 
 def colours(array: np.ndarray) -> np.ndarray:
-    return np.repeat(array[..., None], 3, axis=-1).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[
-        ..., 0
-    ]
+    repeated = np.repeat(array[..., None], 3, axis=-1)
+    return repeated.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
 
 
 def moved(affine: np.ndarray) -> np.ndarray:
@@ -107,19 +114,26 @@ def sheared(affine: np.ndarray) -> np.ndarray:
     return affine
 
 
-def edited(edit: Callable[[np.ndarray], np.ndarray]) -> Spoil:
-    return lambda file: change(file, edit)
+def mask_of_255(array: np.ndarray) -> np.ndarray:
+    return array * np.uint8(255)
 
 
-def placed(affine: Callable[[np.ndarray], np.ndarray]) -> Spoil:
-    return lambda file: change(file, affine=affine)
+def with_voxels(edit: Edit) -> Spoil:
+    return partial(change, edit=edit)
+
+
+def with_affine(affine: Edit) -> Spoil:
+    return partial(change, affine=affine)
 
 
 def files_of_case(file: Path) -> list[Path]:
-    """Both channels and, where it is there, the label map of the case whose first channel `file` is."""
+    """Return both channels and the label map, if it exists, of the case of a first channel."""
     name = file.name.removesuffix("_0000.nii.gz")
+    files = [file, file.with_name(f"{name}_0001.nii.gz")]
     labels = file.parents[1] / "labelsTr" / f"{name}.nii.gz"
-    return [file, file.with_name(f"{name}_0001.nii.gz"), *([labels] if labels.is_file() else [])]
+    if labels.is_file():
+        files.append(labels)
+    return files
 
 
 def shear_case(file: Path) -> None:
@@ -127,15 +141,18 @@ def shear_case(file: Path) -> None:
         change(each, affine=sheared)
 
 
+def all_sevens(array: np.ndarray) -> np.ndarray:
+    return np.full_like(array, 7)
+
+
 def make_constant(file: Path) -> None:
     for each in files_of_case(file)[:2]:
-        change(each, lambda array: np.full_like(array, 7))
+        change(each, all_sevens)
 
 
 def copy_other_case(file: Path) -> None:
-    for each, source in zip(
-        files_of_case(file)[:2], ("case_00_0000.nii.gz", "case_00_0001.nii.gz"), strict=True
-    ):
+    sources = ("case_00_0000.nii.gz", "case_00_0001.nii.gz")
+    for each, source in zip(files_of_case(file)[:2], sources, strict=True):
         shutil.copy(file.with_name(source), each)
 
 
@@ -155,14 +172,14 @@ def not_compressed(file: Path) -> None:
     file.write_bytes(gzip.decompress(file.read_bytes()))
 
 
-def a_web_page(file: Path) -> None:
+def replace_by_web_page(file: Path) -> None:
     file.write_text("<html>Please log in</html>")
 
 
-def a_picture(file: Path) -> None:
-    picture = file.with_name("picture.png")
-    io.imsave(picture, np.zeros((5, 5), np.uint8), check_contrast=False)
-    picture.replace(file)
+def replace_by_png(file: Path) -> None:
+    image = file.with_name("image.png")
+    io.imsave(image, np.zeros((5, 5), np.uint8), check_contrast=False)
+    image.replace(file)
 
 
 def no_geometry(file: Path) -> None:
@@ -174,24 +191,33 @@ def no_geometry(file: Path) -> None:
 
 
 def copy_to(name: str) -> Spoil:
-    """Copy the file beside itself; `CASE` in the name is that of the file."""
-    return lambda file: shutil.copy(
-        file, file.with_name(name.replace(CASE, file.name.partition(".")[0][:7]))
-    )
+    """Return a function that copies a file within its folder; `CASE` in the name is replaced."""
+
+    def copy(file: Path) -> None:
+        case = file.name[: len(CASE)]
+        shutil.copy(file, file.with_name(name.replace(CASE, case)))
+
+    return copy
 
 
 def described(**changes: object) -> Spoil:
-    return lambda file: describe(file.parent, **changes)
+    def edit(file: Path) -> None:
+        describe(file.parent, **changes)
+
+    return edit
 
 
-def a_case_in_capitals(file: Path) -> None:
-    """The case again, named in capitals, with other voxels."""
-    folder, name = file.parents[1], file.name.removesuffix("_0000.nii.gz")
-    for place in (f"imagesTr/{name}_0000", f"imagesTr/{name}_0001", f"labelsTr/{name}"):
-        source = folder / f"{place}.nii.gz"
+def reverse(array: np.ndarray) -> np.ndarray:
+    return array[::-1]
+
+
+def repeat_case_in_capitals(file: Path) -> None:
+    """Write the case again, with its name in capitals and with other voxels."""
+    name = file.name.removesuffix("_0000.nii.gz")
+    for source in files_of_case(file):
         copied = source.with_name(source.name.replace(name, name.upper()))
         shutil.copy(source, copied)
-        change(copied, lambda array: array[::-1])
+        change(copied, reverse)
 
 
 IMAGE_FAULTS: dict[str, Broken] = {
@@ -212,25 +238,28 @@ IMAGE_FAULTS: dict[str, Broken] = {
     ),
     "truncated": Broken(T1, truncate, "cannot be read, it may be truncated", "put a whole file"),
     "no bytes": Broken(T1, empty, "cannot be read", "put a whole file"),
-    "a web page": Broken(T2, a_web_page, "cannot be read", "put a whole file"),
-    "a picture called a volume": Broken(T1, a_picture, "cannot be read", "put a whole file"),
+    "a web page": Broken(T2, replace_by_web_page, "cannot be read", "put a whole file"),
+    "a 2D image called a volume": Broken(T1, replace_by_png, "cannot be read", "put a whole file"),
     "not compressed but called so": Broken(
         T1, not_compressed, "cannot be read", "put a whole file"
     ),
     "4D": Broken(
-        T1, edited(four_dimensional), "has shape (10, 12, 4, 2)", "split 4D series into channels"
+        T1,
+        with_voxels(four_dimensional),
+        "has shape (10, 12, 4, 2)",
+        "split 4D series into channels",
     ),
     "colours in a volume": Broken(
-        T1, edited(colours), "has voxels of type", "expected one number each"
+        T1, with_voxels(colours), "has voxels of type", "expected one number each"
     ),
     "complex numbers": Broken(
-        T2, edited(put(1j, np.complex64)), "voxels of type complex64", "expected one number"
+        T2, with_voxels(put(1j, np.complex64)), "voxels of type complex64", "expected one number"
     ),
     "not a number": Broken(
-        T1, edited(put(np.nan, np.float32)), "1 voxels are NaN or infinite", "replace them"
+        T1, with_voxels(put(np.nan, np.float32)), "1 voxels are NaN or infinite", "replace them"
     ),
     "infinite": Broken(
-        T2, edited(put(-np.inf, np.float32)), "1 voxels are NaN or infinite", "replace them"
+        T2, with_voxels(put(-np.inf, np.float32)), "1 voxels are NaN or infinite", "replace them"
     ),
     "no geometry": Broken(T1, no_geometry, "header has no usable geometry", "put a whole file"),
     "axes not perpendicular": Broken(
@@ -238,23 +267,27 @@ IMAGE_FAULTS: dict[str, Broken] = {
     ),
     "channel of another shape": Broken(
         T2,
-        edited(crop),
+        with_voxels(crop),
         "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of",
         "resample it",
         is_skipped=False,
     ),
     "channel of another spacing": Broken(
         T2,
-        placed(stretched),
+        with_affine(stretched),
         "spacing [2.0, 1.25, 1.0] and not [2.0, 1.0, 1.0]",
         "copy the header",
         is_skipped=False,
     ),
     "channel of another origin": Broken(
-        T2, placed(moved), "lies 3.0 voxels beside", "copy the header", is_skipped=False
+        T2, with_affine(moved), "lies 3.0 voxels beside", "copy the header", is_skipped=False
     ),
     "channel of another direction": Broken(
-        T2, placed(flipped), "direction [[-1.0, 0.0, 0.0], ", "copy the header", is_skipped=False
+        T2,
+        with_affine(flipped),
+        "direction [[-1.0, 0.0, 0.0], ",
+        "copy the header",
+        is_skipped=False,
     ),
     "constant": Broken(
         T1,
@@ -277,50 +310,56 @@ LABEL_FAULTS: dict[str, Broken] = {
         LABELS, truncate, "cannot be read, it may be truncated", "put a whole label map"
     ),
     "4D label map": Broken(
-        LABELS, edited(four_dimensional), "has shape (10, 12, 4, 2)", "expected a 3D volume"
+        LABELS, with_voxels(four_dimensional), "has shape (10, 12, 4, 2)", "expected a 3D volume"
     ),
     "fractions": Broken(
-        LABELS, edited(put(0.5, np.float32)), "0.5 is not a whole number", "save the labels as int"
+        LABELS,
+        with_voxels(put(0.5, np.float32)),
+        "0.5 is not a whole number",
+        "save the labels as int",
     ),
     "a label that is no number": Broken(
-        LABELS, edited(put(np.nan, np.float32)), "label value nan", "save the labels"
+        LABELS, with_voxels(put(np.nan, np.float32)), "label value nan", "save the labels"
     ),
     "negative labels": Broken(
-        LABELS, edited(put(-1, np.int16)), "label values go from -1 to 1", "expected 0 to 65535"
+        LABELS,
+        with_voxels(put(-1, np.int16)),
+        "label values go from -1 to 1",
+        "expected 0 to 65535",
     ),
     "undeclared labels": Broken(
-        LABELS, edited(put(7, np.uint8)), "does not declare: 7 (1 voxels)", "or declare the"
+        LABELS, with_voxels(put(7, np.uint8)), "does not declare: 7 (1 voxels)", "or declare the"
     ),
     "255 for 1": Broken(
         LABELS,
-        edited(lambda array: array * np.uint8(255)),
+        with_voxels(mask_of_255),
         "does not declare: 255 (",
         "map 255 to 1",
     ),
-    "255 beside 1": Broken(
-        LABELS, edited(put(255, np.uint8)), "does not declare: 255 (1 voxels)", "correct the"
+    "255 next to 1": Broken(
+        LABELS, with_voxels(put(255, np.uint8)), "does not declare: 255 (1 voxels)", "correct the"
     ),
     "label map of another shape": Broken(
         LABELS,
-        edited(crop),
+        with_voxels(crop),
         "shape (4, 12, 9) (z, y, x) differs from (4, 12, 10) of its image",
         "resample it",
     ),
     "label map of another spacing": Broken(
         LABELS,
-        placed(stretched),
+        with_affine(stretched),
         "(spacing [2.0, 1.25, 1.0] and not [2.0, 1.0, 1.0]",
         "copy the header of its image",
     ),
     "label map of another origin": Broken(
         LABELS,
-        placed(moved),
+        with_affine(moved),
         "(origin [3.0, 0.0, 0.0] and not [0.0, 0.0, 0.0])",
         "copy the header of its image",
     ),
     "label map of another direction": Broken(
         LABELS,
-        placed(flipped),
+        with_affine(flipped),
         "lies 18.0 voxels beside its image (direction [[-1.0",
         "copy the header of its image",
     ),
@@ -356,7 +395,7 @@ FOLDER_FAULTS: dict[str, Broken] = {
     ),
     "names that differ in case only": Broken(
         T1,
-        a_case_in_capitals,
+        repeat_case_in_capitals,
         "differ in upper and lower case only: case_",
         "rename one",
         named="imagesTr",

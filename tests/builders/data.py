@@ -24,29 +24,37 @@ def write_dataset(
     num_test: int = 0,
     channels: tuple[str, ...] = ("MRI",),
 ) -> Path:
-    """Write a data set of bright balls in noise, in nnU-Net's layout, into `folder`, and return its own folder.
+    """Write a data set of bright balls in noise, in nnU-Net's layout.
 
-    shape and spacing (mm) are `(Z, Y, X)`, an affine replaces the spacing; pictures take the middle slice.
+    Args:
+        folder: The folder of raw data.
+        number: The id of the data set.
+        name: Its name without the id.
+        num_cases: Number of training cases.
+        shape: Shape of the volumes, `(Z, Y, X)`. Of 2D formats the middle slice is written.
+        spacing: Spacing in mm, `(Z, Y, X)`.
+        affine: 4 x 4 matrix from `(x, y, z)` to mm in RAS+; replaces the spacing.
+        labels: Name -> value; by default background and one class.
+        file_ending: Ending of all files.
+        num_test: Number of test cases.
+        channels: Names of the channels.
+
+    Returns:
+        The folder of the data set.
     """
     labels = labels or {"background": 0, "ball": 1}
+    values = [value for value in labels.values() if value]
     dataset = folder / f"Dataset{number:03d}_{name}"
     affine = np.diag([*spacing[::-1], 1.0]) if affine is None else affine
     for index in range(num_cases + num_test):
-        part = "Tr" if index < num_cases else "Ts"
-        volumes, label_map = synthetic_case(
-            index, shape, [value for value in labels.values() if value], len(channels)
-        )
+        part, case = "Tr" if index < num_cases else "Ts", f"case_{index:02d}"
+        volumes, label_map = synthetic_case(index, shape, values, len(channels))
         for channel, volume in enumerate(volumes):
-            write_volume(
-                dataset / f"images{part}" / f"case_{index:02d}_{channel:04d}{file_ending}",
-                volume,
-                affine,
-            )
-        write_volume(
-            dataset / f"labels{part}" / f"case_{index:02d}{file_ending}", label_map, affine
-        )
+            file = dataset / f"images{part}" / f"{case}_{channel:04d}{file_ending}"
+            write_volume(file, volume, affine)
+        write_volume(dataset / f"labels{part}" / f"{case}{file_ending}", label_map, affine)
     description = {
-        "channel_names": {str(channel): channels[channel] for channel in range(len(channels))},
+        "channel_names": {str(channel): name for channel, name in enumerate(channels)},
         "labels": labels,
         "numTraining": num_cases,
         "file_ending": file_ending,
@@ -58,22 +66,25 @@ def write_dataset(
 def synthetic_case(
     seed: int, shape: tuple[int, int, int], values: list[int], num_channels: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Images and label map `(Z, Y, X)`: one ball for each label value, brighter with the value."""
+    """Return channels and label map `(Z, Y, X)`: a ball for each value, brighter with the value."""
     generator = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij"))
     label_map = np.zeros(shape, dtype=np.uint8)
     for value in values:
         centre = generator.uniform(-0.4, 0.4, size=3)
         label_map[((grid - centre[:, None, None, None]) ** 2).sum(axis=0) < 0.3] = value
-    volumes = [
-        (20 + 60 * label_map + generator.normal(0, 5, shape)).clip(1, 255).astype(np.uint8)
-        for _ in range(num_channels)
-    ]
+    volumes = []
+    for _ in range(num_channels):
+        intensities = 20 + 60 * label_map + generator.normal(0, 5, shape)
+        volumes.append(intensities.clip(1, 255).astype(np.uint8))
     return volumes, label_map
 
 
 def write_volume(file: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write an array `(Z, Y, X)`; the affine (RAS+, mm) goes with NIfTI files, its spacing alone with ITK's."""
+    """Write an array `(Z, Y, X)`.
+
+    NIfTI files get the affine (RAS+, mm), ITK's formats only its spacing, 2D formats neither.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     if ".nii" in file.name:
         nibabel.save(nibabel.Nifti1Image(array.transpose(), affine), file)

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-SERIES_UID, STUDY_UID, FRAME_UID = (
-    "1.2.826.0.1.3680043.2.1125.1",
-    "1.2.826.0.1.3680043.2.1125.2",
-    "1.2.3.4.5",
-)
+SERIES_UID = "1.2.826.0.1.3680043.2.1125.1"
+STUDY_UID = "1.2.826.0.1.3680043.2.1125.2"
+FRAME_UID = "1.2.3.4.5"
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
@@ -37,6 +35,7 @@ def write_series(
         names: File names of the slices; by default names whose order is not that of the slices.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    direction = [value for vector in orientation for value in vector]
     for index, (plane, position) in enumerate(zip(array, positions, strict=True)):
         image = SimpleITK.GetImageFromArray(plane[None].astype(np.int16))
         image.SetSpacing((pixel_spacing[1], pixel_spacing[0], 1.0))
@@ -52,7 +51,7 @@ def write_series(
             "0020|000e": series_uid,
             "0020|0013": str(len(array) - index),
             "0020|0032": "\\".join(f"{value:.6f}" for value in position),
-            "0020|0037": "\\".join(f"{value:.9f}" for vector in orientation for value in vector),
+            "0020|0037": "\\".join(f"{value:.9f}" for value in direction),
             "0020|0052": FRAME_UID,
         }
         for key, value in tags.items():

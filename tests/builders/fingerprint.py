@@ -29,12 +29,27 @@ def make_fingerprint(
     patient_key: str | None = None,
     shapes: tuple[tuple[int, int, int], ...] = (),
 ) -> Fingerprint:
-    """The fingerprint of a data set whose cases are alike.
+    """Return the fingerprint of a data set whose cases are alike.
 
-    diameters: in mm, by class; None for a class that never occurs. thickness: of every class in mm; as the diameter
-    without it. values: the smallest and largest intensity. foreground: its lowest and highest percentile, or None
-    where nothing is labelled. labelled_slices: of each case across every axis; or across its shortest, while all slices
-    across the others are labelled. shapes: of the cases, where they differ.
+    Args:
+        shape: Of every case, `(Z, Y, X)` in voxels.
+        spacing: Of every case, `(Z, Y, X)` in mm.
+        channels: Names of the image channels.
+        diameters: In mm, by class; None for a class that never occurs.
+        thickness: Of every class in mm; its diameter where it is None.
+        values: Smallest and largest intensity.
+        foreground: Lowest and highest percentile of the labelled voxels; None where nothing is
+            labelled.
+        whole_numbers: Whether all intensities are whole numbers.
+        labelled_slices: Of each case across every axis. A single number is that across its shortest
+            axis, while all slices across the other axes are labelled.
+        case_names: Names of the cases.
+        file_ending: Ending of the images.
+        patient_key: As declared in `dataset.json`.
+        shapes: Shapes of the cases, where they differ; used in turn.
+
+    Returns:
+        The fingerprint.
     """
     diameters = {"organ": 40.0} if diameters is None else diameters
     percentiles = None if foreground is None else _percentiles(*foreground)
@@ -79,16 +94,16 @@ def _labelled(
         return slices
     if not slices:
         return 0, 0, 0
-    z, y, x = (
-        slices if axis == shape.index(min(shape)) else length for axis, length in enumerate(shape)
-    )
+    counts = list(shape)
+    counts[shape.index(min(shape))] = slices
+    z, y, x = counts
     return z, y, x
 
 
 def _class(diameter: float | None, slices: tuple[int, int, int]) -> ClassStatistics:
-    return (
-        ClassStatistics(0, 0, (0, 0, 0)) if diameter is None else ClassStatistics(10_000, 1, slices)
-    )
+    if diameter is None:
+        return ClassStatistics(0, 0, (0, 0, 0))
+    return ClassStatistics(10_000, 1, slices)
 
 
 def _shape(diameter: float | None, thickness: float | None) -> ShapeStatistics:

@@ -1,4 +1,7 @@
-"""The stages of a project as commands on a tiny data set, each from a folder that holds what the one before left."""
+"""The stages of a project, each a command on a tiny data set.
+
+Each stage starts from a folder that holds what the stage before left.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,29 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from builders.data import write_dataset
-from builders.tiny import SHORT
+from builders.tiny import SHORT, one_process
 from samnet.core.files import TEMPORARY_PREFIX
-from samnet.training.checkpoint import LAST
+from samnet.models.model_folder import LAST, RunFolder
 
 CPU = ("--device", "cpu")
 SETTINGS = [
     f"--set={key}={value}" for key, value in (SHORT | {"initial_weights": "random"}).items()
 ]
-# What holds dates and durations.
+ONE_VIEW = ("--set=views=[0]", "--set=slicing_axis=0")
+MODEL = ("-d", "501", "-c", "lora")
+IMAGES = "raw/Dataset501_Tiny/imagesTs"
+# Files that hold dates and durations.
 DIFFERENT = ("run.json", "metrics.jsonl", "progress.png")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """name: of the step. words: the command and its options."""
+    """A stage of a project.
+
+    Attributes:
+        name: What it does.
+        words: The command and its options.
+    """
 
     name: str
     words: tuple[str, ...]
@@ -42,51 +53,24 @@ class Stage:
 
 STAGES = (
     Stage("fingerprint", ("extract_fingerprint", "-d", "501", "-np", "0")),
-    Stage(
-        "planning",
-        (
-            "plan",
-            "-d",
-            "501",
-            "-np",
-            "0",
-            *CPU,
-            *SETTINGS,
-            "--set=views=[0]",
-            "--set=slicing_axis=0",
-        ),
-    ),
+    Stage("planning", ("plan", "-d", "501", "-np", "0", *CPU, *SETTINGS, *ONE_VIEW)),
     Stage("preprocessing", ("preprocess", "-d", "501", "-np", "0")),
     Stage(
         "embedding cache",
         ("train", "501", "frozen", "all", *CPU, "--workers", "0", "--cache-size", "1G"),
     ),
     Stage("training", ("train", "501", "lora", "0", *CPU, "--workers", "0")),
-    Stage(
-        "prediction",
-        (
-            "predict",
-            "-i",
-            "raw/Dataset501_Tiny/imagesTs",
-            "-o",
-            "preds",
-            "-d",
-            "501",
-            "-c",
-            "lora",
-            *CPU,
-            "--continue",
-        ),
-    ),
-    Stage("export", ("export_model", "-d", "501", "-c", "lora", "-o", "model.zip")),
+    Stage("prediction", ("predict", "-i", IMAGES, "-o", "preds", *MODEL, *CPU, "--continue")),
+    Stage("export", ("export_model", *MODEL, "-o", "model.zip")),
 )
 
 
 class Project:
-    """A folder with all data of a project, put back to the beginning of a stage as often as is wanted.
+    """A folder with all data of a project, which can be put back to the beginning of any stage.
 
-    root: where it lies while it is worked on, the working directory. states: copies of it as it was before each stage,
-    and at the end.
+    Attributes:
+        root: The folder that the commands work in; it is the working directory.
+        states: Copies of it from before each stage, and from the end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,29 +79,28 @@ class Project:
 
     def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let the commands work in it."""
-        for station in ("raw", "preprocessed", "results"):
-            monkeypatch.setenv(f"samnet_{station}", str(self.root / station))
+        for name in ("raw", "preprocessed", "results"):
+            monkeypatch.setenv(f"samnet_{name}", str(self.root / name))
         monkeypatch.chdir(self.root)
-        monkeypatch.setattr("samnet.training.run.default_processes", lambda: 0)
-        monkeypatch.setattr(
-            tqdm, "monitor_interval", 0
-        )  # a thread that may hold its lock while a process is forked
+        one_process(monkeypatch)
+        # Without its monitor: a thread that may hold the lock while a process is forked.
+        monkeypatch.setattr(tqdm, "monitor_interval", 0)
 
     def complete(self) -> None:
-        """Do all stages undisturbed, and keep the states between them."""
+        """Run all stages undisturbed, and keep the states between them."""
         for number, stage in enumerate(STAGES):
             shutil.copytree(self.root, self.states / str(number))
             assert stage.run() == 0, stage.name
         shutil.copytree(self.root, self.states / str(len(STAGES)))
 
     def go_back_to(self, number: int) -> None:
-        """The state before a stage; dates of files are as they were."""
+        """Restore the state before a stage, with the dates of its files."""
         for entry in self.root.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         shutil.copytree(self.states / str(number), self.root, dirs_exist_ok=True)
 
     def check(self, number: int) -> None:
-        """All is as after the undisturbed stage, and nothing else is left."""
+        """Check that the files are those after the undisturbed stage, and no others."""
         found, expected = contents(self.root), contents(self.states / str(number + 1))
         faults = {
             "extra": found.keys() - expected.keys(),
@@ -130,7 +113,7 @@ class Project:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file; of those that differ each time, only that they are there."""
+    """Return a hash of every file by its path; nothing for those that differ each time."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {
         str(file.relative_to(folder)): "" if file.name in DIFFERENT else _hash(file)
@@ -139,16 +122,16 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def _hash(file: Path) -> str:
-    """Of a state's tensors alone: beside them it has the seconds that the training took."""
-    if file.name != LAST:
+    """Return the hash of a file; of a checkpoint, that of its tensors without the seconds."""
+    if file != RunFolder(file.parent).checkpoint(LAST):
         return hashlib.sha256(file.read_bytes()).hexdigest()
     tensors = load_file(file)
-    return hashlib.sha256(
-        b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
-    ).hexdigest()
+    content = b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
+    return hashlib.sha256(content).hexdigest()
 
 
 def leftovers(folder: Path) -> list[Path]:
+    """Return temporary files and locks."""
     return [
         file
         for file in folder.rglob("*")
@@ -159,7 +142,7 @@ def leftovers(folder: Path) -> list[Path]:
 def start(
     function: Callable[..., object], *arguments: object
 ) -> multiprocessing.process.BaseProcess:
-    """Run a function in a process of its own, which has all modules loaded already."""
+    """Run a function in another process, which has all modules loaded already."""
     process = multiprocessing.get_context("fork").Process(
         target=_silently, args=(function, arguments)
     )
@@ -171,7 +154,6 @@ def _silently(function: Callable[..., object], arguments: Sequence[object]) -> N
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    tqdm.set_lock(
-        threading.RLock()
-    )  # the one that is forked is shared, and a killed process never gives it back
+    # The forked lock is shared, and a killed process does not release it.
+    tqdm.set_lock(threading.RLock())
     os._exit(int(function(*arguments) or 0))

@@ -1,8 +1,10 @@
-"""A network of two small blocks, configurations and cases to train it on: for the tests of training and prediction."""
+"""A network of two small blocks, with configurations and cases to train it on.
+
+For the tests of training and prediction.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,24 @@ from torch import Tensor, nn
 
 from samnet import __version__
 from samnet.core.geometry import Grid, spacing_affine
-from samnet.core.machine import Machine
+from samnet.core.machine import Machine, detect_machine
+from samnet.dataset.cases import RawDataset
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.fingerprint.extract import extract_fingerprint
 from samnet.models.model_folder import FINAL, RunFolder
 from samnet.models.network import SegmentationNetwork, build_network, save_weights
 from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.configuration import PLAN_KEYS, Configuration, IntensityWindow
 from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
+from samnet.planning import planner
+from samnet.planning.planned_dataset import write_splits
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
+from samnet.preprocessing.prepare import prepare_all_configurations
 from samnet.preprocessing.storage import StoredCase, load_case, store_case
 
 TWO_CLASSES = LabelScheme({"background": 0, "one": 1, "two": 2})
 TINY = Backbone("tiny", 32, 2, 2, (1,), None)
-# Values of a plan for trainings of seconds.
+# Values of a plan for training runs of seconds.
 SHORT = {
     "backbone": "tiny",
     "input_size": 32,
@@ -79,7 +86,7 @@ def add_tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The tiny backbone by its name, and one thread: a second one only waits for so little to do."""
+    """Add the tiny backbone, and use one thread: for so little work a second one is slower."""
     add_tiny_backbone(monkeypatch)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -88,13 +95,14 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def make_configuration(**changes: Any) -> Configuration:
+    """Return a configuration of `VALUES`, with some of them changed."""
     return Configuration(**(VALUES | changes))
 
 
 def make_volume(
     image: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 ) -> PreparedVolume:
-    """From an image `(Z, Y, X)` or `(C, Z, Y, X)` with spacing `(Z, Y, X)`."""
+    """Prepare an image `(Z, Y, X)` or `(C, Z, Y, X)` with spacing `(Z, Y, X)` in mm."""
     image = image if image.ndim == 4 else image[None]
     return prepare_volume(image, Grid(image.shape[1:], spacing_affine(spacing)))
 
@@ -115,7 +123,7 @@ def make_case(
 
 
 class FakeNetwork(nn.Module):
-    """A network in the eyes of the prediction: logits by a function of the inputs `(B, C, S, S)`."""
+    """What prediction needs of a network: logits by a function of the inputs `(B, C, S, S)`."""
 
     def __init__(self, stride: int, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -127,7 +135,7 @@ class FakeNetwork(nn.Module):
 
 
 def make_plan(configuration: Configuration, **changes: Any) -> Plan:
-    """The plan a trained model carries: of one configuration, for one channel and the classes of `configuration`."""
+    """Return the plan of a trained model: of one configuration, one channel and two classes."""
     decisions = {
         key: Decision(getattr(configuration, key), "for a test", "by hand") for key in PLAN_KEYS
     }
@@ -166,7 +174,10 @@ def make_model(
 
 
 def thresholds(levels: list[float], stride: int, sharpness: float = 20.0) -> FakeNetwork:
-    """Class k is most likely where the image, averaged over `stride` pixels, is nearest to `levels[k]`."""
+    """Return a network for which class k is most likely where the image is nearest `levels[k]`.
+
+    The image is averaged over `stride` pixels.
+    """
 
     def logits(images: Tensor) -> Tensor:
         values = nn.functional.avg_pool2d(images[:, :1], stride)
@@ -178,24 +189,24 @@ def thresholds(levels: list[float], stride: int, sharpness: float = 20.0) -> Fak
 def prepare_dataset(
     root: Path, number: int, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> None:
-    """Plan and prepare a data set in `root / "raw"` with the values `SHORT` and `settings` in its plan."""
-    from samnet.cli.plan_and_preprocess import main
-
+    """Plan and prepare a data set in `root / "raw"`, with `SHORT` and `settings` in its plan."""
     use_folders(root, root / "results", monkeypatch)
-    monkeypatch.setattr(
-        "samnet.training.dry_run.measure_step", lambda *configuration: 0.1
-    )  # takes seconds
-    given = [f"--set={key}={json.dumps(value)}" for key, value in {**SHORT, **settings}.items()]
-    assert main(["-d", str(number), "-np", "0", "--device", "cpu", *given]) == 0
+    dataset = RawDataset.load(str(number))
+    fingerprint = extract_fingerprint(dataset, processes=0)
+    # Without a measurement of training steps, which takes seconds.
+    plan = planner.make_plan(fingerprint, detect_machine("cpu"), SHORT | settings)
+    plan.save(dataset.folder.plan_file)
+    write_splits(plan, fingerprint, dataset.folder)
+    prepare_all_configurations(dataset, plan, processes=0)
 
 
 def use_folders(root: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raw and prepared data below `root`, results elsewhere."""
+    """Let samnet find raw and prepared data below `root`, and put results elsewhere."""
     monkeypatch.setenv("samnet_raw", str(root / "raw"))
     monkeypatch.setenv("samnet_preprocessed", str(root / "preprocessed"))
     monkeypatch.setenv("samnet_results", str(results))
 
 
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No worker processes for the evaluation that ends a training: they take longer to start than it takes."""
+    """Start no worker processes for the evaluation that ends a training run."""
     monkeypatch.setattr("samnet.training.options.default_processes", lambda: 0)

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Waiting for other processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 
 def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds, for so many seconds at most; return whether it does."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

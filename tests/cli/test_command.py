@@ -41,7 +41,7 @@ def fail_with(error: BaseException) -> Callable[[argparse.Namespace], None]:
     return run
 
 
-def test_the_options_arrive() -> None:
+def test_command_passes_its_options_to_run() -> None:
     seen: list[argparse.Namespace] = []
     typed = ["-d", "1", "2", "--epochs", "3", "-np", "0", "--num-parts", "4", "--part-id", "3"]
     assert command(seen.append).main(typed) == 0
@@ -69,7 +69,7 @@ def test_the_options_arrive() -> None:
         ["--part-id", "1.5"],
     ],
 )
-def test_unknown_shortened_and_bad_options_are_refused(
+def test_command_refuses_unknown_abbreviated_and_bad_options(
     typed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -80,12 +80,12 @@ def test_unknown_shortened_and_bad_options_are_refused(
     assert "samnet_try: error: " in printed.err
 
 
-def test_short_options_take_their_value_in_every_usual_way() -> None:
+def test_command_reads_values_of_short_options_in_every_usual_form() -> None:
     for typed in (["-d3"], ["-d", "3"], ["--epochs=3"], ["-np=3"]):
         assert command().main(typed) == 0
 
 
-def test_help_shows_the_summary_and_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_help_shows_the_summary_and_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command().main(["--help"])
     assert caught.value.code == 0
@@ -101,7 +101,7 @@ def test_help_shows_the_summary_and_the_options(capsys: pytest.CaptureFixture[st
         assert part in printed
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command().main(["--version"])
     assert caught.value.code == 0
@@ -114,7 +114,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (UserError("a.nii: 4D; split it"), 2, "a.nii: 4D; split it"),
         (DatasetFaults("Set", ["one", "two"]), 2, "Set: 2 faults\n  1. one\n  2. two"),
         (SamnetError("a case failed"), 1, "a case failed"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes it"),
         (
             OSError(errno.ENOSPC, "No space left on device", "/disk/a"),
             1,
@@ -127,7 +127,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_errors_are_an_exit_code_and_a_message(
+def test_command_turns_errors_into_an_exit_code_and_a_message(
     error: BaseException, exit_code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(fail_with(error)).main([]) == exit_code
@@ -138,15 +138,15 @@ def test_errors_are_an_exit_code_and_a_message(
     assert "Traceback" not in printed.err
 
 
-def test_a_stopped_prediction_names_the_option_that_goes_on(
+def test_a_stopped_prediction_names_the_option_that_resumes_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopped = dataclasses.replace(predict.COMMAND, run=fail_with(KeyboardInterrupt()))
     assert stopped.main(["-i", "in", "-o", "out"]) == 130
-    assert "goes on with --continue" in capsys.readouterr().err
+    assert "resumes it with --continue" in capsys.readouterr().err
 
 
-def test_verbose_shows_where_an_error_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_the_traceback_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(fail_with(UserError("bad"))).main(["--verbose"]) == 2
     printed = capsys.readouterr().err
     assert "samnet_try: error: bad" in printed
@@ -156,7 +156,7 @@ def test_verbose_shows_where_an_error_came_from(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError("defect"), FileNotFoundError(errno.ENOENT, "no file", "a")]
 )
-def test_a_defect_is_not_hidden(error: Exception) -> None:
+def test_command_does_not_hide_an_unexpected_error(error: Exception) -> None:
     with pytest.raises(type(error)):
         command(fail_with(error)).main([])
 
@@ -173,7 +173,7 @@ def run_python(program: str, **options: object) -> subprocess.Popen:
     )
 
 
-def test_output_that_nobody_reads_is_no_success_and_no_traceback() -> None:
+def test_command_fails_without_a_traceback_when_nobody_reads_its_output() -> None:
     process = run_python("print('x' * 100)", stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
@@ -183,7 +183,7 @@ def test_output_that_nobody_reads_is_no_success_and_no_traceback() -> None:
     assert re.fullmatch(r"samnet_try: error: .*closed.*\n", printed)
 
 
-def test_only_the_frame_is_imported_for_help() -> None:
+def test_command_module_imports_nothing_heavy() -> None:
     heavy = "('numpy', 'torch', 'nibabel', 'SimpleITK', 'skimage', 'matplotlib')"
     process = run_python(f"sys.exit(sum(name in sys.modules for name in {heavy}))")
     _, printed = process.communicate()
@@ -194,17 +194,17 @@ def test_only_the_frame_is_imported_for_help() -> None:
     ("text", "seconds"),
     [("90", 90), ("45s", 45), ("30m", 1800), ("1.5h", 5400), ("2d", 172800), ("1e3", 1000)],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_duration_in_seconds(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "0", "-5m", "30 minutes", "nan", "inf", "1:30"])
-def test_what_is_no_duration(text: str) -> None:
+def test_duration_refuses_other_texts(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a duration; write for example"):
         duration(text)
 
 
-def test_positive_numbers() -> None:
+def test_positive_float() -> None:
     assert positive_float("1e-4") == 1e-4
     for text in ("0", "-1", "nan", "inf", "much"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not a number above 0"):

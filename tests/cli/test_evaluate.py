@@ -15,7 +15,7 @@ from samnet.cli.evaluate import main
 
 @pytest.fixture
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pictures of one class: `labelsTs`, and `preds` elsewhere, each wrong by one column."""
+    """2D label maps of one class in `labelsTs`, and in `preds` the same, shifted by one column."""
     folder = tmp_path / "raw" / "Dataset007_Synthetic"
     (folder / "labelsTs").mkdir(parents=True)
     (tmp_path / "preds").mkdir()
@@ -26,12 +26,11 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     (folder / "dataset.json").write_text(json.dumps(description))
     for name in ("a", "b"):
-        picture = np.zeros((9, 9), dtype=np.uint8)
-        picture[2:6, 2:6] = 1
-        io.imsave(folder / "labelsTs" / f"{name}.png", picture, check_contrast=False)
-        io.imsave(
-            tmp_path / "preds" / f"{name}.png", np.roll(picture, 1, axis=1), check_contrast=False
-        )
+        reference = np.zeros((9, 9), dtype=np.uint8)
+        reference[2:6, 2:6] = 1
+        prediction = np.roll(reference, 1, axis=1)
+        io.imsave(folder / "labelsTs" / f"{name}.png", reference, check_contrast=False)
+        io.imsave(tmp_path / "preds" / f"{name}.png", prediction, check_contrast=False)
     monkeypatch.setenv("samnet_raw", str(tmp_path / "raw"))
     monkeypatch.chdir(tmp_path)
     return folder
@@ -41,7 +40,7 @@ def run(dataset: Path, *options: str) -> int:
     return main(["-p", "preds", "-r", str(dataset / "labelsTs"), "-np", "0", *options])
 
 
-def test_prints_a_table_and_writes_beside_the_predictions(
+def test_evaluate_prints_a_table_and_writes_next_to_the_predictions(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(dataset) == 0
@@ -54,7 +53,7 @@ def test_prints_a_table_and_writes_beside_the_predictions(
     assert Path("preds/metrics.csv").is_file()
 
 
-def test_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(dataset, "-o", "out", "--policy", "synapse_legacy", "--nsd-tolerance", "2.5") == 0
     summary = json.loads(Path("out/summary.json").read_text())
     assert (summary["policy"], summary["nsd_tolerance"]) == ("synapse_legacy", 2.5)
@@ -62,7 +61,7 @@ def test_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("preds/summary.json").exists()
 
 
-def test_finds_the_description(
+def test_evaluate_finds_the_description(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     references = shutil.copytree(dataset / "labelsTs", tmp_path / "elsewhere" / "references")
@@ -80,7 +79,9 @@ def test_finds_the_description(
     assert main([*command, "--dataset-json", "absent.json"]) == 2
 
 
-def test_wrong_shape_is_a_users_error(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_refuses_a_prediction_of_another_shape(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     io.imsave("preds/b.png", np.zeros((5, 9), dtype=np.uint8), check_contrast=False)
     assert run(dataset) == 2
     message = capsys.readouterr().err
@@ -89,7 +90,9 @@ def test_wrong_shape_is_a_users_error(dataset: Path, capsys: pytest.CaptureFixtu
     assert not Path("preds/summary.json").exists()
 
 
-def test_missing_prediction(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_names_a_missing_prediction(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("preds/b.png").unlink()
     assert run(dataset) == 2
     assert "preds/b.png: missing" in capsys.readouterr().err
@@ -97,10 +100,10 @@ def test_missing_prediction(dataset: Path, capsys: pytest.CaptureFixture[str]) -
     assert "1 skipped" in capsys.readouterr().out
 
 
-def test_unreadable_file_is_named_after_the_others_are_done(
+def test_evaluate_names_an_unreadable_file_after_the_others_are_scored(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("preds/b.png").write_bytes(b"not a picture")
+    Path("preds/b.png").write_bytes(b"no image")
     assert run(dataset) == 1
     captured = capsys.readouterr()
     assert "cell" in captured.out
@@ -109,7 +112,7 @@ def test_unreadable_file_is_named_after_the_others_are_done(
     assert not Path("preds/summary.json").exists()
 
 
-def test_missing_folder_is_named_before_the_description_is_looked_for(
+def test_evaluate_names_a_missing_folder_before_it_looks_for_the_description(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["-p", "absent", "-r", "absent"]) == 2
@@ -125,20 +128,21 @@ def test_missing_folder_is_named_before_the_description_is_looked_for(
         ["-d", "7", "--dataset-json", "x"],
     ],
 )
-def test_bad_options_are_refused(dataset: Path, options: list[str]) -> None:
+def test_evaluate_refuses_bad_options(dataset: Path, options: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_information:
         run(dataset, *options)
     assert exit_information.value.code == 2
 
 
-def test_help_states_the_policies_and_imports_nothing_heavy() -> None:
+def test_evaluate_help_states_the_policies_and_imports_nothing_heavy() -> None:
     code = """
 import sys
 from samnet.cli.evaluate import main
+heavy = {"numpy", "torch", "scipy", "nibabel", "surface_distance"}
 try:
     main(["--help"])
 finally:
-    print("heavy:", sorted({"numpy", "torch", "scipy", "nibabel", "surface_distance"} & set(sys.modules)))
+    print("heavy:", sorted(heavy & set(sys.modules)))
 """
     root = Path(__file__).resolve().parents[2]
     printed = subprocess.run(

@@ -10,7 +10,9 @@ from samnet.cli.main import COMMANDS, main
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
-def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_samnet_help_lists_every_command(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "usage: samnet COMMAND" in printed
@@ -19,13 +21,13 @@ def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFi
         assert summary in printed
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_samnet_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"samnet {samnet.__version__}\n"
 
 
-@pytest.mark.parametrize("word", ["tran", "umbrella", "samnet_train", "../train", "command"])
-def test_an_unknown_command_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("word", ["tran", "main", "samnet_train", "../train", "command"])
+def test_samnet_refuses_an_unknown_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([word, "8"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -33,7 +35,7 @@ def test_an_unknown_command_is_refused(word: str, capsys: pytest.CaptureFixture[
     assert "plan_and_preprocess" in printed.err
 
 
-def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_samnet_passes_options_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["preprocess", "--help"])
     assert caught.value.code == 0
@@ -44,14 +46,14 @@ def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) ->
     assert "samnet_plan: error: unrecognized arguments: --overwrit" in capsys.readouterr().err
 
 
-def test_the_exit_code_is_that_of_the_command(
+def test_samnet_returns_the_exit_code_of_the_command(
     folders: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", "-d", "77"]) == 2
     assert "samnet_plan: error: no data set '77'" in capsys.readouterr().err
 
 
-def test_the_package_can_be_run() -> None:
+def test_python_m_samnet_runs_commands() -> None:
     process = subprocess.run(
         [sys.executable, "-m", "samnet", "nothing"], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""`samnet_download_checkpoint`, `samnet_export_model`, `samnet_install_model` and `samnet_import_samed` as typed."""
+"""The commands for checkpoints and shared models, with the options that users type."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from samnet.models.registry import CHECKPOINTS
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a finished model among the results; the files it builds on are in `checkpoints`."""
+    """The folder of a finished model. The weights it builds on are in `checkpoints`."""
     add_tiny_sam(tmp_path / "checkpoints", monkeypatch)
     monkeypatch.setenv("samnet_results", str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
     return make_model(tmp_path / "results" / DATASET / "lora", make_plan(**LORA))
 
 
-def test_the_list_of_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_download_checkpoint_lists_the_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / CHECKPOINTS["vit_b"].file_name).touch()
     assert download_checkpoint.main(["--list", "-o", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -35,14 +37,14 @@ def test_the_list_of_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("names", [[], ["vit_x"], ["vit_b", "sam"]])
-def test_what_is_no_checkpoint(
+def test_download_checkpoint_refuses_unknown_names(
     names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert download_checkpoint.main([*names, "-o", str(tmp_path)]) == 2
     assert "choose from vit_b, vit_l, vit_h" in capsys.readouterr().err
 
 
-def test_downloads_without_a_network(
+def test_download_checkpoint_without_a_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "FIRST_WAIT_SECONDS", 0.0)
@@ -57,14 +59,14 @@ def test_downloads_without_a_network(
     assert printed.out == ""
 
 
-def test_a_file_that_is_there(
+def test_download_checkpoint_prints_the_path_of_a_file_that_is_there(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert download_checkpoint.main(["tiny_sam"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'checkpoints' / 'sam_tiny.pth'}\n"
 
 
-def test_export_and_install(
+def test_export_model_and_install_model(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export_model.main(["-o", "model.zip"]) == 0
@@ -92,7 +94,7 @@ def test_export_and_install(
     assert "was trained on sam_tiny.pth (the released tiny_sam" in capsys.readouterr().err
 
 
-def test_models_are_named_as_for_a_prediction(
+def test_export_model_takes_the_model_options_of_predict(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_model(model.with_name("other"), make_plan("other", **LORA), ("fold_0", "fold_1"))
@@ -102,7 +104,7 @@ def test_models_are_named_as_for_a_prediction(
     assert "other, fold_1, " in capsys.readouterr().out
 
 
-def test_an_import_of_something_else(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_samed_refuses_other_files(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     described = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "a": 1},

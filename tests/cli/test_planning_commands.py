@@ -1,4 +1,4 @@
-"""The steps before training, as commands: what they write, keep, refuse and answer."""
+"""The commands before training: what they write, keep, refuse and print."""
 
 from __future__ import annotations
 
@@ -39,15 +39,14 @@ def dataset(
     """The raw folder of two cases, on a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(
-        dry_run, "measure_step", lambda *configuration: 0.5
-    )  # seconds for all configurations
+    # Measuring a step takes seconds for each configuration; this is its memory in GiB.
+    monkeypatch.setattr(dry_run, "measure_step", lambda *configuration: 0.5)
     return make_dataset(folders["raw"], num_cases=2)
 
 
 @pytest.fixture
 def output(folders: dict[str, Path]) -> Path:
-    """Where the steps write what they make of the data set."""
+    """The folder into which the steps write."""
     return folders["preprocessed"] / NAME
 
 
@@ -61,14 +60,12 @@ def planned(output: Path) -> dict:
 
 def value(output: Path, key: str, configuration: str = "lora") -> Any:
     content = planned(output)
-    return (content["decisions"] | content["configurations"][configuration]["decisions"])[key][
-        "value"
-    ]
+    decisions = content["decisions"] | content["configurations"][configuration]["decisions"]
+    return decisions[key]["value"]
 
 
-def edit(output: Path, change: Callable[[dict], Any]) -> None:
-    content = planned(output)
-    change(content)
+def write_plan(output: Path, content: dict) -> None:
+    """Write a plan that was edited by hand."""
     (output / "samnetPlans.json").write_text(json.dumps(content))
 
 
@@ -76,8 +73,10 @@ def break_case(dataset: Path, number: int = 1) -> None:
     (dataset / "imagesTr" / f"case_{number:02d}_0000.nii.gz").write_bytes(b"no image")
 
 
-class TestVerify:
-    def test_says_that_all_is_well(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+class TestVerifyDataset:
+    def test_prints_that_there_are_no_faults(
+        self, dataset: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert run(verify_dataset) == 0
         assert capsys.readouterr().out == f"{NAME}: 2 cases, no faults\n"
 
@@ -125,7 +124,7 @@ class TestVerify:
         assert "dataset.json: not valid JSON" in printed.err
         assert printed.out == "Dataset502_Tiny: 1 cases, no faults\n"
 
-    def test_maps_masks_and_says_so(
+    def test_fix_maps_masks_and_prints_it(
         self, dataset: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         file = dataset / "labelsTr" / "case_01.nii.gz"
@@ -140,16 +139,14 @@ class TestVerify:
 
 
 class TestDoctor:
-    def test_remarks_are_no_failure(
-        self, dataset: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_remarks_are_a_success(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
         describe(dataset, labels={"background": 0, "ball": 1, "cube": 2})
         assert run(doctor, "--device", "cpu") == 0
         printed = capsys.readouterr().out
         assert printed.startswith(f"{NAME}: 2 cases, no faults\n  to look at:\n  - ")
         assert "class 'cube' occurs in none of the 2 cases" in printed
 
-    def test_faults_are(
+    def test_faults_are_a_failure(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         break_case(dataset)
@@ -159,21 +156,21 @@ class TestDoctor:
 
 
 class TestExtractFingerprint:
-    def test_says_where_it_is(
+    def test_prints_the_path_of_the_fingerprint(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(extract_fingerprint) == 0
         assert capsys.readouterr().out == f"{output / 'dataset_fingerprint.json'}\n"
         assert (output / "dataset_fingerprint.json").is_file()
 
-    def test_bad_cases_are_a_failure_that_names_them(
+    def test_names_bad_cases_and_fails(
         self, dataset: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         break_case(dataset)
         assert run(extract_fingerprint) == 1
         assert "failed for 1 of 2 cases" in capsys.readouterr().err
 
-    def test_one_of_another_version_is_replaced(self, dataset: Path, output: Path) -> None:
+    def test_replaces_a_fingerprint_of_another_version(self, dataset: Path, output: Path) -> None:
         output.mkdir(parents=True)
         (output / "dataset_fingerprint.json").write_text('{"schema_version": 0}')
         assert run(extract_fingerprint) == 0
@@ -181,7 +178,7 @@ class TestExtractFingerprint:
 
 
 class TestPlan:
-    def test_says_where_it_is_or_explains(
+    def test_prints_the_path_of_the_plan_or_explains_it(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan) == 0
@@ -191,7 +188,7 @@ class TestPlan:
         assert "zoom = " in printed
         assert "because " in printed
 
-    def test_run_again_it_writes_nothing(self, dataset: Path, output: Path) -> None:
+    def test_writes_nothing_when_run_again(self, dataset: Path, output: Path) -> None:
         settings = ("--set", "zoom=3")
         assert run(plan, *settings) == 0
         dates = {file.name: file.stat().st_mtime_ns for file in output.iterdir()}
@@ -205,7 +202,7 @@ class TestPlan:
         assert run(plan) == 0
         assert {file.name: file.stat().st_mtime_ns for file in output.iterdir()} == dates
 
-    def test_neither_processes_nor_another_run_change_a_byte(
+    def test_writes_the_same_bytes_with_any_number_of_processes_and_again(
         self, dataset: Path, output: Path
     ) -> None:
         written = set()
@@ -224,7 +221,7 @@ class TestPlan:
         assert (output / "samnetPlans.json").read_bytes() in written.pop()
 
     @pytest.mark.parametrize(("memory", "checkpointing"), [("3G", True), ("80G", False)])
-    def test_memory_is_planned_by_a_dry_run(
+    def test_plans_memory_by_a_dry_run(
         self,
         dataset: Path,
         output: Path,
@@ -239,11 +236,9 @@ class TestPlan:
         assert value(output, "gradient_checkpointing") is checkpointing
         assert f" of {memory[:-1]} GiB by a dry run" in " ".join(capsys.readouterr().out.split())
 
-    def test_settings_are_worked_in(self, dataset: Path, output: Path) -> None:
-        assert (
-            run(plan, "--set", "views=[0, 2]", "--set", "zoom=3", "--set", "lora_targets=[q, k]")
-            == 0
-        )
+    def test_applies_settings(self, dataset: Path, output: Path) -> None:
+        settings = ("--set", "views=[0, 2]", "--set", "zoom=3", "--set", "lora_targets=[q, k]")
+        assert run(plan, *settings) == 0
         assert value(output, "views") == [0, 2]
         assert value(output, "zoom") == 3.0
         assert value(output, "lora_targets") == ["q", "k"]
@@ -265,7 +260,7 @@ class TestPlan:
         ],
         ids=lambda entry: " ".join(entry) if isinstance(entry, list) else "",
     )
-    def test_what_cannot_be_is_refused(
+    def test_refuses_impossible_options(
         self,
         dataset: Path,
         output: Path,
@@ -277,9 +272,7 @@ class TestPlan:
         assert message in capsys.readouterr().err
         assert not (output / "samnetPlans.json").exists()
 
-    def test_a_login_node_plans_for_the_cluster_and_leaves_it_at_that(
-        self, dataset: Path, output: Path
-    ) -> None:
+    def test_keeps_a_plan_for_a_gpu_on_a_login_node(self, dataset: Path, output: Path) -> None:
         assert run(plan, "--device", "cuda", "--memory", "16G") == 0
         assert planned(output)["machine"] == {"device": "cuda", "memory": 16.0}
         assert value(output, "backbone") == "vit_b"
@@ -288,15 +281,14 @@ class TestPlan:
         assert run(plan, "--device", "cpu") == 0
         assert value(output, "backbone") == "small"
 
-    def test_what_was_changed_by_hand_stays(
+    def test_keeps_what_was_changed_by_hand(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan) == 0
-        edit(
-            output,
-            lambda content: content["configurations"]["lora"]["decisions"]["zoom"].update(value=3),
-        )
-        edit(output, lambda content: content["decisions"].update(in_plane_spacing=2))
+        content = planned(output)
+        content["configurations"]["lora"]["decisions"]["zoom"]["value"] = 3
+        content["decisions"]["in_plane_spacing"] = 2
+        write_plan(output, content)
         before = (output / "samnetPlans.json").read_text()
         assert run(plan) == 0
         assert (output / "samnetPlans.json").read_text() == before
@@ -306,11 +298,13 @@ class TestPlan:
         assert run(plan, "--set", "patience=3", "--overwrite") == 0
         assert (value(output, "patience"), value(output, "in_plane_spacing")) == (3, 1.0)
 
-    def test_a_broken_plan_is_not_replaced_unasked(
+    def test_replaces_a_broken_plan_only_with_overwrite(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan) == 0
-        edit(output, lambda content: content["configurations"]["lora"]["decisions"].update(zooom=3))
+        content = planned(output)
+        content["configurations"]["lora"]["decisions"]["zooom"] = 3
+        write_plan(output, content)
         broken = (output / "samnetPlans.json").read_text()
         assert run(plan) == 2
         message = capsys.readouterr().err
@@ -319,14 +313,16 @@ class TestPlan:
         assert (output / "samnetPlans.json").read_text() == broken
         assert run(plan, "--overwrite") == 0
 
-    def test_splits_stay_when_the_plan_is_overwritten(self, dataset: Path, output: Path) -> None:
+    def test_keeps_the_splits_when_the_plan_is_overwritten(
+        self, dataset: Path, output: Path
+    ) -> None:
         assert run(plan) == 0
         mine = '[{"train": ["case_01"], "val": ["case_00"]}]'
         (output / "splits_final.json").write_text(mine)
         assert run(plan, "--overwrite") == 0
         assert (output / "splits_final.json").read_text() == mine
 
-    def test_changed_raw_data_are_planned_anew(
+    def test_plans_again_when_the_raw_data_change(
         self,
         dataset: Path,
         output: Path,
@@ -341,7 +337,7 @@ class TestPlan:
         assert value(output, "in_plane_spacing") == 0.5
         assert len(json.loads((output / "dataset_fingerprint.json").read_text())["cases"]) == 4
 
-    def test_an_unknown_data_set_is_answered_with_the_known_ones(
+    def test_names_the_known_data_sets_where_one_is_unknown(
         self, dataset: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan, dataset="77") == 2
@@ -355,8 +351,10 @@ class TestPreprocess:
 
     def test_prepares_what_the_plan_needs(self, dataset: Path, output: Path) -> None:
         assert run(plan) == 0
-        views = {"inherit": "lora", "decisions": {"views": [0, 2]}}
-        edit(output, lambda content: content["configurations"].update(two_views=views))
+        content = planned(output)
+        two_views = {"inherit": "lora", "decisions": {"views": [0, 2]}}
+        content["configurations"]["two_views"] = two_views
+        write_plan(output, content)
         assert run(preprocess) == 0
         assert set(load_case(output / "slices", "case_00").record.class_slices) == {"0", "2"}
 
@@ -371,7 +369,7 @@ class TestPreprocess:
         assert run(preprocess, "--num-parts", "2", "--part-id", "2") == 2
         assert "the id goes from 0 to 1" in capsys.readouterr().err
 
-    def test_a_bad_case_is_named_and_the_others_are_done(
+    def test_names_a_bad_case_and_prepares_the_others(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan) == 0
@@ -383,8 +381,8 @@ class TestPreprocess:
         assert (output / "slices" / "case_01.json").is_file()
 
 
-class TestEverything:
-    def test_one_command_does_all_and_again_nothing(
+class TestPlanAndPreprocess:
+    def test_does_all_steps_and_nothing_when_run_again(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ("--set", "patience=3")
@@ -400,13 +398,12 @@ class TestEverything:
     def test_several_data_sets(
         self, dataset: Path, folders: dict[str, Path], make_dataset: MakeDataset
     ) -> None:
-        make_dataset(dataset.parent, number=502, num_cases=1, file_ending=".png", name="Pictures")
-        assert plan_and_preprocess.main(["-d", "501", "Dataset502_Pictures", "-np", "0"]) == 0
-        assert (
-            folders["preprocessed"] / "Dataset502_Pictures" / "slices" / "case_00.json"
-        ).is_file()
+        make_dataset(dataset.parent, number=502, num_cases=1, file_ending=".png", name="Images2D")
+        assert plan_and_preprocess.main(["-d", "501", "Dataset502_Images2D", "-np", "0"]) == 0
+        slices = folders["preprocessed"] / "Dataset502_Images2D" / "slices"
+        assert (slices / "case_00.json").is_file()
 
-    def test_faults_stop_it_before_anything_is_written(
+    def test_writes_nothing_where_there_are_faults(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         os.truncate(dataset / "labelsTr" / "case_00.nii.gz", 20)
@@ -414,7 +411,7 @@ class TestEverything:
         assert f"{NAME}: 1 fault" in capsys.readouterr().err
         assert not output.exists()
 
-    def test_the_check_can_be_skipped(self, dataset: Path, output: Path) -> None:
+    def test_no_verify_skips_the_check(self, dataset: Path, output: Path) -> None:
         description = json.loads((dataset / "dataset.json").read_text())
         (dataset / "dataset.json").write_text(json.dumps(description | {"numTraining": 99}))
         assert run(plan_and_preprocess) == 2
@@ -439,11 +436,11 @@ class TestEverything:
         ("head=", ("head", "")),
     ],
 )
-def test_settings(text: str, expected: tuple[str, Any]) -> None:
+def test_key_and_value(text: str, expected: tuple[str, Any]) -> None:
     assert key_and_value(text) == expected
 
 
 @pytest.mark.parametrize("text", ["zoom", "=3", ""])
-def test_what_is_no_setting(text: str) -> None:
+def test_key_and_value_refuses_other_texts(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not KEY=VALUE"):
         key_and_value(text)

@@ -23,9 +23,12 @@ __all__ = ["tiny_backbone"]
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A trained model where samnet looks for it, beside a data set of six images; the working directory is empty."""
-    for station in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"samnet_{station}", str(tmp_path / station))
+    """A trained model where samnet looks for it, and a data set of six images.
+
+    The working directory is empty.
+    """
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"samnet_{name}", str(tmp_path / name))
     write_dataset(tmp_path / "raw", shape=(4, 20, 24), spacing=(3.0, 1.0, 1.0))
     folder = tmp_path / "results" / "Dataset501_Tiny" / "lora"
     make_model(folder / "fold_0")
@@ -50,7 +53,7 @@ def written(output: str = "out") -> list[str]:
 CASES = [f"case_{number:02d}.nii.gz" for number in range(6)]
 
 
-def test_a_folder_with_the_only_model(images: Path) -> None:
+def test_predict_takes_the_only_model_for_a_folder_of_images(images: Path) -> None:
     assert predict(images) == 0
     assert written() == CASES
     for name in CASES:
@@ -62,25 +65,25 @@ def test_a_folder_with_the_only_model(images: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["case_03_0000.nii.gz", "patient 7.nii.gz", "scan.v2.nii.gz"])
-def test_a_single_file_with_or_without_a_channel_number(images: Path, name: str) -> None:
+def test_predict_a_single_file_with_or_without_a_channel_number(images: Path, name: str) -> None:
     source = shutil.copy(images / "case_03_0000.nii.gz", name)
     assert predict(Path(source)) == 0
     assert written() == [name.replace("_0000", "")]
 
 
-def test_unrelated_files_are_passed_over(images: Path) -> None:
+def test_predict_ignores_unrelated_files(images: Path) -> None:
     source = Path("in")
     source.mkdir()
     shutil.copy(images / "case_00_0000.nii.gz", source)
     shutil.copy(images / "case_01_0000.nii.gz", source / "without_number.nii.gz")
-    for name in ("notes.txt", "dataset.json", "picture.png", "._case_00_0000.nii.gz", ".DS_Store"):
+    for name in ("notes.txt", "dataset.json", "photo.png", "._case_00_0000.nii.gz", ".DS_Store"):
         (source / name).write_text("unrelated")
     (source / "folder").mkdir()
     assert predict(source) == 0
     assert written() == ["case_00.nii.gz", "without_number.nii.gz"]
 
 
-def test_a_model_by_its_folder_needs_no_environment(
+def test_predict_with_a_model_folder_needs_no_environment_variables(
     model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = Path(shutil.copytree(model, "shared_model"))
@@ -95,7 +98,7 @@ def test_a_model_by_its_folder_needs_no_environment(
     assert not Path("samnet_data").exists()
 
 
-def test_several_models_and_folds_are_chosen_by_flags(
+def test_predict_chooses_among_models_and_folds_by_flags(
     model: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_model(model.with_name("full") / "fold_all", 1)
@@ -116,7 +119,7 @@ def test_several_models_and_folds_are_chosen_by_flags(
     assert not any(np.array_equal(one, other) for one, other in itertools.combinations(maps, 2))
 
 
-def test_parts_are_disjoint_and_together_everything(images: Path) -> None:
+def test_predict_in_parts_that_are_disjoint_and_complete(images: Path) -> None:
     for part in range(4):
         assert (
             predict(images, "--num-parts", "4", "--part-id", str(part), output=f"part{part}") == 0
@@ -127,7 +130,7 @@ def test_parts_are_disjoint_and_together_everything(images: Path) -> None:
     assert predict(images, "--num-parts", "4", "--part-id", "4") == 2
 
 
-def test_a_bad_case_is_named_and_the_exit_code_says_so(
+def test_predict_names_a_bad_case_and_fails(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (images / "case_02_0000.nii.gz").write_bytes(b"no image")
@@ -139,7 +142,7 @@ def test_a_bad_case_is_named_and_the_exit_code_says_so(
     assert written() == [name for name in CASES if name != "case_02.nii.gz"]
 
 
-def test_a_second_channel_fails_its_case_only(
+def test_predict_fails_only_the_case_with_a_channel_too_many(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(images / "case_00_0000.nii.gz", images / "case_00_0001.nii.gz")
@@ -151,7 +154,7 @@ def test_a_second_channel_fails_its_case_only(
     assert written() == CASES[1:]
 
 
-def test_where_every_case_has_a_channel_too_many_nothing_is_begun(
+def test_predict_refuses_a_folder_where_every_case_has_a_channel_too_many(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for file in list(images.iterdir()):
@@ -162,7 +165,7 @@ def test_where_every_case_has_a_channel_too_many_nothing_is_begun(
 
 
 @pytest.mark.parametrize("number", [1, 4])
-def test_a_missing_channel_is_named(
+def test_predict_names_a_missing_channel(
     tmp_path: Path, images: Path, number: int, capsys: pytest.CaptureFixture
 ) -> None:
     plan = make_plan(
@@ -181,7 +184,7 @@ def test_a_missing_channel_is_named(
     assert written() == CASES[number:]
 
 
-def test_mirroring_and_checkpoint(
+def test_predict_with_and_without_mirroring_and_with_another_checkpoint(
     model: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_model(model / "fold_0", mirror_axes=(1, 2), mirror_at_prediction=True)
@@ -206,7 +209,7 @@ def test_mirroring_and_checkpoint(
         (["-o", "result.nii.gz"], "has to be a folder"),
     ],
 )
-def test_what_cannot_be_predicted_is_a_users_error(
+def test_predict_refuses_what_it_cannot_predict(
     images: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(images, *options) == 2
@@ -228,7 +231,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_killed_and_continued_it_completes(images: Path) -> None:
+def test_predict_completes_with_continue_after_it_was_killed(images: Path) -> None:
     command = [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parents[1]))]
     process = subprocess.Popen(
         [*command, "-i", str(images), "-o", "out", "--device", "cpu"], stderr=subprocess.DEVNULL
@@ -249,7 +252,7 @@ def test_killed_and_continued_it_completes(images: Path) -> None:
     assert all(Path("out", name).stat().st_mtime_ns == date for name, date in done.items())
 
 
-def test_a_folder_of_dicom_series(images: Path) -> None:
+def test_predict_a_folder_of_dicom_series(images: Path) -> None:
     for name in ("anna", "bert"):
         array = np.random.default_rng(0).integers(0, 200, (4, 20, 24))
         write_series(Path("series") / name, array, [(0, 0, 3.0 * index) for index in range(4)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -26,8 +27,10 @@ from builders.tiny import (
 from samnet.cli.train import main
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.dataset.images import read_labels
-from samnet.training.checkpoint import BEST, FINAL, LAST, read_progress
+from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
+from samnet.training.checkpoint import read_progress
 from samnet.training.loop import Trainer
+from samnet.training.run_record import RunRecord
 
 __all__ = ["tiny_backbone"]
 NAME = "Dataset501_Tiny"
@@ -55,23 +58,40 @@ def train(*options: str, fold: str = "all") -> int:
     return main(["501", "lora", fold, "--device", "cpu", "--workers", "0", *options])
 
 
-def asked(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())["asked"]
+def train_until(step: int, *options: str, fold: str = "all") -> int:
+    """Train, and send this process SIGTERM when so many steps are done."""
 
-
-def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    plain_step = Trainer._step
-
-    def step(self: Trainer, *batch: Any) -> float:
-        if self.progress.step == number:
-            monkeypatch.setattr(Trainer, "_step", plain_step)
+    def stop(done: int, loss: float) -> None:
+        if done == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return plain_step(self, *batch)
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    with pytest.MonkeyPatch.context() as patch:
+        stopping_trainer = functools.partial(Trainer, on_step=stop)
+        patch.setattr("samnet.training.open_run.Trainer", stopping_trainer)
+        return train(*options, fold=fold)
 
 
-def test_without_workers_no_process_is_started(
+def read_record(folder: Path) -> RunRecord:
+    record = RunRecord.load(RunFolder(folder))
+    assert record is not None
+    return record
+
+
+def checkpoint(folder: Path, kind: str) -> Path:
+    return RunFolder(folder).checkpoint(kind)
+
+
+def steps_done(folder: Path) -> int:
+    return read_progress(checkpoint(folder, LAST)).step
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the epochs."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_train_starts_no_process_without_workers(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*arguments: Any, **options: Any) -> None:
@@ -83,19 +103,21 @@ def test_without_workers_no_process_is_started(
     assert (tmp_path / NAME / "lora" / "fold_0" / "validation" / "summary.json").is_file()
 
 
-def test_a_fold_is_trained_validated_and_then_left_alone(
+def test_train_trains_and_validates_a_fold_and_then_leaves_it_unchanged(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--seed", "4", fold="0") == 0
     folder = results / "fold_0"
-    record = asked(folder)
-    assert (record["seed"], record["fold"], record["max_seconds"]) == (4, "0", None)
-    assert record["configuration"]["backbone"] == "tiny"
-    assert record["data_key"]
-    assert json.loads((folder / "run.json").read_text())["sittings"][0]["device"] == "cpu"
+    record = read_record(folder)
+    request = record.request
+    assert (request.seed, request.fold, request.max_seconds) == (4, "0", None)
+    assert request.configuration["backbone"] == "tiny"
+    assert request.data_key
+    assert record.sessions[0].device == "cpu"
+    assert set(json.loads((folder / "run.json").read_text())) == {"request", "sessions"}
 
     predicted = sorted(file.name for file in (folder / "validation").glob("*.nii.gz"))
-    held_out = {f"case_{number:02d}" for number in range(6)} - set(record["training_cases"])
+    held_out = {f"case_{number:02d}" for number in range(6)} - set(request.training_cases)
     assert predicted == sorted(f"{case}.nii.gz" for case in held_out)
     assert read_labels(folder / "validation" / predicted[0]).array.shape == (1, 5, 24, 20)
     summary = json.loads((folder / "validation" / "summary.json").read_text())
@@ -107,7 +129,7 @@ def test_a_fold_is_trained_validated_and_then_left_alone(
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
 
 
-def test_raw_files_that_changed_since_they_were_prepared_are_pointed_out(
+def test_train_warns_of_raw_files_that_changed_after_they_were_prepared(
     results: Path,
     root: Path,
     tmp_path: Path,
@@ -127,7 +149,7 @@ def test_raw_files_that_changed_since_they_were_prepared_are_pointed_out(
     assert "such as those of case_04: run samnet_plan_and_preprocess again" in message
 
 
-def test_another_device_than_the_planned_one_is_pointed_out(
+def test_train_warns_of_another_device_than_the_planned_one(
     results: Path,
     root: Path,
     tmp_path: Path,
@@ -144,92 +166,87 @@ def test_another_device_than_the_planned_one_is_pointed_out(
     file.write_text(json.dumps(content))
     assert train("--steps", "1", "--restart") == 0
     message = " ".join(capsys.readouterr().err.split())
-    assert (
-        f"planned for cuda with 16 GiB, and trained on cpu: samnet_plan -d {NAME} --device cpu plans for"
-        in message
+    expected = (
+        "planned for cuda with 16 GiB, and trained on cpu: "
+        f"samnet_plan -d {NAME} --device cpu plans for"
     )
+    assert expected in message
 
 
-def test_fold_0_is_the_default_and_cv_is_all_folds(
+def test_train_takes_fold_0_by_default_and_all_folds_for_cv(
     results: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
-    monkeypatch.setattr(
-        "samnet.training.run.train", lambda name, configuration, fold, *_: trained.append(fold)
-    )
+
+    def note(dataset: Any, configuration: str, fold: str, *options: Any) -> None:
+        trained.append(fold)
+
+    monkeypatch.setattr("samnet.training.run.train", note)
     assert main(["501", "lora"]) == 0
     assert main(["501", "lora", "cv"]) == 0
     assert trained == ["0", "0", "1", "2", "3", "4"]
 
 
-def test_cv_goes_on_where_it_was(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop_at_step(monkeypatch, 3)
-    assert train("--steps", "4", fold="1") == 75
+def test_train_cv_continues_the_folds_that_have_begun(results: Path) -> None:
+    assert train_until(4, "--steps", "4", fold="1") == 75
     assert train("--continue", "--steps", "2", "--set", "patience=0", fold="cv") == 0
     folders = [results / f"fold_{number}" for number in range(5)]
-    assert [read_progress(folder / LAST).step for folder in folders] == [2, 4, 2, 2, 2]
+    assert [steps_done(folder) for folder in folders] == [2, 4, 2, 2, 2]
     assert all((folder / "validation" / "summary.json").is_file() for folder in folders)
 
 
-def test_other_settings_are_refused_until_told_to_restart(
+def test_train_refuses_other_settings_except_with_restart(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    final = checkpoint(results / "fold_all", FINAL)
     assert train() == 0
-    before = (results / "fold_all" / FINAL).read_bytes()
+    before = final.read_bytes()
     assert train("--lr", "1e-4") == 2
-    assert "a finished training with other settings" in capsys.readouterr().err
-    assert (results / "fold_all" / FINAL).read_bytes() == before
+    assert "a finished training run with other settings" in capsys.readouterr().err
+    assert final.read_bytes() == before
     assert train("--lr", "1e-4", "--restart") == 0
-    assert (results / "fold_all" / FINAL).read_bytes() != before
-    assert len((results / "fold_all" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert final.read_bytes() != before
+    assert len(read_metrics(results / "fold_all")) == 3
 
 
-def test_a_restart_that_cannot_begin_deletes_nothing(
+def test_train_restart_deletes_nothing_where_it_cannot_begin(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train() == 0
     assert train("--restart", "--set", "views=[1]", "--set", "slicing_axis=1") == 2
     assert "not prepared for the views [1]" in capsys.readouterr().err
-    assert (results / "fold_all" / FINAL).is_file()
+    assert checkpoint(results / "fold_all", FINAL).is_file()
 
 
-def test_an_interrupted_run_goes_on_with_the_same_command(
-    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_same_command_resumes_an_interrupted_run(
+    results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stop_at_step(monkeypatch, 3)
-    assert train() == 75
-    assert (
-        "stopped by SIGTERM; state saved at step 4; the same command goes on"
-        in capsys.readouterr().err
-    )
+    assert train_until(4) == 75
+    stopped = "stopped by SIGTERM; state saved at step 4; the same command resumes it"
+    assert stopped in capsys.readouterr().err
     assert train("--batch-size", "3") == 2
-    assert (
-        "an unfinished training with other settings; --continue goes on with it"
-        in capsys.readouterr().err
-    )
+    refused = "an unfinished training run with other settings; --continue resumes it"
+    assert refused in capsys.readouterr().err
     assert train() == 0
-    assert read_progress(results / "fold_all" / LAST).step == 6
-    assert len(json.loads((results / "fold_all" / "run.json").read_text())["sittings"]) == 2
+    assert steps_done(results / "fold_all") == 6
+    assert len(read_record(results / "fold_all").sessions) == 2
 
 
 @pytest.mark.parametrize("number", ["--num-cases", "--num-patients"])
-def test_continue_keeps_what_it_is_not_told(
-    results: Path, monkeypatch: pytest.MonkeyPatch, number: str
-) -> None:
-    """Seed, cases and time of the beginning, also without their flags."""
-    began = ["--seed", "5", number, "3", "--max-time", "1h"]
-    stop_at_step(monkeypatch, 1)
-    assert train(*began) == 75
-    before = asked(results / "fold_all")
+def test_continue_keeps_the_options_that_are_not_given_again(results: Path, number: str) -> None:
+    """These are the seed, the cases and the time limit of the beginning."""
+    folder = results / "fold_all"
+    assert train_until(2, "--seed", "5", number, "3", "--max-time", "1h") == 75
+    before = read_record(folder).request
     assert train("--continue", "--lr", "1e-4") == 0
-    after = asked(results / "fold_all")
-    assert len(after["training_cases"]) == 3
-    assert (after["seed"], after["max_seconds"]) == (5, 3600.0)
-    before["configuration"]["learning_rate"] = 1e-4
+    after = read_record(folder).request
+    assert len(after.training_cases) == 3
+    assert (after.seed, after.max_seconds) == (5, 3600.0)
+    before.configuration["learning_rate"] = 1e-4
     assert after == before
 
 
-def test_a_finished_run_is_prolonged_by_continue(
+def test_continue_prolongs_a_finished_run(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = results / "fold_0"
@@ -238,14 +255,12 @@ def test_a_finished_run_is_prolonged_by_continue(
     assert "is finished" in capsys.readouterr().err
     (folder / "validation" / "old.txt").touch()
     assert train("--continue", "--steps", "4", fold="0") == 0
-    assert read_progress(folder / LAST).step == 4
-    assert [
-        json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ] == [2, 4]
+    assert steps_done(folder) == 4
+    assert [row["step"] for row in read_metrics(folder)] == [2, 4]
     assert not (folder / "validation" / "old.txt").exists()
     assert (folder / "validation" / "summary.json").is_file()
     assert train("--continue", "--epochs", "2", fold="0") == 0  # the same four steps
-    assert read_progress(folder / LAST).step == 4
+    assert steps_done(folder) == 4
 
 
 @pytest.mark.parametrize(
@@ -257,15 +272,10 @@ def test_a_finished_run_is_prolonged_by_continue(
         (["--backbone", "small"], "began with backbone 'tiny', not 'small'"),
     ],
 )
-def test_continue_does_not_change_what_the_weights_rest_on(
-    results: Path,
-    options: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_continue_refuses_to_change_what_the_weights_rest_on(
+    results: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stop_at_step(monkeypatch, 0)
-    assert train() == 75
+    assert train_until(1) == 75
     files = {file: file.read_bytes() for file in (results / "fold_all").iterdir()}
     assert train("--continue", *options) == 2
     assert message in capsys.readouterr().err
@@ -275,7 +285,7 @@ def test_continue_does_not_change_what_the_weights_rest_on(
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["501", "lora", "--continue"], "there is no training in"),
+        (["501", "lora", "--continue"], "--continue: there is no training"),
         (["501", "lora", "7"], "choose from 0 to 4, all, or cv"),
         (["501", "lore"], "no configuration 'lore'; it has"),
         (["502", "lora"], "no data set '502'"),
@@ -289,7 +299,7 @@ def test_continue_does_not_change_what_the_weights_rest_on(
         (["501", "lora", "--device", "tpu"], "--device tpu"),
     ],
 )
-def test_what_cannot_be_trained_is_a_users_error(
+def test_train_refuses_what_it_cannot_train(
     results: Path, typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(typed) == 2
@@ -300,13 +310,13 @@ def test_what_cannot_be_trained_is_a_users_error(
 @pytest.mark.parametrize(
     "options", [["--max-time", "soon"], ["--lr", "0"], ["--continue", "--restart"], ["--step", "3"]]
 )
-def test_bad_options_are_refused(options: list[str]) -> None:
+def test_train_refuses_bad_options(options: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["501", "lora", *options])
     assert caught.value.code == 2
 
 
-def test_an_unplanned_data_set_is_told_the_command(
+def test_train_names_the_command_that_plans_a_data_set(
     results: Path,
     root: Path,
     tmp_path: Path,
@@ -318,22 +328,11 @@ def test_an_unplanned_data_set_is_told_the_command(
     assert f"run samnet_plan_and_preprocess -d {NAME}" in capsys.readouterr().err
 
 
-def test_flags_are_values_of_the_plan_and_recorded(results: Path) -> None:
-    """A warm-up longer than a tenth of the steps would leave no training."""
-    flags = [
-        "--epochs",
-        "1",
-        "--lr",
-        "0.002",
-        "--batch-size",
-        "1",
-        "--backbone",
-        "tiny",
-        "--set",
-        "patience=3",
-    ]
-    assert train(*flags) == 0
-    used = asked(results / "fold_all")["configuration"]
+def test_train_records_its_flags_as_values_of_the_plan(results: Path) -> None:
+    """The warm-up is shortened too: two steps would be nothing else."""
+    rates = ["--epochs", "1", "--lr", "0.002", "--batch-size", "1"]
+    assert train(*rates, "--backbone", "tiny", "--set", "patience=3") == 0
+    used = read_record(results / "fold_all").request.configuration
     expected = {
         "steps": 2,
         "steps_per_epoch": 2,
@@ -345,10 +344,10 @@ def test_flags_are_values_of_the_plan_and_recorded(results: Path) -> None:
     assert used["warmup_steps"] == 0
 
 
-def test_max_time_ends_a_training_successfully(results: Path) -> None:
+def test_train_succeeds_when_max_time_is_over(results: Path) -> None:
     assert train("--steps", "100000", "--max-time", "0.3s", fold="0") == 0
-    assert read_progress(results / "fold_0" / LAST).step < 1000
-    assert (results / "fold_0" / BEST).is_file()
+    assert steps_done(results / "fold_0") < 1000
+    assert checkpoint(results / "fold_0", BEST).is_file()
 
 
 PROGRAM = """
@@ -364,7 +363,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start a training in a process group of its own; what is left of it at the end is killed."""
+    """Start a training run in a new process group; what is left of it at the end is killed."""
     started: list[subprocess.Popen] = []
 
     def start_training(*options: str) -> subprocess.Popen:
@@ -405,7 +404,7 @@ def date_of(file: Path) -> int:
     return file.stat().st_mtime_ns if file.is_file() else 0
 
 
-def test_killed_at_any_moment_it_ends_in_the_same_weights(
+def test_train_ends_in_the_same_weights_after_it_was_killed(
     results: Path,
     tmp_path: Path,
     root: Path,
@@ -414,33 +413,32 @@ def test_killed_at_any_moment_it_ends_in_the_same_weights(
 ) -> None:
     options = ["--steps", "24", "--workers", "0"]
     folder = results / "fold_all"
+    state = checkpoint(folder, LAST)
     for _ in range(2):
-        before = date_of(folder / LAST)
+        before = date_of(state)
         process = start(*options)
-        wait_for(lambda before=before: date_of(folder / LAST) > before, process)
+        wait_for(lambda before=before: date_of(state) > before, process)
         time.sleep(random.uniform(0, 0.5))
         process.kill()
         process.wait()
-        assert all(
-            json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-        )
+        assert all(row["step"] for row in read_metrics(folder))
     assert train(*options) == 0
     assert not list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 13))
+    assert [row["epoch"] for row in read_metrics(folder)] == list(range(1, 13))
 
     use_folders(root, tmp_path / "undisturbed", monkeypatch)
     assert train(*options) == 0
     undisturbed = tmp_path / "undisturbed" / NAME / "lora" / "fold_all"
-    assert (folder / FINAL).read_bytes() == (undisturbed / FINAL).read_bytes()
+    expected = checkpoint(undisturbed, FINAL).read_bytes()
+    assert checkpoint(folder, FINAL).read_bytes() == expected
 
 
-def test_a_signal_for_the_whole_group_saves_and_leaves_no_process(
+def test_train_saves_and_leaves_no_process_when_its_whole_group_is_signalled(
     results: Path, start: Callable[..., subprocess.Popen]
 ) -> None:
-    """As `scancel`, `timeout` and Ctrl-C send it: also to the processes that prepare samples."""
+    """`scancel`, `timeout` and Ctrl-C also send it to the processes that prepare samples."""
     process = start("--steps", "100000", "--workers", "1")
-    wait_for((results / "fold_all" / LAST).is_file, process)
+    wait_for(checkpoint(results / "fold_all", LAST).is_file, process)
     os.killpg(process.pid, signal.SIGTERM)
     printed = process.communicate()[1]
     assert process.returncode == 75
@@ -448,5 +446,5 @@ def test_a_signal_for_the_whole_group_saves_and_leaves_no_process(
     assert "Traceback" not in printed
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-    assert read_progress(results / "fold_all" / LAST).step > 0
+    assert steps_done(results / "fold_all") > 0
     assert multiprocessing.active_children() == []

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from samnet.cli.plan import main as plan
+from samnet.cli.status import main as status
 from samnet.cli.submit import main
 from samnet.cluster.jobs import prediction_jobs
 from samnet.cluster.script import Job, Resources, script_of
+from samnet.core.locks import lock_folder
 
 NAME = "Dataset501_Tiny"
 
@@ -20,15 +23,15 @@ def planned(
     folders: dict[str, Path], make_dataset: object, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A planned data set of four cases; returns the folder of results."""
-    from samnet.cli.plan import main as plan
-
     make_dataset(folders["raw"], num_cases=4)  # type: ignore[operator]
+    # Measuring a step takes seconds for each configuration; this is its memory in GiB.
+    monkeypatch.setattr("samnet.training.dry_run.measure_step", lambda *configuration: 0.5)
     assert plan(["-d", "501", "-np", "0", "--device", "cpu"]) == 0
     return folders["results"]
 
 
 def run_script(text: str, folder: Path, *arguments: str, **environment: str) -> list[str]:
-    """The words of the command that a script runs, with `echo` in the place of samnet."""
+    """Run a script with `echo` in place of samnet; return the words of its command."""
     file = folder / "job.sh"
     file.write_text(text.replace("command=(", "command=(echo "))
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
@@ -43,10 +46,9 @@ def run_script(text: str, folder: Path, *arguments: str, **environment: str) -> 
     return words[words.index("samnet") + 1 :]
 
 
-def test_each_task_has_its_command_under_any_scheduler(tmp_path: Path) -> None:
-    job = Job(
-        "a", (("train", "8", "lora", "0"), ("train", "8", "lora", "1")), Resources(), num_tasks=2
-    )
+def test_script_runs_the_command_of_the_task_under_any_scheduler(tmp_path: Path) -> None:
+    commands = (("train", "8", "lora", "0"), ("train", "8", "lora", "1"))
+    job = Job("a", commands, Resources(), num_tasks=2)
     script = script_of(job, tmp_path)
     assert run_script(script, tmp_path, "1") == ["train", "8", "lora", "1"]
     assert run_script(script, tmp_path) == ["train", "8", "lora", "0"]
@@ -56,14 +58,14 @@ def test_each_task_has_its_command_under_any_scheduler(tmp_path: Path) -> None:
         run_script(script, tmp_path, "2")
 
 
-def test_shares_of_a_prediction_get_their_number_and_odd_names_stay_whole(tmp_path: Path) -> None:
+def test_script_of_a_prediction_has_the_number_of_the_part_and_quoted_names(tmp_path: Path) -> None:
     [job] = prediction_jobs(["-i", "my images", "-o", "out"], 20, Resources())
     script = script_of(job, tmp_path)
     assert "'my images'" in script
     assert run_script(script, tmp_path, "7")[-4:] == ["--num-parts", "20", "--part-id", "7"]
 
 
-def test_directives(tmp_path: Path) -> None:
+def test_script_directives(tmp_path: Path) -> None:
     resources = Resources("gpu", 2, 8, "64G", 5400, ("--account=imaging",))
     lines = script_of(Job("a", (("status",),), resources, num_tasks=3), tmp_path).splitlines()
     given = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")]
@@ -78,26 +80,19 @@ def test_directives(tmp_path: Path) -> None:
         "--requeue",
         "--signal=USR1@120",
     } <= set(given)
-    assert not any(
-        "--array" in line
-        for line in script_of(Job("a", (("status",),), Resources()), tmp_path).splitlines()
-    )
+    assert "--array" not in script_of(Job("a", (("status",),), Resources()), tmp_path)
 
 
-def test_a_dry_run_prints_folds_times_configurations_and_what_follows(
+def test_submit_dry_run_prints_folds_times_configurations_and_what_follows(
     planned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    train = ["train", "501", "lora", "--folds", "cv", "--configs", "lora", "frozen"]
     options = ["--gpus", "2", "--time", "12h", "--options", "--epochs 10", "--dry-run"]
-    assert (
-        main(["train", "501", "lora", "--folds", "cv", "--configs", "lora", "frozen", *options])
-        == 0
-    )
+    assert main([*train, *options]) == 0
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-7" in printed
-    assert (
-        f"7) command=({sys.executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10)"
-        in printed
-    )
+    last = f"{sys.executable} -m samnet train {NAME} frozen 3 --gpus 2 --epochs 10"
+    assert f"7) command=({last})" in printed
     assert "# sbatch --dependency=afterany:ID_OF_samnet-train-501 samnet-choose-501.sh" in printed
     assert f"samnet find_best_configuration {NAME} -c lora frozen" in printed
     assert not list(planned.iterdir())
@@ -105,24 +100,15 @@ def test_a_dry_run_prints_folds_times_configurations_and_what_follows(
     assert "samnet-choose" not in capsys.readouterr().out
 
 
-def test_preparing_plans_first_where_there_is_no_plan(
+def test_submit_preprocess_plans_first_where_there_is_no_plan(
     folders: dict[str, Path], make_dataset: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_dataset(folders["raw"])  # type: ignore[operator]
-    words = [
-        "preprocess",
-        "501",
-        "--num-parts",
-        "3",
-        "--options",
-        "--memory 16G --device cuda",
-        "--dry-run",
-    ]
-    assert main(words) == 0
+    options = ["--num-parts", "3", "--options", "--memory 16G --device cuda", "--dry-run"]
+    assert main(["preprocess", "501", *options]) == 0
     printed = capsys.readouterr().out
-    assert printed.index(f"plan -d {NAME} --memory 16G --device cuda") < printed.index(
-        "#SBATCH --array=0-2"
-    )
+    planning = printed.index(f"plan -d {NAME} --memory 16G --device cuda")
+    assert planning < printed.index("#SBATCH --array=0-2")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +121,7 @@ def test_preparing_plans_first_where_there_is_no_plan(
         (["predict", "-i", "a", "-o", "b"], "there is no sbatch on this machine; --dry-run"),
     ],
 )
-def test_what_cannot_be_submitted_is_a_users_error(
+def test_submit_refuses_what_cannot_be_submitted(
     planned: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -147,39 +133,42 @@ def test_what_cannot_be_submitted_is_a_users_error(
     assert message in capsys.readouterr().err
 
 
-def test_jobs_are_submitted_in_order_with_their_dependencies(
+def test_submit_hands_jobs_to_slurm_in_order_with_their_dependencies(
     planned: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    program, asked = tmp_path / "bin" / "sbatch", tmp_path / "asked"
+    program, submitted = tmp_path / "bin" / "sbatch", tmp_path / "submitted"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nwc -l < {asked}\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> {submitted}\nwc -l < {submitted}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     assert main(["train", "501", "lora"]) == 0
     assert capsys.readouterr().out == "samnet-train-501: job 1\nsamnet-choose-501: job 2\n"
-    first, second = asked.read_text().splitlines()
+    first, second = submitted.read_text().splitlines()
     assert first.startswith("--parsable /")
     assert second.startswith("--parsable --dependency=afterany:1 /")
     assert Path(first.split()[-1]).read_text().startswith("#!/bin/bash\n")
 
 
-def test_status_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from samnet.cli.status import main as status
-    from samnet.core.locks import lock_folder
-
+def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status([]) == 0
     assert "no runs in" in capsys.readouterr().out
     row = {"epoch": 3, "step": 30, "mean_dice": 0.71234, "seconds": 600.0}
-    asked = {"fold": "all", "max_seconds": None, "configuration": {"steps": 120}}
+    request = {
+        "training_cases": ["case_00"],
+        "seed": 0,
+        "max_seconds": None,
+        "data_key": "key",
+        "configuration": {"steps": 120},
+    }
     for name in ("fold_all", "fold_0", "fold_1", "fold_2"):
         folder = planned / NAME / "lora" / name
         folder.mkdir(parents=True)
         record = {
-            "asked": asked | {"fold": name[5:]},
-            "sittings": [{"started": "2026-01-02 03:04:05"}],
+            "request": request | {"fold": name.removeprefix("fold_")},
+            "sessions": [{"started": "2026-01-02 03:04:05"}],
         }
         (folder / "run.json").write_text(json.dumps(record))
         (folder / "metrics.jsonl").write_text(json.dumps(row) + '\n{"epoch": 4, "st')
@@ -188,9 +177,8 @@ def test_status_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> No
     (planned / NAME / "lora" / "fold_2" / "run.json").write_text("{")
     with lock_folder(planned / NAME / "lora", "training fold_0"):
         assert status(["-d", "501"]) == 0
-    lines = {
-        line.split()[0].rpartition("/")[2]: line for line in capsys.readouterr().out.splitlines()
-    }
+    rows = capsys.readouterr().out.splitlines()
+    lines = {row.split()[0].rpartition("/")[2]: row for row in rows}
     assert lines["fold_0"].split()[1:6] == ["running", "3", "0.7123", "30", "min"]
     assert f"process {os.getpid()} on" in lines["fold_0"]
     assert "finished" in lines["fold_all"]

@@ -25,7 +25,9 @@ def world(grid: Grid, zyx: tuple[int, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [0.0, 17.0, 44.0])
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
-def test_canonical_and_back(order: tuple[int, ...], signs: tuple[int, ...], degrees: float) -> None:
+def test_reorientation_to_canonical_axes_and_back(
+    order: tuple[int, ...], signs: tuple[int, ...], degrees: float
+) -> None:
     native = Grid(SHAPE_ZYX, native_affine(order, signs, degrees))
     reorientation = Reorientation(native)
     canonical = reorientation.canonical_grid
@@ -46,7 +48,7 @@ def test_canonical_and_back(order: tuple[int, ...], signs: tuple[int, ...], degr
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_turned_grid_keeps_its_voxels_in_place(seed: int) -> None:
+def test_reorientation_keeps_the_voxels_of_any_turned_grid_in_place(seed: int) -> None:
     affine = np.eye(4)
     affine[:3, :3] = Rotation.random(rng=np.random.default_rng(seed)).as_matrix() * SPACING_XYZ
     native = Grid(SHAPE_ZYX, affine)
@@ -58,7 +60,7 @@ def test_any_turned_grid_keeps_its_voxels_in_place(seed: int) -> None:
     assert np.allclose(world(reorientation.canonical_grid, index), world(native, MARKED_ZYX))
 
 
-def test_reorientation_copies_nothing() -> None:
+def test_reorientation_copies_no_voxels() -> None:
     reorientation = Reorientation(Grid(SHAPE_ZYX, native_affine((2, 0, 1), (-1, 1, -1))))
     array = np.zeros(SHAPE_ZYX)
     turned = reorientation.to_canonical(array)
@@ -66,19 +68,19 @@ def test_reorientation_copies_nothing() -> None:
     assert np.shares_memory(reorientation.to_native(turned), array)
 
 
-def test_a_single_slice_is_reoriented_too() -> None:
+def test_reorientation_of_a_single_slice() -> None:
     reorientation = Reorientation(Grid((1, 4, 5), np.diag([-0.5, -0.7, 1.0, 1.0])))
-    picture = np.arange(20).reshape(1, 4, 5)
-    assert np.array_equal(reorientation.to_canonical(picture), picture[:, ::-1, ::-1])
+    array = np.arange(20).reshape(1, 4, 5)
+    assert np.array_equal(reorientation.to_canonical(array), array[:, ::-1, ::-1])
 
 
-def test_spacing_is_in_the_order_of_the_array_axes() -> None:
+def test_grid_spacing_is_in_the_order_of_the_array_axes() -> None:
     grid = Grid(SHAPE_ZYX, spacing_affine((3.0, 2.0, 1.0)))
     assert grid.spacing == (3.0, 2.0, 1.0)
     assert np.allclose(world(grid, (1, 0, 0)), (0, 0, 3))
 
 
-def test_distance_is_that_of_the_farthest_corner_in_voxels() -> None:
+def test_grid_distance_is_that_of_the_farthest_corner_in_voxels() -> None:
     grid = Grid(SHAPE_ZYX, spacing_affine((4.0, 0.5, 0.5)))
     shifted, stretched = grid.affine.copy(), grid.affine.copy()
     shifted[0, 3] += 1.0
@@ -87,17 +89,99 @@ def test_distance_is_that_of_the_farthest_corner_in_voxels() -> None:
     assert grid.distance_in_voxels(Grid(SHAPE_ZYX, stretched)) == pytest.approx(2 * 0.5 / 0.5)
 
 
-def test_grids_are_close_by_shape_and_distance() -> None:
-    grid = Grid(SHAPE_ZYX, spacing_affine((1.0, 1.0, 1.0)))
-    nudged = grid.affine.copy()
-    nudged[:3, 3] += 0.005
-    assert grid.is_close_to(Grid(SHAPE_ZYX, nudged))
-    assert not grid.is_close_to(Grid(SHAPE_ZYX, nudged), tolerance=1e-3)
-    assert not grid.is_close_to(Grid((3, 4, 6), grid.affine))
-    assert not grid.is_close_to(Grid(SHAPE_ZYX, np.full((4, 4), np.nan)))
+def shifted_by(grid: Grid, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Grid:
+    """Return a grid that is shifted by millimetres."""
+    affine = grid.affine.copy()
+    affine[:3, 3] += (x, y, z)
+    return Grid(grid.shape, affine)
 
 
-def test_the_bounding_box_is_tight() -> None:
+def scaled_by(grid: Grid, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> Grid:
+    """Return a grid with the same first voxel and another spacing."""
+    return Grid(grid.shape, grid.affine @ np.diag([x, y, z, 1.0]))
+
+
+def turned_by(grid: Grid, degrees: float) -> Grid:
+    """Return a grid that is turned about the z axis through its first voxel."""
+    affine = grid.affine.copy()
+    turn = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    affine[:3, :3] = turn @ affine[:3, :3]
+    return Grid(grid.shape, affine)
+
+
+REGULAR = Grid(SHAPE_ZYX, spacing_affine((3.0, 2.0, 1.0)))
+# A difference in spacing that is too small to count as one adds up over 100,000 voxels.
+LONG = Grid((1, 1, 100_000), spacing_affine((1.0, 1.0, 1.0)))
+DIFFERENCES = {
+    "shape": (
+        Grid((3, 4, 6), REGULAR.affine),
+        REGULAR,
+        "shape (3, 4, 6) (z, y, x) differs from (3, 4, 5) of its image",
+    ),
+    "spacing": (
+        scaled_by(REGULAR, y=1.25),
+        REGULAR,
+        "lies 1.5 voxels beside its image (spacing [3.0, 2.5, 1.0] and not [3.0, 2.0, 1.0])",
+    ),
+    "direction": (
+        turned_by(REGULAR, 90.0),
+        REGULAR,
+        "lies 10.2 voxels beside its image (direction [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], "
+        "[0.0, 0.0, 1.0]] and not [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])",
+    ),
+    "origin": (
+        shifted_by(REGULAR, x=-1.5),
+        REGULAR,
+        "lies 1.5 voxels beside its image (origin [-1.5, 0.0, 0.0] and not [0.0, 0.0, 0.0])",
+    ),
+    "position": (scaled_by(LONG, x=1 + 5e-6), LONG, "lies 0.5 voxels beside its image"),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_grid_difference_says_what_differs(kind: str) -> None:
+    found, expected, description = DIFFERENCES[kind]
+    difference = found.difference(expected)
+    assert difference is not None
+    assert (difference.kind, difference.found, difference.expected) == (kind, found, expected)
+    assert difference.describe("its image") == description
+
+
+def test_grid_difference_names_everything_that_differs_and_the_spacing_first() -> None:
+    difference = shifted_by(scaled_by(REGULAR, x=2.0), y=-7.0).difference(REGULAR)
+    assert difference is not None
+    assert difference.kind == "spacing"
+    assert difference.describe("a.nii").endswith(
+        "beside a.nii (spacing [3.0, 2.0, 2.0] and not [3.0, 2.0, 1.0], "
+        "origin [0.0, -7.0, 0.0] and not [0.0, 0.0, 0.0])"
+    )
+
+
+def test_grid_difference_finds_the_spacing_of_microscopes() -> None:
+    cells = Grid(SHAPE_ZYX, spacing_affine((2e-4, 2e-4, 2e-4)))
+    difference = scaled_by(cells, x=1.05).difference(cells)
+    assert difference is not None
+    assert difference.kind == "spacing"
+
+
+def test_grid_difference_is_none_within_the_tolerance() -> None:
+    assert REGULAR.difference(REGULAR) is None
+    nudged = shifted_by(REGULAR, x=0.005, y=0.005)
+    assert REGULAR.difference(nudged) is None
+    assert REGULAR.difference(shifted_by(REGULAR, x=0.099)) is None
+    assert REGULAR.difference(shifted_by(REGULAR, x=0.101)) is not None
+    assert REGULAR.difference(nudged, tolerance=1e-3) is not None
+
+
+def test_grid_difference_is_found_where_the_affine_holds_nan() -> None:
+    nowhere = shifted_by(REGULAR, x=np.nan)
+    for difference in (REGULAR.difference(nowhere), nowhere.difference(REGULAR)):
+        assert difference is not None
+        assert difference.kind == "origin"
+    assert Grid(SHAPE_ZYX, np.full((4, 4), np.nan)).difference(REGULAR) is not None
+
+
+def test_bounding_box_is_tight() -> None:
     mask = np.zeros((6, 7, 8), dtype=bool)
     mask[2, 3, 4] = mask[4, 1, 7] = True
     box = bounding_box(mask)
@@ -106,11 +190,11 @@ def test_the_bounding_box_is_tight() -> None:
     assert mask[box.slices].sum() == 2
 
 
-def test_the_box_of_nothing_is_everything() -> None:
+def test_bounding_box_of_an_empty_mask_is_everything() -> None:
     assert bounding_box(np.zeros((2, 3, 4), dtype=bool)) == Box((0, 0, 0), (2, 3, 4))
 
 
-def test_the_nonzero_box_holds_every_channel_and_label() -> None:
+def test_nonzero_box_holds_every_channel_and_label() -> None:
     image, labels = np.zeros((2, 5, 5, 5)), np.zeros((5, 5, 5), dtype=np.uint8)
     image[0, 1, 2, 2], image[1, 2, 3, 2], labels[2, 2, 4] = 5, -5, 1
     assert nonzero_box(image) == Box((1, 2, 2), (3, 4, 3))
@@ -118,7 +202,7 @@ def test_the_nonzero_box_holds_every_channel_and_label() -> None:
 
 
 @pytest.mark.parametrize("degrees", [0.0, 0.5, 15.0, 60.0])
-def test_shear_is_the_angle_that_axes_miss_being_perpendicular_by(degrees: float) -> None:
+def test_grid_shear_is_the_deviation_from_a_right_angle(degrees: float) -> None:
     affine = native_affine((2, 0, 1), (1, -1, 1), 17.0)
     assert Grid(SHAPE_ZYX, affine).shear == pytest.approx(0, abs=1e-5)
     x, z = affine[:3, 0], affine[:3, 2]
@@ -126,7 +210,7 @@ def test_shear_is_the_angle_that_axes_miss_being_perpendicular_by(degrees: float
     assert Grid(SHAPE_ZYX, affine).shear == pytest.approx(degrees, abs=1e-5)
 
 
-def test_origin_and_direction_are_those_of_the_affine() -> None:
+def test_grid_origin_and_direction_are_those_of_the_affine() -> None:
     grid = Grid(SHAPE_ZYX, native_affine((1, 0, 2), (1, -1, 1)))
     assert grid.origin == (-31.5, 8.25, 120.0)
     assert np.allclose(grid.direction, [[0, -1, 0], [1, 0, 0], [0, 0, 1]])

@@ -24,14 +24,14 @@ def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_variables")
-def test_without_variables_the_folders_are_in_the_current_one() -> None:
+def test_folders_without_variables_are_in_the_current_one() -> None:
     assert raw_folder() == Path("samnet_data/raw")
     assert preprocessed_folder() == Path("samnet_data/preprocessed")
     assert results_folder() == Path("samnet_data/results")
 
 
 @pytest.mark.usefixtures("no_variables")
-def test_the_raw_folder_of_nnunet_is_the_second_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raw_folder_of_nnunet_is_the_second_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_raw", "/nnunet")
     assert raw_folder() == Path("/nnunet")
     monkeypatch.setenv("samnet_raw", "/own")
@@ -39,7 +39,7 @@ def test_the_raw_folder_of_nnunet_is_the_second_choice(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("identifier", [8, "8", "008", "Dataset008_Liver"])
-def test_a_data_set_is_found_by_number_and_name(
+def test_find_dataset_name_by_number_and_name(
     folders: dict[str, Path], identifier: str | int
 ) -> None:
     (folders["raw"] / "Dataset008_Liver").mkdir()
@@ -47,16 +47,16 @@ def test_a_data_set_is_found_by_number_and_name(
     assert find_dataset_name(identifier) == "Dataset008_Liver"
 
 
-@pytest.mark.parametrize("station", ["preprocessed", "results"])
-def test_a_data_set_need_not_have_raw_data(folders: dict[str, Path], station: str) -> None:
-    (folders[station] / "Dataset1234_Größe").mkdir()
+@pytest.mark.parametrize("kind", ["preprocessed", "results"])
+def test_find_dataset_name_needs_no_raw_data(folders: dict[str, Path], kind: str) -> None:
+    (folders[kind] / "Dataset1234_Größe").mkdir()
     assert find_dataset_name("1234") == "Dataset1234_Größe"
 
 
 @pytest.mark.parametrize(
     "identifier", ["9", "²", "Dataset009_Other", "../Dataset008_Liver", "-1", ""]
 )
-def test_an_unknown_data_set_is_named_with_the_known_ones(
+def test_find_dataset_name_lists_the_known_ones_for_an_unknown_one(
     folders: dict[str, Path], identifier: str
 ) -> None:
     (folders["raw"] / "Dataset008_Liver").mkdir()
@@ -68,7 +68,7 @@ def test_an_unknown_data_set_is_named_with_the_known_ones(
         assert part in str(caught.value)
 
 
-def test_a_number_used_twice_is_refused(folders: dict[str, Path]) -> None:
+def test_find_dataset_name_refuses_a_number_used_twice(folders: dict[str, Path]) -> None:
     (folders["raw"] / "Dataset008_Liver").mkdir()
     (folders["results"] / "Dataset008_Spleen").mkdir()
     with pytest.raises(UserError, match="ambiguous: Dataset008_Liver, Dataset008_Spleen"):
@@ -76,7 +76,7 @@ def test_a_number_used_twice_is_refused(folders: dict[str, Path]) -> None:
     assert find_dataset_name("Dataset008_Liver") == "Dataset008_Liver"
 
 
-def test_the_number_is_read_off_the_name() -> None:
+def test_dataset_number_is_read_from_the_name() -> None:
     assert dataset_number("Dataset008_Liver") == 8
     with pytest.raises(UserError, match="'Liver' is not a data set name"):
         dataset_number("Liver")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from samnet.core.errors import UserError
-from samnet.core.records import convert, from_json, to_json
+from samnet.core.records import INLINE, convert, from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ SHAPE = Shape(
 
 
 @pytest.mark.parametrize("shape", [SHAPE, Shape((), {}), Shape((), {}, extra={"any": [1, None]})])
-def test_a_record_survives_json(shape: Shape) -> None:
+def test_record_survives_json(shape: Shape) -> None:
     assert from_json(Shape, json.loads(json.dumps(to_json(shape))), "file") == shape
 
 
-def test_defaults_may_be_left_out_and_whole_numbers_stand_for_floats() -> None:
+def test_from_json_fills_in_defaults_and_takes_whole_numbers_for_floats() -> None:
     loaded = from_json(
         Shape, {"points": [{"name": "a", "position": [1, 2]}], "corners": {}}, "file"
     )
@@ -77,20 +77,20 @@ def test_defaults_may_be_left_out_and_whole_numbers_stand_for_floats() -> None:
         ({"note": 3}, "file: note: expected text, found 3 (int)"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> None:
+def test_from_json_names_what_does_not_fit(change: dict[str, Any], message: str) -> None:
     content = {"points": [], "corners": {}} | change
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         from_json(Shape, content, "file")
 
 
-def test_a_missing_key_and_a_file_that_is_no_object_are_named() -> None:
+def test_from_json_names_a_missing_key_and_content_that_is_no_object() -> None:
     with pytest.raises(UserError, match="file: the key 'corners' is missing"):
         from_json(Shape, {"points": []}, "file")
     with pytest.raises(UserError, match=re.escape("file: expected an object, found [1] (list)")):
         from_json(Shape, [1], "file")
 
 
-def test_a_long_value_is_shown_in_part() -> None:
+def test_convert_shows_a_long_value_in_part() -> None:
     with pytest.raises(UserError) as caught:
         convert(int, "x" * 1000, "file")
     assert len(str(caught.value)) < 120
@@ -101,12 +101,64 @@ class Named:
     values: dict[str, int | tuple[int, ...]]
 
 
-def test_of_several_types_the_one_that_fits_is_taken() -> None:
+def test_from_json_takes_the_member_of_a_union_that_fits() -> None:
     named = Named({"one": 1, "some": (2, 3)})
     assert from_json(Named, json.loads(json.dumps(to_json(named))), "file") == named
     for value, message in (
-        ("x", "values.b: expected a whole number"),
-        ([1, "x"], r"values.b\[1\]: expected a whole"),
+        ("x", r"values\.b: expected a whole number"),
+        ([1, "x"], r"values\.b\[1\]: expected a whole"),
     ):
         with pytest.raises(UserError, match=message):
             from_json(Named, {"values": {"b": value}}, "file")
+
+
+@dataclass(frozen=True)
+class Colour:
+    red: int
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class Paint:
+    colour: Colour = field(metadata=INLINE)
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Wall:
+    height: int
+    paint: Paint = field(metadata=INLINE)
+
+
+def test_inline_record_has_its_keys_in_the_object_around_it() -> None:
+    wall = Wall(3, Paint(Colour(7, 0.5), "brick"))
+    content = to_json(wall)
+    assert content == {"height": 3, "red": 7, "alpha": 0.5, "name": "brick"}
+    assert list(content) == ["height", "red", "alpha", "name"]
+    assert from_json(Wall, json.loads(json.dumps(content)), "file") == wall
+
+
+def test_inline_record_has_defaults_and_conversions_as_any_other() -> None:
+    loaded = from_json(Wall, {"height": 3, "red": 7, "alpha": 1}, "file")
+    assert loaded == Wall(3, Paint(Colour(7)))
+    assert isinstance(loaded.paint.colour.alpha, float)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"height": 3}, "file: the key 'red' is missing"),
+        ({"height": 3, "red": "x"}, "file: red: expected a whole number, found 'x' (str)"),
+        (
+            {"height": 3, "red": 7, "paint": {}},
+            "file: unknown key 'paint'; known are alpha, height, name, red",
+        ),
+        (
+            {"height": 3, "red": 7, "colour": {"red": 7}},
+            "file: unknown key 'colour'; known are alpha, height, name, red",
+        ),
+    ],
+)
+def test_inline_record_that_does_not_fit_is_named(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        from_json(Wall, content, "file")

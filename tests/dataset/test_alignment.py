@@ -18,14 +18,17 @@ COARSE = Grid(SHAPE, native_affine((1, 2, 0), (1, -1, 1), 17.0))
 
 
 def ramp(grid: Grid) -> np.ndarray:
-    """`(1, Z, Y, X)`: an intensity that rises evenly through space, which linear interpolation keeps exactly."""
+    """Return intensities `(1, Z, Y, X)` that rise evenly through space.
+
+    Linear interpolation keeps them exactly.
+    """
     z, y, x = np.meshgrid(*map(np.arange, grid.shape), indexing="ij")
-    places = np.stack([x, y, z], axis=-1) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
-    return (places @ [1.0, 0.5, -2.0])[None]
+    positions = np.stack([x, y, z], axis=-1) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    return (positions @ [1.0, 0.5, -2.0])[None]
 
 
 def turned_within(grid: Grid) -> Grid:
-    """A finer grid of other axes in the middle of `grid`."""
+    """Return a finer grid of other axes in the middle of `grid`."""
     centre = grid.affine @ [*(np.array(grid.shape[::-1]) - 1) / 2, 1]
     affine = native_affine((0, 2, 1), (-1, 1, 1), 30.0) @ np.diag([0.5, 0.5, 0.2, 1])
     affine[:3, 3] = centre[:3] - affine[:3, :3] @ [1.5, 1, 1]
@@ -37,33 +40,34 @@ def write(file: Path, array: np.ndarray, grid: Grid) -> Path:
     return file
 
 
-def test_space_is_sampled_where_the_target_lies() -> None:
+def test_resample_samples_space_where_the_target_lies() -> None:
     target = turned_within(COARSE)
     resampled, share = resample(ramp(COARSE), COARSE, target)
     assert share == 1
     assert np.allclose(resampled, ramp(target))
 
 
-def test_outside_is_zero_and_edges_reach_half_a_voxel() -> None:
+def test_resample_is_zero_outside_and_extends_half_a_voxel_over_the_edge() -> None:
     source = Grid((2, 2, 2), spacing_affine((1.0, 1.0, 1.0)))
     shifted = spacing_affine((1.0, 1.0, 0.25))
     shifted[0, 3] = -0.7
-    resampled, share = resample(
-        np.full((1, 2, 2, 2), 200, np.uint8), source, Grid((2, 2, 9), shifted)
-    )
+    array = np.full((1, 2, 2, 2), 200, np.uint8)
+    resampled, share = resample(array, source, Grid((2, 2, 9), shifted))
     assert resampled.dtype == np.uint8
     assert resampled[0, 1, 1].tolist() == [0, *[200] * 8]
     assert share == pytest.approx(8 / 9)
 
 
-def test_whole_numbers_are_rounded() -> None:
+def test_resample_rounds_whole_numbers() -> None:
     source = Grid((1, 1, 2), np.eye(4))
-    target = Grid((1, 1, 1), np.array([[1, 0, 0, 0.4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    shifted = np.eye(4)
+    shifted[0, 3] = 0.4
+    target = Grid((1, 1, 1), shifted)
     resampled, _ = resample(np.array([[[[-3, -4]]]], np.int16), source, target)
     assert (resampled.dtype, resampled.item()) == (np.int16, -3)
 
 
-def test_channels_are_brought_to_the_first_with_a_warning(
+def test_read_aligned_image_resamples_to_the_first_channel_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = turned_within(COARSE)
@@ -81,7 +85,7 @@ def test_channels_are_brought_to_the_first_with_a_warning(
     )
 
 
-def test_channels_on_one_grid_are_taken_as_they_are(
+def test_read_aligned_image_leaves_channels_on_one_grid_unchanged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nearly = COARSE.affine.copy()
@@ -95,7 +99,7 @@ def test_channels_on_one_grid_are_taken_as_they_are(
     assert not caplog.records
 
 
-def test_channels_that_never_meet_are_refused(tmp_path: Path) -> None:
+def test_read_aligned_image_refuses_channels_that_do_not_overlap(tmp_path: Path) -> None:
     far = COARSE.affine.copy()
     far[:3, 3] += 1000
     files = (
@@ -108,17 +112,18 @@ def test_channels_that_never_meet_are_refused(tmp_path: Path) -> None:
         read_aligned_image(Case("a", files))
 
 
-def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
+def test_read_aligned_image_refuses_2d_images_of_two_sizes(tmp_path: Path) -> None:
     files = (tmp_path / "a_0000.png", tmp_path / "a_0001.png")
     for file, width in zip(files, (5, 6), strict=True):
         io.imsave(file, np.zeros((4, width), np.uint8), check_contrast=False)
     with pytest.raises(
-        UserError, match=r"a_0001\.png: shape \(1, 4, 6\) .*; pictures have no place in space"
+        UserError,
+        match=r"a_0001\.png: shape \(1, 4, 6\) .*; 2D images have no position in space",
     ):
         read_aligned_image(Case("a", files))
 
 
-def test_all_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+def test_read_aligned_image_names_all_files_that_cannot_be_used(tmp_path: Path) -> None:
     files = tuple(tmp_path / f"a_000{number}.nii" for number in range(3))
     files[0].write_bytes(b"no image")
     write(files[2], np.full(SHAPE, np.nan, np.float32), COARSE)
@@ -129,6 +134,6 @@ def test_all_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         read_aligned_image(Case("a", files))
 
 
-def test_a_case_of_wrong_names_is_not_read(tmp_path: Path) -> None:
+def test_read_aligned_image_refuses_a_case_whose_names_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^rename it$"):
         read_aligned_image(Case("a", (tmp_path / "a.nii",), fault="rename it"))

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 from builders.dicom import write_series
-from PIL import Image as Picture
+from PIL import Image
 
 from samnet.core.errors import UserError
 from samnet.dataset.cases import (
@@ -18,6 +18,7 @@ from samnet.dataset.cases import (
     find_image_files,
     find_label_files,
     find_prediction_cases,
+    label_file_of,
 )
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image
@@ -40,7 +41,7 @@ def found(cases: Sequence[Case]) -> dict[str, list[str]]:
     return {case.identifier: [file.name for file in case.image_files] for case in cases}
 
 
-def test_a_data_set_is_loaded_with_its_cases_in_order(
+def test_raw_dataset_is_loaded_with_its_cases_in_order(
     folders: dict[str, Path], make_dataset: Callable[..., Path]
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=3, channels=("T1", "T2"), num_test=1)
@@ -55,7 +56,7 @@ def test_a_data_set_is_loaded_with_its_cases_in_order(
     assert read_image(first.image_files).array.shape == (2, 8, 24, 20)
 
 
-def test_a_data_set_without_images_is_refused(
+def test_raw_dataset_without_images_is_refused(
     folders: dict[str, Path], make_dataset: Callable[..., Path]
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=1)
@@ -66,7 +67,7 @@ def test_a_data_set_without_images_is_refused(
         RawDataset.load(501)
 
 
-def test_a_data_set_without_a_folder_of_images_is_refused(
+def test_raw_dataset_without_a_folder_of_images_is_refused(
     folders: dict[str, Path], make_dataset: Callable[..., Path]
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=1)
@@ -75,12 +76,12 @@ def test_a_data_set_without_a_folder_of_images_is_refused(
         RawDataset.load(501)
 
 
-def test_names_may_hold_any_letters(tmp_path: Path) -> None:
+def test_find_image_files_takes_names_of_any_letters(tmp_path: Path) -> None:
     touch(tmp_path, [f"{name}_0000.nii.gz" for name in AWKWARD_NAMES])
     assert set(find_image_files(tmp_path, ".nii.gz")) == set(AWKWARD_NAMES)
 
 
-def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
+def test_find_image_files_ignores_other_and_hidden_files(tmp_path: Path) -> None:
     touch(
         tmp_path,
         [
@@ -96,7 +97,7 @@ def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("declared", [".nii", ".nii.gz"])
-def test_compressed_and_plain_files_go_together(
+def test_raw_dataset_may_mix_compressed_and_plain_files(
     folders: dict[str, Path], make_dataset: Any, declared: str
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=3, channels=("T1", "T2"), file_ending=declared)
@@ -116,23 +117,56 @@ def test_compressed_and_plain_files_go_together(
 
 
 @pytest.mark.parametrize("name", ["a_0000", "a"])
-def test_a_file_under_two_endings_is_refused(tmp_path: Path, name: str) -> None:
+def test_find_prediction_cases_refuses_a_file_under_two_endings(tmp_path: Path, name: str) -> None:
     touch(tmp_path, [f"{name}.nii", f"{name}.nii.gz"])
     with pytest.raises(
         UserError,
-        match=rf"{name}\.nii\.gz: there under another ending as well, {name}\.nii; remove",
+        match=rf"{name}\.nii\.gz: exists under another ending as well, {name}\.nii; remove",
     ):
         find_prediction_cases(tmp_path, description())
-    with pytest.raises(UserError, match=r"has a label map already"):
+
+
+@pytest.mark.parametrize("name", ["a_0000", "a"])
+def test_find_label_files_refuses_two_label_maps_of_a_case(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, [f"{name}.nii", f"{name}.nii.gz"])
+    with pytest.raises(
+        UserError,
+        match=rf"{name}\.nii\.gz: the case has a label map already, {name}\.nii; remove one",
+    ):
         find_label_files(tmp_path, [".nii", ".nii.gz"])
 
 
-def test_labels_may_have_an_ending_of_their_own(
+def test_find_label_files_finds_those_of_the_given_endings(tmp_path: Path) -> None:
+    touch(tmp_path, ["b.nii", "a.nii.gz", "c.png", "._d.nii"])
+    found_files = find_label_files(tmp_path, [".nii", ".nii.gz"])
+    assert found_files == {"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nii"}
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        find_label_files(tmp_path / "nowhere", [".nii"])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.png", "a.nii", "b.png"], "a.png"),
+        (["a.tif", "a.nii.gz"], "a.nii.gz"),
+        (["b.png"], None),
+        ([], None),
+    ],
+)
+def test_label_file_of_prefers_the_ending_that_samnet_writes(
+    tmp_path: Path, names: list[str], expected: str | None
+) -> None:
+    touch(tmp_path, names)
+    file = label_file_of(Case("a", (Path("images/a.jpg"),)), tmp_path)
+    assert file == (None if expected is None else tmp_path / expected)
+
+
+def test_raw_dataset_may_have_another_ending_for_label_maps(
     folders: dict[str, Path], make_dataset: Any
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
     for file in (folder / "imagesTr").iterdir():
-        Picture.open(file).save(file.with_suffix(".jpg"))
+        Image.open(file).save(file.with_suffix(".jpg"))
         file.unlink()
     content = json.loads((folder / "dataset.json").read_text()) | {"file_ending": ".jpg"}
     (folder / "dataset.json").write_text(json.dumps(content))
@@ -142,20 +176,20 @@ def test_labels_may_have_an_ending_of_their_own(
     ]
     verify_dataset(dataset, processes=0)
     for file in (folder / "labelsTr").iterdir():
-        Picture.open(file).save(file.with_suffix(".bmp"))
+        Image.open(file).save(file.with_suffix(".bmp"))
         file.unlink()
     (folder / "dataset.json").write_text(json.dumps(content | {"label_file_ending": ".bmp"}))
     verify_dataset(RawDataset.load(501), processes=0)
 
 
-def test_the_files_of_a_case_include_those_beside_a_header(tmp_path: Path) -> None:
+def test_raw_files_of_a_case_include_the_voxels_of_a_header(tmp_path: Path) -> None:
     touch(tmp_path, ["a.raw", "b.nii"])
     (tmp_path / "a.mhd").write_text("ElementDataFile = a.raw\n")
     case = Case("a", (tmp_path / "a.mhd", tmp_path / "gone.nii"), tmp_path / "b.nii")
     assert case.raw_files() == [tmp_path / "a.mhd", tmp_path / "a.raw", tmp_path / "b.nii"]
 
 
-def test_dicom_series_are_cases(tmp_path: Path) -> None:
+def test_prediction_cases_of_dicom_series(tmp_path: Path) -> None:
     for name in ("anna/ct", "anna/mr", "bert"):
         write_series(tmp_path / "in" / name, np.ones((1, 4, 5)), [(0, 0, 0)])
     cases = find_prediction_cases(tmp_path / "in", description())
@@ -173,14 +207,14 @@ def test_dicom_series_are_cases(tmp_path: Path) -> None:
         find_prediction_cases(tmp_path / "in" / "bert" / "IM0000.dcm", description())
 
 
-def test_channels_are_in_the_order_of_their_numbers_and_gaps_are_named(tmp_path: Path) -> None:
+def test_find_image_files_orders_channels_and_names_gaps(tmp_path: Path) -> None:
     touch(tmp_path, ["a_0010.nii.gz", "a_0002.nii.gz", "a_0000.nii.gz"])
     files = find_image_files(tmp_path, ".nii.gz")["a"]
     assert [file.name for file in files] == [f"a_{number:04d}.nii.gz" for number in range(11)]
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_a_folder_in_the_layout_of_nnunet(tmp_path: Path, name: str) -> None:
+def test_prediction_cases_of_a_folder_in_the_layout_of_nnunet(tmp_path: Path, name: str) -> None:
     touch(
         tmp_path, [f"{name}_0000.nii.gz", f"{name}_0001.nii.gz", "z_0000.nii.gz", "z_0001.nii.gz"]
     )
@@ -193,7 +227,9 @@ def test_a_folder_in_the_layout_of_nnunet(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES[:-1])
 @pytest.mark.parametrize("source", ["folder", "file"])
-def test_without_channel_numbers_a_file_is_a_case(tmp_path: Path, name: str, source: str) -> None:
+def test_prediction_case_of_a_file_without_channel_number(
+    tmp_path: Path, name: str, source: str
+) -> None:
     touch(tmp_path, [f"{name}.nii.gz"])
     cases = find_prediction_cases(
         tmp_path if source == "folder" else tmp_path / f"{name}.nii.gz", description()
@@ -201,16 +237,16 @@ def test_without_channel_numbers_a_file_is_a_case(tmp_path: Path, name: str, sou
     assert found(cases) == {name: [f"{name}.nii.gz"]}
 
 
-def test_numbered_and_plain_files_are_both_predicted(tmp_path: Path) -> None:
+def test_prediction_cases_of_files_with_and_without_channel_numbers(tmp_path: Path) -> None:
     touch(tmp_path, ["b_0000.nii.gz", "a.nii.gz"])
     cases = find_prediction_cases(tmp_path, description())
     assert found(cases) == {"a": ["a.nii.gz"], "b": ["b_0000.nii.gz"]}
 
 
-def test_a_case_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_prediction_case_that_exists_twice_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, ["a_0000.nii.gz", "a.nii.gz"])
     with pytest.raises(
-        UserError, match=r"a\.nii\.gz: 'a' is there with and without a channel number"
+        UserError, match=r"a\.nii\.gz: 'a' exists with and without a channel number"
     ):
         find_prediction_cases(tmp_path, description())
 
@@ -222,29 +258,24 @@ def test_a_case_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         (
             ["b_0000.nii.gz", "b.nii.gz"],
             1,
-            "b.nii.gz: 'b' is there with and without a channel number",
+            "b.nii.gz: 'b' exists with and without a channel number",
         ),
         (["b.nii.gz"], 2, "b.nii.gz: has no channel number"),
     ],
 )
-def test_names_that_are_no_cases_stop_no_other_case(
+def test_prediction_cases_with_unfit_names_stop_no_other_case(
     tmp_path: Path, names: list[str], channels: int, message: str
 ) -> None:
     others = [f"{case}_{channel:04d}.nii.gz" for case in "ac" for channel in range(channels)]
     touch(tmp_path, [*names, *others])
     a, b, c = find_prediction_cases(tmp_path, description(channels))
-    assert (a.identifier, a.fault, b.identifier, c.identifier, c.fault) == (
-        "a",
-        None,
-        "b",
-        "c",
-        None,
-    )
+    assert (a.identifier, b.identifier, c.identifier) == ("a", "b", "c")
+    assert (a.fault, c.fault) == (None, None)
     assert b.fault is not None
     assert b.fault.startswith(str(tmp_path / message))
 
 
-def test_where_no_name_fits_all_are_in_the_error(tmp_path: Path) -> None:
+def test_find_prediction_cases_names_all_files_where_no_name_fits(tmp_path: Path) -> None:
     touch(tmp_path, ["a.nii.gz", "b.nii.gz"])
     with pytest.raises(
         UserError,
@@ -254,23 +285,25 @@ def test_where_no_name_fits_all_are_in_the_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".nrrd"])
-def test_one_colour_picture_is_a_case_of_three_channels(tmp_path: Path, ending: str) -> None:
+def test_prediction_case_of_three_channels_may_be_one_colour_image(
+    tmp_path: Path, ending: str
+) -> None:
     touch(tmp_path, [f"a{ending}", f"b_0000{ending}"])
     cases = find_prediction_cases(tmp_path, description(3, ending))
     assert found(cases) == {"a": [f"a{ending}"], "b": [f"b_0000{ending}"]}
 
 
-def test_frames_of_a_film_are_cases(tmp_path: Path) -> None:
-    touch(tmp_path, ["film_0001.png", "film_0002.png", "film_0003.png"])
-    frames = {f"film_{number:04d}": [f"film_{number:04d}.png"] for number in (1, 2, 3)}
+def test_prediction_cases_of_the_frames_of_a_video(tmp_path: Path) -> None:
+    touch(tmp_path, ["video_0001.png", "video_0002.png", "video_0003.png"])
+    frames = {f"video_{number:04d}": [f"video_{number:04d}.png"] for number in (1, 2, 3)}
     assert found(find_prediction_cases(tmp_path, description(3, ".png"))) == frames
     assert found(find_prediction_cases(tmp_path, description(1, ".png"))) == frames
-    one = find_prediction_cases(tmp_path / "film_0002.png", description(1, ".png"))
-    assert found(one) == {"film_0002": ["film_0002.png"]}
+    one = find_prediction_cases(tmp_path / "video_0002.png", description(1, ".png"))
+    assert found(one) == {"video_0002": ["video_0002.png"]}
 
 
 @pytest.mark.parametrize("source", ["", "a_0001.nii.gz"])
-def test_a_channel_too_many_is_refused(tmp_path: Path, source: str) -> None:
+def test_prediction_case_with_a_channel_too_many_is_refused(tmp_path: Path, source: str) -> None:
     touch(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz"])
     with pytest.raises(
         UserError,
@@ -280,7 +313,7 @@ def test_a_channel_too_many_is_refused(tmp_path: Path, source: str) -> None:
 
 
 @pytest.mark.parametrize("present", ["0000", "0001", "0002"])
-def test_missing_channels_are_named_when_the_case_is_read(tmp_path: Path, present: str) -> None:
+def test_prediction_case_holds_the_names_of_missing_channels(tmp_path: Path, present: str) -> None:
     touch(tmp_path, [f"a_{present}.nii.gz"])
     (case,) = find_prediction_cases(tmp_path, description(3))
     assert [file.name for file in case.image_files] == [
@@ -289,7 +322,9 @@ def test_missing_channels_are_named_when_the_case_is_read(tmp_path: Path, presen
 
 
 @pytest.mark.parametrize("source", ["", "a.nii.gz"])
-def test_a_plain_file_is_refused_where_a_case_has_several(tmp_path: Path, source: str) -> None:
+def test_prediction_case_without_channel_number_is_refused_where_several_are_expected(
+    tmp_path: Path, source: str
+) -> None:
     touch(tmp_path, ["a.nii.gz"])
     with pytest.raises(
         UserError,
@@ -299,18 +334,18 @@ def test_a_plain_file_is_refused_where_a_case_has_several(tmp_path: Path, source
 
 
 @pytest.mark.parametrize("chosen", ["a_0000.nii.gz", "a_0001.nii.gz"])
-def test_one_file_stands_for_all_channels_of_its_case(tmp_path: Path, chosen: str) -> None:
+def test_prediction_case_of_one_file_has_all_its_channels(tmp_path: Path, chosen: str) -> None:
     touch(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0007.nii.gz"])
     cases = find_prediction_cases(tmp_path / chosen, description(2))
     assert found(cases) == {"a": ["a_0000.nii.gz", "a_0001.nii.gz"]}
 
 
-def test_one_file_may_have_another_ending_than_the_training_data(tmp_path: Path) -> None:
+def test_prediction_case_of_one_file_may_have_another_ending(tmp_path: Path) -> None:
     touch(tmp_path, ["a.nrrd"])
     assert found(find_prediction_cases(tmp_path / "a.nrrd", description())) == {"a": ["a.nrrd"]}
 
 
-def test_one_file_may_be_given_relative_to_the_current_folder(
+def test_prediction_case_of_one_file_may_have_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, ["a_0000.nii.gz"])
@@ -333,7 +368,7 @@ def test_one_file_may_be_given_relative_to_the_current_folder(
         (["a.dcm"], "a.dcm", r"a\.dcm: unknown file ending; supported are \.nii\.gz"),
     ],
 )
-def test_where_nothing_can_be_predicted_the_source_is_named(
+def test_find_prediction_cases_names_a_source_without_any(
     tmp_path: Path, names: list[str], source: str, reason: str
 ) -> None:
     touch(tmp_path, names)

@@ -1,5 +1,3 @@
-"""Whether raw files have changed, by what they hold."""
-
 from __future__ import annotations
 
 import json
@@ -9,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-import samnet.dataset.contents as module
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.contents import (
-    LEDGER,
     UNREADABLE,
     case_key,
     content_keys,
     hash_files,
+    known_of,
     load_hashes,
 )
+
+MEMORY_OF_THE_PROCESS = Path("/proc/self/mem")  # a regular file; reading it from 0 is an I/O error
 
 
 @pytest.fixture
@@ -27,104 +26,133 @@ def dataset(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> RawD
     return RawDataset.load(501)
 
 
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are read from here on."""
-    names: list[str] = []
-    sha256 = module.file_sha256
-
-    def spy(file: Path) -> str:
-        names.append(file.name)
-        return sha256(file)
-
-    monkeypatch.setattr(module, "file_sha256", spy)
-    return names
+def keys_of(dataset: RawDataset) -> dict[str, str]:
+    return content_keys(dataset, dataset.cases, processes=0)
 
 
-def ledger(folders: dict[str, Path]) -> Path:
-    return folders["preprocessed"] / "Dataset501_Tiny" / LEDGER
+def replace_content(file: Path, keep_date: bool) -> None:
+    """Replace a file by another one of the same size.
+
+    Where its date is kept as well, only reading the file can tell that it is another one.
+    """
+    before = file.stat()
+    file.write_bytes(bytes(before.st_size))
+    date = before.st_mtime_ns if keep_date else before.st_mtime_ns - 1
+    os.utime(file, ns=(date, date))
 
 
-def test_files_are_read_once(
-    dataset: RawDataset, read: list[str], folders: dict[str, Path]
-) -> None:
-    keys = content_keys(dataset, dataset.cases, 0)
-    assert len(read) == 4
-    written = ledger(folders).read_bytes()
-    assert content_keys(dataset, dataset.cases, 0) == keys
-    assert len(read) == 4
-    assert ledger(folders).read_bytes() == written
+def test_content_keys_reads_no_known_file_again(dataset: RawDataset) -> None:
+    keys = keys_of(dataset)
+    remembered = dataset.folder.hashes_file.read_bytes()
+    assert len(load_hashes(dataset)) == 4
+    for case in dataset.cases:
+        for file in case.raw_files():
+            replace_content(file, keep_date=True)
+    assert keys_of(dataset) == keys
+    assert dataset.folder.hashes_file.read_bytes() == remembered
+    dataset.folder.hashes_file.unlink()
+    assert not set(keys_of(dataset).values()) & set(keys.values())
 
 
-def test_another_date_is_reason_to_read_and_no_more(dataset: RawDataset, read: list[str]) -> None:
-    keys = content_keys(dataset, dataset.cases, 0)
-    read.clear()
-    os.utime(dataset.folder.training_images / "case_01_0000.nii.gz", ns=(1, 1))
-    for _ in range(2):
-        assert content_keys(dataset, dataset.cases, 0) == keys
-    assert read == ["case_01_0000.nii.gz"]
+def test_content_keys_reads_a_file_of_another_date_once(dataset: RawDataset) -> None:
+    keys = keys_of(dataset)
+    touched = dataset.folder.training_images / "case_01_0000.nii.gz"
+    os.utime(touched, ns=(1, 1))
+    # Any other file, were it read, would change the key of a case.
+    for other in (
+        "case_00_0000.nii.gz",
+        "../labelsTr/case_00.nii.gz",
+        "../labelsTr/case_01.nii.gz",
+    ):
+        replace_content(dataset.folder.training_images / other, keep_date=True)
+    assert keys_of(dataset) == keys
+    assert load_hashes(dataset)["imagesTr/case_01_0000.nii.gz"].mtime_ns == 1
+    replace_content(touched, keep_date=True)
+    assert keys_of(dataset) == keys
 
 
-def test_another_content_of_the_same_length_changes_the_key_of_its_case(
-    dataset: RawDataset,
-) -> None:
-    keys = content_keys(dataset, dataset.cases, 0)
-    file = dataset.folder.training_labels / "case_01.nii.gz"
-    file.write_bytes(bytes(len(file.read_bytes())))
-    os.utime(file, ns=(1, 1))
-    changed = content_keys(dataset, dataset.cases, 0)
+def test_content_keys_finds_another_content_of_the_same_size(dataset: RawDataset) -> None:
+    keys = keys_of(dataset)
+    replace_content(dataset.folder.training_labels / "case_01.nii.gz", keep_date=False)
+    changed = keys_of(dataset)
     assert changed["case_00"] == keys["case_00"]
     assert changed["case_01"] != keys["case_01"]
 
 
-def test_worker_processes_find_the_same(dataset: RawDataset, folders: dict[str, Path]) -> None:
-    keys = content_keys(dataset, dataset.cases, 0)
-    ledger(folders).unlink()
-    assert content_keys(dataset, dataset.cases, 1) == keys
+def test_content_keys_finds_another_size_of_the_same_date(dataset: RawDataset) -> None:
+    keys = keys_of(dataset)
+    file = dataset.folder.training_labels / "case_01.nii.gz"
+    date = file.stat().st_mtime_ns
+    file.write_bytes(file.read_bytes() + b"\0")
+    os.utime(file, ns=(date, date))
+    assert keys_of(dataset)["case_01"] != keys["case_01"]
+
+
+def test_content_keys_are_the_same_from_worker_processes(dataset: RawDataset) -> None:
+    keys = keys_of(dataset)
+    dataset.folder.hashes_file.unlink()
+    assert content_keys(dataset, dataset.cases, processes=1) == keys
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"files": []}', '{"files": {"a": {"size": "large"}}}', '{"other": 1}']
 )
-def test_a_damaged_memory_is_no_loss(
-    dataset: RawDataset, folders: dict[str, Path], content: str
-) -> None:
-    keys = content_keys(dataset, dataset.cases, 0)
-    ledger(folders).write_text(content)
+def test_content_keys_computes_damaged_hashes_again(dataset: RawDataset, content: str) -> None:
+    keys = keys_of(dataset)
+    dataset.folder.hashes_file.write_text(content)
     assert load_hashes(dataset) == {}
-    assert content_keys(dataset, dataset.cases, 0) == keys
-    assert len(json.loads(ledger(folders).read_text())["files"]) == 4
+    assert keys_of(dataset) == keys
+    assert len(json.loads(dataset.folder.hashes_file.read_text())["files"]) == 4
 
 
-def test_parts_of_the_cases_add_to_what_is_remembered(dataset: RawDataset) -> None:
+def test_remember_hashes_adds_to_those_of_other_cases(dataset: RawDataset) -> None:
     for case in dataset.cases:
-        content_keys(dataset, [case], 0)
+        content_keys(dataset, [case], processes=0)
     assert len(load_hashes(dataset)) == 4
 
 
-def test_a_file_that_cannot_be_read_has_no_key_and_stops_no_other(
-    dataset: RawDataset, monkeypatch: pytest.MonkeyPatch
+def test_known_of_selects_the_files_of_one_case(dataset: RawDataset) -> None:
+    keys_of(dataset)
+    known = known_of(dataset.cases[1], dataset.folder.raw, load_hashes(dataset))
+    assert set(known) == {"imagesTr/case_01_0000.nii.gz", "labelsTr/case_01.nii.gz"}
+
+
+def header_without_voxels(image: Path) -> None:
+    image.unlink()
+    image.with_suffix(".mhd").write_text("NDims = 3\n")
+
+
+def unreadable(image: Path) -> None:
+    if not MEMORY_OF_THE_PROCESS.is_file():
+        pytest.skip("this operating system has no file that cannot be read")
+    image.unlink()
+    image.symlink_to(MEMORY_OF_THE_PROCESS)
+
+
+@pytest.mark.parametrize("spoil", [header_without_voxels, unreadable])
+def test_content_keys_has_no_key_for_an_unreadable_file_and_all_others(
+    make_dataset: Callable[..., Path], folders: dict[str, Path], spoil: Callable[[Path], None]
 ) -> None:
-    def fail(file: Path) -> str:
-        if "case_00" in file.name:
-            raise OSError(5, "Input/output error", str(file))
-        return "0" * 64
-
-    monkeypatch.setattr(module, "file_sha256", fail)
-    keys = content_keys(dataset, dataset.cases, 0)
-    assert keys["case_00"] == UNREADABLE != keys["case_01"]
+    folder = make_dataset(folders["raw"], num_cases=2, file_ending=".mha")
+    whole = keys_of(RawDataset.load(501))
+    spoil(folder / "imagesTr" / "case_00_0000.mha")
+    keys = keys_of(RawDataset.load(501))
+    assert keys == {"case_00": UNREADABLE, "case_01": whole["case_01"]}
 
 
-def test_without_a_place_to_remember_nothing_fails(
+def test_content_keys_needs_no_folder_to_remember_hashes_in(
     dataset: RawDataset, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = content_keys(dataset, dataset.cases, 0)
-    (folders["raw"].parent / "file").write_text("no folder")
-    monkeypatch.setenv("samnet_preprocessed", str(folders["raw"].parent / "file"))
-    assert content_keys(dataset, dataset.cases, 0) == keys
+    keys = keys_of(dataset)
+    no_folder = folders["raw"].parent / "file"
+    no_folder.write_text("no folder")
+    monkeypatch.setenv("samnet_preprocessed", str(no_folder))
+    reloaded = RawDataset.load(501)
+    assert no_folder in reloaded.folder.hashes_file.parents
+    assert keys_of(reloaded) == keys
 
 
-def test_the_key_is_of_names_and_contents_not_of_places(
+def test_case_key_depends_on_names_and_contents_but_not_on_the_folder(
     dataset: RawDataset, tmp_path: Path
 ) -> None:
     case = dataset.cases[0]

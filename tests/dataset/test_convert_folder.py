@@ -81,7 +81,11 @@ def test_convert_folder_maps_values_and_colours_to_consecutive_labels(
     save(tmp_path / "masks", "b.png", mask(255))
     assert convert(tmp_path) == 0
     dataset = RawDataset.load(7)
-    assert dataset.description.class_names == ("class_255", "class_#00c800", "class_#c80000")
+    assert dataset.description.label_scheme.class_names == (
+        "class_255",
+        "class_#00c800",
+        "class_#c80000",
+    )
     first, second = (
         read_labels(case.label_file).array[0, 0] for case in dataset.cases if case.label_file
     )

@@ -62,7 +62,7 @@ def test_convert_msd_writes_a_data_set(
     dataset = RawDataset.load(3)
     assert dataset.name == "Dataset003_Liver"
     assert dataset.description.channel_names == channels
-    assert dataset.description.class_names == ("liver", "cancer")
+    assert dataset.description.label_scheme.class_names == ("liver", "cancer")
     verify_dataset(dataset, processes=0)
     assert [case.identifier for case in dataset.cases] == ["a_1", "a_2"]
     original = nibabel.load(source / "imagesTr" / "a_1.nii.gz")

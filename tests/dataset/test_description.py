@@ -9,7 +9,7 @@ import pytest
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.label_scheme import Regions
+from samnet.dataset.label_scheme import LabelScheme, Regions
 
 GOOD = {
     "channel_names": {"0": "CT"},
@@ -25,19 +25,20 @@ def load(folder: Path, **changes: Any) -> DatasetDescription:
     return DatasetDescription.load(folder / "dataset.json")
 
 
-def test_the_keys_of_nnunet_are_read(tmp_path: Path) -> None:
+def test_description_reads_the_keys_of_nnunet(tmp_path: Path) -> None:
     description = load(tmp_path, reference="any other key")
     assert description.channel_names == ("CT",)
     assert description.labels == {"background": 0, "liver": 1, "tumour": 2}
-    assert description.class_names == ("liver", "tumour")
-    assert description.num_classes == 2
+    assert description.label_scheme == LabelScheme(description.labels)
+    assert description.label_scheme.class_names == ("liver", "tumour")
+    assert description.label_scheme.num_classes == 2
     assert description.file_ending == ".nii.gz"
     assert description.num_training == 3
     assert description.ignore_label is None
     assert description.patient_key is None
 
 
-def test_it_is_written_as_it_is_read(tmp_path: Path) -> None:
+def test_description_is_read_as_it_was_written(tmp_path: Path) -> None:
     described = DatasetDescription(("T1", "T2"), {"background": 0, "a": 1}, 2, ".png")
     assert described.as_json() == {
         "channel_names": {"0": "T1", "1": "T2"},
@@ -45,29 +46,27 @@ def test_it_is_written_as_it_is_read(tmp_path: Path) -> None:
         "file_ending": ".png",
     }
     regions = {"background": 0, "whole": (1, 2), "core": 2}
-    for description in (
-        described,
-        replace(described, labels=regions, ignore_label=3, regions_class_order=(1, 2)),
-    ):
+    with_regions = replace(described, labels=regions, ignore_label=3, regions_class_order=(1, 2))
+    for description in (described, with_regions):
         (tmp_path / "dataset.json").write_text(json.dumps(description.as_json()), encoding="utf-8")
         assert DatasetDescription.load(tmp_path / "dataset.json") == description
 
 
-def test_channels_and_labels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_description_has_channels_and_labels_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     channels = {str(number): f"channel {number}" for number in reversed(range(12))}
     labels = {"b": 2, "ignore": 3, "größe": 1, "background": 0}
     description = load(tmp_path, channel_names=channels, labels=labels)
     assert description.channel_names == tuple(f"channel {number}" for number in range(12))
-    assert description.class_names == ("größe", "b")
+    assert description.label_scheme.class_names == ("größe", "b")
     assert list(description.labels) == ["background", "größe", "b"]
-    assert description.ignore_label == 3
+    assert description.ignore_label == description.label_scheme.ignore_label == 3
 
 
-def test_the_older_name_of_the_channels_serves_too(tmp_path: Path) -> None:
+def test_description_reads_the_older_name_of_the_channels(tmp_path: Path) -> None:
     assert load(tmp_path, channel_names=..., modality={"0": "MRI"}).channel_names == ("MRI",)
 
 
-def test_what_need_not_be_there(tmp_path: Path) -> None:
+def test_description_has_optional_keys(tmp_path: Path) -> None:
     assert load(tmp_path, numTraining=...).num_training is None
     assert load(tmp_path, patient_key=r"^(p\d+)").patient_key == r"^(p\d+)"
 
@@ -150,7 +149,7 @@ def test_what_need_not_be_there(tmp_path: Path) -> None:
         ("patient_key", 7, '"patient_key" 7 is not a regular expression'),
     ],
 )
-def test_a_bad_value_is_named_with_the_file_and_the_remedy(
+def test_description_names_a_bad_value_with_file_and_remedy(
     tmp_path: Path, key: str, value: Any, reason: str
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -162,35 +161,42 @@ def test_a_bad_value_is_named_with_the_file_and_the_remedy(
 NESTED = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3], "ignore": 4}
 
 
-def test_regions_are_read_in_their_own_order(tmp_path: Path) -> None:
+def test_description_reads_regions_in_the_order_given(tmp_path: Path) -> None:
     description = load(tmp_path, labels=NESTED, regions_class_order=[1, 2, 3])
-    assert description.labels == {
-        "background": 0,
-        "whole": (1, 2, 3),
-        "core": (2, 3),
-        "enhancing": 3,
-    }
-    assert description.class_names == ("whole", "core", "enhancing")
-    assert (description.ignore_label, description.num_classes, description.num_outputs) == (4, 3, 3)
-    assert description.regions == Regions(((1, 2, 3), (2, 3), (3,)), (1, 2, 3))
+    assert description.regions_class_order == (1, 2, 3)
+    scheme = description.label_scheme
+    assert (
+        description.labels
+        == scheme.labels
+        == {
+            "background": 0,
+            "whole": (1, 2, 3),
+            "core": (2, 3),
+            "enhancing": 3,
+        }
+    )
+    assert scheme.class_names == ("whole", "core", "enhancing")
+    assert (scheme.ignore_label, scheme.num_classes, scheme.num_outputs) == (4, 3, 3)
+    assert scheme.regions == Regions(((1, 2, 3), (2, 3), (3,)), (1, 2, 3))
     inner_label_first = load(
         tmp_path,
         labels={"masses": [3, 2], "background": 0, "tumour": 2, "cyst": 3, "rest": 1},
         regions_class_order=[2, 2, 3, 1],
     )
-    assert inner_label_first.class_names == ("masses", "tumour", "cyst", "rest")
+    assert inner_label_first.label_scheme.class_names == ("masses", "tumour", "cyst", "rest")
 
 
-def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
-    description = load(
-        tmp_path, labels={"background": [0], "tumour": [2], "liver": 1}, regions_class_order=None
-    )
-    assert description.labels == {"background": 0, "liver": 1, "tumour": 2}
-    assert description.class_names == ("liver", "tumour")
-    assert (description.num_outputs, description.regions) == (3, None)
-    assert (
-        load(tmp_path, regions_class_order=[2, 1]).regions is None
-    )  # as nnU-Net, which reads it for regions only
+def test_description_reads_lists_of_single_values_as_classes(tmp_path: Path) -> None:
+    labels = {"background": [0], "tumour": [2], "liver": 1}
+    scheme = load(tmp_path, labels=labels, regions_class_order=None).label_scheme
+    assert scheme.labels == {"background": 0, "liver": 1, "tumour": 2}
+    assert scheme.class_names == ("liver", "tumour")
+    assert (scheme.num_outputs, scheme.regions) == (3, None)
+
+
+def test_description_ignores_the_order_of_regions_where_there_are_none(tmp_path: Path) -> None:
+    # As nnU-Net does.
+    assert load(tmp_path, regions_class_order=[2, 1]).label_scheme.regions is None
 
 
 @pytest.mark.parametrize(
@@ -198,7 +204,8 @@ def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
     [
         (
             3,
-            "\"regions_class_order\" is 3; write a list of 3 labels, the one to be written for each of 'whole',",
+            '"regions_class_order" is 3; write a list of 3 labels, '
+            "the one to be written for each of 'whole',",
         ),
         ([1, 2], "is [1, 2]; write a list of 3 labels"),
         ([1, 2, "3"], "is [1, 2, '3']; write a list"),
@@ -207,28 +214,30 @@ def test_lists_of_single_values_are_plain_classes(tmp_path: Path) -> None:
         ([1, 2, 4], "has [4], which no region has"),
         (
             [3, 2, 1],
-            "label 1 is in whole, but would be written as 3, which is in whole and core and enhancing",
+            "label 1 is in whole, but would be written as 3, "
+            "which is in whole and core and enhancing",
         ),
         ([1, 3, 3], "label 2 is in whole and core, but would be written as 3"),
     ],
 )
-def test_a_bad_order_of_regions_is_named(tmp_path: Path, order: Any, reason: str) -> None:
+def test_description_names_a_bad_order_of_regions(tmp_path: Path, order: Any, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path, labels=NESTED, regions_class_order=order)
     assert str(caught.value).startswith(f"{tmp_path / 'dataset.json'}: ")
     assert reason in str(caught.value)
 
 
-def test_regions_that_overlap_need_a_region_for_what_they_share(tmp_path: Path) -> None:
+def test_description_of_overlapping_regions_needs_a_region_for_what_they_share(
+    tmp_path: Path,
+) -> None:
     overlapping = {"background": 0, "a": [1, 3], "b": [2, 3]}
     with pytest.raises(
         UserError, match="label 3 is in a and b, but would be written as 2, which is in b"
     ):
         load(tmp_path, labels=overlapping, regions_class_order=[1, 2])
-    assert (
-        load(tmp_path, labels=overlapping | {"both": 3}, regions_class_order=[1, 2, 3]).num_outputs
-        == 3
-    )
+    with_both = overlapping | {"both": 3}
+    description = load(tmp_path, labels=with_both, regions_class_order=[1, 2, 3])
+    assert description.label_scheme.num_outputs == 3
     inner_first = {"background": 0, "core": 2, "whole": [1, 2]}
     with pytest.raises(UserError, match="label 2 is in core and whole, but would be written as 1"):
         load(tmp_path, labels=inner_first, regions_class_order=[2, 1])
@@ -242,7 +251,7 @@ def test_regions_that_overlap_need_a_region_for_what_they_share(tmp_path: Path) 
         (".mha", ".nrrd", ".nrrd", (".nrrd", ".mha", ".mhd")),
     ],
 )
-def test_the_ending_of_label_maps(
+def test_description_tells_the_endings_of_label_maps(
     tmp_path: Path, images: str, declared: Any, labels: str, maps: tuple[str, ...]
 ) -> None:
     description = load(tmp_path, file_ending=images, label_file_ending=declared)
@@ -250,7 +259,7 @@ def test_the_ending_of_label_maps(
     assert description.label_map_endings == maps
 
 
-def test_all_bad_values_are_reported_together(tmp_path: Path) -> None:
+def test_description_reports_all_bad_values_together(tmp_path: Path) -> None:
     with pytest.raises(DatasetFaults) as caught:
         load(
             tmp_path,
@@ -273,17 +282,18 @@ def test_all_bad_values_are_reported_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "{", ""])
-def test_a_file_that_is_no_object_is_named(tmp_path: Path, content: str) -> None:
+def test_description_names_a_file_that_is_no_object(tmp_path: Path, content: str) -> None:
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(UserError, match=r"dataset\.json"):
         DatasetDescription.load(tmp_path / "dataset.json")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_description_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.json: no such file"):
         DatasetDescription.load(tmp_path / "dataset.json")
 
 
-def test_the_real_data_sets_are_understood(real_data: Path) -> None:
+def test_description_reads_those_of_the_real_data_sets(real_data: Path) -> None:
     for folder in real_data.glob("Dataset*"):
-        assert DatasetDescription.load(folder / "dataset.json").num_classes >= 1
+        description = DatasetDescription.load(folder / "dataset.json")
+        assert description.label_scheme.num_classes >= 1

@@ -8,22 +8,23 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from scipy.spatial.transform import Rotation
 from skimage import io
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, spacing_affine
-from samnet.dataset import images
 from samnet.dataset.images import (
     Image,
     ending_of,
     is_2d_image,
     label_ending_for,
+    label_endings,
     may_hold_channels,
     name_without_ending,
     read_image,
     read_labels,
+    supported_endings,
     variants_of,
     write_labels,
 )
@@ -56,7 +57,7 @@ def nifti(
     image.set_sform(oblique_affine(), sform_code)
     image.set_qform(oblique_affine(), qform_code)
     image.header.set_xyzt_units("mm", "sec")
-    image.header["descrip"] = b"made"
+    image.header["descrip"] = b"synthetic"
     return image
 
 
@@ -89,7 +90,7 @@ NIFTI_IMAGES: dict[str, Callable[[], nibabel.Nifti1Image]] = {
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("name", NIFTI_IMAGES)
-def test_a_nifti_label_map_has_the_header_geometry_of_its_image(
+def test_write_labels_keeps_the_header_geometry_of_a_nifti_image(
     tmp_path: Path, name: str, ending: str
 ) -> None:
     nibabel.save(NIFTI_IMAGES[name](), tmp_path / f"image{ending}")
@@ -117,7 +118,7 @@ def test_a_nifti_label_map_has_the_header_geometry_of_its_image(
 
 
 @pytest.mark.parametrize("name", NIFTI_IMAGES)
-def test_nifti_voxels_arrive_as_c_z_y_x(tmp_path: Path, name: str) -> None:
+def test_read_image_returns_nifti_voxels_as_c_z_y_x(tmp_path: Path, name: str) -> None:
     nibabel.save(NIFTI_IMAGES[name](), tmp_path / "image.nii.gz")
     image = read_image([tmp_path / "image.nii.gz"])
     expected = nibabel.load(tmp_path / "image.nii.gz").get_fdata().reshape(6, 5, -1)
@@ -127,13 +128,13 @@ def test_nifti_voxels_arrive_as_c_z_y_x(tmp_path: Path, name: str) -> None:
     assert image.array.dtype.itemsize <= 4
 
 
-def test_only_a_slope_changes_the_stored_type(tmp_path: Path) -> None:
+def test_read_image_keeps_the_stored_type_without_a_slope(tmp_path: Path) -> None:
     for name, expected in (("both codes", np.int16), ("uint16", np.uint16), ("slope", np.float32)):
         nibabel.save(NIFTI_IMAGES[name](), tmp_path / "image.nii")
         assert read_image([tmp_path / "image.nii"]).array.dtype == expected
 
 
-def test_both_codes_0_is_the_grid_of_the_spacing(tmp_path: Path) -> None:
+def test_read_image_uses_the_spacing_alone_where_both_codes_are_0(tmp_path: Path) -> None:
     nibabel.save(NIFTI_IMAGES["both codes 0"](), tmp_path / "image.nii")
     assert np.allclose(read_image([tmp_path / "image.nii"]).grid.spacing, (3.1, 1.3, 0.7))
 
@@ -152,7 +153,7 @@ def itk_image(dimension: int = 3, components: int = 1) -> SimpleITK.Image:
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd"])
 @pytest.mark.parametrize(("dimension", "components"), [(3, 1), (2, 1), (3, 2), (2, 3)])
-def test_an_itk_label_map_lies_where_its_image_does(
+def test_write_labels_keeps_the_geometry_of_an_itk_image(
     tmp_path: Path, ending: str, dimension: int, components: int
 ) -> None:
     source, written = tmp_path / f"image{ending}", tmp_path / f"labels{ending}"
@@ -165,9 +166,8 @@ def test_an_itk_label_map_lies_where_its_image_does(
     back = read_labels(written)
     assert np.array_equal(back.array[0], labels)
     assert back.array.dtype == np.uint8
-    assert np.allclose(
-        back.grid.affine, image.grid.affine, rtol=1e-12
-    )  # NRRD stores spacing times direction
+    # Not equal to the bit: NRRD stores the product of spacing and direction.
+    assert np.allclose(back.grid.affine, image.grid.affine, rtol=1e-12)
     first, second = SimpleITK.ReadImage(str(source)), SimpleITK.ReadImage(str(written))
     for property_of in (
         SimpleITK.Image.GetSize,
@@ -179,21 +179,22 @@ def test_an_itk_label_map_lies_where_its_image_does(
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
-def test_every_format_puts_a_voxel_at_the_same_place(tmp_path: Path, ending: str) -> None:
+def test_read_image_puts_a_voxel_at_the_same_position_in_every_format(
+    tmp_path: Path, ending: str
+) -> None:
     source = itk_image()
     SimpleITK.WriteImage(source, str(tmp_path / f"image{ending}"))
     image = read_image([tmp_path / f"image{ending}"])
     left_posterior_superior = source.TransformIndexToPhysicalPoint((5, 1, 3))
-    place = (image.grid.affine @ (5, 1, 3, 1))[:3]
-    assert np.allclose(place, np.multiply(left_posterior_superior, (-1, -1, 1)), atol=1e-4)
+    position = (image.grid.affine @ (5, 1, 3, 1))[:3]
+    assert np.allclose(position, np.multiply(left_posterior_superior, (-1, -1, 1)), atol=1e-4)
     assert image.array[0, 3, 1, 5] == source[5, 1, 3]
 
 
-COLOURS = np.stack([scan(np.uint8, (5, 6)) + offset for offset in (0, 50, 100)], axis=-1).astype(
-    np.uint8
-)
+GREY = scan(np.uint8, (5, 6))
+COLOURS = np.stack([GREY, GREY + np.uint8(50), GREY + np.uint8(100)], axis=-1)
 OPAQUE = np.full((5, 6, 1), 255, dtype=np.uint8)
-PICTURES = {
+IMAGES_2D = {
     "grey": COLOURS[..., 0],
     "grey with alpha": np.concatenate([COLOURS[..., :1], OPAQUE], axis=-1),
     "colour": COLOURS,
@@ -202,19 +203,20 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "ending"),
-    [(kind, ending) for kind in PICTURES for ending in (".png", ".tif", ".tiff")]
-    + [("grey", ".bmp"), ("colour", ".bmp")],
-)
-def test_pictures_are_read_and_their_label_maps_too(tmp_path: Path, kind: str, ending: str) -> None:
-    picture = PICTURES[kind]
-    Picture.fromarray(picture).save(tmp_path / f"image{ending}")
+FORMATS_2D = [(kind, ending) for kind in IMAGES_2D for ending in (".png", ".tif", ".tiff")]
+
+
+@pytest.mark.parametrize(("kind", "ending"), [*FORMATS_2D, ("grey", ".bmp"), ("colour", ".bmp")])
+def test_read_image_reads_2d_images_and_their_label_maps(
+    tmp_path: Path, kind: str, ending: str
+) -> None:
+    pixels = IMAGES_2D[kind]
+    PILImage.fromarray(pixels).save(tmp_path / f"image{ending}")
     image = read_image([tmp_path / f"image{ending}"])
-    expected = picture.reshape(5, 6, -1)
+    expected = pixels.reshape(5, 6, -1)
     expected = expected[..., : 3 if expected.shape[-1] >= 3 else 1]
     assert np.array_equal(image.array, np.moveaxis(expected, -1, 0)[:, None])
-    assert image.array.dtype == picture.dtype
+    assert image.array.dtype == pixels.dtype
     assert image.grid.spacing == (1.0, 1.0, 1.0)
 
     labels = some_labels((1, 5, 6))
@@ -225,9 +227,9 @@ def test_pictures_are_read_and_their_label_maps_too(tmp_path: Path, kind: str, e
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp"])
-def test_pictures_of_one_bit_are_0_and_1(tmp_path: Path, ending: str) -> None:
+def test_read_labels_reads_2d_images_of_one_bit_as_0_and_1(tmp_path: Path, ending: str) -> None:
     mask = scan(shape=(5, 6)) > 50
-    Picture.fromarray(mask).save(tmp_path / f"mask{ending}")
+    PILImage.fromarray(mask).save(tmp_path / f"mask{ending}")
     assert read_image([tmp_path / f"mask{ending}"]).array.dtype == np.uint8
     assert np.array_equal(read_labels(tmp_path / f"mask{ending}").array[0, 0], mask)
 
@@ -236,7 +238,7 @@ def test_pictures_of_one_bit_are_0_and_1(tmp_path: Path, ending: str) -> None:
     ("highest", "expected"), [(0, np.uint8), (255, np.uint8), (256, np.uint16), (65535, np.uint16)]
 )
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".png", ".tif"])
-def test_labels_take_the_smallest_type_that_holds_them(
+def test_write_labels_chooses_the_smallest_type(
     tmp_path: Path, ending: str, highest: int, expected: type
 ) -> None:
     reference = tmp_path / f"image{ending}"
@@ -261,7 +263,7 @@ def reference(tmp_path: Path) -> Image:
     return read_image([tmp_path / "image.nii.gz"])
 
 
-def test_a_failed_write_leaves_nothing(
+def test_write_labels_that_fails_leaves_nothing(
     tmp_path: Path, reference: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(image: nibabel.Nifti1Image, file: Path) -> None:
@@ -284,7 +286,7 @@ def test_a_failed_write_leaves_nothing(
     ],
     ids=["shape", "fractions", "negative", "too high"],
 )
-def test_what_is_no_label_map_of_the_image_is_not_written(
+def test_write_labels_refuses_what_is_no_label_map_of_the_image(
     tmp_path: Path, reference: Image, labels: np.ndarray
 ) -> None:
     with pytest.raises(ValueError, match="labels"):
@@ -293,23 +295,20 @@ def test_what_is_no_label_map_of_the_image_is_not_written(
 
 
 @pytest.mark.parametrize("name", ["labels.nrrd", "labels.png", "labels.txt"])
-def test_a_label_map_of_another_format_is_refused(
-    tmp_path: Path, reference: Image, name: str
-) -> None:
+def test_write_labels_refuses_another_format(tmp_path: Path, reference: Image, name: str) -> None:
     with pytest.raises(UserError, match=name):
         write_labels(np.zeros((4, 5, 6), np.uint8), reference, tmp_path / name)
 
 
-def test_bmp_cannot_hold_labels_above_255(tmp_path: Path) -> None:
-    picture = Image(
-        np.zeros((1, 1, 2, 2), np.uint8), Grid((1, 2, 2), spacing_affine((1, 1, 1))), None
-    )
+def test_write_labels_refuses_labels_above_255_for_bmp(tmp_path: Path) -> None:
+    grid = Grid((1, 2, 2), spacing_affine((1, 1, 1)))
+    image = Image(np.zeros((1, 1, 2, 2), np.uint8), grid, None)
     with pytest.raises(UserError, match=r"labels\.bmp: .*300.*use PNG"):
-        write_labels(np.full((1, 2, 2), 300), picture, tmp_path / "labels.bmp")
+        write_labels(np.full((1, 2, 2), 300), image, tmp_path / "labels.bmp")
 
 
-def test_jpeg_holds_images_but_no_labels(tmp_path: Path) -> None:
-    Picture.fromarray(COLOURS).save(tmp_path / "image.jpg", quality=95)
+def test_jpeg_may_be_an_image_but_no_label_map(tmp_path: Path) -> None:
+    PILImage.fromarray(COLOURS).save(tmp_path / "image.jpg", quality=95)
     image = read_image([tmp_path / "image.jpg"])
     assert image.array.shape == (3, 1, 5, 6)
     with pytest.raises(UserError, match=r"labels\.jpg: JPEG changes values.*use PNG"):
@@ -320,7 +319,7 @@ def test_jpeg_holds_images_but_no_labels(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "labels.png").array.all()
 
 
-def test_float_labels_with_whole_numbers_are_labels(tmp_path: Path) -> None:
+def test_read_labels_takes_whole_numbers_stored_as_floats(tmp_path: Path) -> None:
     nibabel.save(nifti(scan(np.float64)), tmp_path / "labels.nii.gz")
     labels = read_labels(tmp_path / "labels.nii.gz")
     assert labels.array.dtype == np.uint8
@@ -328,7 +327,7 @@ def test_float_labels_with_whole_numbers_are_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, np.inf, -1.0, 65536.0])
-def test_values_that_are_no_labels_are_named(tmp_path: Path, value: float) -> None:
+def test_read_labels_names_values_that_are_no_labels(tmp_path: Path, value: float) -> None:
     data = scan(np.float32)
     data[1, 2, 3] = value
     nibabel.save(nifti(data), tmp_path / "labels.nii.gz")
@@ -337,18 +336,18 @@ def test_values_that_are_no_labels_are_named(tmp_path: Path, value: float) -> No
     assert str(value) in str(caught.value)
 
 
-def test_a_colour_picture_is_no_label_map(tmp_path: Path) -> None:
-    Picture.fromarray(COLOURS[..., 0]).convert("P").save(tmp_path / "labels.png")
+def test_read_labels_refuses_a_colour_image(tmp_path: Path) -> None:
+    PILImage.fromarray(COLOURS[..., 0]).convert("P").save(tmp_path / "labels.png")
     with pytest.raises(UserError, match=r"labels\.png: .*one channel.*palette"):
         read_labels(tmp_path / "labels.png")
 
 
 def whole(ending: str, folder: Path) -> bytes:
+    """Return the content of a file of this ending that can be read."""
     file = folder / f"whole{ending}"
     if ".nii" in ending:
-        nibabel.save(
-            nifti(np.random.default_rng(0).integers(0, 9999, (16, 16, 16)).astype(np.int16)), file
-        )
+        voxels = np.random.default_rng(0).integers(0, 9999, (16, 16, 16)).astype(np.int16)
+        nibabel.save(nifti(voxels), file)
     elif ending in (".nrrd", ".mha"):
         SimpleITK.WriteImage(itk_image(), str(file))
     else:
@@ -360,7 +359,9 @@ def whole(ending: str, folder: Path) -> bytes:
 
 @pytest.mark.parametrize("fault", ["truncated", "text", "empty", "missing", "folder"])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".bmp"])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, ending: str, fault: str) -> None:
+def test_read_image_names_a_file_that_cannot_be_read(
+    tmp_path: Path, ending: str, fault: str
+) -> None:
     file = tmp_path / f"größe 1{ending}"
     if fault == "folder":
         file.mkdir()
@@ -371,9 +372,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, ending: str, fault:
             "empty": b"",
         }[fault]
         file.write_bytes(content)
-    reason = (
-        "no such file" if fault in ("missing", "folder") else "cannot be read, it may be truncated"
-    )
+    reason = "cannot be read, it may be truncated"
+    if fault in ("missing", "folder"):
+        reason = "no such file"
     with pytest.raises(UserError, match=reason) as caught:
         read_image([file])
     assert str(file) in str(caught.value)
@@ -392,7 +393,7 @@ def flat_nifti() -> nibabel.Nifti1Image:
 
 
 @pytest.mark.parametrize(
-    ("made", "reason"),
+    ("create", "reason"),
     [
         (lambda: nifti(scan(shape=(6, 5, 4, 3))), r"\(6, 5, 4, 3\).*split 4D"),
         (lambda: nifti(scan(shape=(6, 5, 4, 1, 3))), r"\(6, 5, 4, 1, 3\)"),
@@ -402,28 +403,29 @@ def flat_nifti() -> nibabel.Nifti1Image:
     ],
     ids=["4D", "vectors", "complex", "colour", "flat"],
 )
-def test_a_volume_of_another_form_is_refused(tmp_path: Path, made: Callable, reason: str) -> None:
-    nibabel.save(made(), tmp_path / "image.nii.gz")
+def test_read_image_refuses_a_volume_of_another_form(
+    tmp_path: Path, create: Callable, reason: str
+) -> None:
+    nibabel.save(create(), tmp_path / "image.nii.gz")
     with pytest.raises(UserError, match=reason) as caught:
         read_image([tmp_path / "image.nii.gz"])
     assert str(tmp_path / "image.nii.gz") in str(caught.value)
 
 
-def test_tiny_voxels_are_usable(tmp_path: Path) -> None:
-    nibabel.save(
-        nibabel.Nifti1Image(scan(), np.diag([1e-5, 1e-5, 1e-4, 1.0])),
-        tmp_path / "microscopy.nii.gz",
-    )
-    assert np.allclose(
-        read_image([tmp_path / "microscopy.nii.gz"]).grid.spacing, (1e-4, 1e-5, 1e-5)
-    )
+def test_read_image_reads_tiny_voxels(tmp_path: Path) -> None:
+    file = tmp_path / "microscopy.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(scan(), np.diag([1e-5, 1e-5, 1e-4, 1.0])), file)
+    assert np.allclose(read_image([file]).grid.spacing, (1e-4, 1e-5, 1e-5))
 
 
-def test_want_of_memory_is_no_fault_of_the_file(
+def test_read_image_does_not_blame_the_file_for_a_lack_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(file: Path) -> None:
+        raise MemoryError
+
     nibabel.save(nifti(scan()), tmp_path / "image.nii.gz")
-    monkeypatch.setattr(nibabel, "load", lambda file: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(nibabel, "load", fail)
     with pytest.raises(MemoryError):
         read_image([tmp_path / "image.nii.gz"])
 
@@ -435,14 +437,14 @@ def channel_files(folder: Path, second: nibabel.Nifti1Image) -> list[Path]:
     return files
 
 
-def test_channels_are_stacked_in_the_order_of_their_files(tmp_path: Path) -> None:
+def test_read_image_stacks_channels_in_the_order_of_their_files(tmp_path: Path) -> None:
     image = read_image(channel_files(tmp_path, nifti(scan() + np.int16(1))))
     assert image.array.shape == (2, 4, 5, 6)
     assert image.array.dtype == np.int16
     assert np.array_equal(image.array[0] + 1, image.array[1])
 
 
-def test_channels_of_two_grids_are_refused(tmp_path: Path) -> None:
+def test_read_image_refuses_channels_of_two_grids(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
         match=r"case_0001\.nii\.gz: shape \(3, 5, 6\).*differs from \(4, 5, 6\).*resample",
@@ -456,28 +458,36 @@ def test_channels_of_two_grids_are_refused(tmp_path: Path) -> None:
         read_image(channel_files(tmp_path, nibabel.Nifti1Image(scan(), shifted)))
 
 
-def test_endings() -> None:
+def test_ending_of_a_file_name() -> None:
     assert ending_of(Path("a.b.nii.gz")) == ".nii.gz"
     assert ending_of(Path("a.nii")) == ".nii"
     assert ending_of(Path("IMG_1.JPG")) == ".jpg"
     assert ending_of(Path("a.gz")) is None
     assert name_without_ending(Path("a.b.NII.gz")) == "a.b"
-    always = [ending for ending in images.supported_endings() if is_2d_image(ending, num_slices=2)]
+    assert variants_of(".nii") == (".nii", ".nii.gz")
+    assert variants_of(".nrrd") == (".nrrd",)
+
+
+def test_ending_of_label_maps() -> None:
+    assert not {".jpg", ".jpeg"} & set(label_endings())
+    written = {"a.JPG": ".png", "a.nii": ".nii", "a.mhd": ".mhd", "folder_of_dicom": ".nii.gz"}
+    assert {name: label_ending_for(Path(name)) for name in written} == written
+
+
+def test_ending_tells_2d_images_and_several_channels() -> None:
+    always = [ending for ending in supported_endings() if is_2d_image(ending, num_slices=2)]
     assert always == [".png", ".bmp", ".jpg", ".jpeg"]
     assert is_2d_image(".tif", num_slices=1)
     assert not is_2d_image(".tif", num_slices=2)
-    assert variants_of(".nii") == (".nii", ".nii.gz")
-    assert variants_of(".nrrd") == (".nrrd",)
-    assert not {".jpg", ".jpeg"} & set(images.label_endings())
-    written = {"a.JPG": ".png", "a.nii": ".nii", "a.mhd": ".mhd", "folder_of_dicom": ".nii.gz"}
-    assert {name: label_ending_for(Path(name)) for name in written} == written
     assert not may_hold_channels(".nii.gz")
     assert may_hold_channels(".nrrd")
     assert may_hold_channels(".png")
 
 
 @pytest.mark.parametrize("dataset", ["Dataset004_Hippocampus", "Dataset010_SarcomaCT"])
-def test_real_scans_come_back_on_their_grid(real_data: Path, tmp_path: Path, dataset: str) -> None:
+def test_write_labels_keeps_the_grid_of_real_scans(
+    real_data: Path, tmp_path: Path, dataset: str
+) -> None:
     file = min((real_data / dataset / "imagesTr").iterdir())
     image = read_image([file])
     write_labels(np.zeros(image.grid.shape, np.uint8), image, tmp_path / "labels.nii.gz")

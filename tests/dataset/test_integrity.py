@@ -7,10 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders.broken_input import CHANNELS, FAULTS, SHAPE, change, describe, put, truncate
+from builders.broken_input import (
+    CHANNELS,
+    FAULTS,
+    SHAPE,
+    change,
+    crop,
+    describe,
+    mask_of_255,
+    put,
+    truncate,
+)
 from skimage import io
 
 from samnet.core.errors import DatasetFaults, UserError
+from samnet.core.records import to_json
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.faults import Fault, Report
 from samnet.dataset.integrity import inspect_dataset, inspect_dataset_by_name, verify_dataset
@@ -27,6 +38,10 @@ def kinds(findings: tuple[Fault, ...]) -> list[str]:
     return [finding.kind for finding in findings]
 
 
+def dates_of_files(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+
+
 @pytest.fixture
 def dataset(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
     return make_dataset(folders["raw"], num_cases=3, shape=SHAPE, channels=CHANNELS)
@@ -34,7 +49,7 @@ def dataset(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
 
 @pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.parametrize("ending", [".nii.gz", ".png", ".nrrd"])
-def test_a_good_data_set_has_no_faults(
+def test_inspect_dataset_finds_nothing_in_a_good_one(
     folders: dict[str, Path], make_dataset: MakeDataset, ending: str, processes: int
 ) -> None:
     make_dataset(folders["raw"], num_cases=2, file_ending=ending)
@@ -42,7 +57,7 @@ def test_a_good_data_set_has_no_faults(
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 10), (4, 12, 1), (1, 1, 9)])
-def test_single_slices_and_any_names_are_no_faults(
+def test_inspect_dataset_allows_single_slices_and_any_names(
     folders: dict[str, Path], make_dataset: MakeDataset, shape: tuple[int, int, int]
 ) -> None:
     dataset = make_dataset(folders["raw"], num_cases=3, shape=shape)
@@ -54,31 +69,28 @@ def test_single_slices_and_any_names_are_no_faults(
     assert (report.faults, report.num_cases) == ((), 3)
 
 
-def test_an_ignore_label_is_declared(dataset: Path) -> None:
+def test_inspect_dataset_allows_the_declared_ignore_label(dataset: Path) -> None:
     describe(dataset, labels={"background": 0, "ball": 1, "ignore": 2})
     change(dataset / "labelsTr" / "case_00.nii.gz", put(2, np.uint8))
     assert inspected().faults == ()
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_is_named_with_file_value_and_remedy(dataset: Path, kind: str) -> None:
+def test_inspect_dataset_names_a_fault_with_file_value_and_remedy(dataset: Path, kind: str) -> None:
     broken = FAULTS[kind]
     if kind == "names that differ in case only":
         describe(dataset, numTraining=4)
     broken.spoil(dataset / broken.file)
-    faults = [
-        fault
-        for fault in inspected().faults
-        if fault.file == str(dataset / (broken.named or broken.file))
-    ]
-    assert len(faults) == 1
-    assert broken.value in faults[0].value
-    assert broken.remedy in faults[0].remedy
-    assert {fault.case for fault in inspected().faults} <= {"case_01", None}
+    named = str(dataset / (broken.named or broken.file))
+    faults = inspected().faults
+    (fault,) = [fault for fault in faults if fault.file == named]
+    assert broken.value in fault.value
+    assert broken.remedy in fault.remedy
+    assert {fault.case for fault in faults} <= {"case_01", None}
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_all_kinds_are_one_report_and_nothing_is_written(
+def test_inspect_dataset_reports_all_kinds_together_and_writes_nothing(
     folders: dict[str, Path], make_dataset: MakeDataset, processes: int
 ) -> None:
     dataset = make_dataset(
@@ -90,24 +102,25 @@ def test_all_kinds_are_one_report_and_nothing_is_written(
         broken.spoil(dataset / file)
         expected.append((str(dataset / named), broken.value, broken.remedy))
     assert len(expected) >= 40
-    before = {file: file.stat().st_mtime_ns for file in folders["raw"].parent.rglob("*")}
+    before = dates_of_files(folders["raw"].parent)
 
     faults = inspected(processes).faults
     for file, value, remedy in expected:
-        assert any(
-            file == fault.file and value in fault.value and remedy in fault.remedy
-            for fault in faults
-        ), value
+        of_file = [fault for fault in faults if fault.file == file]
+        assert any(value in fault.value and remedy in fault.remedy for fault in of_file), value
     assert not any(fault.case == "case_00" for fault in faults)
-    assert {file: file.stat().st_mtime_ns for file in folders["raw"].parent.rglob("*")} == before
+    assert dates_of_files(folders["raw"].parent) == before
     with pytest.raises(DatasetFaults, match=rf"^Dataset501_Tiny: {len(faults)} faults\n  1\. "):
         verify_dataset(RawDataset.load(501), processes)
 
 
-def test_one_case_may_have_several_faults(dataset: Path) -> None:
+def test_inspect_dataset_finds_several_faults_of_one_case(dataset: Path) -> None:
+    def spoil(array: np.ndarray) -> np.ndarray:
+        return crop(put(9, np.uint8)(array))
+
     truncate(dataset / "imagesTr" / "case_00_0000.nii.gz")
     change(dataset / "imagesTr" / "case_00_0001.nii.gz", put(np.inf, np.float32))
-    change(dataset / "labelsTr" / "case_00.nii.gz", lambda array: put(9, np.uint8)(array)[:-1])
+    change(dataset / "labelsTr" / "case_00.nii.gz", spoil)
     assert kinds(inspected().faults) == [
         "unreadable image",
         "not finite",
@@ -121,7 +134,7 @@ DESCRIPTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
         {"labels": {"background": 0, "ball": 1, "cube": 3}},
         ["has the values [0, 1, 3]; expected 0"],
     ),
-    "no class": ({"labels": {"background": 0}}, ["no foreground class; mend it"]),
+    "no class": ({"labels": {"background": 0}}, ["no foreground class; fix it"]),
     "several": (
         {"file_ending": ".doc", "channel_names": {"1": "T1"}, "numTraining": "3"},
         [
@@ -134,7 +147,9 @@ DESCRIPTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", DESCRIPTIONS)
-def test_the_faults_of_a_description_are_a_report_too(dataset: Path, kind: str) -> None:
+def test_inspect_dataset_by_name_reports_the_faults_of_a_description(
+    dataset: Path, kind: str
+) -> None:
     changes, expected = DESCRIPTIONS[kind]
     describe(dataset, **changes)
     faults = inspect_dataset_by_name(501, 0).faults
@@ -146,19 +161,21 @@ def test_the_faults_of_a_description_are_a_report_too(dataset: Path, kind: str) 
 @pytest.mark.parametrize(
     ("name", "value"), [("dataset.json", "no such file"), ("imagesTr", "no such folder")]
 )
-def test_what_is_missing_altogether_is_a_report_too(dataset: Path, name: str, value: str) -> None:
+def test_inspect_dataset_by_name_reports_what_is_missing(
+    dataset: Path, name: str, value: str
+) -> None:
     (dataset / name).rename(dataset / "elsewhere")
     (fault,) = inspect_dataset_by_name(501, 0).faults
     assert name in str(fault)
     assert value in fault.value
 
 
-def test_there_is_no_report_of_an_unknown_data_set(dataset: Path) -> None:
+def test_inspect_dataset_by_name_refuses_an_unknown_one(dataset: Path) -> None:
     with pytest.raises(UserError, match="no data set '77'"):
         inspect_dataset_by_name(77, 0)
 
 
-def test_spacings_of_microscopes_are_told_apart(
+def test_inspect_dataset_compares_the_spacings_of_microscopes(
     folders: dict[str, Path], make_dataset: MakeDataset
 ) -> None:
     dataset = make_dataset(folders["raw"], num_cases=1, spacing=(2e-4, 2e-4, 2e-4))
@@ -168,47 +185,48 @@ def test_spacings_of_microscopes_are_told_apart(
     assert "spacing [0.0002, 0.000202, 0.0002] and not [0.0002, 0.0002, 0.0002]" in fault.value
 
 
-def test_a_grey_picture_is_no_colour_case(
+def test_inspect_dataset_finds_a_grey_image_among_colour_images(
     folders: dict[str, Path], make_dataset: MakeDataset
 ) -> None:
     dataset = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
     describe(dataset, channel_names={"0": "R", "1": "G", "2": "B"})
-    picture = dataset / "imagesTr" / "case_01_0000.png"
-    io.imsave(picture, np.repeat(io.imread(picture)[..., None], 3, axis=-1), check_contrast=False)
+    file = dataset / "imagesTr" / "case_01_0000.png"
+    io.imsave(file, np.repeat(io.imread(file)[..., None], 3, axis=-1), check_contrast=False)
     (fault,) = inspected().faults
-    assert "case_00_0000.png: the case has 1 channel(s) in 1 file(s), dataset.json names 3" in str(
-        fault
-    )
+    expected = "case_00_0000.png: the case has 1 channel(s) in 1 file(s), dataset.json names 3"
+    assert expected in str(fault)
 
 
-def test_255_is_no_mask_where_there_are_several_classes(dataset: Path) -> None:
+def test_inspect_dataset_takes_255_for_no_mask_where_there_are_several_classes(
+    dataset: Path,
+) -> None:
     describe(dataset, labels={"background": 0, "ball": 1, "cube": 2})
-    change(dataset / "labelsTr" / "case_00.nii.gz", lambda array: array * np.uint8(255))
+    change(dataset / "labelsTr" / "case_00.nii.gz", mask_of_255)
     (fault,) = inspected().faults
-    assert (fault.kind, fault.remedy) == (
-        "undeclared labels",
-        "correct the voxels, or declare the labels",
-    )
+    assert fault.kind == "undeclared labels"
+    assert fault.remedy == "correct the voxels, or declare the labels"
 
 
 def empty(array: np.ndarray) -> np.ndarray:
     return np.zeros_like(array)
 
 
-def test_an_empty_label_map_is_a_remark_and_only_empty_ones_are_a_fault(dataset: Path) -> None:
+def test_empty_label_map_is_a_remark_and_only_empty_ones_are_a_fault(dataset: Path) -> None:
     for number in range(3):
         assert kinds(inspected().faults) == []
         assert kinds(inspected().remarks) == ["background only"] * number
         change(dataset / "labelsTr" / f"case_{number:02d}.nii.gz", empty)
     (fault,) = inspected().faults
-    assert str(fault).startswith(
-        f"{dataset / 'labelsTr'}: not one of the label maps holds anything but background; "
-    )
+    assert str(fault).startswith(f"{dataset / 'labelsTr'}: no label map contains any foreground; ")
 
 
-def test_what_may_be_meant_is_a_remark(dataset: Path) -> None:
+def all_ignored(array: np.ndarray) -> np.ndarray:
+    return np.full_like(array, 2)
+
+
+def test_inspect_dataset_remarks_on_what_may_be_intended(dataset: Path) -> None:
     describe(dataset, labels={"background": 0, "ball": 1, "ignore": 2})
-    change(dataset / "labelsTr" / "case_00.nii.gz", lambda array: np.full_like(array, 2))
+    change(dataset / "labelsTr" / "case_00.nii.gz", all_ignored)
     shutil.copy(dataset / "labelsTr" / "case_01.nii.gz", dataset / "labelsTr" / "case_02.nii.gz")
     shutil.copy(
         dataset / "imagesTr" / "case_02_0000.nii.gz", dataset / "imagesTr" / "case_02_0001.nii.gz"
@@ -226,7 +244,7 @@ def test_what_may_be_meant_is_a_remark(dataset: Path) -> None:
     ]
 
 
-def test_black_frames_are_not_the_same_image(
+def test_black_frames_are_no_duplicate_images(
     folders: dict[str, Path], make_dataset: MakeDataset
 ) -> None:
     dataset = make_dataset(folders["raw"], num_cases=3, shape=SHAPE)
@@ -236,17 +254,26 @@ def test_black_frames_are_not_the_same_image(
     assert inspected().faults == ()
 
 
-def test_the_same_voxels_in_other_files_are_one_image(dataset: Path) -> None:
+def test_duplicate_images_are_found_by_their_voxels(dataset: Path) -> None:
     for channel in (0, 1):
         file = dataset / "imagesTr" / f"case_02_000{channel}.nii.gz"
         shutil.copy(dataset / "imagesTr" / f"case_00_000{channel}.nii.gz", file)
-        change(file)  # written anew: other bytes, as the time of compression is in them
+        change(file)  # written again: other bytes, as they hold the time of compression
     report = inspected()
     assert report.duplicates == (("case_00", "case_02"),)
     assert [(fault.kind, fault.case) for fault in report.faults] == [("case twice", "case_02")]
 
 
-def test_many_remarks_of_a_kind_are_shortened_in_text_only() -> None:
+def test_duplicate_images_with_one_label_map_are_reported_once(dataset: Path) -> None:
+    for part in ("imagesTr/case_0{}_0000", "imagesTr/case_0{}_0001", "labelsTr/case_0{}"):
+        source, copy = (dataset / f"{part.format(number)}.nii.gz" for number in (0, 2))
+        shutil.copy(source, copy)
+    report = inspected()
+    assert kinds(report.faults) == ["case twice"]
+    assert report.remarks == ()
+
+
+def test_report_shortens_many_remarks_of_a_kind_in_its_text() -> None:
     remarks = tuple(
         Fault("background only", f"{number}.nii", "empty", "label it") for number in range(9)
     )
@@ -260,24 +287,18 @@ def test_many_remarks_of_a_kind_are_shortened_in_text_only() -> None:
     ]
 
 
-def test_remarks_are_logged_and_stop_nothing(
+def test_verify_dataset_logs_remarks_and_raises_nothing(
     dataset: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(dataset / "labelsTr" / "case_00.nii.gz", empty)
     verify_dataset(RawDataset.load(501), 0)
-    assert (
-        f"{dataset / 'labelsTr' / 'case_00.nii.gz'}: holds background only; label it" in caplog.text
-    )
+    file = dataset / "labelsTr" / "case_00.nii.gz"
+    assert f"{file}: holds background only; label it" in caplog.text
 
 
-def test_a_report_is_plain_json(dataset: Path) -> None:
-    from samnet.core.records import to_json
-
+def test_report_can_be_written_as_json(dataset: Path) -> None:
     truncate(dataset / "imagesTr" / "case_00_0000.nii.gz")
     content = json.loads(json.dumps(to_json(inspected())))
-    assert (content["dataset_name"], content["num_cases"], content["remarks"]) == (
-        "Dataset501_Tiny",
-        3,
-        [],
-    )
+    assert content["dataset_name"] == "Dataset501_Tiny"
+    assert (content["num_cases"], content["remarks"]) == (3, [])
     assert set(content["faults"][0]) == {"kind", "case", "file", "value", "remedy"}

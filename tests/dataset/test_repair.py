@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from builders.broken_input import change, describe, put
+from builders.broken_input import change, describe, mask_of_255, put
 from skimage import io
 
 from samnet.core.errors import UserError
@@ -17,16 +17,12 @@ from samnet.dataset.repair import map_masks
 MakeDataset = Callable[..., Path]
 
 
-def as_mask(array: np.ndarray) -> np.ndarray:
-    return array * np.uint8(255)
-
-
 @pytest.fixture
 def dataset(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
     """Write three cases, of which the first two have masks of 0 and 255."""
     dataset = make_dataset(folders["raw"], num_cases=3, shape=(4, 12, 10))
     for number in (0, 1):
-        change(dataset / "labelsTr" / f"case_{number:02d}.nii.gz", as_mask)
+        change(dataset / "labelsTr" / f"case_{number:02d}.nii.gz", mask_of_255)
     return dataset
 
 
@@ -110,14 +106,15 @@ def test_map_masks_never_replaces_a_kept_original(dataset: Path) -> None:
 def test_map_masks_killed_after_a_backup_maps_the_rest_later(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = contents(dataset / "labelsTr")
     with monkeypatch.context() as patch:
-        patch.setattr("samnet.dataset.repair.write_labels", fail)
+        patch.setattr(nibabel, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             fix()
+    assert [file.name for file in (dataset / "labelsTr_before_fix").iterdir()] == ["case_00.nii.gz"]
     assert contents(dataset / "labelsTr") == before
     assert len(fix()) == 2
     assert contents(dataset / "labelsTr_before_fix")["case_00.nii.gz"] == before["case_00.nii.gz"]

@@ -1,3 +1,5 @@
+"""A project that went through all stages, for tests that disturb a stage."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,7 +15,7 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that went through all stages undisturbed."""
     project = Project(tmp_path_factory.mktemp("project"))
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in all tests: another number rounds differently
+    torch.set_num_threads(1)  # as in the other tests: another number rounds differently
     with pytest.MonkeyPatch.context() as patch:
         add_tiny_backbone(patch)
         project.enter(patch)
@@ -24,6 +26,6 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(completed: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The same, to be put back to the beginning of a stage."""
+    """The completed project, to be put back to the beginning of a stage."""
     completed.enter(monkeypatch)
     return completed

@@ -1,4 +1,4 @@
-"""A full disk, results that cannot be written, inputs that cannot be read, two at once in one folder."""
+"""Full and read-only disks, unreadable inputs, and two commands at once in one folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from builders.stages import STAGES, Project, contents, leftovers, start
 
-from samnet.preprocessing import prepare
+from samnet.core.locks import lock_folder
+from samnet.preprocessing.storage import store_case
 
 NUMBERS = {stage.name: number for number, stage in enumerate(STAGES)}
 
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mount a small disk in memory, or mount it anew with other options; only root may."""
+    """A function that mounts a small disk in memory; only root may do so."""
     mounted: list[Path] = []
 
     def mount_disk(name: str, options: str) -> Path:
@@ -34,7 +35,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_on_a_full_disk_nothing_half_is_left_and_with_room_it_goes_on(
+def test_training_on_a_full_disk_leaves_no_partial_file_and_resumes_with_room(
     project: Project,
     mount: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -50,13 +51,12 @@ def test_on_a_full_disk_nothing_half_is_left_and_with_room_it_goes_on(
     subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
     assert STAGES[number].run() == 0
     expected = contents(project.states / str(number + 1) / "results")
-    assert {name for name in contents(disk) if "lora" in name} == {
-        name for name in expected if "lora" in name
-    }
+    found = {name for name in contents(disk) if "lora" in name}
+    assert found == {name for name in expected if "lora" in name}
 
 
 @pytest.mark.parametrize("stage", ["training", "prediction"])
-def test_results_that_cannot_be_written_are_told_in_a_line(
+def test_stages_name_a_disk_that_cannot_be_written_to_without_a_traceback(
     project: Project,
     mount: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -65,9 +65,8 @@ def test_results_that_cannot_be_written_are_told_in_a_line(
 ) -> None:
     number = NUMBERS[stage]
     project.go_back_to(number)
-    place = "preds" if stage == "prediction" else "results"
     disk = mount("disk", "size=1m,ro")
-    if place == "results":
+    if stage == "training":
         monkeypatch.setenv("samnet_results", str(disk))
     else:
         (project.root / "preds").symlink_to(disk)
@@ -77,7 +76,7 @@ def test_results_that_cannot_be_written_are_told_in_a_line(
     assert "Traceback" not in printed
 
 
-def test_unreadable_images_among_good_ones_fail_alone(
+def test_prediction_fails_only_for_unreadable_images(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = NUMBERS["prediction"]
@@ -91,19 +90,19 @@ def test_unreadable_images_among_good_ones_fail_alone(
     assert contents(Path("preds")) == expected
 
 
-def test_two_at_once_in_one_folder_do_it_once(
+def test_two_preprocessing_commands_at_once_prepare_each_case_once(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each notes what it prepares; the other waits, and finds it there."""
-    number, plain = NUMBERS["preprocessing"], prepare._prepare_case
+    """Each notes what it stores; the other waits, and finds the cases there."""
+    number = NUMBERS["preprocessing"]
     notes = tmp_path / "notes"
 
-    def note(case: prepare.Case, *arguments: Any) -> None:
+    def note(folder: Path, identifier: str, *arguments: Any) -> None:
         with notes.open("a") as handle:
-            handle.write(f"{case.identifier}\n")
-        plain(case, *arguments)
+            handle.write(f"{identifier}\n")
+        store_case(folder, identifier, *arguments)
 
-    monkeypatch.setattr(prepare, "_prepare_case", note)
+    monkeypatch.setattr("samnet.preprocessing.prepare.store_case", note)
     project.go_back_to(number)
     both = [start(STAGES[number].run) for _ in range(2)]
     for process in both:
@@ -113,11 +112,9 @@ def test_two_at_once_in_one_folder_do_it_once(
     project.check(number)
 
 
-def test_a_second_training_in_one_folder_is_refused(
+def test_a_second_training_run_in_one_folder_is_refused(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from samnet.core.locks import lock_folder
-
     number = NUMBERS["training"]
     project.go_back_to(number)
     with lock_folder(project.root / "results" / "Dataset501_Tiny" / "lora", "training fold_0"):

@@ -1,4 +1,7 @@
-"""kill -9 at random moments. `SAMNET_FAULTS=200` does so many instead of 20, and `SAMNET_FAULTS_SEED` others."""
+"""kill -9 at random moments.
+
+`SAMNET_FAULTS=200` kills 200 times instead of 20, and `SAMNET_FAULTS_SEED` chooses other moments.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ NUM_KILLS = int(os.environ.get("SAMNET_FAULTS", "20"))
 SEED = int(os.environ.get("SAMNET_FAULTS_SEED", "0"))
 
 
-def test_killed_anywhere_every_stage_ends_as_if_undisturbed(project: Project) -> None:
-    """After each kill the same command finishes, with the same files byte for byte, and removes what was half-written.
+def test_every_stage_ends_as_if_undisturbed_after_it_was_killed(project: Project) -> None:
+    """After each kill the same command finishes with the same files, byte for byte.
 
-    Every other time it is killed once more before it may finish.
+    It also removes partial files. Every other time it is killed once more before it may finish.
     """
     generator = random.Random(SEED)
     durations: dict[int, float] = {}

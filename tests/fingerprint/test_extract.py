@@ -1,4 +1,4 @@
-"""The fingerprint of a data set, and when it is measured anew."""
+"""The fingerprint of a data set, and when it is measured again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from skimage import io
 
-import samnet.fingerprint.extract as module
 from samnet.core.errors import SamnetError, UserError
 from samnet.dataset.cases import RawDataset
-from samnet.fingerprint.extract import extract_fingerprint, fingerprint_path
+from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.measure import measure_case
 from samnet.fingerprint.records import PERCENTILES, Fingerprint
 
 MakeDataset = Callable[..., Path]
+OLD = 1  # a date in nanoseconds
 
 
 @pytest.fixture
@@ -28,43 +28,36 @@ def dataset(make_dataset: MakeDataset, folders: dict[str, Path]) -> RawDataset:
     return RawDataset.load(501)
 
 
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the cases that are measured from here on."""
-    names: list[str] = []
-    measure = module.measure_case
-
-    def spy(case, description):
-        names.append(case.identifier)
-        return measure(case, description)
-
-    monkeypatch.setattr(module, "measure_case", spy)
-    return names
+def make_old(dataset: RawDataset) -> None:
+    """Give the fingerprint's file an old date, so that a later measurement can be told."""
+    os.utime(dataset.folder.fingerprint_file, ns=(OLD, OLD))
 
 
-def test_it_holds_what_the_data_set_says_and_every_case(dataset: RawDataset) -> None:
+def is_measured_again(dataset: RawDataset) -> bool:
+    """Whether the fingerprint was written since `make_old`."""
+    return dataset.folder.fingerprint_file.stat().st_mtime_ns != OLD
+
+
+def test_fingerprint_holds_the_description_and_every_case(dataset: RawDataset) -> None:
     fingerprint = extract_fingerprint(dataset, 0)
-    assert (fingerprint.channel_names, fingerprint.labels) == (
-        ("MRI",),
-        {"background": 0, "ball": 1},
-    )
+    assert fingerprint.channel_names == ("MRI",)
+    assert fingerprint.label_scheme.labels == {"background": 0, "ball": 1}
     assert list(fingerprint.cases) == ["case_00", "case_01", "case_02"]
     assert fingerprint.median_spacing == (2.0, 1.0, 1.0)
-    assert Fingerprint.load(fingerprint_path(dataset.name)) == fingerprint
+    assert Fingerprint.load(dataset.folder.fingerprint_file) == fingerprint
 
 
-def test_the_number_of_processes_changes_nothing(dataset: RawDataset) -> None:
+def test_fingerprint_does_not_depend_on_the_number_of_processes(dataset: RawDataset) -> None:
     alone = extract_fingerprint(dataset, 0)
-    fingerprint_path(dataset.name).unlink()
+    dataset.folder.fingerprint_file.unlink()
     assert extract_fingerprint(dataset, 2) == alone
 
 
-def test_it_is_measured_once(dataset: RawDataset, measured: list[str]) -> None:
+def test_fingerprint_is_measured_once(dataset: RawDataset) -> None:
     first = extract_fingerprint(dataset, 0)
-    written = fingerprint_path(dataset.name).stat().st_mtime_ns
+    make_old(dataset)
     assert extract_fingerprint(dataset, 0) == first
-    assert len(measured) == 3
-    assert fingerprint_path(dataset.name).stat().st_mtime_ns == written
+    assert not is_measured_again(dataset)
 
 
 def change_a_label(folder: Path) -> None:
@@ -85,45 +78,49 @@ def rename_a_class(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_a_label, remove_a_case, rename_a_class])
-def test_changed_raw_data_are_measured_again(
-    dataset: RawDataset, measured: list[str], change: Callable[[Path], None]
+def test_fingerprint_of_changed_raw_data_is_measured_again(
+    dataset: RawDataset, change: Callable[[Path], None]
 ) -> None:
     first = extract_fingerprint(dataset, 0)
-    measured.clear()
+    make_old(dataset)
     change(dataset.folder.raw)
     second = extract_fingerprint(RawDataset.load(501), 0)
-    assert len(measured) == len(second.cases)
+    assert is_measured_again(dataset)
     assert second.data_key != first.data_key
+    shutil.rmtree(dataset.folder.preprocessed)
+    assert extract_fingerprint(RawDataset.load(501), 0) == second
 
 
-def test_a_copied_and_a_touched_data_set_is_the_same(
+def test_fingerprint_of_a_copied_or_touched_data_set_is_not_measured_again(
     dataset: RawDataset,
-    measured: list[str],
     folders: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = extract_fingerprint(dataset, 0)
-    measured.clear()
+    make_old(dataset)
     os.utime(dataset.folder.training_images / "case_01_0000.nii.gz", ns=(1, 1))
     assert extract_fingerprint(RawDataset.load(501), 0) == first
     shutil.copytree(folders["raw"], folders["raw"].with_name("copy"), copy_function=shutil.copyfile)
     monkeypatch.setenv("samnet_raw", str(folders["raw"].with_name("copy")))
     assert extract_fingerprint(RawDataset.load(501), 0) == first
-    assert measured == []
+    assert not is_measured_again(dataset)
 
 
-def test_it_grows_by_a_line_a_case_and_not_with_the_slices(
+def test_fingerprint_file_grows_with_the_cases_and_not_with_their_slices(
     make_dataset: MakeDataset, folders: dict[str, Path]
 ) -> None:
     sizes = {}
     for number, cases in ((501, 1), (502, 9)):
         make_dataset(folders["raw"], number, num_cases=cases, shape=(40, 48, 48))
-        extract_fingerprint(RawDataset.load(number), 0)
-        sizes[cases] = len(fingerprint_path(f"Dataset{number}_Tiny").read_text())
+        dataset = RawDataset.load(number)
+        extract_fingerprint(dataset, 0)
+        sizes[cases] = len(dataset.folder.fingerprint_file.read_text())
     assert sizes[9] - sizes[1] < 8 * 600
 
 
-def test_shapes_are_percentiles_over_the_slices_of_all_cases(dataset: RawDataset) -> None:
+def test_fingerprint_diameters_are_percentiles_over_the_slices_of_all_cases(
+    dataset: RawDataset,
+) -> None:
     slices = [measure_case(case, dataset.description).sizes["ball"][0] for case in dataset.cases]
     diameters = [value for entry in slices for value in entry.diameters]
     fingerprint = extract_fingerprint(dataset, 0)
@@ -132,35 +129,50 @@ def test_shapes_are_percentiles_over_the_slices_of_all_cases(dataset: RawDataset
         assert fingerprint.diameter("ball", 0, percentile) == pytest.approx(expected, abs=1e-3)
 
 
+def with_older_schema(text: str) -> str:
+    return json.dumps(json.loads(text) | {"schema_version": 0})
+
+
+def without_schema(text: str) -> str:
+    content = json.loads(text)
+    del content["schema_version"]
+    return json.dumps(content)
+
+
+def with_unknown_key(text: str) -> str:
+    return json.dumps(json.loads(text) | {"new_key": 1})
+
+
+def cut_off(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def no_object(text: str) -> str:
+    return "[]"
+
+
+def empty(text: str) -> str:
+    return ""
+
+
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: json.dumps(json.loads(text) | {"schema_version": 0}),
-        lambda text: json.dumps(
-            {key: value for key, value in json.loads(text).items() if key != "schema_version"}
-        ),
-        lambda text: json.dumps(json.loads(text) | {"new_key": 1}),
-        lambda text: text[: len(text) // 2],
-        lambda text: "[]",
-        lambda text: "",
-    ],
-    ids=["older schema", "no schema", "unknown key", "cut off", "no object", "empty"],
+    "damage", [with_older_schema, without_schema, with_unknown_key, cut_off, no_object, empty]
 )
-def test_one_that_cannot_be_used_is_measured_again(
-    dataset: RawDataset, measured: list[str], damage: Callable[[str], str]
+def test_fingerprint_that_cannot_be_used_is_measured_again(
+    dataset: RawDataset, damage: Callable[[str], str]
 ) -> None:
     first = extract_fingerprint(dataset, 0)
-    path = fingerprint_path(dataset.name)
+    path = dataset.folder.fingerprint_file
     path.write_text(damage(path.read_text()))
     with pytest.raises(UserError):
         Fingerprint.load(path)
-    measured.clear()
+    make_old(dataset)
     assert extract_fingerprint(dataset, 0) == first
-    assert len(measured) == 3
+    assert is_measured_again(dataset)
     assert Fingerprint.load(path) == first
 
 
-def test_cases_that_cannot_be_measured_are_all_named_and_nothing_is_written(
+def test_extract_fingerprint_names_all_cases_that_cannot_be_measured_and_writes_nothing(
     dataset: RawDataset,
 ) -> None:
     for name in ("case_00", "case_02"):
@@ -170,10 +182,10 @@ def test_cases_that_cannot_be_measured_are_all_named_and_nothing_is_written(
     ) as caught:
         extract_fingerprint(dataset, 0)
     assert caught.value.exit_code == 1
-    assert not fingerprint_path(dataset.name).exists()
+    assert not dataset.folder.fingerprint_file.exists()
 
 
-def test_pooled_percentiles_are_medians_that_one_odd_case_does_not_move(
+def test_fingerprint_foreground_is_the_median_over_cases(
     dataset: RawDataset,
 ) -> None:
     fingerprint = extract_fingerprint(dataset, 0)
@@ -182,7 +194,7 @@ def test_pooled_percentiles_are_medians_that_one_odd_case_does_not_move(
     assert fingerprint.foreground[0] == pytest.approx(np.median(np.array(rows), axis=0))
 
 
-def test_without_any_label_there_is_a_fingerprint(
+def test_fingerprint_of_a_data_set_without_labels(
     make_dataset: MakeDataset, folders: dict[str, Path]
 ) -> None:
     folder = make_dataset(folders["raw"], num_cases=1, file_ending=".png", shape=(4, 24, 20))

@@ -1,4 +1,4 @@
-"""What is measured of one case."""
+"""The measurements of one case."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
 from samnet.fingerprint.records import CaseFingerprint, ClassStatistics
 
-DESCRIPTION = DatasetDescription(
-    ("MRI",), {"background": 0, "a": 1, "b": 2, "never": 3}, 4, ".nii.gz"
-)
+LABELS = LabelScheme({"background": 0, "a": 1, "b": 2, "never": 3}, ignore_label=4)
+DESCRIPTION = DatasetDescription(("MRI",), LABELS, ".nii.gz")
 
 
 def measure(folder: Path, *arguments: Any, **options: Any) -> CaseFingerprint:
@@ -49,7 +49,7 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(1, 200, (20, 40, 30)).astype(np.int16)
 
 
-def test_shape_spacing_and_crop(tmp_path: Path, image: np.ndarray) -> None:
+def test_measure_case_finds_shape_spacing_and_crop(tmp_path: Path, image: np.ndarray) -> None:
     image[:3], image[:, :, 25:] = 0, 0
     labels = np.zeros(image.shape)
     labels[1, 5, 5] = 1
@@ -59,7 +59,7 @@ def test_shape_spacing_and_crop(tmp_path: Path, image: np.ndarray) -> None:
     assert measured.cropped_shape == (19, 40, 25)
 
 
-def test_axes_are_those_of_the_patient_whatever_the_file_has(
+def test_measure_case_uses_the_axes_of_the_patient_for_every_file(
     tmp_path: Path, image: np.ndarray
 ) -> None:
     labels = np.zeros(image.shape)
@@ -68,14 +68,13 @@ def test_axes_are_those_of_the_patient_whatever_the_file_has(
     turned = np.array(
         [[0, 0, -0.5, 9], [0.75, 0, 0, 2], [0, -3.0, 0, 5], [0, 0, 0, 1]], dtype=float
     )
-    z_y_x = image[::-1, :, ::-1].transpose(
-        2, 0, 1
-    )  # the file's axes run to the front, the feet and the left
+    # The file's axes run to the front, the feet and the left.
+    z_y_x = image[::-1, :, ::-1].transpose(2, 0, 1)
     measured = measure(tmp_path, z_y_x, labels[::-1, :, ::-1].transpose(2, 0, 1), turned)
     assert measured == plain
 
 
-def test_intensities(tmp_path: Path, image: np.ndarray) -> None:
+def test_measure_case_finds_percentiles_of_intensities(tmp_path: Path, image: np.ndarray) -> None:
     image[0] = 0
     labels = np.zeros(image.shape)
     labels[5:10] = 1
@@ -87,7 +86,7 @@ def test_intensities(tmp_path: Path, image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_voxel_that_is_no_number_is_taken_for_0(
+def test_measure_case_takes_nan_and_infinity_for_0(
     tmp_path: Path, image: np.ndarray, value: float
 ) -> None:
     broken, repaired = image.astype(np.float32) + 0.5, image.astype(np.float32) + 0.5
@@ -98,33 +97,31 @@ def test_a_voxel_that_is_no_number_is_taken_for_0(
     assert measure(tmp_path, broken, labels).channels[0].whole_numbers is False
 
 
-def test_whole_numbers_stored_as_floats_are_whole_numbers(
+def test_measure_case_recognises_whole_numbers_stored_as_floats(
     tmp_path: Path, image: np.ndarray
 ) -> None:
-    assert (
-        measure(tmp_path, image.astype(np.float32), np.zeros(image.shape)).channels[0].whole_numbers
-        is True
-    )
+    measured = measure(tmp_path, image.astype(np.float32), np.zeros(image.shape))
+    assert measured.channels[0].whole_numbers is True
 
 
-def test_sizes_are_those_of_discs_and_bars(tmp_path: Path, image: np.ndarray) -> None:
+def test_measure_case_finds_the_sizes_of_discs_and_bars(tmp_path: Path, image: np.ndarray) -> None:
     rows, columns = np.ogrid[:40, :30]
     labels = np.zeros(image.shape)
     labels[4:9, (rows - 20) ** 2 + (columns - 15) ** 2 <= 8**2] = 1
     labels[12:15, 10, 3:23] = 2
     measured = measure_all(tmp_path, image, labels, np.diag([2.0, 2.0, 5.0, 1]))
     disc, bar = measured.sizes["a"][0], measured.sizes["b"][0]
-    assert (measured.case.classes["a"].slices[0], measured.case.classes["b"].slices) == (
-        5,
-        (3, 1, 20),
-    )
+    assert measured.case.classes["a"].slices[0] == 5
+    assert measured.case.classes["b"].slices == (3, 1, 20)
     assert disc.diameters == pytest.approx([32] * 5, abs=1)
     assert disc.thicknesses == pytest.approx([32] * 5, abs=2)
     assert bar.diameters == pytest.approx([2 * np.sqrt(20 * 4 / np.pi)] * 3, abs=0.01)
     assert bar.thicknesses == pytest.approx([2.0] * 3)
 
 
-def test_a_single_voxel_is_as_thick_as_a_pixel(tmp_path: Path, image: np.ndarray) -> None:
+def test_measured_thickness_of_a_single_voxel_is_one_pixel(
+    tmp_path: Path, image: np.ndarray
+) -> None:
     labels = np.zeros(image.shape)
     labels[0, 0, 0] = labels[19, 39, 29] = 1
     measured = measure_all(tmp_path, image, labels)
@@ -132,28 +129,25 @@ def test_a_single_voxel_is_as_thick_as_a_pixel(tmp_path: Path, image: np.ndarray
     assert [across.thicknesses for across in measured.sizes["a"]] == [(1.0, 1.0)] * 3
 
 
-def test_the_typical_component_is_neither_the_speck_nor_all_together(
+def test_measured_diameter_is_that_of_the_typical_component(
     tmp_path: Path, image: np.ndarray
 ) -> None:
     labels = np.zeros(image.shape)
     labels[5, 2:12, 2:12] = 1
     labels[5, 20:30, 2:12] = 1
     labels[5, 35, ::4] = 1
-    assert measure_all(tmp_path, image, labels).sizes["a"][0].diameters == pytest.approx(
-        [11.28], abs=0.01
-    )
+    sizes = measure_all(tmp_path, image, labels).sizes["a"][0]
+    assert sizes.diameters == pytest.approx([11.28], abs=0.01)
 
 
-def test_many_slices_are_sampled_evenly(tmp_path: Path) -> None:
+def test_measure_case_samples_at_most_32_slices(tmp_path: Path) -> None:
     image = np.ones((100, 5, 5), dtype=np.uint8)
     measured = measure_all(tmp_path, image, image)
-    assert (measured.case.classes["a"].slices, len(measured.sizes["a"][0].diameters)) == (
-        (100, 5, 5),
-        32,
-    )
+    assert measured.case.classes["a"].slices == (100, 5, 5)
+    assert len(measured.sizes["a"][0].diameters) == 32
 
 
-def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(
+def test_measured_labelled_slices_are_without_ignored_voxels(
     tmp_path: Path, image: np.ndarray
 ) -> None:
     labels = np.zeros(image.shape)
@@ -164,7 +158,7 @@ def test_labelled_slices_count_along_every_axis_and_without_what_is_ignored(
     assert set(measured.classes) == {"a", "b", "never"}
 
 
-def test_nothing_labelled_is_measured_too(tmp_path: Path, image: np.ndarray) -> None:
+def test_measure_case_without_labels(tmp_path: Path, image: np.ndarray) -> None:
     everything = measure_all(tmp_path, np.zeros_like(image), np.zeros(image.shape))
     measured = everything.case
     assert measured.cropped_shape == measured.shape
@@ -175,9 +169,9 @@ def test_nothing_labelled_is_measured_too(tmp_path: Path, image: np.ndarray) -> 
     assert set(everything.sizes.values()) == {(SliceSizes(),) * 3}
 
 
-def test_a_2d_file_is_one_slice(tmp_path: Path) -> None:
-    picture = np.ones((1, 40, 30), dtype=np.uint8)
-    measured = measure(tmp_path, picture, picture, np.diag([0.7, 0.7, 1.0, 1]))
+def test_measure_case_takes_a_2d_file_for_one_slice(tmp_path: Path) -> None:
+    image = np.ones((1, 40, 30), dtype=np.uint8)
+    measured = measure(tmp_path, image, image, np.diag([0.7, 0.7, 1.0, 1]))
     assert measured.shape == (1, 40, 30)
     assert measured.labelled_slices == (1, 40, 30)
 
@@ -189,29 +183,25 @@ def test_a_2d_file_is_one_slice(tmp_path: Path) -> None:
         (
             1,
             (20, 40, 29),
-            r"case.nii.gz: shape \(20, 40, 29\) differs from \(20, 40, 30\) of its image",
+            r"case.nii.gz: shape \(20, 40, 29\) \(z, y, x\) differs from "
+            r"\(20, 40, 30\) of its image",
         ),
     ],
 )
-def test_what_does_not_belong_together_is_named(
+def test_measure_case_names_files_that_do_not_belong_together(
     tmp_path: Path, image: np.ndarray, channels: int, label_shape: tuple, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         measure(tmp_path, np.stack([image] * channels), np.zeros(label_shape))
 
 
-def test_a_region_is_measured_as_a_whole(tmp_path: Path, image: np.ndarray) -> None:
-    """Not by its parts: a thin rim has no output of its own, and asks for no finer network."""
+def test_measure_case_measures_a_region_as_a_whole(tmp_path: Path, image: np.ndarray) -> None:
+    """Its parts do not count: a thin rim has no output and needs no finer network."""
     labels = np.zeros(image.shape)
     labels[4:10, 5:25, 5:25], labels[4:8, 6:24, 6:24] = 1, 2
     labels[:, 30:35] = 3
-    nested = DatasetDescription(
-        ("MRI",),
-        {"background": 0, "whole": (1, 2), "core": 2},
-        3,
-        ".nii.gz",
-        regions_class_order=(1, 2),
-    )
+    regions = LabelScheme({"background": 0, "whole": (1, 2), "core": 2}, 3, (1, 2))
+    nested = DatasetDescription(("MRI",), regions, ".nii.gz")
     measured = measure_all(tmp_path, image, labels, description=nested)
     merged = measure_all(tmp_path, image, np.where(labels == 2, 1, labels))
     parts = measure_all(tmp_path, image, labels)

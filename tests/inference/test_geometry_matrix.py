@@ -1,6 +1,7 @@
-"""The geometry contract over formats, orientations and spacings, through files as a prediction goes.
+"""Label maps lie where their images lie, over formats, orientations and spacings.
 
-The images hold label values, and the predictor sees them perfectly: what differs afterwards was lost on the way.
+Everything is read and written as files, as in a prediction. The images hold label values, and the
+predictor returns them without an error of its own: a difference afterwards is one of the geometry.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from samnet.preprocessing.case import prepare_volume
 from samnet.preprocessing.slice_frame import frame_slice
 
 SHAPE_XYZ = (8, 9, 6)
-EVERY = list(
+EVERY_ORIENTATION = list(
     itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
 )
-ORIENTATIONS = [
-    EVERY[4 * index + index % 4] for index in range(12)
-]  # each permutation twice, flips in turn
+# Each permutation twice, flips in turn.
+ORIENTATIONS = [EVERY_ORIENTATION[4 * index + index % 4] for index in range(12)]
 ANISOTROPIES = [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (0.7, 4.5, 0.9)]
 NUM_LABELS, STRIDE, ZOOM = 5, 2, 4.0
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def structures() -> np.ndarray:
-    """Labels `(X, Y, Z)` of 3 to 12 voxels, one along an edge, in an image whose margins are 0.
+    """Return labels `(X, Y, Z)` of 3 to 12 voxels, one along an edge, between margins of 0.
 
-    None is a single pixel in any slice that its spacing chooses: interpolation takes those for background.
+    None is a single pixel in any slice that its spacing chooses: interpolation would take it for
+    background.
     """
     labels = np.zeros(SHAPE_XYZ, np.uint8)
     labels[2:4, 3:5, 1:4] = 1
@@ -54,7 +55,10 @@ def structures() -> np.ndarray:
 def affine_of(
     order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], degrees: float
 ) -> np.ndarray:
-    """Voxel axis i runs along world axis `order[i]`, then everything is turned about an oblique axis; RAS+."""
+    """Return an affine to RAS+ of which voxel axis i runs along world axis `order[i]`.
+
+    Then everything is turned about an oblique axis.
+    """
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis in range(3):
@@ -66,7 +70,11 @@ def affine_of(
 
 
 class PerfectPredictor:
-    """Gives back the values of the image, straight or by way of the network's input and output grids."""
+    """Returns the values of the image as labels.
+
+    Attributes:
+        resample: Whether to resample them to the network's input and output grids and back.
+    """
 
     plan = make_plan("scratch")
 
@@ -76,10 +84,13 @@ class PerfectPredictor:
     def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
         volume = prepare_volume(array, grid)
         labels = volume.array[0].astype(np.uint8)
-        return volume.restore(_there_and_back(labels, volume.spacing) if self.resample else labels)
+        if self.resample:
+            labels = resampled_there_and_back(labels, volume.spacing)
+        return volume.restore(labels)
 
 
-def _there_and_back(labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+def resampled_there_and_back(labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return labels `(Z, Y, X)` after resampling to the grids of the network and back."""
     axis = int(np.argmax(spacing))
     in_plane = [length for index, length in enumerate(spacing) if index != axis]
     slices = torch.from_numpy(np.moveaxis(labels, axis, 0).astype(np.int64))
@@ -88,7 +99,8 @@ def _there_and_back(labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarra
     )
     canvas = frame.to_canvas(one_hot(slices, NUM_LABELS).movedim(-1, 1).float())
     maps = avg_pool2d(canvas, STRIDE)
-    return np.moveaxis(frame.from_canvas(maps, STRIDE).argmax(1).numpy().astype(np.uint8), 0, axis)
+    restored = frame.from_canvas(maps, STRIDE).argmax(1).numpy().astype(np.uint8)
+    return np.moveaxis(restored, 0, axis)
 
 
 def write_nifti(kind: type[nibabel.Nifti1Image], ending: str) -> Callable[[Path, np.ndarray], Path]:
@@ -131,16 +143,10 @@ def write_dicom(folder: Path, affine: np.ndarray) -> Path:
 def nifti_geometry(file: Path) -> list[float]:
     header = nibabel.load(file).header
     keys = (
-        "dim",
-        "pixdim",
-        "qform_code",
-        "sform_code",
-        "xyzt_units",
-        "quatern_b",
-        "quatern_c",
-        "quatern_d",
+        *("dim", "pixdim", "qform_code", "sform_code", "xyzt_units"),
+        *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+        *("srow_x", "srow_y", "srow_z"),
     )
-    keys += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")
     return np.concatenate([np.atleast_1d(header[key]) for key in keys]).tolist()
 
 
@@ -149,9 +155,9 @@ def itk_geometry(file: Path) -> list[float]:
     return [*image.GetSize(), *image.GetOrigin(), *image.GetSpacing(), *image.GetDirection()]
 
 
-FORMATS: dict[
-    str, tuple[Callable[[Path, np.ndarray], Path], Callable[[Path], list[float]] | None]
-] = {
+Write = Callable[[Path, np.ndarray], Path]
+ReadGeometry = Callable[[Path], list[float]]
+FORMATS: dict[str, tuple[Write, ReadGeometry | None]] = {
     "NIfTI-1": (write_nifti(nibabel.Nifti1Image, ".nii"), nifti_geometry),
     "NIfTI-1 compressed": (write_nifti(nibabel.Nifti1Image, ".nii.gz"), nifti_geometry),
     "NIfTI-2": (write_nifti(nibabel.Nifti2Image, ".nii"), nifti_geometry),
@@ -165,37 +171,38 @@ FORMATS: dict[
 @pytest.mark.parametrize("degrees", [0.0, 23.0], ids=["straight", "oblique"])
 @pytest.mark.parametrize("spacing", ANISOTROPIES, ids=str)
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_predicted_lies_where_it_was_seen(
+def test_predict_cases_writes_label_maps_that_lie_on_their_images(
     tmp_path: Path, name: str, spacing: tuple[float, ...], degrees: float
 ) -> None:
-    write, geometry = FORMATS[name]
+    write, read_geometry = FORMATS[name]
     (tmp_path / "in").mkdir()
-    affines = {
-        f"case{n}": affine_of(*ORIENTATIONS[n], spacing, degrees) for n in range(len(ORIENTATIONS))
-    }
-    cases = [
-        Case(case, (write(tmp_path / "in" / case, affine),)) for case, affine in affines.items()
-    ]
+    affines: dict[str, np.ndarray] = {}
+    cases = []
+    for number, orientation in enumerate(ORIENTATIONS):
+        identifier = f"case{number}"
+        affines[identifier] = affine_of(*orientation, spacing, degrees)
+        file = write(tmp_path / "in" / identifier, affines[identifier])
+        cases.append(Case(identifier, (file,)))
+
     for resample, output in ((False, tmp_path / "exact"), (True, tmp_path / "resampled")):
         predict_cases(PerfectPredictor(resample), cases, output)
         for case in cases:
             image, labels = read_image(case.image_files), read_labels(output_file(case, output))
-            assert np.array_equal(
-                np.bincount(image.array.ravel()), np.bincount(structures().ravel())
-            )
-            assert labels.grid.is_close_to(image.grid, 1e-4)
-            assert (
-                np.allclose(image.grid.affine, affines[case.identifier], atol=1e-4)
-                or name == "DICOM"
-            )
-            if geometry is not None:
-                found, expected = geometry(output_file(case, output)), geometry(case.image_files[0])
+            counts = np.bincount(image.array.ravel())
+            assert np.array_equal(counts, np.bincount(structures().ravel()))
+            assert labels.grid.difference(image.grid, tolerance=1e-4) is None
+            if name != "DICOM":  # whose slices are sorted along their normal
+                assert np.allclose(image.grid.affine, affines[case.identifier], atol=1e-4)
+            if read_geometry is not None:
+                expected = read_geometry(case.image_files[0])
+                found = read_geometry(output_file(case, output))
                 assert found == pytest.approx(expected, rel=1e-12)
             if not resample:
                 assert np.array_equal(labels.array, image.array)
             for value in range(1, NUM_LABELS):
-                one, other = labels.array == value, image.array == value
-                assert 2 * (one & other).sum() >= 0.98 * (one.sum() + other.sum()), (
-                    case.identifier,
-                    value,
-                )
+                dice = dice_of(labels.array == value, image.array == value)
+                assert dice >= 0.98, (case.identifier, value)
+
+
+def dice_of(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))

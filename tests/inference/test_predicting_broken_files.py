@@ -1,29 +1,29 @@
-"""The faults of images that the check of a data set reports, met at prediction instead."""
+"""Faults of images, which the check of a data set reports, in images that are to be predicted."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from builders.broken_input import CHANNELS, IMAGE_FAULTS, SHAPE
+from builders.data import write_dataset
 from builders.models import FakePredictor
 
 from samnet.core.errors import SamnetError
 from samnet.dataset.cases import find_prediction_cases
 from samnet.dataset.description import DatasetDescription
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.files import predict_cases
 
-DESCRIPTION = DatasetDescription(CHANNELS, {"background": 0, "ball": 1}, None, ".nii.gz")
+DESCRIPTION = DatasetDescription(CHANNELS, LabelScheme({"background": 0, "ball": 1}), ".nii.gz")
 
 
-def test_broken_cases_are_skipped_and_named_and_the_others_predicted(
-    tmp_path: Path, make_dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture
+def test_predict_cases_skips_and_names_broken_cases(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dataset = make_dataset(
-        tmp_path, num_cases=len(IMAGE_FAULTS) + 1, shape=SHAPE, channels=CHANNELS
-    )
+    num_cases = len(IMAGE_FAULTS) + 1
+    dataset = write_dataset(tmp_path, num_cases=num_cases, shape=SHAPE, channels=CHANNELS)
     names = {}
     for number, (kind, broken) in enumerate(IMAGE_FAULTS.items(), 1):  # case_00 stays whole
         names[kind] = f"case_{number:02d}"
@@ -36,17 +36,16 @@ def test_broken_cases_are_skipped_and_named_and_the_others_predicted(
     skipped = {name for kind, name in names.items() if IMAGE_FAULTS[kind].is_skipped}
     predicted = {"case_00", *names.values()} - skipped
     assert len(skipped) >= 14
-    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {
-        f"{name}.nii.gz" for name in predicted
-    }
+    written = {file.name for file in (tmp_path / "out").glob("*.nii.gz")}
+    assert written == {f"{name}.nii.gz" for name in predicted}
 
     first, *lines = str(caught.value).splitlines()
     assert f"failed for {len(skipped)} of {len(cases)} cases; the others are done" in first
     told = {line.split(":")[0].strip(): line for line in lines}
     assert set(told) == skipped
-    assert all(
-        str(dataset / "imagesTr" / name) in line and "; " in line for name, line in told.items()
-    )
+    for name, line in told.items():
+        assert str(dataset / "imagesTr" / name) in line
+        assert "; " in line
     warned = {names[kind] for kind in IMAGE_FAULTS if kind.startswith("channel of another")}
     warned.add(names["axes not perpendicular"])
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]

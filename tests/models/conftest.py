@@ -1,4 +1,4 @@
-"""A tiny SAM with weights in the layout of the official files, and networks made of it."""
+"""A tiny SAM with weights in the layout of the official files, and networks built of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of an adapter: found, recorded and checked."""
+"""The weights that an adapter was trained on: found, recorded and checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from builders.tiny_sam import VALUES
 
 from samnet.core.errors import UserError
 from samnet.models.base import (
-    BASE_FILE,
     Base,
     advice,
     base_sha256,
@@ -25,6 +24,7 @@ from samnet.models.base import (
     record_base,
     save_base,
 )
+from samnet.models.model_folder import BASE_FILE, RunFolder
 from samnet.models.registry import CHECKPOINTS, Checkpoint
 from samnet.plan.configuration import Configuration
 
@@ -51,11 +51,11 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """The folder of a run."""
+def run(tmp_path: Path) -> RunFolder:
+    """The folder of a run, empty."""
     folder = tmp_path / "fold_0"
     folder.mkdir()
-    return folder
+    return RunFolder(folder)
 
 
 @pytest.mark.parametrize(
@@ -69,53 +69,64 @@ def run(tmp_path: Path) -> Path:
         ({"initial_weights": "/data/medsam.pth"}, True),
     ],
 )
-def test_what_is_complete_only_with_its_base(changes: dict[str, Any], expected: bool) -> None:
+def test_needs_base_of_models_that_keep_weights_of_it(
+    changes: dict[str, Any], expected: bool
+) -> None:
     assert needs_base(configuration(**changes)) is expected
 
 
-def test_where_a_training_starts_from(checkpoints: Path, tmp_path: Path) -> None:
+def test_find_base_file_of_random_weights_is_none() -> None:
     assert find_base_file(configuration(initial_weights="random")) is None
+
+
+def test_find_base_file_finds_the_released_file(checkpoints: Path) -> None:
     with pytest.raises(UserError, match="samnet_download_checkpoint tiny"):
         find_base_file(configuration())
     (checkpoints / "sam_tiny.pth").write_bytes(RELEASED)
     assert find_base_file(configuration()) == checkpoints / "sam_tiny.pth"
 
-    with pytest.raises(
-        UserError, match=r"is .medsam.pth., and there is no medsam.pth or .*checkpoints"
-    ):
-        find_base_file(configuration(initial_weights="medsam.pth"))
+
+def test_find_base_file_looks_at_the_path_before_the_checkpoints_folder(
+    checkpoints: Path, tmp_path: Path
+) -> None:
+    by_name = configuration(initial_weights="medsam.pth")
+    message = r"is .medsam.pth., and there is no medsam.pth or .*checkpoints"
+    with pytest.raises(UserError, match=message):
+        find_base_file(by_name)
     (checkpoints / "medsam.pth").write_bytes(OTHER)
-    assert find_base_file(configuration(initial_weights="medsam.pth")) == checkpoints / "medsam.pth"
+    assert find_base_file(by_name) == checkpoints / "medsam.pth"
     (tmp_path / "medsam.pth").write_bytes(OTHER)
-    assert find_base_file(configuration(initial_weights="medsam.pth")) == Path("medsam.pth")
-    absolute = str(tmp_path / "medsam.pth")
-    assert find_base_file(configuration(initial_weights=absolute)) == tmp_path / "medsam.pth"
+    assert find_base_file(by_name) == Path("medsam.pth")
+    absolute = tmp_path / "medsam.pth"
+    assert find_base_file(configuration(initial_weights=str(absolute))) == absolute
 
 
-def test_a_run_notes_its_base(
-    checkpoints: Path, run: Path, caplog: pytest.LogCaptureFixture
+def test_record_base_writes_the_base_of_a_run(
+    checkpoints: Path, run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = checkpoints / "sam_tiny.pth"
     file.write_bytes(RELEASED)
     record_base(configuration(), run, file)
-    assert load_base(run / BASE_FILE) == Base("tiny", "sam_tiny.pth", digest(RELEASED))
+    assert load_base(run.base_file) == Base("tiny", "sam_tiny.pth", digest(RELEASED))
     assert not caplog.records
     assert find_model_base(configuration(), run) == file
     record_base(configuration(initial_weights="random"), run, None)
-    assert not (run / BASE_FILE).exists()
+    assert not run.base_file.exists()
 
 
-def test_other_weights_under_the_released_name_are_mentioned(
-    checkpoints: Path, run: Path, caplog: pytest.LogCaptureFixture
+def test_record_base_warns_of_other_weights_under_the_released_name(
+    checkpoints: Path, run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     (checkpoints / "sam_tiny.pth").write_bytes(OTHER)
     with caplog.at_level(logging.WARNING):
         record_base(configuration(), run, checkpoints / "sam_tiny.pth")
     assert "is not the released file" in caplog.text
-    assert load_base(run / BASE_FILE).sha256 == digest(OTHER)
+    assert load_base(run.base_file).sha256 == digest(OTHER)
 
 
-def test_a_model_on_the_released_weights_does_not_take_others(checkpoints: Path, run: Path) -> None:
+def test_find_model_base_takes_no_other_weights_for_the_released_ones(
+    checkpoints: Path, run: RunFolder
+) -> None:
     save_base(Base("tiny", "sam_tiny.pth", digest(RELEASED)), run)
     with pytest.raises(UserError) as caught:
         find_model_base(configuration(), run)
@@ -133,8 +144,8 @@ def test_a_model_on_the_released_weights_does_not_take_others(checkpoints: Path,
         assert part in str(caught.value)
 
 
-def test_a_model_on_other_weights_does_not_take_the_released_ones(
-    checkpoints: Path, run: Path
+def test_find_model_base_takes_no_released_weights_for_others(
+    checkpoints: Path, run: RunFolder
 ) -> None:
     (checkpoints / "sam_tiny.pth").write_bytes(RELEASED)
     save_base(Base("tiny", "medsam.pth", digest(OTHER)), run)
@@ -151,21 +162,19 @@ def test_a_model_on_other_weights_does_not_take_the_released_ones(
     assert find_model_base(given, run) == checkpoints / "medsam.pth"
 
 
-def test_the_place_of_the_training_comes_first(
-    checkpoints: Path, run: Path, tmp_path: Path
+def test_find_model_base_looks_first_where_the_training_run_found_it(
+    checkpoints: Path, run: RunFolder, tmp_path: Path
 ) -> None:
     for folder in (checkpoints, tmp_path):
         (folder / "medsam.pth").write_bytes(OTHER)
     save_base(Base("tiny", "medsam.pth", digest(OTHER)), run)
-    assert (
-        find_model_base(configuration(initial_weights=str(tmp_path / "medsam.pth")), run)
-        == tmp_path / "medsam.pth"
-    )
+    file = tmp_path / "medsam.pth"
+    assert find_model_base(configuration(initial_weights=str(file)), run) == file
     assert find_model_base(configuration(initial_weights="random"), run) is None
 
 
-def test_a_model_without_a_note_is_taken_with_a_warning(
-    checkpoints: Path, run: Path, caplog: pytest.LogCaptureFixture
+def test_find_model_base_warns_of_a_run_without_a_record(
+    checkpoints: Path, run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     (checkpoints / "sam_tiny.pth").write_bytes(OTHER)
     with caplog.at_level(logging.WARNING):
@@ -173,7 +182,7 @@ def test_a_model_without_a_note_is_taken_with_a_warning(
     assert "is unknown" in caplog.text
 
 
-def test_looking_for_a_base(checkpoints: Path) -> None:
+def test_locate_finds_a_base_by_its_content(checkpoints: Path) -> None:
     base = Base("tiny", "medsam.pth", digest(OTHER))
     assert locate(base) == (None, [])
     (checkpoints / "sam_tiny.pth").write_bytes(RELEASED)
@@ -194,12 +203,12 @@ def test_looking_for_a_base(checkpoints: Path) -> None:
         [],
     ],
 )
-def test_a_damaged_note_is_an_error(run: Path, content: Any) -> None:
-    (run / BASE_FILE).write_text(json.dumps(content))
+def test_load_base_refuses_a_damaged_record(run: RunFolder, content: Any) -> None:
+    run.base_file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=BASE_FILE):
-        load_base(run / BASE_FILE)
+        load_base(run.base_file)
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_base_sha256_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         base_sha256(tmp_path)

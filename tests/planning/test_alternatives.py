@@ -1,94 +1,92 @@
-"""What would change a plan: checked by planning for data that are so."""
+"""What would change a plan, compared with what is planned for such data and machines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
+from builders.fingerprint import make_fingerprint
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
+from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Plan
-from samnet.planning.alternatives import Alternative, what_would_change
+from samnet.planning.alternatives import Alternative, find_alternatives
 from samnet.planning.explain import explain
 from samnet.planning.planner import make_plan
 
-Make = Callable[..., Fingerprint]
 CPU, GPU = Machine("cpu", 16.0), Machine("cuda", 16.0)
 
 
-def find(plan: Plan, fingerprint: Fingerprint, key: str) -> dict[str, object]:
-    """What would be otherwise -> the value."""
-    alternatives = what_would_change(plan, fingerprint, "lora").get(key, [])
-    return {when: other.value for other in alternatives for when in other.when}
+def values_of(plan: Plan, fingerprint: Fingerprint, key: str) -> dict[str, object]:
+    """The values that a key would have, by the condition."""
+    found = {}
+    for alternative in find_alternatives(plan, fingerprint, "lora").get(key, []):
+        found |= dict.fromkeys(alternative.when, alternative.value)
+    return found
 
 
-def test_other_machines_would_have_other_backbones(make_fingerprint: Make) -> None:
+def test_alternatives_name_the_backbones_of_other_machines() -> None:
     fingerprint = make_fingerprint()
-    on_cpu = find(make_plan(fingerprint, CPU), fingerprint, "backbone")
+    on_cpu = values_of(make_plan(fingerprint, CPU), fingerprint, "backbone")
     assert on_cpu == {"on a GPU with 16 GiB": "vit_b", "on a GPU with 80 GiB": "vit_l"}
-    on_gpu = find(make_plan(fingerprint, GPU), fingerprint, "backbone")
+    on_gpu = values_of(make_plan(fingerprint, GPU), fingerprint, "backbone")
     assert on_gpu == {"without a GPU": "small", "on a GPU with 80 GiB": "vit_l"}
 
 
+def data(**changes: Any) -> Fingerprint:
+    """Data with small structures in slices of 1 mm, with some changes."""
+    return make_fingerprint(**{"spacing": (2.0, 1.0, 1.0), "diameters": {"organ": 8.0}} | changes)
+
+
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
-def test_what_it_says_of_other_data_is_what_they_get(
-    make_fingerprint: Make, machine: Machine
-) -> None:
-    def facts(**changes: object) -> Fingerprint:
-        return make_fingerprint(
-            **{"spacing": (2.0, 1.0, 1.0), "diameters": {"organ": 8.0}} | changes
-        )
-
+def test_alternatives_for_other_data_are_what_is_planned_for_such_data(machine: Machine) -> None:
     others = {
-        "with structures half as large": facts(diameters={"organ": 4.0}),
-        "with structures twice as large": facts(diameters={"organ": 16.0}),
-        "with slices three times as far apart": facts(spacing=(6.0, 1.0, 1.0)),
-        "with five times as many labelled slices": facts(labelled_slices=100),
-        "with slices twice as wide and high": facts(shape=(40, 400, 320)),
-        "with channels called CT": facts(channels=("CT",)),
+        "with structures half as large": data(diameters={"organ": 4.0}),
+        "with structures twice as large": data(diameters={"organ": 16.0}),
+        "with slices three times as far apart": data(spacing=(6.0, 1.0, 1.0)),
+        "with five times as many labelled slices": data(labelled_slices=100),
+        "with slices twice as wide and high": data(shape=(40, 400, 320)),
+        "with channels called CT": data(channels=("CT",)),
     }
-    plan = make_plan(facts(), machine)
-    changed, said = what_would_change(plan, facts(), "lora"), set()
-    for when, data in others.items():
-        planned = make_plan(data, machine).configuration_decisions("lora")
+    plan = make_plan(data(), machine)
+    alternatives, conditions = find_alternatives(plan, data(), "lora"), set()
+    for when, fingerprint in others.items():
+        planned = make_plan(fingerprint, machine).configuration_decisions("lora")
         for key, decision in plan.configuration_decisions("lora").items():
-            values = [other.value for other in changed.get(key, []) if when in other.when]
-            assert values == (
-                [] if planned[key].value == decision.value else [planned[key].value]
-            ), (when, key)
-            said |= {when} if values else set()
-    assert len(said) >= 4
+            values = [other.value for other in alternatives.get(key, []) if when in other.when]
+            is_unchanged = planned[key].value == decision.value
+            assert values == ([] if is_unchanged else [planned[key].value]), (when, key)
+            if values:
+                conditions.add(when)
+    assert len(conditions) >= 4
 
 
-def test_what_a_person_or_the_memory_decided_stays(make_fingerprint: Make) -> None:
+def test_alternatives_leave_out_what_a_person_or_the_memory_decided() -> None:
     fingerprint = make_fingerprint()
-    plan = make_plan(
-        fingerprint,
-        CPU,
-        {"zoom": 3.0},
-        measure=lambda configuration, *_: configuration.batch_size * 2.0,
-    )
+
+    def measure(configuration: Configuration, *_: object) -> float:
+        return configuration.batch_size * 2.0
+
+    plan = make_plan(fingerprint, CPU, {"zoom": 3.0}, measure)
     assert plan.configuration("lora").batch_size < 8
-    changed = what_would_change(plan, fingerprint, "lora")
-    assert not {"zoom", "batch_size"} & changed.keys()
+    alternatives = find_alternatives(plan, fingerprint, "lora")
+    assert not {"zoom", "batch_size"} & alternatives.keys()
 
 
-def test_pictures_have_no_distances_and_are_no_ct(make_fingerprint: Make) -> None:
+def test_alternatives_of_2d_images_have_no_distances_and_no_ct() -> None:
     fingerprint = make_fingerprint(shape=(1, 200, 160), file_ending=".png")
-    changed = what_would_change(make_plan(fingerprint, CPU), fingerprint, "lora")
-    assert not [
-        other
-        for others in changed.values()
-        for other in others
-        if "CT" in str(other) or "apart" in str(other)
-    ]
+    alternatives = find_alternatives(make_plan(fingerprint, CPU), fingerprint, "lora")
+    assert alternatives
+    for others in alternatives.values():
+        assert "CT" not in str(others)
+        assert "apart" not in str(others)
 
 
-def test_the_explanation_tells(make_fingerprint: Make) -> None:
+def test_explanation_shows_the_alternatives_once() -> None:
     fingerprint = make_fingerprint()
     plan = make_plan(fingerprint, CPU)
-    assert what_would_change(plan, fingerprint, "lora")["precision"] == [
+    assert find_alternatives(plan, fingerprint, "lora")["precision"] == [
         Alternative("bfloat16", ("on a GPU with 16 GiB", "on a GPU with 80 GiB"))
     ]
     text = " ".join(explain(plan, fingerprint).split())

@@ -1,4 +1,4 @@
-"""Real and made data sets plan without an option that names their nature."""
+"""Real and synthetic data sets are planned without an option that says what they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from samnet.fingerprint.extract import extract_fingerprint
 from samnet.plan.configuration import Configuration, IntensityWindow
 from samnet.plan.plan import Plan
 from samnet.planning.planner import make_plan
-from samnet.preprocessing.prepare import prepare_all_configurations, prepared_folder
+from samnet.preprocessing.prepare import prepare_all_configurations
 from samnet.preprocessing.storage import load_case
 
 CPU = Machine("cpu", 8)
@@ -47,24 +47,22 @@ def plan_few_cases(
 
 
 def shown_edge(configuration: Configuration, extent_mm: float) -> float:
-    """The edge in input pixels of a slice of so many mm."""
+    """The edge in pixels of the input of a slice whose edge is given in mm."""
     return extent_mm / configuration.in_plane_spacing * configuration.zoom
 
 
-def test_hippocampus(plan_few_cases: Callable) -> None:
+def test_plan_of_hippocampus_in_mri(plan_few_cases: Callable) -> None:
     values = plan_few_cases("Dataset004_Hippocampus", 4, CPU).configuration("lora")
-    assert (values.in_plane_spacing, values.channel_layout, values.input_size) == (
-        1.0,
-        "neighbours",
-        112,
-    )
+    assert values.in_plane_spacing == 1.0
+    assert values.channel_layout == "neighbours"
+    assert values.input_size == 112
     assert values.intensity[0].scheme == "percentiles"
     assert 1.75 < values.zoom < 2.75
     assert values.mirror_axes == (2,)
 
 
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
-def test_sarcoma_in_ct(plan_few_cases: Callable, machine: Machine) -> None:
+def test_plan_of_sarcoma_in_ct(plan_few_cases: Callable, machine: Machine) -> None:
     plan = plan_few_cases("Dataset010_SarcomaCT", 3, machine)
     values = plan.configuration("lora")
     assert (values.slicing_axis, values.views) == (0, (0, 1, 2))
@@ -77,7 +75,7 @@ def test_sarcoma_in_ct(plan_few_cases: Callable, machine: Machine) -> None:
     assert plan.decisions["folds"].value == 3
 
 
-def test_ventricles_in_grey_pictures(plan_few_cases: Callable) -> None:
+def test_plan_of_ventricles_in_grey_2d_images(plan_few_cases: Callable) -> None:
     plan = plan_few_cases("Dataset020_CardiacLV", 12, CPU)
     values = plan.configuration("lora")
     assert (values.views, values.in_plane_spacing, values.channel_layout) == ((0,), 1.0, "repeat")
@@ -85,7 +83,7 @@ def test_ventricles_in_grey_pictures(plan_few_cases: Callable) -> None:
     assert plan.patient_key is not None
 
 
-def test_nuclei_in_colour(plan_few_cases: Callable) -> None:
+def test_plan_of_nuclei_in_colour(plan_few_cases: Callable) -> None:
     plan = plan_few_cases("Dataset030_Nuclei", 6, GPU)
     values = plan.configuration("lora")
     assert (values.views, values.in_plane_spacing, values.channel_layout) == ((0,), 1.0, "as_is")
@@ -94,7 +92,7 @@ def test_nuclei_in_colour(plan_few_cases: Callable) -> None:
     assert plan.patient_key is None
 
 
-def test_a_single_case(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
+def test_plan_of_a_single_case(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
     make_dataset(folders["raw"], num_cases=1)
     plan = make_plan(extract_fingerprint(RawDataset.load(501), 0), CPU)
     assert plan.decisions["folds"].value == 1
@@ -102,7 +100,7 @@ def test_a_single_case(make_dataset: Callable[..., Path], folders: dict[str, Pat
 
 
 @pytest.mark.parametrize("spacing", [0.3, 1.0, 2.5])
-def test_2d_nifti(
+def test_plan_of_2d_nifti_files(
     make_dataset: Callable[..., Path], folders: dict[str, Path], spacing: float
 ) -> None:
     """Its header has a spacing of 1 mm across the slice, which says nothing."""
@@ -116,7 +114,7 @@ def test_2d_nifti(
     assert values.zoom == pytest.approx(112 / 24, abs=0.01)
 
 
-def test_nothing_but_background(
+def test_plan_of_data_without_labels(
     make_dataset: Callable[..., Path], folders: dict[str, Path]
 ) -> None:
     folder = make_dataset(
@@ -129,4 +127,4 @@ def test_nothing_but_background(
     plan = make_plan(extract_fingerprint(dataset, 0), CPU)
     assert plan.configuration("lora").input_size == 112
     prepare_all_configurations(dataset, plan, 0)
-    assert load_case(prepared_folder(dataset.name), "case_00").record.class_slices == {"0": {}}
+    assert load_case(dataset.folder.slices, "case_00").record.class_slices == {"0": {}}

@@ -1,12 +1,12 @@
-"""What is given up, in which order, until a training step fits: with a made measure of its memory."""
+"""What is given up, in which order, until a training step fits: with a synthetic meter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from builders.fingerprint import make_fingerprint
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
@@ -15,14 +15,13 @@ from samnet.plan.plan import Decision
 from samnet.planning.memory import usable_memory
 from samnet.planning.planner import make_plan
 
-Make = Callable[..., Fingerprint]
 WEIGHTS = {"small": 0.1, "vit_b": 0.5, "vit_l": 1.5, "vit_h": 3.0}
 BLOCKS = {"all": 1.0, "last_half": 0.6, "last_quarter": 0.4}
 
 
 @dataclass
 class Meter:
-    """Weights, and for each image as many tokens as it has, for the blocks that keep them."""
+    """Counts the weights, and the tokens of each image for the blocks that keep them."""
 
     measured: list[Configuration] = field(default_factory=list)
 
@@ -44,19 +43,24 @@ class Meter:
 
 
 def decide(
-    made: Fingerprint, usable: float, name: str = "lora", device: str = "cuda", **settings: Any
+    fingerprint: Fingerprint,
+    usable: float,
+    name: str = "lora",
+    device: str = "cuda",
+    **settings: Any,
 ) -> dict[str, Decision]:
-    """The decisions of a configuration on a machine with so many GiB for tensors."""
-    machine = machine_with(usable, device)
-    return make_plan(made, machine, settings, Meter()).configuration_decisions(name)
+    """The decisions of a configuration on a machine with `usable` GiB for tensors."""
+    machine = machine_with_usable(usable, device)
+    return make_plan(fingerprint, machine, settings, Meter()).configuration_decisions(name)
 
 
-def machine_with(usable: float, device: str = "cuda") -> Machine:
+def machine_with_usable(usable: float, device: str = "cuda") -> Machine:
     machines = (Machine(device, hundredth / 100) for hundredth in range(20_000))
     return next(machine for machine in machines if usable_memory(machine) >= usable)
 
 
-def choice(decisions: dict[str, Decision]) -> tuple:
+def values_of(decisions: dict[str, Decision]) -> tuple:
+    """The values that depend on the memory."""
     keys = (
         "backbone",
         "input_size",
@@ -85,58 +89,60 @@ def choice(decisions: dict[str, Decision]) -> tuple:
     ],
     ids=str,
 )
-def test_the_ladder(make_fingerprint: Make, usable: float, expected: tuple) -> None:
-    assert choice(decide(make_fingerprint(diameters={"a": 20.0}), usable)) == expected
+def test_levels_of_memory_in_their_order(usable: float, expected: tuple) -> None:
+    assert values_of(decide(make_fingerprint(diameters={"a": 20.0}), usable)) == expected
 
 
-def test_more_memory_never_plans_less(make_fingerprint: Make) -> None:
-    made = make_fingerprint(diameters={"a": 3.0})
-    ladder = [choice(decide(made, usable)) for usable in (0.05, 0.2, 0.5, 1, 2, 4, 8, 16, 32)]
-    pixels = [WEIGHTS[backbone] * size**2 for backbone, size, *_ in ladder]
+def test_more_memory_never_plans_less() -> None:
+    fingerprint = make_fingerprint(diameters={"a": 3.0})
+    memories = (0.05, 0.2, 0.5, 1, 2, 4, 8, 16, 32)
+    levels = [values_of(decide(fingerprint, usable)) for usable in memories]
+    pixels = [WEIGHTS[backbone] * size**2 for backbone, size, *_ in levels]
     assert pixels == sorted(pixels)
-    assert ladder[0][-1] == "frozen"
-    assert ladder[-1][3:] == (False, "all", "lora")
+    assert levels[0][-1] == "frozen"
+    assert levels[-1][3:] == (False, "all", "lora")
 
 
-def test_reasons_hold_what_was_measured(make_fingerprint: Make) -> None:
-    made = make_fingerprint(diameters={"a": 20.0})
-    roomy, halved, short = decide(made, 9.0), decide(made, 7.0), decide(made, 1.0)
-    assert roomy["batch_size"].because.endswith("a step of 4 takes 8.5 of 11 GiB by a dry run")
-    assert "would be 4; a step of 3 takes 6.5 of 8 GiB by a dry run" in halved["batch_size"].because
-    assert (
-        "without it a training step of 2 images would take 1.3 GiB"
-        in short["gradient_checkpointing"].because
-    )
-    assert (
-        "with more blocks a training step of 2 images would take 1.3 GiB"
-        in short["lora_blocks"].because
-    )
-    assert "at the next size a training step of 2" in decide(made, 0.72)["input_size"].because
-    assert "with a larger one a training step of 2" in decide(made, 0.45)["backbone"].because
-    assert "with LoRA a training step of 2" in decide(made, 0.11)["encoder_tuning"].because
+def test_reasons_of_memory_hold_what_was_measured() -> None:
+    fingerprint = make_fingerprint(diameters={"a": 20.0})
+
+    def reason(key: str, usable: float) -> str:
+        return decide(fingerprint, usable)[key].because
+
+    assert reason("batch_size", 9.0).endswith("a step of 4 takes 8.5 of 11 GiB by a dry run")
+    fewer = "would be 4; a step of 3 takes 6.5 of 8 GiB by a dry run"
+    assert fewer in reason("batch_size", 7.0)
+    refused = "a training step of 2 images would take 1.3 GiB"
+    assert f"without it {refused}" in reason("gradient_checkpointing", 1.0)
+    assert f"with more blocks {refused}" in reason("lora_blocks", 1.0)
+    assert "at the next size a training step of 2" in reason("input_size", 0.72)
+    assert "with a larger one a training step of 2" in reason("backbone", 0.45)
+    assert "with LoRA a training step of 2" in reason("encoder_tuning", 0.11)
 
 
-def test_what_is_set_stays_and_the_rest_gives_way(make_fingerprint: Make) -> None:
-    made = make_fingerprint(diameters={"a": 20.0})
-    settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448}
-    assert choice(decide(made, 5.0, **settings)) == ("vit_b", 448, 4, True, "all", "lora")
-    assert choice(decide(made, 1.5, **settings)) == ("vit_b", 448, 4, True, "last_half", "lora")
-    assert choice(decide(made, 1.0, lora_blocks="all", **settings)) == (
-        "vit_b",
-        448,
-        4,
-        False,
-        "all",
-        "frozen",
-    )
+@pytest.mark.parametrize(
+    ("usable", "settings", "expected"),
+    [
+        (5.0, {}, ("vit_b", 448, 4, True, "all", "lora")),
+        (1.5, {}, ("vit_b", 448, 4, True, "last_half", "lora")),
+        (1.0, {"lora_blocks": "all"}, ("vit_b", 448, 4, False, "all", "frozen")),
+    ],
+    ids=str,
+)
+def test_set_values_stay_and_the_others_fit_the_memory(
+    usable: float, settings: dict, expected: tuple
+) -> None:
+    settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448} | settings
+    planned = decide(make_fingerprint(diameters={"a": 20.0}), usable, **settings)
+    assert values_of(planned) == expected
 
 
-def test_a_published_configuration_keeps_its_values(make_fingerprint: Make) -> None:
-    made = make_fingerprint()
-    assert choice(decide(made, 100.0, "samed")) == ("vit_b", 512, 24, False, "all", "lora")
-    assert choice(decide(made, 20.0, "samed")) == ("vit_b", 512, 24, True, "all", "lora")
-    too_small = decide(made, 1.0, "samed")
-    assert choice(too_small) == ("vit_b", 512, 24, True, "all", "lora")
+def test_published_configuration_keeps_its_values_with_little_memory() -> None:
+    fingerprint = make_fingerprint()
+    roomy, smaller, too_small = (decide(fingerprint, gib, "samed") for gib in (100.0, 20.0, 1.0))
+    assert values_of(roomy) == ("vit_b", 512, 24, False, "all", "lora")
+    assert values_of(smaller) == ("vit_b", 512, 24, True, "all", "lora")
+    assert values_of(too_small) == ("vit_b", 512, 24, True, "all", "lora")
     reason = too_small["gradient_checkpointing"].because
     assert "without it a training step of 24 images would take 63.2 GiB" in reason
     assert (
@@ -145,29 +151,23 @@ def test_a_published_configuration_keeps_its_values(make_fingerprint: Make) -> N
     )
 
 
-def test_where_nothing_is_left_to_choose_nothing_is_measured(make_fingerprint: Make) -> None:
+def test_memory_is_not_measured_where_everything_is_fixed() -> None:
     meter = Meter()
     settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448, "encoder_tuning": "frozen"}
-    make_plan(make_fingerprint(), machine_with(1.0), settings, meter)
+    make_plan(make_fingerprint(), machine_with_usable(1.0), settings, meter)
     tunings = {configuration.encoder_tuning for configuration in meter.measured}
-    assert tunings == {
-        "full",
-        "lora",
-    }  # of `full`, `scratch` and SAMed, whose checkpointing is open
+    # Those of `full`, `scratch` and SAMed, whose checkpointing is open.
+    assert tunings == {"full", "lora"}
 
 
-def test_main_memory_is_shared_with_everything_else() -> None:
-    assert (
-        usable_memory(Machine("cpu", 16))
-        < usable_memory(Machine("mps", 16))
-        < usable_memory(Machine("cuda", 16))
-        < 16
-    )
+def test_usable_memory_is_less_where_it_is_shared() -> None:
+    cpu, mps, cuda = (usable_memory(Machine(device, 16)) for device in ("cpu", "mps", "cuda"))
+    assert cpu < mps < cuda < 16
     assert usable_memory(Machine("cpu", 1)) == 0
 
 
-def test_without_a_measure_what_is_wanted_is_planned(make_fingerprint: Make) -> None:
+def test_without_a_meter_memory_limits_nothing() -> None:
     plan = make_plan(make_fingerprint(diameters={"a": 20.0}), Machine("cuda", 1))
     decisions = plan.configuration_decisions("lora")
-    assert choice(decisions) == ("vit_b", 448, 4, False, "all", "lora")
+    assert values_of(decisions) == ("vit_b", 448, 4, False, "all", "lora")
     assert "its memory was not measured" in decisions["batch_size"].because

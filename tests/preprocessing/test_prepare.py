@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import samnet
-import samnet.preprocessing.prepare as module
 from samnet.core.errors import SamnetError
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.locks import lock_folder
@@ -26,17 +25,14 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.images import read_image, read_labels
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.planning.planner import make_plan
-from samnet.preprocessing.prepare import (
-    find_outdated,
-    prepare_all_configurations,
-    prepare_dataset,
-    prepared_folder,
-)
+from samnet.preprocessing.prepare import find_outdated, prepare_all_configurations, prepare_dataset
 from samnet.preprocessing.storage import load_case
 
 MakeDataset = Callable[..., Path]
 VIEWS = (0, 1, 2)
 FILES_A_CASE = 2 * len(VIEWS) + 1
+ALL_CASES = ["case_00", "case_01", "case_02"]
+OLD = 1  # a date in nanoseconds
 
 
 @pytest.fixture
@@ -46,35 +42,33 @@ def dataset(make_dataset: MakeDataset, folders: dict[str, Path]) -> RawDataset:
     return RawDataset.load(501)
 
 
-@pytest.fixture
-def prepared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the cases that are prepared in this process from here on."""
-    names: list[str] = []
-    store = module.store_case
+def make_old(folder: Path) -> None:
+    """Give every prepared file the same old date, so that files written later can be told."""
+    for file in folder.iterdir():
+        os.utime(file, ns=(OLD, OLD))
 
-    def spy(folder, identifier, *arguments):
-        names.append(identifier)
-        store(folder, identifier, *arguments)
 
-    monkeypatch.setattr(module, "store_case", spy)
-    return names
+def written_since(folder: Path) -> list[str]:
+    """The names of the cases whose record was written since `make_old`."""
+    records = sorted(folder.glob("*.json"))
+    return [record.stem for record in records if record.stat().st_mtime_ns != OLD]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Of every file; of those in temporary folders, too."""
+    """The content of every file by its path; of those in temporary folders, too."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def undisturbed(dataset: RawDataset) -> dict[str, bytes]:
-    """What a run from the beginning to the end writes; afterwards nothing is prepared."""
+def uninterrupted(dataset: RawDataset) -> dict[str, bytes]:
+    """What an uninterrupted preparation writes. It is removed again."""
     found = contents(prepare_dataset(dataset, VIEWS, 0))
-    shutil.rmtree(prepared_folder(dataset.name))
+    shutil.rmtree(dataset.folder.slices)
     assert len(found) == FILES_A_CASE * len(dataset.cases)
     return found
 
 
-def test_cases_are_the_canonical_raw_ones(dataset: RawDataset) -> None:
+def test_prepared_cases_are_the_raw_ones_with_canonical_axes(dataset: RawDataset) -> None:
     folder = prepare_dataset(dataset, (0,), 0)
     for raw in dataset.cases:
         case = load_case(folder, raw.identifier)
@@ -86,41 +80,42 @@ def test_cases_are_the_canonical_raw_ones(dataset: RawDataset) -> None:
         assert np.array_equal(case.volume().restore(case.labels()), native)
 
 
-def test_the_number_of_processes_changes_nothing(dataset: RawDataset) -> None:
-    expected = undisturbed(dataset)
+def test_prepared_files_do_not_depend_on_the_number_of_processes(dataset: RawDataset) -> None:
+    expected = uninterrupted(dataset)
     assert contents(prepare_dataset(dataset, VIEWS, 2)) == expected
 
 
-def test_a_finished_run_again_does_nothing(dataset: RawDataset, prepared: list[str]) -> None:
+def test_preparing_again_writes_nothing(dataset: RawDataset) -> None:
     folder = prepare_dataset(dataset, VIEWS, 0)
-    dates = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    prepared.clear()
+    names = {file.name for file in folder.iterdir()}
+    make_old(folder)
     prepare_dataset(dataset, VIEWS, 0)
     prepare_dataset(dataset, (1,), 0)
-    assert prepared == []
-    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == dates
+    assert {file.name for file in folder.iterdir()} == names
+    assert {file.stat().st_mtime_ns for file in folder.iterdir()} == {OLD}
 
 
-def test_views_are_added_to_those_that_are_there(dataset: RawDataset, prepared: list[str]) -> None:
-    expected = undisturbed(dataset)
-    prepare_dataset(dataset, (0,), 0)
-    assert contents(prepare_dataset(dataset, (2, 1), 0)) == expected
-    assert prepared.count("case_00") == 3
+def test_preparing_adds_views_to_those_that_are_stored(dataset: RawDataset) -> None:
+    expected = uninterrupted(dataset)
+    make_old(prepare_dataset(dataset, (0,), 0))
+    folder = prepare_dataset(dataset, (2, 1), 0)
+    assert contents(folder) == expected
+    assert written_since(folder) == ALL_CASES
 
 
-def test_only_changed_cases_are_prepared_again(dataset: RawDataset, prepared: list[str]) -> None:
+def test_only_cases_with_changed_raw_files_are_prepared_again(dataset: RawDataset) -> None:
     folder = prepare_dataset(dataset, (0,), 0)
-    prepared.clear()
+    make_old(folder)
     label = dataset.folder.training_labels / "case_02.nii.gz"
     label.write_bytes((dataset.folder.training_labels / "case_01.nii.gz").read_bytes())
     prepare_dataset(dataset, (0,), 0)
-    assert prepared == ["case_02"]
+    assert written_since(folder) == ["case_02"]
     assert np.array_equal(
         load_case(folder, "case_02").labels(), load_case(folder, "case_01").labels()
     )
 
 
-def test_cases_prepared_from_other_files_are_found(dataset: RawDataset) -> None:
+def test_find_outdated_names_cases_with_changed_raw_files(dataset: RawDataset) -> None:
     folder = prepare_dataset(dataset, (0,), 0)
     prepared = [load_case(folder, case.identifier) for case in dataset.cases]
     os.utime(dataset.folder.training_images / "case_00_0000.nii.gz", ns=(1, 1))
@@ -130,21 +125,21 @@ def test_cases_prepared_from_other_files_are_found(dataset: RawDataset) -> None:
     assert find_outdated(dataclasses.replace(dataset, cases=dataset.cases[:2]), prepared, 0) == []
 
 
-def test_parts_are_disjoint_and_together_everything(
-    dataset: RawDataset, prepared: list[str]
-) -> None:
-    expected = undisturbed(dataset)
-    prepared.clear()
-    for part in range(2):
-        before = set(prepared)
-        prepare_dataset(dataset, VIEWS, 0, num_parts=2, part_id=part)
-        assert not before & set(prepared[len(before) :])
-    assert sorted(prepared) == [case.identifier for case in dataset.cases]
-    assert contents(prepared_folder(dataset.name)) == expected
+def test_parts_of_a_data_set_are_disjoint_and_complete(dataset: RawDataset) -> None:
+    expected = uninterrupted(dataset)
+    folder = prepare_dataset(dataset, VIEWS, 0, num_parts=2, part_id=0)
+    first = written_since(folder)
+    make_old(folder)
+    prepare_dataset(dataset, VIEWS, 0, num_parts=2, part_id=1)
+    second = written_since(folder)
+    assert first
+    assert second
+    assert sorted(first + second) == ALL_CASES
+    assert contents(folder) == expected
 
 
-def test_a_part_leaves_the_unfinished_files_of_others_alone(dataset: RawDataset) -> None:
-    folder = prepared_folder(dataset.name)
+def test_preparing_a_part_keeps_the_unfinished_files_of_others(dataset: RawDataset) -> None:
+    folder = dataset.folder.slices
     folder.mkdir(parents=True)
     foreign = folder / f"{TEMPORARY_PREFIX}0123-case_00_view0_image.b2nd"
     with lock_folder(folder, "preprocessing part 1 of 2"):
@@ -180,7 +175,7 @@ def label_of_another_shape(folder: Path) -> str:
     ("spoil", "processes"),
     [(missing_label, 0), (broken_image, 0), (label_of_another_shape, 0), (broken_image, 1)],
 )
-def test_a_bad_case_is_named_and_stops_no_other(
+def test_bad_case_is_named_and_stops_no_other(
     dataset: RawDataset, spoil: Callable[[Path], str], processes: int
 ) -> None:
     message = spoil(dataset.folder.raw)
@@ -190,19 +185,17 @@ def test_a_bad_case_is_named_and_stops_no_other(
     assert f"case_01: {dataset.folder.raw}/" in str(caught.value)
     assert message in str(caught.value)
     assert caught.value.exit_code == 1
-    records = [file.name for file in prepared_folder(dataset.name).glob("*.json")]
+    records = [file.name for file in dataset.folder.slices.glob("*.json")]
     assert sorted(records) == ["case_00.json", "case_02.json"]
 
 
-def test_all_configurations_are_prepared_together_and_changed_data_are_pointed_out(
+def test_prepare_all_configurations_prepares_every_view_and_reports_changed_raw_files(
     dataset: RawDataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan = make_plan(extract_fingerprint(dataset, 0), Machine("cpu", 8), {"views": [0, 2]})
     prepare_all_configurations(dataset, plan, 0)
-    assert set(load_case(prepared_folder(dataset.name), "case_00").record.class_slices) == {
-        "0",
-        "2",
-    }
+    record = load_case(dataset.folder.slices, "case_00").record
+    assert set(record.class_slices) == {"0", "2"}
     assert "have changed" not in caplog.text
     image = dataset.folder.training_images / "case_01_0000.nii.gz"
     os.utime(image, ns=(1, 1))
@@ -218,7 +211,6 @@ def test_all_configurations_are_prepared_together_and_changed_data_are_pointed_o
 
 PROGRAM = """
 import os, signal, sys
-import samnet.core.files as files
 from samnet.dataset.cases import RawDataset
 from samnet.preprocessing.prepare import prepare_dataset
 
@@ -231,13 +223,13 @@ def replace_until_killed(source, target, count=[int(sys.argv[2])]):
 
 if __name__ == "__main__":
     if int(sys.argv[2]) >= 0:
-        rename, files.os.replace = os.replace, replace_until_killed
+        rename, os.replace = os.replace, replace_until_killed
     prepare_dataset(RawDataset.load(501), (0, 1, 2), int(sys.argv[1]))
 """
 
 
 def start_program(folder: Path, processes: int, killed_after: int = -1) -> subprocess.Popen:
-    """Prepare in a process of its own, which kills itself in the middle of its file number `killed_after`."""
+    """Prepare in another process, which kills itself while it writes file number `killed_after`."""
     script = folder / "program.py"
     script.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])}
@@ -256,13 +248,13 @@ def check_nothing_is_partial(folder: Path, expected: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("killed_after", [0, FILES_A_CASE - 1, FILES_A_CASE + 2])
-def test_killed_while_writing_it_completes_when_run_again(
-    dataset: RawDataset, tmp_path: Path, prepared: list[str], killed_after: int
+def test_preparation_killed_while_writing_is_completed_by_the_next_run(
+    dataset: RawDataset, tmp_path: Path, killed_after: int
 ) -> None:
-    """In the first array of a case, in its record, and in a later array of the next case."""
-    expected = undisturbed(dataset)
+    """Killed in the first array of a case, in its record, and in an array of the next case."""
+    expected = uninterrupted(dataset)
     assert start_program(tmp_path, 0, killed_after).wait() == -signal.SIGKILL
-    folder = prepared_folder(dataset.name)
+    folder = dataset.folder.slices
     found = {
         name: content
         for name, content in contents(folder).items()
@@ -271,18 +263,18 @@ def test_killed_while_writing_it_completes_when_run_again(
     assert len([name for name in found if name.startswith(TEMPORARY_PREFIX)]) == 1
     assert len(found) == killed_after + 1
     check_nothing_is_partial(folder, expected)
-    prepared.clear()
+    make_old(folder)
     assert contents(prepare_dataset(dataset, VIEWS, 0)) == expected
-    assert len(prepared) == 3 - killed_after // FILES_A_CASE
+    assert len(written_since(folder)) == 3 - killed_after // FILES_A_CASE
 
 
-def test_killed_with_its_workers_it_completes_when_run_again(
+def test_preparation_killed_with_its_workers_is_completed_by_the_next_run(
     make_dataset: MakeDataset, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     make_dataset(folders["raw"], num_cases=6, shape=(40, 48, 48))
     dataset = RawDataset.load(501)
-    expected = undisturbed(dataset)
-    folder = prepared_folder(dataset.name)
+    expected = uninterrupted(dataset)
+    folder = dataset.folder.slices
     process = start_program(tmp_path, 2)
     end = time.monotonic() + 60
     while not list(folder.glob("*.json")):
@@ -309,10 +301,15 @@ def test_killed_with_its_workers_it_completes_when_run_again(
         ([0, np.inf, 9], np.float32, np.float32),
     ],
 )
-def test_values_take_16_bits_where_those_hold_them(
-    values: list[float], dtype: type, stored: type
+def test_prepared_images_have_16_bits_where_these_hold_the_values(
+    dataset: RawDataset, values: list[float], dtype: type, stored: type
 ) -> None:
-    array = np.array(values, dtype).reshape(1, 1, 1, 3)
-    compact = module._compact(array)
-    assert compact.dtype == stored
-    assert np.array_equal(compact, array, equal_nan=dtype is np.float32)
+    file = dataset.folder.training_images / "case_00_0000.nii.gz"
+    affine = nibabel.load(file).affine
+    array = np.resize(np.array(values, dtype), (8, 24, 20))
+    nibabel.save(nibabel.Nifti1Image(array.transpose(), affine), file)
+    case = load_case(prepare_dataset(dataset, (0,), 0), "case_00")
+    image = case.image_slices(0, list(range(8)))
+    assert image.dtype == stored
+    finite = np.nan_to_num(array, nan=0, posinf=0)
+    assert np.array_equal(case.volume().restore(image[:, 0]), finite)

@@ -1,3 +1,5 @@
+"""The conversion between slices and the network's input, in both directions."""
+
 from __future__ import annotations
 
 import itertools
@@ -9,6 +11,7 @@ from torch.nn.functional import one_hot
 
 from samnet.preprocessing.slice_frame import (
     SQUEEZE,
+    SliceFrame,
     frame_slice,
     interpolation_matrix,
     tile_starts,
@@ -18,7 +21,9 @@ from samnet.preprocessing.slice_frame import (
 SIZE = 224
 
 
-def frame(rows: int, columns: int, zoom: float, spacing: tuple[float, float] = (1.0, 1.0)):
+def frame(
+    rows: int, columns: int, zoom: float, spacing: tuple[float, float] = (1.0, 1.0)
+) -> SliceFrame:
     return frame_slice((rows, columns), spacing, 1.0, zoom, SIZE)
 
 
@@ -37,39 +42,39 @@ def label_of_small_structures(rows: int, columns: int) -> Tensor:
 @pytest.mark.parametrize(
     ("zoom", "stride"), [(2.0, 1), (2.7, 1), (4.0, 1), (6.4, 1), (4.0, 2), (5.5, 2)]
 )
-def test_structures_of_few_pixels_come_back(zoom: float, stride: int) -> None:
+def test_structures_of_few_pixels_survive_the_canvas(zoom: float, stride: int) -> None:
     labels = label_of_small_structures(33, 29)
-    there = frame(33, 29, zoom)
-    maps = there.to_canvas(one_hot(labels).permute(2, 0, 1).float())
+    framed = frame(33, 29, zoom)
+    maps = framed.to_canvas(one_hot(labels).permute(2, 0, 1).float())
     maps = torch.nn.functional.avg_pool2d(maps, stride)
-    back = there.from_canvas(maps, stride).argmax(0)
+    back = framed.from_canvas(maps, stride).argmax(0)
     for value in range(6):
         one, other = labels == value, back == value
         assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.98
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 1.3), (2.0, 0.8)])
-def test_a_gradient_stays_in_its_place(spacing: tuple[float, float]) -> None:
-    """The values of the ramps are positions: an offset of half a pixel on either way would show."""
+def test_a_gradient_is_not_shifted_by_the_canvas(spacing: tuple[float, float]) -> None:
+    """The values of the ramps are positions: an offset of half a pixel would show."""
     ramps = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="ij"))
-    there = frame(40, 30, 3.0, spacing)
-    back = there.from_canvas(there.to_canvas(ramps), 1)
+    framed = frame(40, 30, 3.0, spacing)
+    back = framed.from_canvas(framed.to_canvas(ramps), 1)
     assert (back - ramps)[:, 2:-2, 2:-2].abs().max() < 0.05
 
 
-def test_the_slice_lies_in_the_middle_with_zeros_around() -> None:
-    there = frame(20, 30, 4.0)
-    canvas = there.to_canvas(torch.ones(1, 20, 30))[0]
-    assert there.canvas == canvas.shape == (SIZE, SIZE)
-    assert (there.offset(0), there.offset(1)) == (72, 52)
+def test_to_canvas_puts_the_slice_in_the_middle_of_zeros() -> None:
+    framed = frame(20, 30, 4.0)
+    canvas = framed.to_canvas(torch.ones(1, 20, 30))[0]
+    assert framed.canvas == canvas.shape == (SIZE, SIZE)
+    assert (framed.offset(0), framed.offset(1)) == (72, 52)
     inside = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     inside[72:-72, 52:-52] = True
     assert torch.allclose(canvas[inside], torch.ones(()))
     assert canvas[~inside].abs().max() == 0
 
 
-def test_shrinking_averages() -> None:
-    """A checkerboard of single pixels has no structure that a third of the resolution could show: it becomes grey."""
+def test_to_canvas_averages_where_it_shrinks() -> None:
+    """A checkerboard of single pixels becomes grey: a third of the resolution cannot show it."""
     board = (torch.arange(240)[:, None] + torch.arange(240)) % 2 * 1.0
     canvas = frame_slice((240, 240), (1.0, 1.0), 1.0, 1 / 3, 80).to_canvas(board[None])[0]
     assert canvas.shape == (80, 80)
@@ -86,7 +91,7 @@ def test_shrinking_averages() -> None:
         (10, 1, 0.1, 0.0),
     ],
 )
-def test_rows_of_a_matrix_sum_to_one_inside_and_to_nothing_outside(
+def test_interpolation_rows_sum_to_one_inside_and_to_zero_outside(
     num_out: int, num_in: int, step: float, start: float
 ) -> None:
     matrix = interpolation_matrix(num_out, num_in, step, start)
@@ -96,66 +101,65 @@ def test_rows_of_a_matrix_sum_to_one_inside_and_to_nothing_outside(
     assert torch.allclose(matrix.sum(1), inside, atol=1e-6)
 
 
-def test_without_scaling_nothing_changes() -> None:
+def test_interpolation_without_scaling_is_the_identity() -> None:
     assert torch.equal(interpolation_matrix(9, 9, 1.0, 0.0), torch.eye(9))
 
 
 @pytest.mark.parametrize("zoom", [3.0, 9.0])
 @pytest.mark.parametrize("rows", [slice(0, 5), slice(13, 14), slice(30, 40)])
-def test_some_pixels_are_those_of_all(rows: slice, zoom: float) -> None:
-    there = frame(40, 30, zoom)
-    maps = torch.rand(2, *(length // 4 for length in there.canvas))
-    some = there.from_canvas(maps, 4, rows=rows, columns=slice(7, 20))
-    assert torch.allclose(some, there.from_canvas(maps, 4)[..., rows, 7:20])
+def test_from_canvas_of_a_part_is_the_part_of_the_whole(rows: slice, zoom: float) -> None:
+    framed = frame(40, 30, zoom)
+    maps = torch.rand(2, *(length // 4 for length in framed.canvas))
+    some = framed.from_canvas(maps, 4, rows=rows, columns=slice(7, 20))
+    assert torch.allclose(some, framed.from_canvas(maps, 4)[..., rows, 7:20])
 
 
 @pytest.mark.parametrize("zoom", [0.5, 3.0, 9.0])
-def test_pixels_depend_on_their_support_alone(zoom: float) -> None:
-    there, rows = frame(400, 30, zoom), slice(13, 17)
-    length = there.canvas[0] // 4
-    support = there.support(0, 4, rows)
+def test_pixels_of_the_slice_depend_on_their_support_alone(zoom: float) -> None:
+    framed, rows = frame(400, 30, zoom), slice(13, 17)
+    length = framed.canvas[0] // 4
+    support = framed.support(0, 4, rows)
     assert 1 <= support.stop - support.start <= 2 + 5 * zoom / 4
-    maps = torch.zeros(length, there.canvas[1] // 4)
+    maps = torch.zeros(length, framed.canvas[1] // 4)
     maps[: support.start] = maps[support.stop :] = 1.0
-    assert there.from_canvas(maps, 4)[rows].abs().max() == 0
+    assert framed.from_canvas(maps, 4)[rows].abs().max() == 0
     maps[support] = 1.0
-    assert torch.allclose(there.from_canvas(maps, 4)[rows], torch.ones(()))
+    assert torch.allclose(framed.from_canvas(maps, 4)[rows], torch.ones(()))
 
 
 @pytest.mark.parametrize("longest", [225, 230, 246])
-def test_a_slice_slightly_too_large_is_squeezed(longest: int) -> None:
-    there = frame(100, longest, 1.0)
-    assert there.canvas == (SIZE, SIZE)
-    assert there.scale[0] == there.scale[1] == pytest.approx(SIZE / longest)
-    assert tile_starts(there.canvas[1], SIZE, 0.5) == [0]
+def test_frame_slice_shrinks_a_slice_that_is_slightly_too_large(longest: int) -> None:
+    framed = frame(100, longest, 1.0)
+    assert framed.canvas == (SIZE, SIZE)
+    assert framed.scale[0] == framed.scale[1] == pytest.approx(SIZE / longest)
+    assert tile_starts(framed.canvas[1], SIZE, 0.5) == [0]
 
 
-def test_a_larger_slice_keeps_its_scale_on_a_canvas_of_whole_patches() -> None:
-    there = frame(100, int(SQUEEZE * SIZE) + 2, 1.0)
-    assert there.scale == (1.0, 1.0)
-    assert there.canvas == (SIZE, 256)
+def test_frame_slice_gives_a_larger_slice_a_canvas_of_whole_patches() -> None:
+    framed = frame(100, int(SQUEEZE * SIZE) + 2, 1.0)
+    assert framed.scale == (1.0, 1.0)
+    assert framed.canvas == (SIZE, 256)
 
 
-def test_rounding_costs_no_tile() -> None:
-    there = frame_slice((51, 51), (0.7, 0.7), 0.7, 224 / 51, SIZE)
-    assert there.canvas == (SIZE, SIZE)
+def test_frame_slice_adds_no_patch_for_rounding_errors() -> None:
+    framed = frame_slice((51, 51), (0.7, 0.7), 0.7, 224 / 51, SIZE)
+    assert framed.canvas == (SIZE, SIZE)
 
 
 @pytest.mark.parametrize("size", [32, 224])
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.9])
-def test_tiles_cover_everything(size: int, overlap: float) -> None:
+def test_tile_starts_cover_the_canvas(size: int, overlap: float) -> None:
     for length in range(16, 6 * size, 16):
         starts = tile_starts(length, size, overlap)
         assert starts[0] == 0
         assert starts[-1] == max(0, length - size)
         assert all(start % 16 == 0 for start in starts)
         steps = [second - first for first, second in itertools.pairwise(starts)]
-        assert all(
-            0 < step <= max(16, size * (1 - overlap) + 16) and step <= size for step in steps
-        )
+        largest_step = min(size, max(16, size * (1 - overlap) + 16))
+        assert all(0 < step <= largest_step for step in steps)
 
 
-def test_weights_of_a_tile_are_largest_in_the_middle_and_nowhere_nothing() -> None:
+def test_tile_weights_are_largest_in_the_middle_and_never_zero() -> None:
     weights = tile_weights(56)
     assert weights.shape == (56, 56)
     assert weights.min() > 0
@@ -164,8 +168,8 @@ def test_weights_of_a_tile_are_largest_in_the_middle_and_nowhere_nothing() -> No
     assert torch.allclose(weights, weights.flip(0))
 
 
-def test_a_single_row_is_a_slice_too() -> None:
-    there = frame(1, 30, 2.0)
+def test_a_slice_of_a_single_row_survives_the_canvas() -> None:
+    framed = frame(1, 30, 2.0)
     row = one_hot(torch.arange(30) // 4).T[:, None].float()
-    assert there.to_canvas(row).shape == (8, SIZE, SIZE)
-    assert torch.equal(there.from_canvas(there.to_canvas(row), 1).argmax(0), row.argmax(0))
+    assert framed.to_canvas(row).shape == (8, SIZE, SIZE)
+    assert torch.equal(framed.from_canvas(framed.to_canvas(row), 1).argmax(0), row.argmax(0))

@@ -1,3 +1,5 @@
+"""Prepared cases on disk: what is stored is read back, and what is missing is reported."""
+
 from __future__ import annotations
 
 import json
@@ -39,7 +41,7 @@ def store(tmp_path: Path) -> Callable[..., StoredCase]:
 @pytest.mark.parametrize("num_channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_slices_are_those_of_the_volume(
+def test_stored_slices_are_those_of_the_volume(
     store: Callable[..., StoredCase], num_channels: int, dtype: type, axis: int
 ) -> None:
     volume, labels = make_volume(num_channels, dtype)
@@ -54,13 +56,12 @@ def test_slices_are_those_of_the_volume(
         assert np.array_equal(image[0], volume.array.take(index, axis=axis + 1))
         assert np.array_equal(case.label_slice(axis, index), labels.take(index, axis=axis))
     several = case.image_slices(axis, [2, 0, 2])
-    assert np.array_equal(
-        several, np.stack([volume.array.take(index, axis=axis + 1) for index in (2, 0, 2)])
-    )
+    expected = [volume.array.take(index, axis=axis + 1) for index in (2, 0, 2)]
+    assert np.array_equal(several, np.stack(expected))
 
 
 @pytest.mark.parametrize("views", [(0,), (1,), (2,), (1, 2), (0, 1, 2)], ids=str)
-def test_the_whole_case_comes_back_from_any_view(
+def test_whole_case_is_read_back_from_any_view(
     store: Callable[..., StoredCase], views: tuple[int, ...]
 ) -> None:
     volume, labels = make_volume(2)
@@ -74,38 +75,38 @@ def test_the_whole_case_comes_back_from_any_view(
     assert np.array_equal(case.labels(), labels)
 
 
-def test_the_record_says_which_slices_show_a_class(store: Callable[..., StoredCase]) -> None:
+def test_record_lists_the_slices_that_show_a_class(store: Callable[..., StoredCase]) -> None:
     slices = store(*make_volume()).record.class_slices
     assert slices["0"] == {"1": (1, 2), "12": (4,)}
     assert slices["1"] == {"1": (2, 3), "12": (6,)}
     assert slices["2"] == {"1": (5,), "12": (8,)}
 
 
-def test_a_case_without_labels_has_no_such_slices(store: Callable[..., StoredCase]) -> None:
+def test_record_of_a_case_without_labels_lists_no_slices(store: Callable[..., StoredCase]) -> None:
     volume, labels = make_volume()
     case = store(volume, np.zeros_like(labels), (0,))
     assert case.record.class_slices == {"0": {}}
     assert not case.labels().any()
 
 
-def test_a_single_slice_is_stored_across_its_axis(store: Callable[..., StoredCase]) -> None:
-    picture = np.arange(1, 64, dtype=np.uint8).reshape(1, 1, 7, 9)
-    volume = prepare_volume(picture, Grid((1, 7, 9), np.eye(4)))
+def test_2d_image_is_stored_as_one_slice(store: Callable[..., StoredCase]) -> None:
+    image = np.arange(1, 64, dtype=np.uint8).reshape(1, 1, 7, 9)
+    volume = prepare_volume(image, Grid((1, 7, 9), np.eye(4)))
     case = store(volume, np.ones((1, 7, 9), np.uint8), (0,))
-    assert np.array_equal(case.image_slices(0, [0, 0, 0])[1], picture[0])
+    assert np.array_equal(case.image_slices(0, [0, 0, 0])[1], image[0])
 
 
-def test_a_case_travels_to_other_processes_without_its_open_files(
+def test_stored_case_is_pickled_without_its_open_arrays(
     store: Callable[..., StoredCase],
 ) -> None:
     case = store(*make_volume())
     case.label_slice(0, 0)
-    travelled = pickle.loads(pickle.dumps(case))
-    assert travelled.record == case.record
-    assert np.array_equal(travelled.label_slice(0, 1), case.label_slice(0, 1))
+    copied = pickle.loads(pickle.dumps(case))
+    assert copied.record == case.record
+    assert np.array_equal(copied.label_slice(0, 1), case.label_slice(0, 1))
 
 
-def test_it_exists_from_the_moment_its_record_does(
+def test_stored_case_exists_from_the_moment_its_record_does(
     tmp_path: Path, store: Callable[..., StoredCase]
 ) -> None:
     store(*make_volume())
@@ -118,7 +119,7 @@ def test_it_exists_from_the_moment_its_record_does(
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"identifier": "case"}'])
-def test_a_damaged_record_is_no_case(
+def test_case_with_a_damaged_record_is_not_prepared(
     tmp_path: Path, store: Callable[..., StoredCase], text: str
 ) -> None:
     store(*make_volume())
@@ -128,7 +129,9 @@ def test_a_damaged_record_is_no_case(
         load_case(tmp_path, "case")
 
 
-def test_a_missing_array_is_noticed(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
+def test_missing_array_of_a_case_is_reported(
+    tmp_path: Path, store: Callable[..., StoredCase]
+) -> None:
     case = store(*make_volume())
     (tmp_path / "case_view1_image.b2nd").unlink()
     assert stored_views(tmp_path, "case", "key") == ()
@@ -136,7 +139,7 @@ def test_a_missing_array_is_noticed(tmp_path: Path, store: Callable[..., StoredC
         case.image_slices(1, [0])
 
 
-def test_the_record_is_plain_json(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
+def test_record_of_a_case_is_plain_json(tmp_path: Path, store: Callable[..., StoredCase]) -> None:
     store(*make_volume())
     content = json.loads((tmp_path / "case.json").read_text())
     assert content["shape"] == list(SHAPE)

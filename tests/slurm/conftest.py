@@ -1,4 +1,4 @@
-"""A real SLURM of one node on this machine, for as long as the tests run. Only root can start it."""
+"""A real SLURM of one node on this machine while the tests run. Only root can start it."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ PartitionName=debug Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a running SLURM, which the commands find by `SLURM_CONF`."""
+    """The folder of a running SLURM. The commands find it by `SLURM_CONF`."""
     if os.environ.get("SAMNET_SLURM") != "1":
-        pytest.skip("starts a SLURM, which takes minutes: asked for with SAMNET_SLURM=1")
+        pytest.skip("starts a SLURM, which takes minutes; SAMNET_SLURM=1 runs this test")
     programs = ("slurmctld", "slurmd", "sbatch", "munged")
     if os.geteuid() != 0 or not all(shutil.which(program) for program in programs):
         pytest.skip("needs root and Debian's packages slurmctld, slurmd, slurm-client, munge")

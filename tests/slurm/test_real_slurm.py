@@ -14,7 +14,8 @@ from builders.tiny import prepare_dataset, use_folders
 from builders.waiting import becomes_true
 
 from samnet.cli.submit import main
-from samnet.training.checkpoint import FINAL, LAST, read_progress
+from samnet.models.model_folder import FINAL, LAST, ModelFolder
+from samnet.training.checkpoint import read_progress
 
 NAME = "Dataset501_Tiny"
 TESTS = Path(__file__).parents[1]
@@ -27,7 +28,7 @@ from builders.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
 """
 QUICK = "--device cpu --workers 0"
-PATIENCE = 900.0  # seconds; a job that is queued again waits for two minutes by itself
+PATIENCE = 900.0  # seconds; SLURM makes a job that is queued again wait for two minutes
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def project(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def submit(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, str]:
-    """Job numbers by name."""
+    """Submit jobs; return their numbers by name."""
     capsys.readouterr()
     assert main(words) == 0
     return dict(re.findall(r"^(\S+): job (\d+)$", capsys.readouterr().out, re.MULTILINE))
@@ -61,49 +62,36 @@ def logs(project: Path) -> str:
     return "\n".join(file.read_text() for file in (project / "results" / "slurm").glob("*.log"))
 
 
-def test_folds_their_summary_and_the_choice(
+def test_submit_train_runs_the_folds_then_their_summary_and_the_choice(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    jobs = submit(
-        capsys,
-        "train",
-        "501",
-        "lora",
-        "--folds",
-        "cv",
-        "--time",
-        "20m",
-        "--cpus",
-        "1",
-        "--options",
-        QUICK,
-    )
+    options = ["--time", "20m", "--cpus", "1", "--options", QUICK]
+    jobs = submit(capsys, "train", "501", "lora", "--folds", "cv", *options)
     assert list(jobs) == ["samnet-train-501", "samnet-choose-501"]
     best = project / "results" / NAME / "best_configuration.json"
     assert becomes_true(best.is_file, PATIENCE), logs(project)
     assert json.loads(best.read_text())["best"] == "lora"
-    assert all(
-        (project / "results" / NAME / "lora" / f"fold_{fold}" / FINAL).is_file()
-        for fold in range(2)
-    )
+    model = ModelFolder(project / "results" / NAME / "lora")
+    assert model.run("0").is_finished
+    assert model.run("1").is_finished
 
 
-def test_a_job_hit_by_a_signal_is_queued_again_and_completes(
+def test_slurm_queues_a_signalled_job_again_and_it_completes(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = f"{QUICK} --steps 60 --set patience=0"
     [job] = submit(capsys, "train", "501", "lora", "--folds", "all", "--options", options).values()
-    folder = project / "results" / NAME / "lora" / "fold_all"
-    assert becomes_true((folder / LAST).is_file, PATIENCE), logs(project)
+    run = ModelFolder(project / "results" / NAME / "lora").run("all")
+    assert becomes_true(run.checkpoint(LAST).is_file, PATIENCE), logs(project)
     subprocess.run(["scancel", "--signal=USR1", job], check=True)
     assert becomes_true(lambda: "Restarts=1" in show(job), PATIENCE), logs(project)
-    stopped_at = read_progress(folder / LAST).step
+    stopped_at = read_progress(run.checkpoint(LAST)).step
     assert 0 < stopped_at < 60
-    assert becomes_true((folder / FINAL).is_file, PATIENCE), logs(project)
-    assert f"going on from step {stopped_at}" in logs(project)
+    assert becomes_true(run.checkpoint(FINAL).is_file, PATIENCE), logs(project)
+    assert f"resuming from step {stopped_at}" in logs(project)
 
 
-def test_shares_of_a_prediction_are_the_whole(
+def test_submit_predict_in_parts_equals_one_prediction(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from samnet.cli.predict import main as predict
@@ -113,9 +101,11 @@ def test_shares_of_a_prediction_are_the_whole(
     images = str(project / "raw" / NAME / "imagesTs")
     assert predict(["-i", images, "-o", "whole", "--device", "cpu"]) == 0
     options = ["--num-parts", "2", "--cpus", "1", "--options", "--device cpu"]
-    submit(capsys, "predict", "-i", images, "-o", str(project / "shares"), *options)
+    submit(capsys, "predict", "-i", images, "-o", str(project / "parts"), *options)
     expected = {file.name: file.read_bytes() for file in Path("whole").iterdir()}
-    assert becomes_true(
-        lambda: len(list(Path("shares").glob("case*"))) == len(expected), PATIENCE
-    ), logs(project)
-    assert {file.name: file.read_bytes() for file in Path("shares").glob("case*")} == expected
+
+    def is_complete() -> bool:
+        return len(list(Path("parts").glob("case*"))) == len(expected)
+
+    assert becomes_true(is_complete, PATIENCE), logs(project)
+    assert {file.name: file.read_bytes() for file in Path("parts").glob("case*")} == expected

@@ -1,3 +1,71 @@
-from builders.tiny import tiny_backbone
+"""Fixtures of the tests of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.tiny import TWO_CLASSES, make_case, make_configuration, tiny_backbone
+
+from samnet.models.model_folder import RunFolder
+from samnet.models.network import build_network
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.loop import Trainer
+from samnet.training.options import SAVE_EVERY_SECONDS
+from samnet.training.task import TrainingTask
 
 __all__ = ["tiny_backbone"]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> StoredCase:
+    """Return a case of 4 x 24 x 20 voxels with two classes, whose image shows its labels."""
+    labels = np.zeros((4, 24, 20), dtype=np.uint8)
+    labels[:, 4:14, 4:10] = 1
+    labels[:, 10:20, 12:18] = 2
+    noise = np.random.default_rng(0).normal(0, 5, labels.shape)
+    image = (30 + 100 * labels + noise).clip(1, 255).astype(np.uint8)
+    return make_case(tmp_path / "prepared", image[None], labels)
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
+    """Return a function that makes a trainer of a new network.
+
+    In the same folder it is the next session of one training run.
+    """
+
+    def make(
+        name: str = "run",
+        *,
+        trained: StoredCase = case,
+        folder: RunFolder | None = None,
+        held_out: bool = True,
+        max_seconds: float | None = None,
+        workers: int = 0,
+        save_seconds: float = SAVE_EVERY_SECONDS,
+        hooks: dict[str, Callable] | None = None,
+        **changes: Any,
+    ) -> Trainer:
+        configuration = make_configuration(**changes)
+        task = TrainingTask(
+            configuration=configuration,
+            label_scheme=TWO_CLASSES,
+            training_cases=[trained],
+            validation_cases=[case],
+            held_out=held_out,
+            seed=3,
+            max_seconds=max_seconds,
+            workers=workers,
+            save_seconds=save_seconds,
+        )
+        torch.manual_seed(task.seed)
+        network = build_network(configuration, 1, TWO_CLASSES.num_outputs)
+        folder = folder or RunFolder(tmp_path / name)
+        return Trainer(network, task, folder, torch.device("cpu"), **(hooks or {}))
+
+    return make

@@ -1,450 +1,240 @@
+"""What a trainer does undisturbed; `test_interruption.py` has what stops it."""
+
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders.tiny import make_case, make_configuration
+from builders.runs import after_step, fixed_dice, load_last_weights, read_rows
 
-from samnet.core.errors import SamnetError, UserError
-from samnet.core.signals import Interrupted
-from samnet.models.network import build_network, load_weights
+from samnet.core.errors import SamnetError
+from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
+from samnet.models.network import load_weights
 from samnet.preprocessing.storage import StoredCase
-from samnet.training import loop, validation
-from samnet.training.checkpoint import BEST, FINAL, LAST, PREVIOUS, read_progress
+from samnet.training.checkpoint import read_progress
 from samnet.training.loop import Trainer
-from samnet.training.sampling import SliceSamples
-from samnet.training.task import TrainingTask
+
+MakeTrainer = Callable[..., Trainer]
 
 
-@pytest.fixture
-def case(tmp_path: Path) -> StoredCase:
-    labels = np.zeros((4, 24, 20), dtype=np.uint8)
-    labels[:, 4:14, 4:10] = 1
-    labels[:, 10:20, 12:18] = 2
-    image = (
-        (30 + 100 * labels + np.random.default_rng(0).normal(0, 5, labels.shape))
-        .clip(1, 255)
-        .astype(np.uint8)
-    )
-    return make_case(tmp_path / "prepared", image[None], labels)
-
-
-@pytest.fixture
-def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
-    """A trainer of a new network; in the same folder it is the next sitting of one training."""
-
-    def make(
-        name: str = "run",
-        *,
-        held_out: bool = True,
-        max_seconds: float | None = None,
-        workers: int = 0,
-        **changes: Any,
-    ) -> Trainer:
-        configuration = make_configuration(**changes)
-        task = TrainingTask(
-            configuration, ("one", "two"), None, [case], [case], held_out, 3, max_seconds, workers
-        )
-        torch.manual_seed(task.seed)
-        return Trainer(
-            build_network(configuration, 1, 3), task, tmp_path / name, torch.device("cpu")
-        )
-
-    return make
-
-
-def rows(trainer: Trainer) -> list[dict[str, Any]]:
-    return [
-        json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()
-    ]
-
-
-def final_bytes(trainer: Trainer) -> bytes:
-    return (trainer.folder / FINAL).read_bytes()
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], None]) -> None:
-    """Do something within the step of this number, counted from 0, once."""
-    plain_step = Trainer._step
-
-    def step(self: Trainer, images: torch.Tensor, target: torch.Tensor) -> float:
-        loss = plain_step(self, images, target)
-        if self.progress.step == number:
-            monkeypatch.setattr(Trainer, "_step", plain_step)
-            action()
-        return loss
-
-    monkeypatch.setattr(Trainer, "_step", step)
-
-
-def in_validation(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], None]) -> None:
-    """Do something within the validation of this number, counted from 1, once."""
-    plain, calls = validation.predict_volume, []
-
-    def predict(*arguments: Any, **options: Any) -> np.ndarray:
-        calls.append(None)
-        if len(calls) == number:
-            action()
-        return plain(*arguments, **options)
-
-    monkeypatch.setattr(validation, "predict_volume", predict)
-
-
-def fix_dice(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
-    """Let the validations give these mean Dice values, then the last one for ever."""
-    left = list(values)
-    monkeypatch.setattr(
-        loop, "validate", lambda *_, **__: np.full(2, left.pop(0) if len(left) > 1 else left[0])
-    )
-
-
-def test_it_learns(make_trainer: Callable[..., Trainer]) -> None:
+def test_training_lowers_the_loss_and_raises_the_dice(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(steps=45, steps_per_epoch=15, augmentation="none", learning_rate=3e-3)
     trainer.run()
-    losses, dice = ([row[key] for row in rows(trainer)] for key in ("loss", "mean_dice"))
-    assert losses[2] < 0.5 * losses[0]
-    assert dice[2] > 0.7
+    rows = read_rows(trainer.folder)
+    assert rows[2]["loss"] < 0.5 * rows[0]["loss"]
+    assert rows[2]["mean_dice"] > 0.7
 
 
-def test_what_it_leaves(make_trainer: Callable[..., Trainer]) -> None:
+def test_training_leaves_metrics_curves_and_checkpoints(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(steps=5, steps_per_epoch=2)
     trainer.run()
-    assert [(row["epoch"], row["step"]) for row in rows(trainer)] == [(1, 2), (2, 4), (3, 5)]
-    for row in rows(trainer):
+    folder = trainer.folder
+    rows = read_rows(folder)
+    assert [(row["epoch"], row["step"]) for row in rows] == [(1, 2), (2, 4), (3, 5)]
+    for row in rows:
         assert set(row["dice"]) == {"one", "two"}
         assert row["validated_on"] == "held-out cases"
         assert math.isfinite(row["loss"])
-    assert (trainer.folder / "progress.png").read_bytes().startswith(b"\x89PNG")
-    assert {file.name for file in trainer.folder.iterdir()} == {
-        FINAL,
-        BEST,
-        LAST,
-        "metrics.jsonl",
-        "progress.png",
-    }
+    assert folder.progress_file.read_bytes().startswith(b"\x89PNG")
+    checkpoints = {folder.checkpoint(kind) for kind in (FINAL, BEST, LAST)}
+    assert set(folder.path.iterdir()) == checkpoints | {folder.metrics_file, folder.progress_file}
 
 
-@pytest.mark.parametrize("slow", ["samples", "steps"])
-def test_the_share_of_waiting_is_recorded(
-    slow: str, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = make_trainer(steps=2, steps_per_epoch=1)
-    owner, name = (SliceSamples, "__getitem__") if slow == "samples" else (Trainer, "_step")
-    original = getattr(owner, name)
-
-    def slowed(*arguments: Any) -> Any:
-        time.sleep(0.5)
-        return original(*arguments)
-
-    monkeypatch.setattr(owner, name, slowed)
+def test_on_step_is_told_every_step_and_its_loss(make_trainer: MakeTrainer) -> None:
+    seen: list[tuple[int, float]] = []
+    trainer = make_trainer(
+        steps=4, steps_per_epoch=2, hooks={"on_step": lambda *step: seen.append(step)}
+    )
     trainer.run()
-    for row in rows(trainer):
-        assert row["waiting_share"] > 0.5 if slow == "samples" else 0 < row["waiting_share"] < 0.5
+    assert [step for step, _ in seen] == [1, 2, 3, 4]
+    losses = [loss for _, loss in seen]
+    expected = [np.mean(losses[:2]), np.mean(losses[2:])]
+    assert [row["loss"] for row in read_rows(trainer.folder)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("share", "shown"), [(0.34, True), (0.05, False)])
-def test_long_waiting_is_shown_beside_the_loss(
-    make_trainer: Callable[..., Trainer], share: float, shown: bool
-) -> None:
-    trainer = make_trainer()
-    trainer.history.rows.append({"mean_dice": None, "waiting_share": share})
-    assert ("waiting for samples 34%" in trainer._postfix(0.5)) == shown
+class SlowCase(StoredCase):
+    """A case whose slices take half a second to read."""
+
+    def image_slices(self, axis: int, indices: list[int]) -> np.ndarray:
+        time.sleep(0.5)
+        return super().image_slices(axis, indices)
+
+
+def test_waiting_for_slow_samples_is_recorded(make_trainer: MakeTrainer, case: StoredCase) -> None:
+    slow = SlowCase(case.folder, case.record)
+    trainer = make_trainer(steps=2, steps_per_epoch=1, trained=slow)
+    trainer.run()
+    assert all(row["waiting_share"] > 0.5 for row in read_rows(trainer.folder))
+
+
+def test_slow_steps_are_not_recorded_as_waiting(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(steps=2, steps_per_epoch=1)
+    trainer.network.register_forward_pre_hook(lambda network, inputs: time.sleep(0.5))
+    trainer.run()
+    assert all(0 < row["waiting_share"] < 0.5 for row in read_rows(trainer.folder))
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop() -> None:
+    raise Stopped
 
 
 @pytest.mark.parametrize(
-    ("moment", "number"),
-    [
-        ("step 2", signal.SIGTERM),
-        ("step 2", signal.SIGUSR1),
-        ("step 2", signal.SIGINT),
-        ("last step of an epoch", signal.SIGTERM),
-        ("validation", signal.SIGTERM),
-        ("last validation", signal.SIGINT),
-    ],
+    ("share", "is_shown"), [(0.34, True), (0.05, False)], ids=["long waiting", "short waiting"]
 )
-def test_a_stopped_run_goes_on_to_the_same_weights(
-    make_trainer: Callable[..., Trainer],
-    monkeypatch: pytest.MonkeyPatch,
-    moment: str,
-    number: signal.Signals,
+def test_long_waiting_for_samples_is_shown_next_to_the_loss(
+    make_trainer: MakeTrainer, share: float, is_shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    undisturbed = make_trainer("undisturbed")
-    undisturbed.run()
-    handlers = signal.getsignal(number)
-
-    def send_signal() -> None:
-        os.kill(os.getpid(), number)
-
-    if "validation" in moment:
-        in_validation(monkeypatch, 3 if moment.startswith("last") else 1, send_signal)
-    else:
-        at_step(monkeypatch, {"step 2": 2, "last step of an epoch": 3}[moment], send_signal)
-    stopped = make_trainer()
-    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else Interrupted):
-        stopped.run()
-    assert signal.getsignal(number) == handlers
-    assert not (stopped.folder / FINAL).exists()
-    assert read_progress(stopped.folder / LAST).step == stopped.progress.step > 0
-
-    resumed = make_trainer()
-    resumed.run()
-    assert final_bytes(resumed) == final_bytes(undisturbed)
-    assert (resumed.folder / BEST).read_bytes() == (undisturbed.folder / BEST).read_bytes()
-    curve = [
-        [(row["step"], row["loss"], row["dice"]) for row in rows(trainer)]
-        for trainer in (resumed, undisturbed)
-    ]
-    assert curve[0] == curve[1]
-
-
-def test_a_second_ctrl_c_does_not_wait(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def press_twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        pytest.fail("went on")
-
-    at_step(monkeypatch, 1, press_twice)
-    trainer = make_trainer()
-    with pytest.raises(KeyboardInterrupt):
+    trainer = make_trainer(hooks={"on_step": after_step(1, stop)})
+    trainer.history.rows.append({"mean_dice": None, "waiting_share": share})
+    with pytest.raises(Stopped):
         trainer.run()
-    assert not (trainer.folder / LAST).exists()
+    printed = capsys.readouterr().err
+    assert "loss " in printed
+    assert ("waiting for samples 34%" in printed) == is_shown
 
 
-def test_it_also_trains_in_a_thread(make_trainer: Callable[..., Trainer]) -> None:
-    """As in a notebook's or a server's, where Python lets nobody handle signals."""
+def test_training_in_a_thread(make_trainer: MakeTrainer) -> None:
+    """In a notebook or a server, Python does not let threads handle signals."""
     trainer = make_trainer(steps=2)
     thread = threading.Thread(target=trainer.run)
     thread.start()
     thread.join()
-    assert (trainer.folder / FINAL).is_file()
+    assert trainer.folder.is_finished
 
 
-def test_rows_of_a_lost_epoch_are_dropped(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run killed between its row and its checkpoint, the row of the next epoch cut short."""
-    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    stopped = make_trainer()
-    with pytest.raises(Interrupted):
-        stopped.run()
-    with (stopped.folder / "metrics.jsonl").open("a") as handle:
-        handle.write(
-            json.dumps({**rows(stopped)[0], "epoch": 2, "loss": 99}) + '\n{"epoch": 3, "st'
-        )
-    resumed = make_trainer()
-    assert [row["epoch"] for row in rows(resumed)] == [1]
-    resumed.run()
-    assert [row["epoch"] for row in rows(resumed)] == [1, 2, 3]
-    assert max(row["loss"] for row in rows(resumed)) < 99
+def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_early_stop_takes_the_best_weights_and_leaves_no_process(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fix_dice(monkeypatch, 0.3, 0.6, 0.5)
-    trainer = make_trainer(steps=1000, patience=2, workers=1)
+def checkpoint_bytes(folder: RunFolder, kind: str) -> bytes:
+    return folder.checkpoint(kind).read_bytes()
+
+
+def test_early_stop_takes_the_best_weights_and_leaves_no_process(make_trainer: MakeTrainer) -> None:
+    hooks = {"validator": fixed_dice(0.3, 0.6, 0.5)}
+    trainer = make_trainer(steps=1000, patience=2, workers=1, hooks=hooks)
     trainer.run()
+    folder = trainer.folder
     assert multiprocessing.active_children() == []
-    assert [row["mean_dice"] for row in rows(trainer)] == [0.3, 0.6, 0.5, 0.5]
-    assert final_bytes(trainer) == (trainer.folder / BEST).read_bytes()
-    last, final = load_last(trainer), load_final(trainer)
-    assert not all(torch.equal(last[name], final[name]) for name in final)
+    assert [row["mean_dice"] for row in read_rows(folder)] == [0.3, 0.6, 0.5, 0.5]
+    assert checkpoint_bytes(folder, FINAL) == checkpoint_bytes(folder, BEST)
+    assert not same_weights(load_last_weights(folder), load_weights(folder.checkpoint(FINAL)))
 
-    (trainer.folder / FINAL).unlink()  # killed just before the end: nothing is trained on top
+    # As if it had been killed just before the end: no further step is trained.
+    folder.checkpoint(FINAL).unlink()
     make_trainer(steps=1000, patience=2).run()
-    assert len(rows(trainer)) == 4
-    assert final_bytes(trainer) == (trainer.folder / BEST).read_bytes()
+    assert len(read_rows(folder)) == 4
+    assert checkpoint_bytes(folder, FINAL) == checkpoint_bytes(folder, BEST)
 
 
-def load_final(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return load_weights(trainer.folder / FINAL)
-
-
-def load_last(trainer: Trainer) -> dict[str, torch.Tensor]:
-    weights = load_weights(trainer.folder / LAST)
-    return {
-        name.removeprefix("network."): value
-        for name, value in weights.items()
-        if name.startswith("network.")
-    }
-
-
-def test_without_held_out_cases_the_last_weights_are_final(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fix_dice(monkeypatch, 0.6, 0.5)
-    trainer = make_trainer(held_out=False, patience=1)
+def test_last_weights_are_final_without_held_out_cases(make_trainer: MakeTrainer) -> None:
+    hooks = {"validator": fixed_dice(0.6, 0.5)}
+    trainer = make_trainer(held_out=False, patience=1, hooks=hooks)
     trainer.run()
-    assert rows(trainer)[-1]["step"] == trainer.task.configuration.steps
-    assert rows(trainer)[-1]["validated_on"] == "training cases"
-    assert not (trainer.folder / BEST).exists()
-    last, final = load_last(trainer), load_final(trainer)
-    assert last.keys() == final.keys()
-    assert all(torch.equal(last[name], final[name]) for name in final)
+    last_row = read_rows(trainer.folder)[-1]
+    assert last_row["step"] == trainer.task.configuration.steps
+    assert last_row["validated_on"] == "training cases"
+    assert not trainer.folder.checkpoint(BEST).exists()
+    final = load_weights(trainer.folder.checkpoint(FINAL))
+    assert same_weights(load_last_weights(trainer.folder), final)
 
 
-@pytest.mark.parametrize("dice", [math.nan, 0.0])
-def test_a_validation_that_says_nothing_is_no_obstacle(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, dice: float
+@pytest.mark.parametrize(
+    ("dice", "recorded"), [(math.nan, None), (0.0, 0.0)], ids=["no class in any case", "Dice of 0"]
+)
+def test_training_ends_well_without_a_meaningful_validation(
+    make_trainer: MakeTrainer, dice: float, recorded: float | None
 ) -> None:
-    fix_dice(monkeypatch, dice)
-    trainer = make_trainer(steps=2)
+    trainer = make_trainer(steps=2, hooks={"validator": fixed_dice(dice)})
     trainer.run()
-    assert rows(trainer)[0]["mean_dice"] == (None if math.isnan(dice) else 0.0)
-    assert (trainer.folder / FINAL).is_file()
+    assert read_rows(trainer.folder)[0]["mean_dice"] == recorded
+    assert trainer.folder.is_finished
 
 
-def test_time_is_up_after_one_step_at_least_and_counts_over_sittings(
-    make_trainer: Callable[..., Trainer],
+def test_time_limit_ends_training_after_one_step_at_least_and_counts_over_sessions(
+    make_trainer: MakeTrainer,
 ) -> None:
     trainer = make_trainer(steps=1000, max_seconds=1e-9)
     trainer.run()
-    assert rows(trainer)[-1]["step"] == 1
-    seconds = read_progress(trainer.folder / LAST).seconds
+    assert read_rows(trainer.folder)[-1]["step"] == 1
+    seconds = read_progress(trainer.folder.checkpoint(LAST)).seconds
     assert seconds > 0
     longer = make_trainer(steps=1000, max_seconds=seconds + 0.2)
     longer.run()
-    assert rows(longer)[-1]["step"] > 1
-    assert read_progress(longer.folder / LAST).seconds >= seconds + 0.2
+    assert read_rows(longer.folder)[-1]["step"] > 1
+    assert read_progress(longer.folder.checkpoint(LAST)).seconds >= seconds + 0.2
 
 
-def test_the_rate_follows_the_schedule(make_trainer: Callable[..., Trainer]) -> None:
+def test_learning_rate_follows_the_schedule(make_trainer: MakeTrainer) -> None:
     values = {"steps": 12, "steps_per_epoch": 4, "warmup_steps": 4, "learning_rate": 0.01}
     trainer = make_trainer(**values)
     trainer.run()
     expected = [0.01, 0.01 * (1 - 3 / 8) ** 0.9, 0.01 * (1 - 7 / 8) ** 0.9]
-    assert [row["learning_rate"] for row in rows(trainer)] == pytest.approx(expected)
+    rates = [row["learning_rate"] for row in read_rows(trainer.folder)]
+    assert rates == pytest.approx(expected)
 
 
-def test_divergence_is_told_with_a_remedy(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain, calls = loop.segmentation_loss, []
-
-    def diverge(*arguments: Any, **options: Any) -> torch.Tensor:
-        calls.append(None)
-        return plain(*arguments, **options) * (math.nan if len(calls) == 4 else 1)
-
-    monkeypatch.setattr(loop, "segmentation_loss", diverge)
+def test_divergence_is_reported_with_a_remedy(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(learning_rate=0.03)
-    with pytest.raises(
-        SamnetError, match=r"loss is nan at step 3: .*diverged.*--lr 0\.01 --restart"
-    ):
+
+    def diverge(network: torch.nn.Module, inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        is_fourth_step = network.training and trainer.progress.step == 3
+        return logits * math.nan if is_fourth_step else logits
+
+    trainer.network.register_forward_hook(diverge)
+    message = r"loss is nan at step 3: .*diverged.*--lr 0\.01 --restart"
+    with pytest.raises(SamnetError, match=message):
         trainer.run()
-    assert not (trainer.folder / FINAL).exists()
-    assert all(
-        value.isfinite().all() for value in load_last(trainer).values()
-    )  # it could still be gone on with
+    assert not trainer.folder.is_finished
+    # The run could still be resumed.
+    last = load_last_weights(trainer.folder)
+    assert all(value.isfinite().all() for value in last.values())
 
 
-def test_a_checkpoint_of_another_network_is_refused(make_trainer: Callable[..., Trainer]) -> None:
-    make_trainer(steps=1).run()
-    with pytest.raises(UserError, match=r"checkpoint_last\.safetensors: does not fit"):
-        make_trainer(head="mask_decoder")
+def test_state_is_saved_by_time(make_trainer: MakeTrainer) -> None:
+    steps = {"steps": 4, "steps_per_epoch": 4}
+
+    def saved_steps(name: str, **options: Any) -> list[int]:
+        """Return the steps after which the last checkpoint holds that step."""
+        saved: list[int] = []
+        trainer = make_trainer(name, **steps, **options)
+        last = trainer.folder.checkpoint(LAST)
+
+        def on_step(step: int, loss: float) -> None:
+            if last.is_file() and read_progress(last).step == step:
+                saved.append(step)
+
+        trainer.on_step = on_step
+        trainer.run()
+        assert read_progress(last).step == 4
+        return saved
+
+    assert saved_steps("often", save_seconds=0) == [1, 2, 3, 4]
+    assert saved_steps("seldom") == []
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    make_trainer: Callable[..., Trainer],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_time_limit_does_not_depend_on_the_clock_of_the_machine(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_trainer("undisturbed").run()
-    at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    stopped = make_trainer()
-    with pytest.raises(Interrupted):
-        stopped.run()
-    last = stopped.folder / LAST
-    os.truncate(last, last.stat().st_size - 100)
-    resumed = make_trainer()
-    assert resumed.progress.step == 4
-    assert f"{LAST} is damaged: going on from the one before it" in caplog.text
-    resumed.run()
-    assert final_bytes(resumed) == (resumed.folder.parent / "undisturbed" / FINAL).read_bytes()
-    assert not (resumed.folder / PREVIOUS).exists()
+    """A clock that is set changes neither the limit nor the learning rate that falls with time."""
 
+    def set_clock() -> None:
+        monkeypatch.setattr(time, "time", lambda: 0.0)
 
-def test_without_any_readable_checkpoint_nothing_is_trained_over_it(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_step(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    stopped = make_trainer()
-    with pytest.raises(Interrupted):
-        stopped.run()
-    for name in (LAST, PREVIOUS):
-        (stopped.folder / name).write_bytes(b"cut short")
-    with pytest.raises(
-        UserError, match=r"checkpoint_last\.safetensors: cannot be read .*--restart"
-    ):
-        make_trainer()
-
-
-def test_the_state_is_saved_by_time(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved = []
-    monkeypatch.setattr(
-        loop,
-        "save_training",
-        lambda folder, network, optimizer, progress: saved.append(progress.step),
-    )
-    often = make_trainer("often", steps=4, steps_per_epoch=4)
-    often.task = replace(often.task, save_seconds=0)
-    often.run()
-    make_trainer("seldom", steps=4, steps_per_epoch=4).run()
-    assert saved == [1, 2, 3, 4, 4, 4]
-
-
-def test_a_jump_of_the_clock_changes_nothing(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As when a machine's clock is set: neither the limit of time nor the rate that falls with it depends on it."""
-    at_step(monkeypatch, 1, lambda: monkeypatch.setattr(time, "time", lambda: 0.0))
-    trainer = make_trainer(max_seconds=1e6)
+    trainer = make_trainer(max_seconds=1e6, hooks={"on_step": after_step(1, set_clock)})
     trainer.run()
-    assert rows(trainer)[-1]["step"] == 6
-    assert 0 < rows(trainer)[-1]["seconds"] < 1000
-
-
-def test_a_signal_after_the_last_step_ends_what_would_follow(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = loop.save_weights
-
-    def save(*arguments: Any) -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        plain(*arguments)
-
-    trainer = make_trainer(held_out=False)
-    monkeypatch.setattr(loop, "save_weights", save)
-    with pytest.raises(Interrupted, match="the training is finished"):
-        trainer.run()
-    assert (trainer.folder / FINAL).is_file()
-
-
-def test_a_signal_ends_a_long_case_of_the_validation_at_once(
-    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hang() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-
-    in_validation(monkeypatch, 1, hang)
-    trainer, started = make_trainer(), time.monotonic()
-    with pytest.raises(Interrupted, match="state saved at step 2"):
-        trainer.run()
-    assert time.monotonic() - started < 30
-    assert read_progress(trainer.folder / LAST).step == 2
+    last_row = read_rows(trainer.folder)[-1]
+    assert last_row["step"] == 6
+    assert 0 < last_row["seconds"] < 1000

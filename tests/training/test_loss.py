@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from builders.numerics import DOUBLE, assert_close_to_norm
 from torch import Tensor
 
 from samnet.training.loss import segmentation_loss
@@ -12,17 +14,13 @@ WEIGHTS = {"cross_entropy_weight": 0.2, "dice_weight": 0.8}
 
 
 def plain_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Tensor:
-    """0.2 cross-entropy + 0.8 Dice as the papers write it, pixel by pixel and class by class."""
-    pixels = [
-        (logits[b, :, y, x], int(target[b, y, x]))
-        for b in range(len(target))
-        for y in range(target.shape[1])
-        for x in range(target.shape[2])
-        if int(target[b, y, x]) != ignore
-    ]
-    cross_entropy = sum(
-        torch.logsumexp(values, 0) - values[label] for values, label in pixels
-    ) / max(1, len(pixels))
+    """Compute 0.2 cross-entropy + 0.8 Dice as the papers write it, pixel by pixel."""
+    pixels = []
+    for b, y, x in itertools.product(*map(range, target.shape)):
+        if int(target[b, y, x]) != ignore:
+            pixels.append((logits[b, :, y, x], int(target[b, y, x])))
+    total = sum(torch.logsumexp(values, 0) - values[label] for values, label in pixels)
+    cross_entropy = total / max(1, len(pixels))
     dice = torch.zeros(())
     for k in range(logits.shape[1]):
         overlap, predicted, expected = torch.zeros(()), torch.zeros(()), 0.0
@@ -37,29 +35,31 @@ def plain_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Tensor:
 
 def draw(classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    logits = (2 * torch.randn(2, classes, 3, 5, generator=generator)).requires_grad_()
-    return logits, torch.randint(0, classes, (2, 3, 5), generator=generator)
+    logits = 2 * torch.randn(2, classes, 3, 5, generator=generator, dtype=torch.float64)
+    return logits.requires_grad_(), torch.randint(0, classes, (2, 3, 5), generator=generator)
 
 
 @pytest.mark.parametrize(("classes", "ignore"), [(2, None), (9, None), (4, 4), (4, 255)])
-def test_value_and_gradient_are_those_of_the_formula(classes: int, ignore: int | None) -> None:
+def test_loss_of_classes_and_its_gradient_are_those_of_the_formula(
+    classes: int, ignore: int | None
+) -> None:
     logits, target = draw(classes)
     if ignore is not None:
         target[0, :2] = ignore
     own = segmentation_loss(logits, target, ignore=ignore, **WEIGHTS)
     plain = plain_loss(logits, target, ignore)
-    assert own.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert own.item() == pytest.approx(plain.item(), rel=DOUBLE)
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (own, plain)]
-    assert torch.allclose(*gradients, atol=1e-6)
+    assert_close_to_norm(*gradients)
 
 
-def test_a_class_that_is_neither_there_nor_predicted_counts_as_right() -> None:
+def test_loss_is_0_for_a_class_that_is_neither_there_nor_predicted() -> None:
     logits = torch.tensor([50.0, -50.0, -50.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     loss = segmentation_loss(logits, torch.zeros(1, 4, 4, dtype=torch.long), **WEIGHTS)
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_ignored_pixels_have_no_influence() -> None:
+def test_loss_does_not_depend_on_ignored_pixels() -> None:
     logits, target = draw(3)
     target[:, 1] = 3
     before = segmentation_loss(logits, target, ignore=3, **WEIGHTS)
@@ -67,11 +67,11 @@ def test_ignored_pixels_have_no_influence() -> None:
     assert not gradient[:, :, 1].any()
     assert gradient[:, :, 0].any()
     changed = logits.detach().clone()
-    changed[:, :, 1] = 7 * torch.randn(2, 3, 5)
+    changed[:, :, 1] = 7 * torch.randn(2, 3, 5, dtype=torch.float64)
     assert segmentation_loss(changed, target, ignore=3, **WEIGHTS).item() == before.item()
 
 
-def test_nothing_known_costs_nothing() -> None:
+def test_loss_is_0_where_every_pixel_is_ignored() -> None:
     logits, _ = draw(3)
     loss = segmentation_loss(logits, torch.full((2, 3, 5), 3), ignore=3, **WEIGHTS)
     assert loss.item() == 0
@@ -80,21 +80,19 @@ def test_nothing_known_costs_nothing() -> None:
     assert not logits.grad.any()
 
 
-def test_large_logits_stay_finite() -> None:
+def test_loss_of_large_logits_is_finite() -> None:
     logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    assert math.isfinite(
-        segmentation_loss(logits, torch.ones(1, 2, 2, dtype=torch.long), **WEIGHTS).item()
-    )
+    target = torch.ones(1, 2, 2, dtype=torch.long)
+    assert math.isfinite(segmentation_loss(logits, target, **WEIGHTS).item())
 
 
 def plain_region_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Tensor:
-    """0.2 binary cross-entropy + 0.8 Dice, pixel by pixel and region by region."""
+    """Compute 0.2 binary cross-entropy + 0.8 Dice, pixel by pixel and region by region."""
     cross_entropies, dice = [], torch.zeros(())
     for k in range(logits.shape[1]):
         overlap, predicted, expected = torch.zeros(()), torch.zeros(()), 0.0
-        for value, label in zip(
-            logits[:, k].flatten(), target[:, k].flatten().tolist(), strict=True
-        ):
+        labels = target[:, k].flatten().tolist()
+        for value, label in zip(logits[:, k].flatten(), labels, strict=True):
             if label != ignore:
                 probability = 1 / (1 + (-value).exp())
                 cross_entropies.append(-(probability if label else 1 - probability).log())
@@ -106,24 +104,23 @@ def plain_region_loss(logits: Tensor, target: Tensor, ignore: int | None) -> Ten
 
 
 @pytest.mark.parametrize("ignore", [None, 4])
-def test_regions_may_overlap_and_each_counts_alike(ignore: int | None) -> None:
+def test_loss_of_regions_and_its_gradient_are_those_of_the_formula(ignore: int | None) -> None:
     logits, _ = draw(3)
-    target = torch.randint(
-        0, 2, logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.int32
-    )
+    generator = torch.Generator().manual_seed(1)
+    target = torch.randint(0, 2, logits.shape, generator=generator, dtype=torch.int32)
     if ignore is not None:
         target[0, :, :2] = ignore
     own = segmentation_loss(logits, target, ignore=ignore, **WEIGHTS)
     plain = plain_region_loss(logits, target, ignore)
-    assert own.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert own.item() == pytest.approx(plain.item(), rel=DOUBLE)
     own_gradient, plain_gradient = (
         torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (own, plain)
     )
-    assert torch.allclose(own_gradient, plain_gradient, atol=1e-6)
+    assert_close_to_norm(own_gradient, plain_gradient)
     assert bool(own_gradient[0, :, :2].any()) == (ignore is None)
 
 
-def test_a_single_region_is_a_class_against_background() -> None:
+def test_loss_of_a_single_region_is_that_of_a_class_against_background() -> None:
     """AutoSAM's form leaves the background's Dice out, so that nothing else differs."""
     logits, target = draw(2)
     region = (logits[:, 1:] - logits[:, :1]).detach()
@@ -132,9 +129,9 @@ def test_a_single_region_is_a_class_against_background() -> None:
     as_region = segmentation_loss(
         region, target[:, None].int(), form="autosam", ignore=7, **WEIGHTS
     )
-    assert as_region.item() == pytest.approx(as_classes.item(), abs=1e-6)
+    assert as_region.item() == pytest.approx(as_classes.item(), rel=DOUBLE)
 
 
-def test_unknown_regions_cost_nothing() -> None:
+def test_loss_of_regions_is_0_where_every_pixel_is_ignored() -> None:
     logits, _ = draw(3)
     assert segmentation_loss(logits, torch.full(logits.shape, 4), ignore=4, **WEIGHTS).item() == 0

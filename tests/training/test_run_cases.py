@@ -1,48 +1,63 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import numpy as np
 import pytest
+from builders.tiny import make_case
 
 from samnet.core.errors import UserError
-from samnet.training.run_cases import MAX_TRAINING_VALIDATION, choose_cases
+from samnet.training.run_cases import (
+    MAX_TRAINING_VALIDATION,
+    FoldCases,
+    choose_cases,
+    load_cases,
+    names_in_splits,
+)
 
 CASES = [f"case_{number}" for number in range(10)]
 SPLITS = [{"train": CASES[2:], "val": CASES[:2]}, {"train": CASES[:8], "val": CASES[8:]}]
 
 
-def test_a_fold_holds_its_cases_out() -> None:
-    assert choose_cases(SPLITS, "1") == (CASES[:8], CASES[8:], True)
+def test_fold_holds_its_validation_cases_out() -> None:
+    assert choose_cases(SPLITS, "1") == FoldCases(CASES[:8], CASES[8:], held_out=True)
 
 
-def test_all_trains_on_everything_and_watches_some_of_it() -> None:
-    training, validation, held_out = choose_cases(SPLITS, "all")
-    assert (training, held_out) == (CASES, False)
-    assert set(validation) <= set(training)
-    assert len(validation) == MAX_TRAINING_VALIDATION
+def test_fold_all_trains_on_every_case_and_watches_some_of_them() -> None:
+    cases = choose_cases(SPLITS, "all")
+    assert (cases.training, cases.held_out, cases.scored) == (CASES, False, [])
+    assert set(cases.validation) <= set(cases.training)
+    assert len(cases.validation) == MAX_TRAINING_VALIDATION
 
 
-def test_a_single_patients_fold_holds_nothing_out() -> None:
-    assert choose_cases([{"train": CASES, "val": CASES}], "0")[2] is False
+def test_fold_of_a_single_patient_holds_nothing_out() -> None:
+    assert not choose_cases([{"train": CASES, "val": CASES}], "0").held_out
 
 
-def test_fewer_cases_are_a_part_of_more() -> None:
-    chosen = [set(choose_cases(SPLITS, "0", num_cases=count, seed=5)[0]) for count in range(1, 9)]
+def test_num_cases_chooses_subsets_of_each_other() -> None:
+    chosen = []
+    for count in range(1, 9):
+        chosen.append(set(choose_cases(SPLITS, "0", num_cases=count, seed=5).training))
     assert [len(cases) for cases in chosen] == list(range(1, 9))
     assert all(fewer < more for fewer, more in itertools.pairwise(chosen))
-    assert (
-        len({tuple(choose_cases(SPLITS, "0", num_cases=3, seed=seed)[0]) for seed in range(9)}) > 3
-    )
-    assert choose_cases(SPLITS, "0", num_cases=3)[1] == CASES[:2]
+    by_seed = {
+        tuple(choose_cases(SPLITS, "0", num_cases=3, seed=seed).training) for seed in range(9)
+    }
+    assert len(by_seed) > 3
+    assert choose_cases(SPLITS, "0", num_cases=3).validation == CASES[:2]
 
 
-def test_fewer_patients_come_with_all_their_cases() -> None:
-    cases = [f"patient{patient}_{frame}" for patient in range(6) for frame in range(patient + 1)]
+def test_num_patients_chooses_all_cases_of_a_patient() -> None:
+    cases = []
+    for patient in range(6):
+        cases += [f"patient{patient}_{frame}" for frame in range(patient + 1)]
     splits = [{"train": cases[3:], "val": cases[:3]}]  # patients 2 to 5
     key = r"^patient\d"
 
     def draw(number: int, seed: int = 0) -> list[str]:
-        return choose_cases(splits, "0", seed=seed, num_patients=number, patient_key=key)[0]
+        chosen = choose_cases(splits, "0", seed=seed, num_patients=number, patient_key=key)
+        return chosen.training
 
     for number in range(1, 5):
         patients = {case[:8] for case in draw(number)}
@@ -55,11 +70,23 @@ def test_fewer_patients_come_with_all_their_cases() -> None:
 
 
 @pytest.mark.parametrize("fold", ["2", "-1", "00", "²", "a", "", "fold_0"])
-def test_what_is_no_fold(fold: str) -> None:
+def test_unknown_fold_is_refused(fold: str) -> None:
     with pytest.raises(UserError, match="choose from 0 to 1, all, or cv"):
         choose_cases(SPLITS, fold)
 
 
-def test_more_cases_than_there_are() -> None:
+def test_num_cases_above_those_of_the_fold_is_refused() -> None:
     with pytest.raises(UserError, match="--num-cases 9: fold 0 has 8 training cases"):
         choose_cases(SPLITS, "0", num_cases=9)
+
+
+def test_names_in_splits_are_each_listed_once() -> None:
+    assert names_in_splits(SPLITS) == CASES
+
+
+def test_cases_that_are_not_prepared_for_the_planned_views_are_refused(tmp_path: Path) -> None:
+    labels = np.ones((2, 3, 4), np.uint8)
+    make_case(tmp_path, labels[None], labels, name="a", views=(0,))
+    assert [case.identifier for case in load_cases(tmp_path, ["a"], (0,))] == ["a"]
+    with pytest.raises(UserError, match=r"case 'a' is not prepared for the views \[0, 2\]"):
+        load_cases(tmp_path, ["a"], (0, 2))

@@ -3,66 +3,82 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import torch
 from builders.tiny import make_configuration
 
-from samnet.training.schedule import learning_rate, planned_rate
+from samnet.training.schedule import PLATEAU_EPOCHS, Plateau, learning_rate, planned_rate
 
 
-def samed(step: int, peak: float, warmup: int, steps: int, power: float) -> float:
-    """As SAMed's trainer sets it, for a schedule of `steps` after the warm-up."""
+def samed_rate(step: int, peak: float, warmup: int, steps: int, power: float) -> float:
+    """Return the rate as SAMed's trainer sets it, for a schedule of `steps` after the warm-up."""
     if step < warmup:
         return peak * ((step + 1) / warmup)
     return peak * (1.0 - (step - warmup) / steps) ** power
 
 
 @pytest.mark.parametrize("step", [0, 1, 124, 249, 250, 251, 1000, 14879, 18599])
-def test_it_is_sameds_form(step: int) -> None:
+def test_learning_rate_has_the_form_of_samed(step: int) -> None:
     rate = learning_rate(0.005, (step + 1) / 250, (step - 250) / 18350, 0.9)
-    assert rate == pytest.approx(samed(step, 0.005, 250, 18350, 0.9), rel=1e-12)
+    assert rate == pytest.approx(samed_rate(step, 0.005, 250, 18350, 0.9), rel=1e-12)
 
 
-def test_it_rises_to_the_peak_and_falls_to_nothing_without_a_jump() -> None:
+def test_learning_rate_rises_to_the_peak_and_falls_to_0_without_a_jump() -> None:
     warmup, steps = 10, 110
-    rates = [
-        learning_rate(1.0, (step + 1) / warmup, (step - warmup) / (steps - warmup), 0.9)
-        for step in range(steps + 1)
-    ]
+    rates = []
+    for step in range(steps + 1):
+        rates.append(
+            learning_rate(1.0, (step + 1) / warmup, (step - warmup) / (steps - warmup), 0.9)
+        )
     assert rates[warmup - 1] == rates[warmup] == 1.0
     assert rates[steps] == 0.0
     assert max(abs(a - b) for a, b in itertools.pairwise(rates)) <= 0.1 + 1e-9
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
 
 
-def test_time_beyond_the_limit_gives_no_complex_number() -> None:
+def test_learning_rate_beyond_the_time_limit_is_0_and_no_complex_number() -> None:
     assert learning_rate(1.0, 10.0, 1.2, 0.9) == 0.0
 
 
-def test_without_a_warm_up_it_begins_at_the_peak() -> None:
+def test_learning_rate_without_a_warm_up_begins_at_the_peak() -> None:
     assert learning_rate(1.0, 1.0, 0.0, 0.9) == 1.0
 
 
-def test_where_time_is_short_the_rate_follows_the_clock() -> None:
+def test_planned_rate_follows_the_clock_where_time_is_short() -> None:
     values = make_configuration(steps=12, warmup_steps=4, learning_rate=0.01)
     assert planned_rate(values, 6, 75.0, None) == pytest.approx(0.01 * (1 - 2 / 8) ** 0.9)
     assert planned_rate(values, 6, 75.0, 100.0) == pytest.approx(0.01 * (1 - 0.75) ** 0.9)
-    assert planned_rate(values, 10, 1.0, 100.0) == pytest.approx(
-        0.01 * (1 - 6 / 8) ** 0.9
-    )  # steps are ahead of it
+    # Where more steps are done than the clock expects, the rate follows the steps.
+    assert planned_rate(values, 10, 1.0, 100.0) == pytest.approx(0.01 * (1 - 6 / 8) ** 0.9)
     assert planned_rate(values, 10, 130.0, 100.0) == 0.0
 
 
-def test_slow_steps_warm_up_in_a_tenth_of_the_time() -> None:
+def test_warm_up_of_slow_steps_takes_a_tenth_of_the_time() -> None:
     values = make_configuration(steps=1000, warmup_steps=100, learning_rate=0.01)
     assert planned_rate(values, 1, 5.0, None) == pytest.approx(0.01 * 2 / 100)
     assert planned_rate(values, 1, 5.0, 100.0) == pytest.approx(0.01 / 2)
     assert planned_rate(values, 1, 20.0, 100.0) == pytest.approx(0.01 * 0.8**0.9)
 
 
-def test_a_rate_that_does_not_fall_to_nothing() -> None:
+def test_planned_rate_falls_by_the_planned_share_alone() -> None:
     values = make_configuration(steps=12, warmup_steps=4, learning_rate=0.01, decay_share=0.5)
     assert planned_rate(values, 11, 100.0, 100.0) == pytest.approx(0.01 * 0.5**0.9)
 
 
-def test_at_a_plateau_the_rate_is_what_is_left_of_it() -> None:
+def test_planned_rate_at_a_plateau_is_a_share_of_the_peak() -> None:
     values = make_configuration(steps=12, warmup_steps=0, learning_rate=0.01, schedule="plateau")
     assert planned_rate(values, 11, 90.0, 100.0, plateau_factor=0.1) == pytest.approx(0.001)
+
+
+def test_plateau_acts_as_the_schedule_of_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(6 * PLATEAU_EPOCHS, generator=generator).tolist()
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([weight], lr=1.0)
+    expected = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    plateau, factors = Plateau(), set()
+    for loss in losses:
+        plateau.finish_epoch(loss)
+        expected.step(loss)
+        assert plateau.factor == pytest.approx(optimizer.param_groups[0]["lr"])
+        factors.add(round(plateau.factor, 9))
+    assert len(factors) > 2

@@ -1,1 +1,1 @@
-"""The file formats: how each one is read into one form of image, and how label maps are written."""
+"""Readers of the supported image formats, and writers of label maps."""

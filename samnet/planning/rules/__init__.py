@@ -1,7 +1,8 @@
-"""One function for each decision, named as its key. It returns the value and the reason.
+"""The rules: one function for each decision, named as its key.
 
-A rule looks at the facts and at the decisions before it. `rules_of` finds it by its name, so that a
-new key needs its declaration in `samnet.plan.configuration` and a function here, and no table.
+Every rule takes the `Facts`, which include the decisions before it, and returns the value and the
+reason. `rules_of` finds a rule by its name. So a new key needs its declaration in
+`samnet.plan.configuration` and a function here, and no table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a rule may look at."""
+"""What a rule may look at: the data, the machine, and the decisions before it."""
 
 from __future__ import annotations
 
@@ -163,4 +163,5 @@ def _looks_like_hounsfield(minimum: float, maximum: float) -> bool:
     return -5000 <= minimum <= -500 and maximum >= 200
 
 
+# A rule takes the facts, and returns the value of its key and one sentence with the reason.
 Rule = Callable[[Facts], tuple[Any, str]]

@@ -1,4 +1,7 @@
-"""How intensities become numbers from 0 to 1."""
+"""How intensities become numbers from 0 to 1.
+
+Every rule takes the `Facts` and returns the value and the reason.
+"""
 
 from __future__ import annotations
 

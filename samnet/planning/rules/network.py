@@ -1,4 +1,7 @@
-"""Encoder, adaptation, head, and the size of the network's input."""
+"""Encoder, adaptation, head, and the size of the network's input.
+
+Every rule takes the `Facts` and returns the value and the reason.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which slices the network sees, and how their pixels are laid out."""
+"""Which slices the network sees, and how their pixels are laid out.
+
+Every rule takes the `Facts` and returns the value and the reason.
+"""
 
 from __future__ import annotations
 

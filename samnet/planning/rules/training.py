@@ -1,4 +1,7 @@
-"""Batch, precision, length and pace of the training, loss, sampling and prediction."""
+"""Batch, precision, length and pace of the training, loss, sampling and prediction.
+
+Every rule takes the `Facts` and returns the value and the reason.
+"""
 
 from __future__ import annotations
 

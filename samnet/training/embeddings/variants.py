@@ -13,13 +13,9 @@ from torch import Tensor
 
 from samnet.preprocessing.slice_frame import SliceFrame, tile_starts
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.augmentation import (
-    Placement,
-    change_intensities,
-    place_image,
-    place_labels,
-    plain_matrix,
-)
+from samnet.training.augmentation import plain_matrix
+from samnet.training.intensity_changes import change_intensities
+from samnet.training.placement import Placement, place_image, place_labels
 from samnet.training.slice_reader import SampleSpecification, SliceReader
 
 _CLASS_STRIDE = 2  # of the maps that tell which classes a variant shows: that of the finest head

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-import importlib.util
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ from builders.models import make_plan
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
-from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import read_image
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.files import predict_cases
 
 POSITIONS = [(-20.0, 30.0 + 0.4 * index, -400.0 - 3 * index) for index in range(4)]
@@ -22,7 +24,7 @@ LABELS[1:3, 2:4, 1:3], LABELS[3, 5, 4] = 1, 2
 
 
 class FakePredictor:
-    plan = replace(make_plan("scratch"), labels={"background": 0, "liver": 1, "größe": 2})
+    plan = replace(make_plan(), label_scheme=LabelScheme({"background": 0, "liver": 1, "größe": 2}))
 
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels
@@ -60,7 +62,8 @@ def test_dicom_segmentation_lies_on_the_slices_of_its_series(
 def test_dicom_segmentation_without_highdicom_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    # To Python a module of None is not installed.
+    monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(UserError, match=r"pip install 'samnet\[dicom\]'"):
         predict_cases(
             FakePredictor(LABELS), [write_case(tmp_path)], tmp_path / "out", dicom_segmentation=True
@@ -71,7 +74,10 @@ def test_dicom_segmentation_without_highdicom_says_what_to_install(
 def test_dicom_segmentation_is_refused_for_cases_that_are_no_series(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dicom_seg, "require_library", lambda: None)
+    # The cases are refused before the library is used, so an empty one is enough.
+    library = ModuleType("highdicom")
+    library.__spec__ = ModuleSpec("highdicom", None)
+    monkeypatch.setitem(sys.modules, "highdicom", library)
     cases = [write_case(tmp_path), Case("b", (tmp_path / "b.nii.gz",))]
     with pytest.raises(
         UserError,

@@ -1,0 +1,100 @@
+"""The rules for encoder, input size, zoom and head."""
+
+from __future__ import annotations
+
+import pytest
+from builders.fingerprint import make_fingerprint
+from builders.planned import CPU, GPU, decide, values
+
+from samnet.core.machine import Machine
+
+
+@pytest.mark.parametrize(
+    ("machine", "backbone", "precision", "largest_input"),
+    [
+        (Machine("cpu", 64), "small", "float32", 448),
+        (Machine("cuda", 16), "vit_b", "bfloat16", 896),
+        (Machine("cuda", 80), "vit_l", "bfloat16", 896),
+        (Machine("mps", 16), "vit_b", "float32", 896),
+    ],
+    ids=str,
+)
+def test_network_and_precision_depend_on_the_machine(
+    machine: Machine, backbone: str, precision: str, largest_input: int
+) -> None:
+    planned = values(make_fingerprint(shape=(40, 1500, 1500)), machine)
+    assert planned["backbone"] == backbone
+    assert planned["lora_blocks"] == "all"
+    assert planned["precision"] == precision
+    assert planned["input_size"] == largest_input
+    assert planned["initial_weights"] == "pretrained"
+    assert planned["encoder_tuning"] == "lora"
+    assert planned["lora_rank"] == (16 if backbone == "small" else 4)
+
+
+@pytest.mark.parametrize(
+    ("diameter", "size"), [(40.0, 224), (20.0, 448), (12.0, 672), (4.0, 896), (0.5, 896)]
+)
+def test_input_size_grows_for_small_structures(diameter: float, size: int) -> None:
+    """On a slice of 200 pixels, the smallest class is to cover 32 input pixels."""
+    planned = values(make_fingerprint(diameters={"large": 90.0, "small": diameter}))
+    assert planned["input_size"] == size
+    assert planned["zoom"] == pytest.approx(size / 200, abs=1e-3)
+
+
+def test_zoom_enlarges_a_small_field_of_view() -> None:
+    """The hippocampus crops: 35 x 50 pixels fill the input.
+
+    The input is half a window where the backbone was trained for that.
+    """
+    fingerprint = make_fingerprint(
+        shape=(35, 50, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": 15.0}
+    )
+    small, vit_b = values(fingerprint, CPU), values(fingerprint, CPU, backbone="vit_b")
+    assert (small["input_size"], small["zoom"], small["batch_size"]) == (112, 2.24, 8)
+    assert (vit_b["input_size"], vit_b["zoom"], vit_b["batch_size"]) == (224, 4.48, 8)
+
+
+@pytest.mark.parametrize(
+    ("edge", "diameter", "size"), [(74, 15.0, 112), (75, 15.0, 224), (50, 3.0, 224)]
+)
+def test_input_size_is_half_a_window_where_nothing_is_lost(
+    edge: int, diameter: float, size: int
+) -> None:
+    fingerprint = make_fingerprint(
+        shape=(35, edge, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": diameter}
+    )
+    assert values(fingerprint, CPU)["input_size"] == size
+
+
+def test_zoom_of_slices_of_many_sizes_is_that_of_the_median() -> None:
+    shapes = ((40, 200, 100), (40, 220, 100), (40, 600, 500))
+    planned = decide(make_fingerprint(shapes=shapes))
+    assert planned["zoom"].value == pytest.approx(224 / 220, abs=1e-3)
+    assert "tiled" in planned["zoom"].because
+
+
+@pytest.mark.parametrize(
+    ("machine", "thickness", "head"),
+    [
+        (GPU, 40.0, "mask_decoder"),
+        (GPU, 2.0, "upsampling"),
+        (CPU, 40.0, "upsampling"),
+        (CPU, 2.0, "upsampling"),
+    ],
+)
+def test_head_is_upsampling_for_thin_structures_and_the_small_backbone(
+    machine: Machine, thickness: float, head: str
+) -> None:
+    assert values(make_fingerprint(thickness=thickness), machine)["head"] == head
+
+
+def test_head_of_a_frozen_encoder_is_convolutional() -> None:
+    assert values(make_fingerprint(), encoder_tuning="frozen")["head"].startswith("cnn")
+
+
+def test_head_of_enlarged_slices_has_no_finer_output() -> None:
+    fingerprint = make_fingerprint(
+        shape=(35, 50, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": 15.0}
+    )
+    assert values(fingerprint, CPU, input_size=224)["head"] == "upsampling_quarter"

@@ -1,0 +1,63 @@
+"""The rules for splits, batch, steps and learning rate."""
+
+from __future__ import annotations
+
+import pytest
+from builders.fingerprint import make_fingerprint
+from builders.planned import CPU, GPU, decide, values
+
+from samnet.core.machine import Machine
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "folds"),
+    [
+        (("only",), None, 1),
+        (("a", "b"), None, 2),
+        (tuple("abcdefg"), None, 5),
+        (("p1_a", "p1_b", "p2_a", "p2_b"), r"p\d", 2),
+        (("p1_a", "p1_b"), r"p\d", 1),
+    ],
+)
+def test_folds_hold_out_whole_patients(names: tuple, key: str | None, folds: int) -> None:
+    planned = values(make_fingerprint(case_names=names, patient_key=key))
+    assert (planned["patient_key"], planned["folds"]) == (key, folds)
+
+
+def test_patient_key_is_found_in_the_case_names() -> None:
+    names = []
+    for number in range(8):
+        names += [f"patient{number:03d}_frame01", f"patient{number:03d}_frame12"]
+    planned = decide(make_fingerprint(case_names=tuple(names)))
+    assert planned["folds"].value == 5
+    assert "8 different patients" in planned["patient_key"].because
+
+
+@pytest.mark.parametrize(("slices", "steps"), [(1, 1500), (100, 2250), (10_000, 12_000)])
+def test_steps_follow_the_labelled_slices_within_limits(slices: int, steps: int) -> None:
+    planned = values(make_fingerprint(labelled_slices=slices), views=[0])
+    assert planned["batch_size"] == 16
+    assert planned["steps"] == steps
+    assert planned["warmup_steps"] <= planned["steps"] / 10
+    assert 50 <= planned["steps_per_epoch"] <= 250
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
+def test_batch_size_keeps_the_number_of_tokens(machine: Machine) -> None:
+    small, large = (values(make_fingerprint(), machine, input_size=size) for size in (224, 448))
+    assert small["batch_size"] == 4 * large["batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 1e-3),
+        ({"encoder_tuning": "full"}, 1e-4),
+        ({"initial_weights": "random"}, 1e-3),
+        ({"backbone": "small"}, 4e-3),
+        ({"backbone": "small", "encoder_tuning": "full"}, 1e-3),
+    ],
+    ids=["adapter", "everything", "from scratch", "small adapter", "all of the small backbone"],
+)
+def test_learning_rate_is_smaller_for_weights_that_know_more(settings: dict, rate: float) -> None:
+    assert values(make_fingerprint(), **settings)["learning_rate"] == rate
