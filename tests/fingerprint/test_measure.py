@@ -12,12 +12,11 @@ import pytest
 from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
 from samnet.fingerprint.records import CaseFingerprint, ClassStatistics
 
-LABELS = LabelScheme({"background": 0, "a": 1, "b": 2, "never": 3}, ignore_label=4)
-DESCRIPTION = DatasetDescription(("MRI",), LABELS, ".nii.gz")
+LABELS = {"background": 0, "a": 1, "b": 2, "never": 3}
+DESCRIPTION = DatasetDescription(("MRI",), LABELS, ignore_label=4, file_ending=".nii.gz")
 
 
 def measure(folder: Path, *arguments: Any, **options: Any) -> CaseFingerprint:
@@ -200,8 +199,13 @@ def test_measure_case_measures_a_region_as_a_whole(tmp_path: Path, image: np.nda
     labels = np.zeros(image.shape)
     labels[4:10, 5:25, 5:25], labels[4:8, 6:24, 6:24] = 1, 2
     labels[:, 30:35] = 3
-    regions = LabelScheme({"background": 0, "whole": (1, 2), "core": 2}, 3, (1, 2))
-    nested = DatasetDescription(("MRI",), regions, ".nii.gz")
+    nested = DatasetDescription(
+        ("MRI",),
+        {"background": 0, "whole": (1, 2), "core": 2},
+        ignore_label=3,
+        file_ending=".nii.gz",
+        regions_class_order=(1, 2),
+    )
     measured = measure_all(tmp_path, image, labels, description=nested)
     merged = measure_all(tmp_path, image, np.where(labels == 2, 1, labels))
     parts = measure_all(tmp_path, image, labels)

@@ -13,10 +13,9 @@ from builders.models import FakePredictor
 from samnet.core.errors import SamnetError
 from samnet.dataset.cases import find_prediction_cases
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.files import predict_cases
 
-DESCRIPTION = DatasetDescription(CHANNELS, LabelScheme({"background": 0, "ball": 1}), ".nii.gz")
+DESCRIPTION = DatasetDescription(CHANNELS, {"background": 0, "ball": 1}, None, ".nii.gz")
 
 
 def test_predict_cases_skips_and_names_broken_cases(

@@ -110,7 +110,8 @@ def test_predict_cases_continues_after_a_label_map_that_cannot_be_written(tmp_pa
     cases = [write_case(tmp_path / "in", name) for name in "abc"]
     blocked = tmp_path / "out" / "b.nii.gz"
     blocked.mkdir(parents=True)  # a folder where the file is to be
-    with pytest.raises(SamnetError, match=r"1 of 3 cases(.|\n)*b: (IsADirectory|Permission)Error: "):
+    message = r"1 of 3 cases(.|\n)*b: (IsADirectory|Permission)Error: "
+    with pytest.raises(SamnetError, match=message):
         predict_cases(FakePredictor(), cases, tmp_path / "out")
     assert names_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "c.nii.gz", "dataset.json"]
     assert names_in(blocked) == []

@@ -7,232 +7,49 @@ import hashlib
 import json
 import os
 import random
-import stat
-import zipfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.models import DATASET, make_model, make_plan
-from builders.tiny import add_tiny_backbone
+from builders.archives import (
+    WEIGHTS,
+    Contents,
+    assert_nothing_installed,
+    assert_refused,
+    set_keys,
+)
+from builders.models import DATASET
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.inference.find_model import list_models
-from samnet.sharing import install
-from samnet.sharing.export import export_model
-from samnet.sharing.install import install_model
+from samnet.models.model_folder import ModelFolder, list_models
+from samnet.sharing.archive_checks import UnsafeArchive
+from samnet.sharing.export import Member
+from samnet.sharing.install import install_model, unpack_member
 
-Contents = dict[str, bytes]
-WEIGHTS = "fold_0/checkpoint_final.safetensors"
-
-
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("samnet_results", str(tmp_path / "results"))
-    return tmp_path / "results"
+Change = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The content of a good archive, of a network that needs no base."""
-    folder = tmp_path_factory.mktemp("good")
-    with pytest.MonkeyPatch.context() as patch:
-        add_tiny_backbone(patch)
-        make_model(folder, make_plan("scratch", head="linear", input_size=32))
-        export_model(folder, folder / "good.zip")
-    return (folder / "good.zip").read_bytes()
+class EndlessStream:
+    """Gives zeros for as long as it is read."""
+
+    def read(self, size: int) -> bytes:
+        return bytes(size)
 
 
-@pytest.fixture
-def archive(good: bytes, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    add_tiny_backbone(monkeypatch)
-    (tmp_path / "good.zip").write_bytes(good)
-    return tmp_path / "good.zip"
-
-
-@pytest.fixture
-def change(archive: Path) -> Callable[..., Path]:
-    """Write the archive anew, changed by a function of its contents, with a manifest that agrees or as it was."""
-
-    def changed(alter: Callable[[Contents], None], *, agree: bool = True) -> Path:
-        with zipfile.ZipFile(archive) as source:
-            contents = {entry.filename: source.read(entry) for entry in source.infolist()}
-        alter(contents)
-        if agree:
-            _agree(contents)
-        file = archive.with_name("changed.zip")
-        with zipfile.ZipFile(file, "w") as target:
-            for name, content in contents.items():
-                target.writestr(name, content)
-        return file
-
-    return changed
-
-
-def _agree(contents: Contents) -> None:
-    manifest = json.loads(contents["manifest.json"])
-    manifest["files"] = {
-        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in contents.items()
-        if name != "manifest.json"
-    }
-    contents["manifest.json"] = json.dumps(manifest).encode()
-
-
-def with_json(contents: Contents, name: str, **values: Any) -> None:
-    contents[name] = json.dumps(json.loads(contents[name]) | values).encode()
-
-
-def assert_nothing_installed(results: Path) -> None:
-    assert [path for path in results.rglob("*") if path.is_file()] == []
-
-
-def assert_refused(file: Path, results: Path, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        install_model(file)
-    assert str(file) in str(caught.value)
-    assert_nothing_installed(results)
-    assert (
-        sorted(entry.name for entry in results.parent.iterdir() if entry.name.startswith("evil"))
-        == []
-    )
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../evil.json",
-        "fold_0/../../evil.json",
-        "/tmp/evil.json",
-        "C:/evil.json",
-        "C:\\evil.json",
-        "fold_0\\plan.json",
-        "\\\\server\\evil",
-        "fold_0/evil.pth",
-        "fold_0/plan.json/evil",
-        "fold_0/",
-        "fold_²/plan.json",
-        "fold_00/plan.json",
-        "FOLD_1/plan.json",
-        "plan.json",
-        "./fold_0/base.json",
-        "evil.py",
-        ".partial-x/plan.json",
-        " ",
-    ],
-)
-@pytest.mark.parametrize("agree", [True, False], ids=["in the manifest", "not in it"])
-def test_names_that_are_not_a_models(
-    change: Callable[..., Path], results: Path, name: str, agree: bool
+def test_unpack_member_stops_a_stream_that_is_longer_than_the_manifest_says(
+    tmp_path: Path,
 ) -> None:
-    file = change(lambda contents: contents.update({name: b"{}"}), agree=agree)
-    assert_refused(file, results, "which is no file of a model|is not of the size|damaged")
+    """zipfile stops at the declared size; this does not rely on it."""
+    size = 3 * 2**20
+    member = Member(size, hashlib.sha256(bytes(size)).hexdigest())
+    with pytest.raises(UnsafeArchive, match=f"{WEIGHTS}' unpacks to more than {size} bytes"):
+        unpack_member(EndlessStream(), WEIGHTS, member, tmp_path)
+    assert (tmp_path / WEIGHTS).stat().st_size <= size
 
 
-def test_links_and_special_files(change: Callable[..., Path], results: Path) -> None:
-    for kind in (stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR):
-        file = change(lambda contents: None)
-        with zipfile.ZipFile(file) as source:
-            contents = {entry.filename: source.read(entry) for entry in source.infolist()}
-        with zipfile.ZipFile(file, "w") as target:
-            for name, content in contents.items():
-                entry = zipfile.ZipInfo(name)
-                entry.external_attr = (kind if name == WEIGHTS else stat.S_IFREG) << 16
-                target.writestr(entry, content)
-        assert_refused(file, results, "is a link or another special file")
-
-
-def test_a_name_twice(archive: Path, results: Path) -> None:
-    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(archive, "a") as target:
-        target.writestr("fold_0/plan.json", target.read("fold_0/plan.json"))
-    assert_refused(archive, results, "each of the files in manifest.json once")
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_unusual_compression(archive: Path, results: Path, method: int) -> None:
-    with zipfile.ZipFile(archive) as source:
-        contents = {entry.filename: source.read(entry) for entry in source.infolist()}
-    with zipfile.ZipFile(archive, "w") as target:
-        for name, content in contents.items():
-            target.writestr(name, content, compress_type=method if name == "dataset.json" else None)
-    assert_refused(archive, results, "compressed in an unusual way")
-
-
-def test_an_archive_that_says_it_unpacks_to_too_much(
-    change: Callable[..., Path], results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(install, "MAX_TEXT_BYTES", 50_000)
-    file = change(lambda contents: contents.update({"dataset.json": b" " * 60_000}))
-    assert_refused(file, results, "'dataset.json' has 60000 bytes, expected at most 50000")
-    monkeypatch.undo()
-    monkeypatch.setenv("samnet_results", str(results))
-    monkeypatch.setattr(install, "MAX_WEIGHTS_BYTES", 1000)
-    assert_refused(change(lambda contents: None), results, "expected at most 1000")
-
-
-def test_a_bomb(archive: Path, results: Path) -> None:
-    """A megabyte for each kilobyte: every single file is small enough."""
-    bomb = archive.with_name("bomb.zip")
-    contents: Contents = {"manifest.json": b"", "dataset.json": b"{}"}
-    for fold in range(8):
-        contents |= {
-            f"fold_{fold}/plan.json": b" " * 10**6,
-            f"fold_{fold}/checkpoint_final.safetensors": bytes(10**6),
-        }
-    with zipfile.ZipFile(archive) as source:
-        contents["manifest.json"] = source.read("manifest.json")
-    _agree(contents)
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, content in contents.items():
-            target.writestr(name, content)
-    assert_refused(bomb, results, "bytes would become 16000002")
-
-
-def test_a_stream_longer_than_it_says(
-    archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """zipfile stops at the declared size by itself; should it ever not, we do."""
-
-    class Endless:
-        def __enter__(self) -> Endless:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-        def read(self, size: int) -> bytes:
-            return bytes(size)
-
-    opened = zipfile.ZipFile.open
-
-    def open_endless(self: zipfile.ZipFile, entry: Any, *rest: Any) -> Any:
-        return Endless() if entry.filename == WEIGHTS else opened(self, entry, *rest)
-
-    monkeypatch.setattr(zipfile.ZipFile, "open", open_endless)
-    assert_refused(archive, results, "unpacks to more than")
-
-
-def test_sizes_that_lie(archive: Path, results: Path) -> None:
-    """The size in the directory of the archive is smaller than what is there."""
-    content = bytearray(archive.read_bytes())
-    with zipfile.ZipFile(archive) as source:
-        size = source.getinfo(WEIGHTS).file_size
-    where = content.rindex(WEIGHTS.encode()) - 46 + 24
-    assert content[where : where + 4] == size.to_bytes(4, "little")
-    content[where : where + 4] = (size - 8).to_bytes(4, "little")
-    archive.write_bytes(content)
-    assert_refused(archive, results, "is not of the size that manifest.json says")
-
-
-def test_too_many_files(
-    change: Callable[..., Path], results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(install, "MAX_FILES", 2)
-    assert_refused(change(lambda contents: None), results, "holds 3 files, expected at most 2")
-
-
-def test_another_content_than_was_exported(change: Callable[..., Path], results: Path) -> None:
+def test_install_refuses_another_content_than_was_exported(change: Change, results: Path) -> None:
     def alter(contents: Contents) -> None:
         contents[WEIGHTS] = contents[WEIGHTS][:-1] + bytes([contents[WEIGHTS][-1] ^ 1])
 
@@ -242,7 +59,9 @@ def test_another_content_than_was_exported(change: Callable[..., Path], results:
 @pytest.mark.parametrize(
     "content", [b"", b"\x80\x04}.", b"{}", b"\xff" * 100, b"\x10\0\0\0\0\0\0\0{}"]
 )
-def test_weights_that_are_none(change: Callable[..., Path], results: Path, content: bytes) -> None:
+def test_install_refuses_weights_that_are_not_safetensors(
+    change: Change, results: Path, content: bytes
+) -> None:
     file = change(lambda contents: contents.update({WEIGHTS: content}))
     assert_refused(file, results, "cannot be read as safetensors")
 
@@ -281,60 +100,64 @@ def test_weights_that_are_none(change: Callable[..., Path], results: Path, conte
         ("dataset.json", {"labels": {}}, "labels"),
     ],
 )
-def test_contents_that_contradict_each_other(
-    change: Callable[..., Path], results: Path, name: str, values: dict[str, Any], message: str
+def test_install_refuses_contents_that_contradict_each_other(
+    change: Change, results: Path, name: str, values: dict[str, Any], message: str
 ) -> None:
-    file = change(lambda contents: with_json(contents, name, **values))
+    file = change(lambda contents: set_keys(contents, name, **values))
     with pytest.raises(UserError, match=message):
         install_model(file)
     assert_nothing_installed(results)
 
 
-def test_a_base_that_is_not_the_manifests(change: Callable[..., Path], results: Path) -> None:
+def test_install_refuses_a_base_that_the_manifest_does_not_name(
+    change: Change, results: Path
+) -> None:
     base = {"backbone": "vit_b", "file_name": "sam.pth", "sha256": "a" * 64}
+    message = "base.json of fold_0 is not what manifest.json says"
 
-    def only_in_the_fold(contents: Contents) -> None:
+    def add_to_the_fold(contents: Contents) -> None:
         contents["fold_0/base.json"] = json.dumps(base).encode()
 
-    assert_refused(
-        change(only_in_the_fold), results, "base.json of fold_0 is not what manifest.json says"
-    )
-    file = change(lambda contents: with_json(contents, "manifest.json", base=base))
-    assert_refused(file, results, "base.json of fold_0 is not what manifest.json says")
+    assert_refused(change(add_to_the_fold), results, message)
+    file = change(lambda contents: set_keys(contents, "manifest.json", base=base))
+    assert_refused(file, results, message)
 
 
-def test_a_plan_that_names_a_file_of_this_machine(
-    change: Callable[..., Path], results: Path
+def test_install_refuses_a_plan_that_names_a_file_of_this_machine(
+    change: Change, results: Path
 ) -> None:
     def alter(contents: Contents) -> None:
         plan = json.loads(contents["fold_0/plan.json"])
-        plan["configurations"]["scratch"]["decisions"]["initial_weights"]["value"] = (
-            "/etc/passwd.pth"
-        )
+        decisions = plan["configurations"]["scratch"]["decisions"]
+        decisions["initial_weights"]["value"] = "/etc/passwd.pth"
         contents["fold_0/plan.json"] = json.dumps(plan).encode()
 
     assert_refused(change(alter), results, "names the file '/etc/passwd.pth' on this machine")
 
 
-@pytest.mark.parametrize("missing", ["manifest.json", "dataset.json", "fold_0/plan.json", WEIGHTS])
-def test_something_is_missing(change: Callable[..., Path], results: Path, missing: str) -> None:
-    for agree in (True, False):
-        if not (agree and missing == "manifest.json"):
-            file = change(lambda contents: contents.pop(missing), agree=agree)
-            assert_refused(file, results, "has no manifest.json|lacks|each of the files")
-
-
-def test_what_is_no_archive(tmp_path: Path, results: Path) -> None:
+def test_install_refuses_what_is_no_archive(tmp_path: Path, results: Path) -> None:
     file = tmp_path / "model.zip"
     with pytest.raises(UserError, match="no such file"):
         install_model(file)
     for content in (b"", b"PK\x03\x04", b"\x80\x04}.", b"PK\x05\x06" + bytes(18)):
         file.write_bytes(content)
-        assert_refused(file, tmp_path / "results", "damaged|has no manifest.json")
+        assert_refused(file, results, "damaged|has no manifest.json")
 
 
-def test_damage_anywhere_is_a_users_error(archive: Path, results: Path) -> None:
-    """Bytes changed at random: refused or, where they mean nothing, installed; never a crash, never half a model."""
+def test_install_refuses_a_cut_file(archive: Path, results: Path) -> None:
+    content = archive.read_bytes()
+    for length in (10, len(content) // 2, len(content) - 30):
+        archive.write_bytes(content[:length])
+        assert_refused(archive, results, "damaged")
+
+
+def test_install_never_crashes_on_damage_and_never_leaves_half_a_model(
+    archive: Path, results: Path
+) -> None:
+    """Bytes are changed at random.
+
+    The archive is refused or, where they mean nothing, installed.
+    """
     generator = random.Random(0)
     original = archive.read_bytes()
     file = archive.with_name("damaged.zip")
@@ -350,26 +173,18 @@ def test_damage_anywhere_is_a_users_error(archive: Path, results: Path) -> None:
         assert not results.exists() or list(results.rglob(".partial-*")) == []
 
 
-def test_a_cut_file(archive: Path, results: Path) -> None:
-    content = archive.read_bytes()
-    for length in (10, len(content) // 2, len(content) - 30):
-        archive.write_bytes(content[:length])
-        assert_refused(archive, results, "damaged")
-
-
-def test_what_is_there_is_not_replaced_without_being_asked(archive: Path, results: Path) -> None:
+def test_install_replaces_a_model_only_on_request(archive: Path, results: Path) -> None:
     folder, _ = install_model(archive)
     (folder / "mine.txt").write_text("notes")
-    with pytest.raises(
-        UserError, match=r"is there already; --name NAME installs good\.zip beside it"
-    ):
+    message = r"is there already; --name NAME installs good\.zip next to it, --force replaces it"
+    with pytest.raises(UserError, match=message):
         install_model(archive)
     assert (folder / "mine.txt").is_file()
-    beside, _ = install_model(archive, name="theirs")
-    assert beside == results / DATASET / "theirs"
+    named, _ = install_model(archive, name="theirs")
+    assert named == results / DATASET / "theirs"
     other, _ = install_model(archive, name="Dataset099_Other/lora")
     assert other == results / "Dataset099_Other" / "lora"
-    assert sorted(list_models()) == sorted([folder, beside, other])
+    assert list_models() == [ModelFolder(path) for path in sorted([folder, named, other])]
     replaced, _ = install_model(archive, force=True)
     assert replaced == folder
     assert not (folder / "mine.txt").exists()
@@ -379,38 +194,57 @@ def test_what_is_there_is_not_replaced_without_being_asked(archive: Path, result
 @pytest.mark.parametrize(
     "name", ["../evil", "a/b", "a/b/c", "/abs", "", "Dataset001_A/", "Dataset001_A/../x", ".x"]
 )
-def test_names_that_name_no_folder(archive: Path, results: Path, name: str) -> None:
+def test_install_refuses_names_that_name_no_folder(archive: Path, results: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"--name|is not a data set name"):
         install_model(archive, name=name)
     assert_nothing_installed(results)
 
 
-def test_a_failure_in_between_leaves_the_old_model(
+def contents_of(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_install_leaves_the_old_model_when_the_new_one_is_refused(
+    archive: Path, change: Change, results: Path
+) -> None:
+    """The new one is unpacked before its plan is found to be that of another data set."""
+    install_model(archive)
+    before = contents_of(results)
+    other = {"dataset_name": "Dataset008_Liver"}
+    file = change(lambda contents: set_keys(contents, "fold_0/plan.json", **other))
+    with pytest.raises(UserError, match="the plan of fold_0 is of"):
+        install_model(file, force=True)
+    assert contents_of(results) == before
+
+
+def test_install_leaves_the_old_model_when_the_disk_fails(
     archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _ = install_model(archive)
+    install_model(archive)
+    before = contents_of(results)
 
-    def fail(*values: Any) -> None:
+    def fail(handle: int) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(install, "_check_content", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="the disk is gone"):
         install_model(archive, force=True)
-    assert (folder / "fold_0" / "plan.json").is_file()
+    assert contents_of(results) == before
     assert list(results.rglob(".partial-*")) == []
 
 
-def test_a_half_installed_model_is_not_found(archive: Path, results: Path) -> None:
+def test_list_models_leaves_out_a_half_installed_model(archive: Path, results: Path) -> None:
     folder, _ = install_model(archive)
     os.replace(folder, folder.with_name(".partial-12345678-scratch"))
     assert list_models() == []
 
 
-def test_a_full_disk_is_noticed_before(
+def test_install_refuses_to_start_on_a_full_disk(
     archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = install.shutil.disk_usage(archive.parent)
-    monkeypatch.setattr(install.shutil, "disk_usage", lambda path: usage._replace(free=100))
+    usage = shutil.disk_usage(archive.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     with pytest.raises(SamnetError, match="the model needs"):
         install_model(archive)
     assert_nothing_installed(results)

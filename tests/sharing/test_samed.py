@@ -1,4 +1,4 @@
-"""A file of SAMed as a model that predicts, and back."""
+"""Import of a file of SAMed as a model that predicts, and export as such a file."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from torch.nn import functional
 from samnet.cli import export_samed, import_samed
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.predictor import Predictor
 from samnet.models.base import load_base
+from samnet.models.model_folder import ALL_CASES, ModelFolder
 from samnet.models.registry import CHECKPOINTS
-from samnet.plan.plan import Plan
 from samnet.sharing import samed
 from samnet.sharing.samed import SamedOptions
 
 SIZE = 96
-ORGANS = DatasetDescription(("CT",), {"background": 0, "spleen": 1, "liver": 2}, None, ".nii.gz")
+CLASSES = LabelScheme({"background": 0, "spleen": 1, "liver": 2})
+REGIONS = LabelScheme({"background": 0, "whole": (1, 2), "core": 2}, regions_class_order=(1, 2))
+ORGANS = DatasetDescription(("CT",), CLASSES.labels, None, ".nii.gz")
 OPTIONS = SamedOptions(input_size=SIZE, slice_width=SIZE * 1.0)
 
 
 @pytest.fixture
 def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """The released weights of a tiny SAM by SAM's names."""
     return add_tiny_sam(tmp_path / "checkpoints", monkeypatch)
 
 
@@ -42,14 +46,14 @@ def save(content: dict[str, Tensor], folder: Path) -> Path:
 
 
 def image() -> np.ndarray:
-    """Two slices of HU, some beyond SAMed's window."""
+    """Return two slices `(Z, Y, X)` of HU, some beyond SAMed's window."""
     generator = np.random.default_rng(0)
     coarse = torch.from_numpy(generator.uniform(-300, 500, (1, 2, 12, 12)).astype(np.float32))
     return functional.interpolate(coarse, (SIZE, SIZE), mode="bilinear")[0].numpy()
 
 
 @pytest.mark.parametrize("decoder_lora", [False, True], ids=["samed", "samed_s"])
-def test_an_imported_model_predicts_what_samed_does(
+def test_imported_model_predicts_what_samed_does(
     sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool
 ) -> None:
     content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora)
@@ -69,40 +73,32 @@ def test_an_imported_model_predicts_what_samed_does(
 
 
 @pytest.mark.parametrize(("decoder_lora", "name"), [(False, "samed"), (True, "samed_s")])
-def test_what_the_model_says_of_itself(
+def test_import_samed_writes_plan_base_and_description(
     sam: dict[str, Tensor], tmp_path: Path, decoder_lora: bool, name: str
 ) -> None:
     file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora), tmp_path)
     samed.import_samed(file, ORGANS, tmp_path / "model", OPTIONS)
-    plan = Plan.load(tmp_path / "model" / "fold_all" / "plan.json")
+    model = ModelFolder(tmp_path / "model")
+    run = model.run(ALL_CASES)
+    plan, configuration = run.plan, run.configuration
     assert list(plan.configurations) == [name]
-    configuration = plan.configuration(name)
-    assert (plan.labels, plan.channel_names, plan.dataset_name) == (
-        ORGANS.labels,
-        ("CT",),
-        "Dataset000_SAMed",
-    )
-    assert (configuration.lora_rank, configuration.lora_scale, configuration.lora_targets) == (
-        4,
-        1.0,
-        ("q", "v"),
-    )
-    assert (configuration.in_plane_spacing, configuration.zoom, configuration.views) == (
-        1.0,
-        1.0,
-        (0,),
-    )
+    assert (plan.dataset_name, plan.channel_names) == ("Dataset000_SAMed", ("CT",))
+    assert plan.label_scheme == CLASSES
+    assert (configuration.lora_rank, configuration.lora_scale) == (4, 1.0)
+    assert configuration.lora_targets == ("q", "v")
+    assert (configuration.in_plane_spacing, configuration.zoom) == (1.0, 1.0)
+    assert configuration.views == (0,)
     assert (configuration.pixel_statistics, configuration.channel_layout) == ("none", "repeat")
     assert not configuration.mirror_at_prediction
     decisions = plan.configurations[name].decisions
     assert decisions["intensity"].rule == "import of a SAMed file"
     assert decisions["steps"].because == "not in SAMed's file; predictions do not depend on it"
-    base = load_base(tmp_path / "model" / "fold_all" / "base.json")
+    base = load_base(run.base_file)
     assert (base.file_name, base.sha256) == ("sam_tiny.pth", CHECKPOINTS["tiny_sam"].sha256)
-    assert DatasetDescription.load(tmp_path / "model" / "dataset.json") == ORGANS
+    assert DatasetDescription.load(model.description_file) == ORGANS
 
 
-def test_the_commands_there_and_back(
+def test_samed_commands_import_a_file_and_export_it_again(
     sam: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=True)
@@ -113,29 +109,22 @@ def test_the_commands_there_and_back(
     }
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     model, back = tmp_path / "model", tmp_path / "back.pth"
-    typed = [
-        "--dataset-json",
-        str(tmp_path / "dataset.json"),
-        "-o",
-        str(model),
-        "--input-size",
-        str(SIZE),
+    options = [
+        *("--dataset-json", str(tmp_path / "dataset.json")),
+        *("-o", str(model)),
+        *("--input-size", str(SIZE)),
+        *("--window", "-160", "240"),
+        *("--slice-width", "192"),
+        *("--dataset-name", "Dataset042_Organs"),
     ]
-    window = [
-        "--window",
-        "-160",
-        "240",
-        "--slice-width",
-        "192",
-        "--dataset-name",
-        "Dataset042_Organs",
-    ]
-    assert import_samed.main([str(save(content, tmp_path)), *typed, *window]) == 0
+    assert import_samed.main([str(save(content, tmp_path)), *options]) == 0
     assert f"{model}: samed_s, tiny_sam, 2 classes" in capsys.readouterr().out
-    plan = Plan.load(model / "fold_all" / "plan.json")
+    plan = ModelFolder(model).run(ALL_CASES).plan
     configuration = plan.configuration("samed_s")
-    assert (configuration.intensity[0].lower, configuration.intensity[0].upper) == (-160.0, 240.0)
-    assert (configuration.in_plane_spacing, plan.dataset_name) == (2.0, "Dataset042_Organs")
+    [window] = configuration.intensity
+    assert (window.lower, window.upper) == (-160.0, 240.0)
+    assert configuration.in_plane_spacing == 2.0
+    assert plan.dataset_name == "Dataset042_Organs"
 
     assert export_samed.main(["-m", str(model), "-o", str(back)]) == 0
     written = torch.load(back, weights_only=True)
@@ -144,7 +133,7 @@ def test_the_commands_there_and_back(
         assert torch.equal(written[key], content[key])
 
 
-def test_on_other_weights(sam: dict[str, Tensor], tmp_path: Path) -> None:
+def test_import_samed_records_other_weights_as_base(sam: dict[str, Tensor], tmp_path: Path) -> None:
     medsam = tmp_path / "elsewhere" / "medsam.pth"
     medsam.parent.mkdir()
     changed = {key: value * 1.1 for key, value in sam.items()}
@@ -156,9 +145,9 @@ def test_on_other_weights(sam: dict[str, Tensor], tmp_path: Path) -> None:
     inputs = torch.rand(1, 3, SIZE, SIZE)
     expected = samed_logits(inputs, content, changed, sam_encoder(TINY_SAM, SIZE), TINY_SAM)
     with torch.no_grad():
-        torch.testing.assert_close(
-            network(inputs), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
-        )
+        found = network(inputs)
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * largest)
     medsam.unlink()
     with pytest.raises(UserError, match=r"was trained on medsam\.pth"):
         Predictor.from_folder(tmp_path / "model", device="cpu")
@@ -172,12 +161,18 @@ def test_on_other_weights(sam: dict[str, Tensor], tmp_path: Path) -> None:
             r"has 2 classes, dataset.json names 1 \(liver\)",
         ),
         (
-            DatasetDescription(("T1", "T2"), ORGANS.labels, None, ".nii.gz"),
+            DatasetDescription(("T1", "T2"), CLASSES.labels, None, ".nii.gz"),
             "names the channels T1, T2; SAMed's networks see a single one",
+        ),
+        (
+            DatasetDescription(
+                ("CT",), REGIONS.labels, None, ".nii.gz", regions_class_order=(1, 2)
+            ),
+            r"names regions \(whole, core\)",
         ),
     ],
 )
-def test_a_description_that_does_not_fit(
+def test_import_samed_refuses_a_description_that_does_not_fit(
     sam: dict[str, Tensor], tmp_path: Path, described: DatasetDescription, message: str
 ) -> None:
     file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
@@ -186,31 +181,32 @@ def test_a_description_that_does_not_fit(
     assert not (tmp_path / "model").exists()
 
 
-def test_nothing_is_overwritten(sam: dict[str, Tensor], tmp_path: Path) -> None:
+def test_import_samed_overwrites_nothing(sam: dict[str, Tensor], tmp_path: Path) -> None:
     file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
     model = tmp_path / "model"
     model.mkdir()
-    samed.import_samed(file, ORGANS, model, OPTIONS)  # an empty folder is as good as none
+    samed.import_samed(file, ORGANS, model, OPTIONS)  # the folder exists, but is empty
     with pytest.raises(UserError, match="is there already; choose another folder with -o"):
         samed.import_samed(file, ORGANS, model, OPTIONS)
 
 
-def test_a_file_of_weights_alone_and_one_with_code(sam: dict[str, Tensor], tmp_path: Path) -> None:
+def test_import_samed_refuses_code_and_files_that_are_not_samed(
+    sam: dict[str, Tensor], tmp_path: Path
+) -> None:
     class Harm:
         def __reduce__(self) -> tuple[Any, ...]:
             return (print, ("harm",))
 
     torch.save({"w_a_000": Harm()}, tmp_path / "harm.pth")
-    for file in (
-        tmp_path / "harm.pth",
-        tmp_path / "none.pth",
-        tmp_path / "checkpoints" / "sam_tiny.pth",
-    ):
+    of_sam = tmp_path / "checkpoints" / "sam_tiny.pth"
+    for file in (tmp_path / "harm.pth", tmp_path / "absent.pth", of_sam):
         with pytest.raises(UserError, match=file.name):
             samed.import_samed(file, ORGANS, tmp_path / "model", OPTIONS)
 
 
-def test_what_samed_cannot_hold(sam: dict[str, Tensor], tmp_path: Path) -> None:
+def test_export_samed_refuses_what_samed_cannot_hold(
+    sam: dict[str, Tensor], tmp_path: Path
+) -> None:
     model = make_model(tmp_path / "lora", make_plan(**LORA), ("fold_0", "fold_1"))
     with pytest.raises(UserError, match="has fold_0, fold_1; choose one with -f"):
         samed.export_samed(model, tmp_path / "out.pth")
@@ -219,12 +215,9 @@ def test_what_samed_cannot_hold(sam: dict[str, Tensor], tmp_path: Path) -> None:
     assert not (tmp_path / "out.pth").exists()
 
 
-def test_samed_knows_no_regions(sam: dict[str, Tensor], tmp_path: Path) -> None:
-    labels: dict[str, Any] = {"background": 0, "whole": (1, 2), "core": 2}
-    described = DatasetDescription(("CT",), labels, None, ".nii.gz", regions_class_order=(1, 2))
-    file = save(write_samed(TINY_SAM, 2, SIZE, decoder_lora=False), tmp_path)
-    with pytest.raises(UserError, match=r"names regions \(whole, core\)"):
-        samed.import_samed(file, described, tmp_path / "model", OPTIONS)
-    plan = dataclasses.replace(make_plan(**LORA), labels=labels, regions_class_order=(1, 2))
+def test_export_samed_refuses_a_model_of_regions(sam: dict[str, Tensor], tmp_path: Path) -> None:
+    plan = dataclasses.replace(make_plan(**LORA), label_scheme=REGIONS)
+    model = make_model(tmp_path / "lora", plan)
     with pytest.raises(UserError, match="was trained on regions"):
-        samed.export_samed(make_model(tmp_path / "lora", plan), tmp_path / "out.pth")
+        samed.export_samed(model, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
