@@ -1,4 +1,4 @@
-"""The packages of samnet. All else is in pyproject.toml, which cannot say that one lies elsewhere."""
+"""The packages of samnet; pyproject.toml, which has all else, cannot map one to another folder."""
 
 from setuptools import find_packages, setup
 

@@ -1,4 +1,4 @@
-"""samnet adapts the Segment Anything Model to a labelled medical data set by itself."""
+"""samnet adapts the Segment Anything Model to a labelled medical data set automatically."""
 
 from __future__ import annotations
 

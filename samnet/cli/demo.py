@@ -59,8 +59,8 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_demo",
-    "Make a small synthetic CT data set and take it through all steps: plan, train, predict, "
-    "evaluate, draw an overlay.",
+    "Make a small synthetic CT-like data set and take it through all steps: plan, train, "
+    "predict, evaluate, draw an overlay.",
     _add_arguments,
     _run,
 )

@@ -166,6 +166,13 @@ def _parse_labels(value: Any, path: Path) -> LabelScheme:
         raise UserError(
             f"{path}: the ignore label is {list(ignore_label)}; it has to be a single value"
         )
+    _check_values(labels, ignore_label, path)
+    background: dict[str, Label] = {name: label for name, label in labels.items() if label == 0}
+    return LabelScheme(background | LabelScheme(labels).foreground, ignore_label)
+
+
+def _check_values(labels: dict[str, Label], ignore_label: int | None, path: Path) -> None:
+    """Check that the values are 0, 1, 2, ... and the ignore label is the next one."""
     if has_regions(labels):
         _check_regions(labels, path)
         values = all_values(labels)
@@ -183,8 +190,6 @@ def _parse_labels(value: Any, path: Path) -> LabelScheme:
             f"{path}: the ignore label is {ignore_label}; it has to be the highest value, "
             f"{len(values)}"
         )
-    background: dict[str, Label] = {name: label for name, label in labels.items() if label == 0}
-    return LabelScheme(background | LabelScheme(labels).foreground, ignore_label)
 
 
 def _parse_label(entry: Any) -> Label | None:

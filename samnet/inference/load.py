@@ -53,7 +53,8 @@ def prepare_network(network: SegmentationNetwork, device: torch.device) -> Segme
         The same network, in evaluation mode.
     """
     merge_lora(network)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own hints lack it
+    # torch's type hints lack this form of `to`.
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
 
 

@@ -129,9 +129,18 @@ class ClassOutputs(Outputs):
 
 
 class RegionOutputs(Outputs):
-    """Regions, of which several may hold at one voxel, as in nnU-Net v2."""
+    """Regions, of which several may hold at one voxel, as in nnU-Net v2.
+
+    Attributes:
+        class_order: The label that is written for each region, later ones over earlier ones.
+    """
 
     def __init__(self, regions: Regions) -> None:
+        """Take the order in which regions are written.
+
+        Args:
+            regions: The regions of the outputs.
+        """
         self.class_order = regions.class_order
 
     def probabilities(self, logits: Tensor) -> Tensor:

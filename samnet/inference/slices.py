@@ -29,8 +29,12 @@ class SlicePredictor:
     """Predicts slices across one axis of a volume, at the resolution of the networks' outputs.
 
     Attributes:
+        networks: Networks of one configuration.
+        configuration: Their configuration.
         outputs: What the outputs of the networks stand for.
         slices: The image `(N, C, H, W)` of N slices, raw intensities.
+        bounds: Lower and upper intensity of each channel `(C, 2)`; see `window_bounds`.
+        flips: The mirrors to average over, as image dimensions to flip; the first is none.
         frame: Where the slices lie on their canvas.
         stride: Input pixels for each output pixel.
         device: Where the networks are.

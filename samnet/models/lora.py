@@ -201,7 +201,8 @@ def select_blocks(encoder: Any, blocks: str) -> list[Any]:
                 f"lora_blocks is {blocks!r}: {entry!r} is no block; write {', '.join(_SHARES)}, "
                 f"or numbers from 0 to {len(every_block) - 1} with commas between them"
             )
-    return [every_block[number] for number in sorted({int(entry) for entry in entries})]
+    numbers = sorted(set(map(int, entries)))
+    return [every_block[number] for number in numbers]
 
 
 def merge_lora(module: nn.Module) -> None:

@@ -50,14 +50,23 @@ class Progress:
 
 
 class Resumable(Protocol):
-    """A network whose training can be resumed: what it has learned goes out and in by names."""
+    """A network whose training can be resumed, as it can return and take its trained weights."""
 
     def adapter(self) -> dict[str, Tensor]:
-        """Return the weights by names."""
+        """Return the trained weights.
+
+        Returns:
+            Tensors by name.
+        """
         ...
 
     def load_adapter(self, weights: dict[str, Tensor], where: str) -> None:
-        """Take the weights of `adapter()`."""
+        """Take trained weights.
+
+        Args:
+            weights: Tensors by name, as `adapter` returns them.
+            where: What to call their source in messages.
+        """
         ...
 
 

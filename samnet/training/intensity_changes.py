@@ -30,7 +30,7 @@ MAX_UNEVENNESS = 0.25  # largest standard deviation of the logarithm of the sens
 
 @dataclass(frozen=True)
 class ChangeShares:
-    """The share of images that each kind of change is made to.
+    """The share of images that get each kind of change.
 
     Attributes:
         curve: Every grey value is replaced by its value on a random smooth curve.
@@ -64,7 +64,7 @@ def change_intensities(
     Args:
         image: `(C, S, S)`, values from 0 to 1.
         generator: Draws the changes.
-        shares: The share of images that each kind of change is made to.
+        shares: The share of images that get each kind of change.
 
     Returns:
         The changed image `(C, S, S)`, float32, values from 0 to 1.

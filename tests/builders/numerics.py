@@ -22,6 +22,8 @@ Module = TypeVar("Module", bound=nn.Module)
 # Largest relative error of the same numbers in another order: about 1e5 and 1e2 times the rounding.
 DOUBLE = 1e-10
 SINGLE = 1e-5
+# Of probabilities in single precision: far above their rounding, and below any real difference.
+MARGIN = 1e-5
 # Some gradients are 0 by the formula, such as that of the bias of keys, and consist of rounding
 # errors. Their difference is compared with this share of the norm of all gradients.
 _SMALLEST_SHARE = 1e-4
@@ -77,6 +79,26 @@ def assert_gradients_close(
         limit = tolerance * max(_norm([other]), smallest)
         difference = _norm([gradient - other])
         assert difference <= limit, f"gradient {number} is {difference:.2g} off, over {limit:.2g}"
+
+
+def assert_same_winners(
+    labels: np.ndarray, values: Tensor, margin: float = MARGIN, clear_share: float = 0.999
+) -> None:
+    """Fail unless labels are those of the largest of several values.
+
+    Voxels where the two largest values are within rounding of each other are left out: there the
+    order of summation decides which is larger.
+
+    Args:
+        labels: `(Z, Y, X)`, counted from 0 in the order of the values.
+        values: Probabilities, or sums of them, `(K, Z, Y, X)`.
+        margin: Difference of the two largest values from which on a voxel counts.
+        clear_share: Smallest share of the voxels that have to count.
+    """
+    first, second = values.topk(2, dim=0).values
+    clear = (first - second > margin).numpy()
+    assert clear.mean() > clear_share
+    assert np.array_equal(labels[clear], values.argmax(0).numpy()[clear])
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:

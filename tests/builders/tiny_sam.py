@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from builders import tiny
 from samnet.models.network import SegmentationNetwork
 from samnet.models.sam_modules import ImageEncoderViT
 from samnet.plan.backbones import Backbone
@@ -62,45 +63,18 @@ def randomise(module: nn.Module) -> nn.Module:
     return module
 
 
-VALUES: dict[str, Any] = {
-    "slicing_axis": 0,
-    "views": (0,),
-    "in_plane_spacing": 1.0,
-    "channel_layout": "repeat",
+VALUES: dict[str, Any] = tiny.VALUES | {
     "intensity": (IntensityWindow("fixed", 0, 1),),
-    "mirror_axes": (),
-    "backbone": "tiny",
     "initial_weights": "pretrained",
     "encoder_tuning": "lora",
-    "lora_rank": 4,
-    "lora_scale": 1.0,
-    "lora_targets": ("q", "v"),
-    "lora_blocks": "all",
     "input_size": 224,
     "zoom": 1.0,
     "head": "mask_decoder",
-    "pixel_statistics": "sam",
-    "batch_size": 2,
-    "precision": "float32",
-    "gradient_checkpointing": False,
     "steps": 10,
     "steps_per_epoch": 10,
-    "patience": 0,
-    "learning_rate": 1e-3,
     "warmup_steps": 0,
-    "weight_decay": 0.1,
-    "decay_power": 0.9,
-    "decay_share": 1.0,
-    "optimizer": "adamw",
-    "schedule": "polynomial",
-    "loss": "samed",
     "gradient_clip": 0.0,
-    "cross_entropy_weight": 0.2,
-    "dice_weight": 0.8,
-    "foreground_share": 0.5,
     "augmentation": "none",
-    "tile_overlap": 0.5,
-    "mirror_at_prediction": False,
 }
 
 

@@ -38,7 +38,11 @@ def touch(folder: Path, names: Sequence[str]) -> None:
 
 
 def found(cases: Sequence[Case]) -> dict[str, list[str]]:
-    return {case.identifier: [file.name for file in case.image_files] for case in cases}
+    return {case.identifier: file_names(case) for case in cases}
+
+
+def file_names(case: Case) -> list[str]:
+    return [file.name for file in case.image_files]
 
 
 def test_raw_dataset_is_loaded_with_its_cases_in_order(

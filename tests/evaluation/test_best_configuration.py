@@ -1,61 +1,58 @@
+"""The command that summarises cross-validations and chooses a configuration."""
+
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builders.scores import make_scores
 
 from samnet.cli.find_best_configuration import main
-from samnet.evaluation.summary import CaseScores, Protocol, read_summary, summarize, write_summary
+from samnet.cli.plan import main as plan
+from samnet.dataset.label_scheme import LabelScheme
+from samnet.evaluation.evaluator import SUMMARY_FILE
+from samnet.evaluation.summary import CaseScores, Protocol, summarize
+from samnet.evaluation.summary_files import read_summary, write_summary
+from samnet.models.model_folder import ModelFolder
+from samnet.planning.planned_dataset import PlannedDataset
 
-NAME = "Dataset501_Tiny"
-PROTOCOL = Protocol({"background": 0, "ball": 1})
+PROTOCOL = Protocol(LabelScheme({"background": 0, "ball": 1}))
+DICE = {"lora": (0.6, 0.8, 0.7), "frozen": (0.9, 0.5, 0.4)}
 
 
 @pytest.fixture
-def results(folders: dict[str, Path], make_dataset: object) -> Path:
-    """Three cases in three folds; `lora` has Dice 0.6, 0.8, 0.7, `frozen` 0.9, 0.5, 0.4."""
-    from samnet.cli.plan import main as plan
-
-    make_dataset(folders["raw"], num_cases=3)  # type: ignore[operator]
+def dataset(folders: dict[str, Path], make_dataset: Callable[..., Path]) -> PlannedDataset:
+    """Return a data set of three cases in three folds, validated with the Dice in `DICE`."""
+    make_dataset(folders["raw"], num_cases=3)
     assert plan(["-d", "501", "-np", "0", "--device", "cpu"]) == 0
-    for configuration, dice in (("lora", (0.6, 0.8, 0.7)), ("frozen", (0.9, 0.5, 0.4))):
-        for fold, value in enumerate(dice):
-            scores = {
-                "IoU": 0.5,
-                "HD95": 1.0,
-                "ASSD": 1.0,
-                "NSD": 0.5,
-                "TP": 1,
-                "FP": 1,
-                "FN": 1,
-                "TN": 1,
-            }
-            file = Path(f"case_{fold:02d}.nii.gz")
-            case = CaseScores(
-                f"case_{fold:02d}",
-                file,
-                file,
-                {1: {"Dice": value, "n_pred": 1, "n_ref": 1, **scores}},
-            )
-            path = (
-                folders["results"]
-                / NAME
-                / configuration
-                / f"fold_{fold}"
-                / "validation"
-                / "summary.json"
-            )
-            write_summary(summarize([case], PROTOCOL), path)
-    return folders["results"] / NAME
+    dataset = PlannedDataset.find("501")
+    for configuration, values in DICE.items():
+        for fold, dice in enumerate(values):
+            write_fold(dataset, configuration, fold, dice)
+    return dataset
 
 
-def test_every_case_counts_once_and_the_best_mean_is_chosen(
-    results: Path, capsys: pytest.CaptureFixture[str]
+def write_fold(dataset: PlannedDataset, configuration: str, fold: int, dice: float) -> None:
+    name = f"case_{fold:02d}"
+    file = Path(f"{name}.nii.gz")
+    case = CaseScores(name, file, file, {1: make_scores(dice)})
+    write_summary(summarize([case], PROTOCOL), summary_file(dataset, configuration, fold))
+
+
+def summary_file(dataset: PlannedDataset, configuration: str, fold: int) -> Path:
+    run = ModelFolder.of(dataset.folder, configuration).run(str(fold))
+    return run.validation / SUMMARY_FILE
+
+
+def test_find_best_configuration_counts_every_case_once_and_takes_the_best_mean(
+    dataset: PlannedDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["501"]) == 0
     printed = capsys.readouterr().out
-    assert f"samnet_predict -d {NAME} -c lora" in printed
+    assert f"samnet_predict -d {dataset.name} -c lora" in printed
+    results = dataset.folder.results
     record = json.loads((results / "best_configuration.json").read_text())
     assert record["best"] == "lora"
     assert record["Dice"] == pytest.approx({"frozen": 0.6, "lora": 0.7})
@@ -66,22 +63,22 @@ def test_every_case_counts_once_and_the_best_mean_is_chosen(
     assert len((results / "lora" / "cross_validation.csv").read_text().splitlines()) == 4
 
 
-def test_a_fold_that_is_missing_is_named_and_nothing_is_written(
-    results: Path, capsys: pytest.CaptureFixture[str]
+def test_find_best_configuration_names_a_missing_fold_and_writes_nothing(
+    dataset: PlannedDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = results / "frozen" / "fold_2" / "validation" / "summary.json"
+    missing = summary_file(dataset, "frozen", 2)
     missing.unlink()
     assert main(["501", "-c", "lora", "frozen"]) == 2
     assert str(missing) in capsys.readouterr().err
-    assert not (results / "best_configuration.json").exists()
+    assert not dataset.folder.choice_file.exists()
     assert main(["501"]) == 0  # of those that are complete
-    assert json.loads((results / "best_configuration.json").read_text())["Dice"].keys() == {"lora"}
+    assert json.loads(dataset.folder.choice_file.read_text())["Dice"].keys() == {"lora"}
 
 
-def test_scores_by_different_rules_are_not_mixed(
-    results: Path, capsys: pytest.CaptureFixture[str]
+def test_find_best_configuration_does_not_mix_scores_by_different_rules(
+    dataset: PlannedDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = results / "lora" / "fold_1" / "validation" / "summary.json"
+    file = summary_file(dataset, "lora", 1)
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"nsd_tolerance": 3.0}))
     assert main(["501", "-c", "lora"]) == 2

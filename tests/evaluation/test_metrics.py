@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist
 
 from samnet.core.errors import UserError
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.metrics import case_metrics, dice_per_class
-from samnet.evaluation.overlaps import count_pairs
-from samnet.evaluation.surface import hausdorff_95_in_voxels, surface_scores
 
 ONE_CLASS = LabelScheme({"background": 0, "organ": 1})
 ONE_CLASS_AND_IGNORED = LabelScheme({"background": 0, "organ": 1}, ignore_label=2)
 TWO_CLASSES = LabelScheme({"background": 0, "organ": 1, "tumour": 2})
+REGIONS = {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "inner": 3}
+NESTED = LabelScheme(REGIONS, regions_class_order=(1, 2, 3))
+NESTED_AND_IGNORED = LabelScheme(REGIONS, ignore_label=4, regions_class_order=(1, 2, 3))
+SETS = ((1, 2, 3), (2, 3), (3,))
+ISOTROPIC = (1.0, 1.0, 1.0)
 
 
 def classes(number: int, ignore_label: int | None = None) -> LabelScheme:
@@ -35,6 +38,23 @@ def volume(shape: tuple[int, int, int], *boxes: tuple[slice, slice, slice]) -> n
 
 def box(z: int, y: int, x: int, size: int) -> tuple[slice, slice, slice]:
     return slice(z, z + size), slice(y, y + size), slice(x, x + size)
+
+
+def score_organ(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing: tuple[float, ...] = ISOTROPIC,
+    label_scheme: LabelScheme = ONE_CLASS,
+    **options: Any,
+) -> dict[str, float]:
+    """Return the scores of class 1."""
+    return case_metrics(prediction, reference, label_scheme, spacing, **options)[1]
+
+
+EMPTY = np.zeros((4, 5, 6), dtype=np.uint8)
+PRESENT = volume((4, 5, 6), box(0, 0, 0, 2))
+SPACING = (3.0, 2.0, 1.0)
+DIAGONAL = math.sqrt(12**2 + 10**2 + 6**2)
 
 
 def test_dice_per_class_of_a_few_voxels_by_hand() -> None:
@@ -95,11 +115,6 @@ def test_dice_per_class_of_255_classes_in_eight_bits() -> None:
     assert np.isnan(dice[1:254]).all()
 
 
-def test_count_pairs_has_a_row_for_each_reference_label() -> None:
-    pairs = count_pairs(np.array([1, 1, 9]), np.array([0, 0, 1]), 1)
-    np.testing.assert_array_equal(pairs, [[0, 2, 0], [0, 0, 1], [0, 0, 0]])
-
-
 @pytest.mark.parametrize(
     ("prediction", "message"),
     [(np.zeros((2, 3), int), "shape"), (np.zeros((2, 2)), "whole numbers")],
@@ -116,9 +131,7 @@ def test_surface_scores_of_single_voxels_use_the_spacing_of_their_axis() -> None
         reference, prediction = np.zeros((2, 6, 6, 6), dtype=np.uint8)
         reference[0, 0, 0] = 1
         prediction[tuple(4 if other == axis else 0 for other in range(3))] = 1
-        scores = case_metrics(
-            prediction, reference, ONE_CLASS, (3.0, 0.5, 2.0), nsd_tolerance_mm=3 * spacing
-        )[1]
+        scores = score_organ(prediction, reference, (3.0, 0.5, 2.0), nsd_tolerance_mm=3 * spacing)
         assert scores["HD95"] == pytest.approx(4 * spacing)
         assert scores["ASSD"] == pytest.approx(3.5 * spacing)
         assert scores["NSD"] == pytest.approx(0.5)
@@ -140,12 +153,9 @@ def test_surface_scores_of_cubes_that_are_shifted_by_a_thick_slice(corner: int) 
     # 1 mm from a side.
     reference = volume((7, 6, 6), box(corner, 0, 2, 2))
     prediction = volume((7, 6, 6), box(corner + 1, 0, 2, 2))
-    strict, lenient = (
-        case_metrics(prediction, reference, ONE_CLASS, (3.0, 1.0, 1.0), nsd_tolerance_mm=tolerance)[
-            1
-        ]
-        for tolerance in (0.5, 2.0)
-    )
+    spacing = (3.0, 1.0, 1.0)
+    strict = score_organ(prediction, reference, spacing, nsd_tolerance_mm=0.5)
+    lenient = score_organ(prediction, reference, spacing, nsd_tolerance_mm=2.0)
     assert strict["HD95"] == pytest.approx(3.0)
     assert strict["ASSD"] == pytest.approx((3.0 * end + 1.0) / area)
     assert strict["NSD"] == pytest.approx(1 - (end + 1.0) / area)
@@ -164,12 +174,9 @@ def test_surface_scores_of_a_volume_of_one_slice_compare_contours(flat_axis: int
     diagonal_side = math.sqrt(0.5)
     expected = (4 * diagonal_side + 8 + 4 * diagonal_side * math.sqrt(2)) / (8 * diagonal_side + 8)
     spacing = tuple(1000.0 if axis == flat_axis else 1.0 for axis in range(3))
-    scores = case_metrics(
-        np.expand_dims(prediction, flat_axis),
-        np.expand_dims(reference, flat_axis),
-        ONE_CLASS,
-        spacing,
-    )[1]
+    scores = score_organ(
+        np.expand_dims(prediction, flat_axis), np.expand_dims(reference, flat_axis), spacing
+    )
     assert scores["ASSD"] == pytest.approx(expected)
     assert scores["HD95"] == pytest.approx(math.sqrt(2))
 
@@ -177,7 +184,7 @@ def test_surface_scores_of_a_volume_of_one_slice_compare_contours(flat_axis: int
 def test_surface_scores_of_a_flat_structure_in_a_volume_compare_surfaces() -> None:
     reference = volume((4, 6, 6), (slice(1, 2), slice(1, 4), slice(1, 4)))
     prediction = volume((4, 6, 6), (slice(1, 2), slice(2, 3), slice(2, 3)))
-    scores = case_metrics(prediction, reference, ONE_CLASS, (1.0, 1.0, 1.0))[1]
+    scores = score_organ(prediction, reference)
     assert scores["HD95"] == pytest.approx(math.sqrt(2))
     assert scores["NSD"] < 1.0
     assert scores["ASSD"] < 1.0  # its faces touch those of the larger plate
@@ -185,7 +192,7 @@ def test_surface_scores_of_a_flat_structure_in_a_volume_compare_surfaces() -> No
 
 def test_case_metrics_of_identical_label_maps_are_perfect() -> None:
     labels = volume((4, 4, 4), box(0, 0, 0, 4))
-    scores = case_metrics(labels, labels, ONE_CLASS, (2.0, 1.0, 1.0))[1]
+    scores = score_organ(labels, labels, (2.0, 1.0, 1.0))
     assert {name: scores[name] for name in ("Dice", "IoU", "HD95", "ASSD", "NSD")} == {
         "Dice": 1.0,
         "IoU": 1.0,
@@ -198,7 +205,7 @@ def test_case_metrics_of_identical_label_maps_are_perfect() -> None:
 def test_case_metrics_compare_each_class_by_itself() -> None:
     reference = volume((4, 4, 8), box(0, 0, 0, 2)) + 2 * volume((4, 4, 8), box(1, 1, 4, 2))
     prediction = volume((4, 4, 8), box(0, 0, 0, 2)) + 2 * volume((4, 4, 8), box(1, 1, 5, 2))
-    scores = case_metrics(prediction, reference, TWO_CLASSES, (1.0, 1.0, 1.0))
+    scores = case_metrics(prediction, reference, TWO_CLASSES, ISOTROPIC)
     assert scores[1]["HD95"] == 0.0
     assert scores[2]["HD95"] == pytest.approx(1.0)
     assert list(scores) == [1, 2]
@@ -208,15 +215,7 @@ def test_surface_library_shows_no_warnings() -> None:
     labels = volume((3, 3, 3), box(1, 1, 1, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        case_metrics(labels, labels, ONE_CLASS, (1.0, 1.0, 1.0))
-
-
-def test_surface_functions_refuse_empty_masks() -> None:
-    full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
-    with pytest.raises(ValueError, match="empty"):
-        surface_scores(full, empty, (1.0, 1.0, 1.0), 1.0)
-    with pytest.raises(ValueError, match="empty"):
-        hausdorff_95_in_voxels(empty, full)
+        case_metrics(labels, labels, ONE_CLASS, ISOTROPIC)
 
 
 def test_ignored_voxels_count_neither_in_counts_nor_in_surfaces() -> None:
@@ -224,13 +223,11 @@ def test_ignored_voxels_count_neither_in_counts_nor_in_surfaces() -> None:
     prediction = reference.copy()
     reference[:, :, 10:] = 2
     prediction[1, 1, 15] = 1
-    scores = case_metrics(prediction, reference, ONE_CLASS_AND_IGNORED, (1.0, 1.0, 1.0))[1]
+    scores = score_organ(prediction, reference, label_scheme=ONE_CLASS_AND_IGNORED)
     assert scores["HD95"] == 0.0
     assert scores["Dice"] == 1.0
     assert (scores["TP"], scores["FP"], scores["FN"], scores["TN"]) == (8, 0, 0, 4 * 4 * 10 - 8)
-    counted = case_metrics(
-        prediction, np.where(reference == 2, 0, reference), ONE_CLASS, (1.0, 1.0, 1.0)
-    )[1]
+    counted = score_organ(prediction, np.where(reference == 2, 0, reference))
     assert counted["FP"] == 1
     assert counted["HD95"] > 0 or counted["ASSD"] > 0
 
@@ -238,35 +235,29 @@ def test_ignored_voxels_count_neither_in_counts_nor_in_surfaces() -> None:
 def test_structure_that_is_predicted_in_ignored_voxels_only_is_absent() -> None:
     reference = np.full((2, 2, 2), 2, dtype=np.uint8)
     prediction = np.ones_like(reference)
-    scores = case_metrics(prediction, reference, ONE_CLASS_AND_IGNORED, (1.0, 1.0, 1.0))[1]
+    scores = score_organ(prediction, reference, label_scheme=ONE_CLASS_AND_IGNORED)
     assert math.isnan(scores["Dice"])
     assert (scores["n_pred"], scores["n_ref"], scores["TN"]) == (0, 0, 0)
-
-
-EMPTY = np.zeros((4, 5, 6), dtype=np.uint8)
-PRESENT = volume((4, 5, 6), box(0, 0, 0, 2))
-SPACING = (3.0, 2.0, 1.0)
-DIAGONAL = math.sqrt(12**2 + 10**2 + 6**2)
 
 
 @pytest.mark.parametrize(("prediction", "reference"), [(EMPTY, PRESENT), (PRESENT, EMPTY)])
 def test_standard_policy_gives_the_worst_scores_for_a_structure_in_only_one_map(
     prediction: np.ndarray, reference: np.ndarray
 ) -> None:
-    scores = case_metrics(prediction, reference, ONE_CLASS, SPACING)[1]
+    scores = score_organ(prediction, reference, SPACING)
     assert (scores["Dice"], scores["IoU"], scores["NSD"]) == (0.0, 0.0, 0.0)
     assert scores["HD95"] == scores["ASSD"] == pytest.approx(DIAGONAL)
 
 
 def test_standard_policy_leaves_out_a_structure_in_neither_map() -> None:
-    scores = case_metrics(EMPTY, EMPTY, ONE_CLASS, SPACING)[1]
+    scores = score_organ(EMPTY, EMPTY, SPACING)
     assert all(math.isnan(scores[name]) for name in ("Dice", "IoU", "HD95", "ASSD", "NSD"))
     assert scores["TN"] == EMPTY.size
 
 
 def test_standard_policy_takes_the_diagonal_of_a_2d_image_in_its_plane() -> None:
     present = np.ones((1, 3, 4), dtype=np.uint8)
-    scores = case_metrics(np.zeros_like(present), present, ONE_CLASS, (1000.0, 1.0, 1.0))[1]
+    scores = score_organ(np.zeros_like(present), present, (1000.0, 1.0, 1.0))
     assert scores["HD95"] == 5.0
 
 
@@ -277,7 +268,7 @@ def test_standard_policy_takes_the_diagonal_of_a_2d_image_in_its_plane() -> None
 def test_synapse_legacy_policy_for_missing_structures(
     prediction: np.ndarray, reference: np.ndarray, dice: float
 ) -> None:
-    scores = case_metrics(prediction, reference, ONE_CLASS, SPACING, policy="synapse_legacy")[1]
+    scores = score_organ(prediction, reference, SPACING, policy="synapse_legacy")
     assert (scores["Dice"], scores["HD95"]) == (dice, 0.0)
 
 
@@ -289,9 +280,7 @@ def test_case_metrics_refuses_an_unknown_policy() -> None:
 def test_synapse_legacy_policy_measures_distances_in_voxels() -> None:
     reference = volume((7, 6, 6), box(2, 2, 2, 2))
     prediction = volume((7, 6, 6), box(3, 2, 2, 2))
-    scores = case_metrics(
-        prediction, reference, ONE_CLASS, (3.0, 1.0, 1.0), policy="synapse_legacy"
-    )[1]
+    scores = score_organ(prediction, reference, (3.0, 1.0, 1.0), policy="synapse_legacy")
     assert scores["HD95"] == pytest.approx(1.0)
     assert scores["Dice"] == 0.5
     assert not {"ASSD", "NSD", "IoU"} & set(scores)
@@ -303,28 +292,8 @@ def test_synapse_legacy_policy_pools_the_distances_of_both_directions() -> None:
     prediction, reference = np.zeros((2, 3, 3, 5), dtype=np.uint8)
     prediction[1, 1, 1] = 1
     reference[1, 1, 1:4] = 1
-    scores = case_metrics(
-        prediction, reference, ONE_CLASS, (1.0, 1.0, 1.0), policy="synapse_legacy"
-    )[1]
+    scores = score_organ(prediction, reference, ISOTROPIC, policy="synapse_legacy")
     assert scores["HD95"] == pytest.approx(1.85)
-
-
-def test_hausdorff_95_agrees_with_the_distances_of_all_pairs_of_border_voxels() -> None:
-    generator = np.random.default_rng(3)
-    masks = [generator.random((6, 7, 8)) < 0.8 for _ in range(2)]
-    points = [np.argwhere(_border_by_neighbours(mask)) for mask in masks]
-    distances = cdist(*points)
-    expected = np.percentile(np.concatenate([distances.min(axis=0), distances.min(axis=1)]), 95)
-    assert hausdorff_95_in_voxels(*masks) == pytest.approx(expected)
-
-
-def _border_by_neighbours(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask, 1)
-    is_inside = np.ones_like(mask)
-    for axis in range(3):
-        for step in (-1, 1):
-            is_inside &= np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
-    return mask & ~is_inside
 
 
 def test_case_metrics_refuses_shapes_that_cannot_be_scored() -> None:
@@ -332,12 +301,6 @@ def test_case_metrics_refuses_shapes_that_cannot_be_scored() -> None:
         case_metrics(EMPTY, EMPTY[:2], ONE_CLASS, SPACING)
     with pytest.raises(ValueError, match=r"\(Z, Y, X\)"):
         case_metrics(EMPTY[0], EMPTY[0], ONE_CLASS, SPACING[1:])
-
-
-REGIONS = {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "inner": 3}
-NESTED = LabelScheme(REGIONS, regions_class_order=(1, 2, 3))
-NESTED_AND_IGNORED = LabelScheme(REGIONS, ignore_label=4, regions_class_order=(1, 2, 3))
-SETS = ((1, 2, 3), (2, 3), (3,))
 
 
 @pytest.fixture
@@ -354,7 +317,7 @@ def test_region_scores_are_those_of_the_union_of_its_labels(maps: list[np.ndarra
     for values, label in zip(SETS, scores, strict=True):
         unions = [np.isin(one, values).astype(np.uint8) for one in (prediction, reference)]
         unions[1][reference == 4] = 2
-        expected = case_metrics(*unions, ONE_CLASS_AND_IGNORED, (2.0, 1.0, 1.0))[1]
+        expected = score_organ(*unions, (2.0, 1.0, 1.0), label_scheme=ONE_CLASS_AND_IGNORED)
         assert scores[label] == pytest.approx(expected)
 
 
@@ -373,7 +336,7 @@ def test_region_scores_do_not_count_differences_within_the_region() -> None:
     reference = np.zeros((2, 6, 6), dtype=np.uint8)
     reference[:, 1:5, 1:5], reference[:, 2:4, 2:4] = 1, 2
     prediction = np.where(reference == 2, 3, reference)
-    scores = case_metrics(prediction, reference, NESTED, (1.0, 1.0, 1.0))
+    scores = case_metrics(prediction, reference, NESTED, ISOTROPIC)
     assert [scores[label]["Dice"] for label in scores] == [1.0, 1.0, 0.0]
     assert scores[(2, 3)]["HD95"] == 0
     assert (scores[3]["n_pred"], scores[3]["n_ref"]) == (8, 0)

@@ -11,7 +11,6 @@ from builders.label_maps import write_label_map, write_predicted_dataset
 
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.pairing import Pair, find_pair_faults, pair_files, read_pair
 
 ENDINGS = [".nii.gz"]
@@ -49,10 +48,8 @@ def make_pair(dataset: Path, name: str) -> Pair:
 
 
 def test_pair_faults_advise_to_map_the_white_of_a_mask_to_one(dataset: Path) -> None:
-    description = replace(
-        DatasetDescription.load(dataset / "dataset.json"),
-        label_scheme=LabelScheme({"background": 0, "organ": 1}),
-    )
+    description = DatasetDescription.load(dataset / "dataset.json")
+    description = replace(description, labels={"background": 0, "organ": 1})
     mask = np.zeros((2, 3, 4), dtype=np.uint8)
     write_label_map(dataset / "labelsTs" / "mask.nii.gz", mask)
     mask[0, 1, 1:3] = 255

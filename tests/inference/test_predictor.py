@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.numerics import SINGLE, assert_close_to_norm
+from builders.numerics import SINGLE, assert_close_to_norm, assert_same_winners
 from builders.tiny import (
     TWO_CLASSES,
     make_configuration,
@@ -65,9 +65,9 @@ def test_predictor_averages_folds_as_probabilities(tmp_path: Path) -> None:
     predictor = Predictor.from_folder(str(tmp_path))
     assert len(predictor.networks) == 3  # not the fold that has seen every case
     mean = torch.stack([probabilities(network) for network in networks]).mean(0)
-    assert np.array_equal(predictor.predict(image(), (1, 1, 1)), mean.argmax(0))
+    assert_same_winners(predictor.predict(image(), (1, 1, 1)), mean)
     alone = Predictor.from_folder(tmp_path, ["1"]).predict(image(), (1, 1, 1))
-    assert np.array_equal(alone, probabilities(networks[1]).argmax(0))
+    assert_same_winners(alone, probabilities(networks[1]))
     of_its_folder = Predictor.from_folder(tmp_path / "fold_1").predict(image(), (1, 1, 1))
     assert np.array_equal(of_its_folder, alone)
 

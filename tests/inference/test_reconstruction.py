@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from builders.numerics import MARGIN, assert_same_winners
 from builders.tiny import TWO_CLASSES
 from torch import Tensor
 
@@ -21,7 +22,6 @@ STRIDE = 4
 SHAPE = (6, 50, 70)
 ENLARGING, SHRINKING = 0.7, 9.0  # zooms: a voxel is a fraction of a map's pixel, or two of them
 CLASSES = outputs_for(TWO_CLASSES)  # of any number
-MARGIN = 1e-5  # of probabilities, far above their rounding in single precision
 
 
 def spots(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -67,17 +67,6 @@ def test_bounds_of_a_block_enclose_all_its_voxels(axis: int, zoom: float) -> Non
         inside = values[(slice(None), *block)]
         assert (inside.amin((1, 2, 3)) >= lowest[(slice(None), *place)] - 1e-6).all()
         assert (inside.amax((1, 2, 3)) <= highest[(slice(None), *place)] + 1e-6).all()
-
-
-def assert_same_winners(labels: np.ndarray, values: Tensor) -> None:
-    """Fail unless labels are those of the largest of `(K, Z, Y, X)`.
-
-    Voxels where two values differ only by rounding are left out.
-    """
-    first, second = values.topk(2, dim=0).values
-    clear = (first - second > MARGIN).numpy()
-    assert clear.mean() > 0.999
-    assert np.array_equal(labels[clear], values.argmax(0).numpy()[clear])
 
 
 @pytest.mark.parametrize("zoom", [ENLARGING, SHRINKING])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders.numerics import assert_close_to_norm
+from builders.numerics import MARGIN, assert_close_to_norm, assert_same_winners
 from builders.tiny import TWO_CLASSES, FakeNetwork, thresholds
 from builders.volumes import LEVELS, ROUNDED, configure, slice_predictor, smooth_volume
 from torch import Tensor
@@ -67,12 +70,6 @@ def mean_of_three_views(
     return torch.stack(views).mean(0)
 
 
-def clear_winners(probabilities: Tensor, margin: float = 1e-5) -> np.ndarray:
-    """Return where `(K, Z, Y, X)` the most likely class is not within rounding of the second."""
-    first, second = probabilities.topk(2, dim=0).values
-    return (first - second > margin).numpy()
-
-
 @pytest.mark.parametrize("slab_bytes", [1, 40_000, 2**27])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_predict_volume_gives_the_same_in_slabs_of_any_size(axis: int, slab_bytes: int) -> None:
@@ -80,11 +77,9 @@ def test_predict_volume_gives_the_same_in_slabs_of_any_size(axis: int, slab_byte
     network = thresholds(LEVELS, 2)
     labels = predict(network, volume, configuration, slab_bytes=slab_bytes)
     probabilities = naive_probabilities(network, configuration, volume, axis)
-    clear = clear_winners(probabilities)
-    assert clear.mean() > 0.999
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) == {0, 1, 2}
-    assert np.array_equal(labels[clear], probabilities.argmax(0).numpy()[clear])
+    assert_same_winners(labels, probabilities)
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 2**27])
@@ -96,11 +91,25 @@ def test_predict_volume_averages_three_views_as_probabilities(
     network = thresholds(LEVELS, 4)
     labels = predict(network, volume, configuration, slab_bytes=slab_bytes, view_bytes=view_bytes)
     mean = mean_of_three_views(network, configuration, volume)
-    clear = clear_winners(mean, 2e-3)  # the maps wait in half precision
-    assert clear.mean() > 0.98
-    assert np.array_equal(labels[clear], mean.argmax(0).numpy()[clear])
+    # The maps wait in half precision.
+    assert_same_winners(labels, mean, margin=2e-3, clear_share=0.98)
     single = predict(network, volume)
     assert not np.array_equal(labels, single)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="all views are kept in memory")
+def test_predict_volume_keeps_large_views_in_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, configuration = smooth_volume(), configure(views=(0, 1, 2))
+    network = thresholds(LEVELS, 4)
+    in_memory = predict(network, volume, configuration)
+    in_files = predict(network, volume, configuration, view_bytes=0)
+    assert np.array_equal(in_files, in_memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    assert np.array_equal(predict(network, volume, configuration), in_memory)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        predict(network, volume, configuration, view_bytes=0)
 
 
 def test_predict_volume_averages_several_networks_as_probabilities() -> None:
@@ -200,7 +209,7 @@ def test_predict_volume_writes_regions_over_each_other(axis: int, slab_bytes: in
     volume, configuration, network = smooth_volume(), configure(axis), region_network(2, LEVELS)
     labels = predict(network, volume, configuration, label_scheme=NESTED, slab_bytes=slab_bytes)
     probabilities = naive_probabilities(network, configuration, volume, axis, NESTED)
-    clear = ((probabilities - 0.5).abs() > 1e-5).all(0).numpy()
+    clear = ((probabilities - 0.5).abs() > MARGIN).all(0).numpy()
     assert clear.mean() > 0.999
     expected = drawn_in_order(probabilities, NESTED.regions_class_order)
     assert labels.dtype == np.uint8

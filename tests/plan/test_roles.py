@@ -8,60 +8,25 @@ from typing import Any
 
 import pytest
 import torch
-from builders.tiny import TWO_CLASSES, add_tiny_backbone, make_configuration, make_plan
+from builders.tiny import (
+    OTHER_VALUES,
+    TWO_CLASSES,
+    add_tiny_backbone,
+    make_configuration,
+    make_plan,
+)
 
 from samnet.core.errors import UserError
 from samnet.core.records import to_json
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import RunFolder
-from samnet.plan.configuration import PLAN_KEYS, Configuration, IntensityWindow, keys_with
+from samnet.plan.configuration import PLAN_KEYS, Configuration, keys_with
 from samnet.plan.plan_key import Role
 from samnet.training.embeddings.cache import embeddings_key
 from samnet.training.embeddings.variants import VariantReader
 from samnet.training.run_record import RunRequest, check_continuation
 from samnet.training.slice_reader import SampleSpecification
 
-# Another allowed value for each key of `configuration()`. A new key needs one here.
-OTHER: dict[str, Any] = {
-    "slicing_axis": 1,
-    "views": (0, 1, 2),
-    "in_plane_spacing": 0.5,
-    "channel_layout": "neighbours",
-    "intensity": (IntensityWindow("percentiles", 0.5, 99.5),),
-    "pixel_statistics": "none",
-    "mirror_axes": (2,),
-    "backbone": "small",
-    "initial_weights": "weights.pth",
-    "encoder_tuning": "frozen",
-    "lora_rank": 8,
-    "lora_scale": 0.5,
-    "lora_targets": ("q", "k", "v"),
-    "lora_blocks": "last_half",
-    "input_size": 64,
-    "zoom": 2.0,
-    "head": "linear",
-    "batch_size": 3,
-    "precision": "bfloat16",
-    "gradient_checkpointing": True,
-    "steps": 99,
-    "steps_per_epoch": 3,
-    "patience": 5,
-    "learning_rate": 1e-4,
-    "warmup_steps": 2,
-    "weight_decay": 0.01,
-    "decay_power": 2.0,
-    "decay_share": 0.5,
-    "optimizer": "adam",
-    "schedule": "plateau",
-    "loss": "autosam",
-    "gradient_clip": 0.0,
-    "cross_entropy_weight": 0.5,
-    "dice_weight": 0.5,
-    "foreground_share": 0.9,
-    "augmentation": "none",
-    "tile_overlap": 0.3,
-    "mirror_at_prediction": True,
-}
 # Memory keys whose tensors are gone at the peak of a step of `configuration()`.
 NOT_AT_PEAK = ("channel_layout", "pixel_statistics", "loss")
 each_key = pytest.mark.parametrize("key", PLAN_KEYS)
@@ -83,12 +48,12 @@ def configuration(**changes: Any) -> Configuration:
 
 def changed(key: str) -> Configuration:
     """The tiny configuration with another value of a key."""
-    return configuration(**{key: OTHER[key]})
+    return configuration(**{key: OTHER_VALUES[key]})
 
 
 def test_other_values_differ_for_every_key() -> None:
-    assert list(OTHER) == list(PLAN_KEYS)
-    for key, value in OTHER.items():
+    assert list(OTHER_VALUES) == list(PLAN_KEYS)
+    for key, value in OTHER_VALUES.items():
         assert getattr(configuration(), key) != value, key
 
 

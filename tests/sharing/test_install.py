@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,6 @@ from samnet.sharing.install import install_model, unpack_member
 Change = Callable[..., Path]
 
 
-class EndlessStream:
-    """Gives zeros for as long as it is read."""
-
-    def read(self, size: int) -> bytes:
-        return bytes(size)
-
-
 def test_unpack_member_stops_a_stream_that_is_longer_than_the_manifest_says(
     tmp_path: Path,
 ) -> None:
@@ -45,8 +39,10 @@ def test_unpack_member_stops_a_stream_that_is_longer_than_the_manifest_says(
     size = 3 * 2**20
     member = Member(size, hashlib.sha256(bytes(size)).hexdigest())
     with pytest.raises(UnsafeArchive, match=f"{WEIGHTS}' unpacks to more than {size} bytes"):
-        unpack_member(EndlessStream(), WEIGHTS, member, tmp_path)
-    assert (tmp_path / WEIGHTS).stat().st_size <= size
+        unpack_member(BytesIO(bytes(size + 1)), WEIGHTS, member, tmp_path / "longer")
+    assert (tmp_path / "longer" / WEIGHTS).stat().st_size <= size
+    unpack_member(BytesIO(bytes(size)), WEIGHTS, member, tmp_path / "exact")
+    assert (tmp_path / "exact" / WEIGHTS).stat().st_size == size
 
 
 def test_install_refuses_another_content_than_was_exported(change: Change, results: Path) -> None:

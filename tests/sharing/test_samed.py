@@ -67,7 +67,7 @@ def test_imported_model_predicts_what_samed_does(
     expected = probabilities.argmax(1).numpy()
     assert len(np.unique(expected)) > 1
     assert (found == expected).mean() > 0.9999
-    # SAMed itself enlarges logits, not probabilities: the same but for pixels on the edges.
+    # SAMed itself enlarges logits, not probabilities: the same except for pixels on the edges.
     enlarged = functional.interpolate(logits, (SIZE, SIZE), mode="bilinear").argmax(1).numpy()
     assert (found == enlarged).mean() > 0.95
 

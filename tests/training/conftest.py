@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.tiny import TWO_CLASSES, make_case, make_configuration, tiny_backbone
+from builders.data import write_dataset
+from builders.tiny import (
+    TWO_CLASSES,
+    add_tiny_backbone,
+    make_case,
+    make_configuration,
+    prepare_dataset,
+    tiny_backbone,
+)
 
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import build_network
@@ -19,6 +27,17 @@ from samnet.training.options import SAVE_EVERY_SECONDS
 from samnet.training.task import TrainingTask
 
 __all__ = ["tiny_backbone"]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the data set 501, planned and prepared. Results go elsewhere."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        add_tiny_backbone(patch)
+        write_dataset(folder / "raw", shape=(5, 24, 20))
+        prepare_dataset(folder, 501, patch, views=[0], slicing_axis=0)
+    return folder
 
 
 @pytest.fixture

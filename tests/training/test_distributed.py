@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from builders.data import write_dataset
 from builders.runs import read_rows
-from builders.tiny import add_tiny_backbone, prepare_dataset, use_folders
+from builders.tiny import use_folders
 from torch import distributed as torch_distributed
 
 from samnet.core.errors import UserError
@@ -45,22 +44,14 @@ add_tiny_backbone(pytest.MonkeyPatch())
 Train = Callable[..., subprocess.Popen]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        add_tiny_backbone(patch)
-        write_dataset(folder / "raw", shape=(5, 24, 20))
-        prepare_dataset(folder, 501, patch, views=[0], slicing_axis=0)
-    (folder / "site").mkdir()
-    (folder / "site" / "sitecustomize.py").write_text(CUSTOMIZE)
-    return folder
-
-
 @pytest.fixture
-def environment(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    use_folders(root, tmp_path, monkeypatch)
-    path = os.pathsep.join([str(root / "site"), str(TESTS.parent)])
+def environment(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return environment variables with which `python -m samnet` has the tiny backbone."""
+    use_folders(prepared, tmp_path, monkeypatch)
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(CUSTOMIZE)
+    path = os.pathsep.join([str(site), str(TESTS.parent)])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.runs import after_step, fixed_dice, load_last_weights, read_rows
+from builders.runs import (
+    Stopped,
+    after_step,
+    fixed_dice,
+    load_last_weights,
+    read_rows,
+    stop,
+)
 
 from samnet.core.errors import SamnetError
 from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
@@ -79,14 +86,6 @@ def test_slow_steps_are_not_recorded_as_waiting(make_trainer: MakeTrainer) -> No
     trainer.network.register_forward_pre_hook(lambda network, inputs: time.sleep(0.5))
     trainer.run()
     assert all(0 < row["waiting_share"] < 0.5 for row in read_rows(trainer.folder))
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop() -> None:
-    raise Stopped
 
 
 @pytest.mark.parametrize(

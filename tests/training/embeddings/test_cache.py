@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders.embeddings import (
+    NUM_SLICES,
+    count_encoded,
+    fill,
+    make_network,
+    make_samples,
+    make_variants,
+    stored_bytes,
+)
+
+from samnet.models.network import SegmentationNetwork
+from samnet.plan.configuration import IntensityWindow
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.embeddings.cache import embeddings_key
+from samnet.training.embeddings.choice import embedding_bytes
+
+GIB = 2**30
+
+
+def test_cache_of_a_killed_run_is_completed_by_the_next(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    network = make_network()
+    encoded = count_encoded(network)
+    fill(tmp_path / "whole", cases, network)
+    num_batches = len(encoded)
+    assert sum(encoded) == 2 * NUM_SLICES
+    for after in (2, 4):
+        process = multiprocessing.get_context("fork").Process(
+            target=fill_until_killed, args=(tmp_path / "killed", cases, make_network(), after)
+        )
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+    whole = stored_bytes(tmp_path / "whole")
+    assert 0 < len(stored_bytes(tmp_path / "killed")) < len(whole)
+    encoded.clear()
+    fill(tmp_path / "killed", cases, network)
+    assert 0 < len(encoded) < num_batches
+    killed = stored_bytes(tmp_path / "killed")
+    assert {name for name in killed if not name.startswith(".")} == set(whole)
+    assert whole.items() <= killed.items()
+    encoded.clear()
+    fill(tmp_path / "killed", cases, network)
+    assert encoded == []
+
+
+def fill_until_killed(
+    root: Path, cases: list[StoredCase], network: SegmentationNetwork, after: int
+) -> None:
+    """Fill a cache, and kill this process after some batches."""
+    encoded = count_encoded(network)
+
+    def kill(encoder: torch.nn.Module, inputs: tuple) -> None:
+        if len(encoded) > after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    network.encoder.register_forward_pre_hook(kill)
+    fill(root, cases, network)
+
+
+def test_partial_files_of_killed_runs_are_removed(tmp_path: Path, cases: list[StoredCase]) -> None:
+    folder = fill(tmp_path, cases)[0].file.parent
+    left = folder / ".partial-1-a.npy"
+    left.touch()
+    fill(tmp_path, cases)
+    assert not left.exists()
+
+
+def key_of(
+    network: SegmentationNetwork | None = None, precision: str = "float32", **changes: Any
+) -> str:
+    encoder = (network or make_network()).encoder
+    return embeddings_key(encoder, make_variants([], **changes), precision)[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": "linear"},
+        {"learning_rate": 3e-4},
+        {"batch_size": 7},
+        {"steps": 99},
+        {"views": (0, 1)},
+        {"loss": "autosam"},
+        {"foreground_share": 0.1},
+        {"tile_overlap": 0.2},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_key_of_embeddings_does_not_depend_on(changes: dict[str, Any]) -> None:
+    assert key_of(**changes) == key_of()
+
+
+def test_key_of_embeddings_does_not_depend_on_the_head_of_the_network() -> None:
+    assert key_of(make_network(head="cnn_slim")) == key_of()
+
+
+def test_key_of_embeddings_depends_on_encoder_precision_and_images() -> None:
+    other = {
+        "zoom": 1.1,
+        "in_plane_spacing": 0.9,
+        "channel_layout": "neighbours",
+        "intensity": (IntensityWindow("percentiles", 1, 99),),
+        "augmentation": "samed",
+        "mirror_axes": (1, 2),
+        "pixel_statistics": "none",
+        "input_size": 64,
+    }
+    keys = {key_of(**{name: value}) for name, value in other.items()}
+    keys |= {key_of(), key_of(make_network(seed=1)), key_of(precision="bfloat16")}
+    assert len(keys) == len(other) + 3
+
+
+def test_case_with_changed_raw_files_is_encoded_again_alone(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    network = make_network()
+    encoded = count_encoded(network)
+    fill(tmp_path, cases, network)
+    before = stored_bytes(tmp_path)
+    changed = StoredCase(cases[1].folder, replace(cases[1].record, source_key="other"))
+    encoded.clear()
+    fill(tmp_path, [cases[0], changed], network)
+    assert sum(encoded) == NUM_SLICES  # two variants of the slices of one of the two cases
+    assert stored_bytes(tmp_path) == before
+
+
+def test_folds_and_heads_share_embeddings(tmp_path: Path, cases: list[StoredCase]) -> None:
+    heads = ("mask_decoder", "cnn_slim", "upsampling")
+    networks = {head: make_network(head=head) for head in heads}
+    encoded = {head: count_encoded(network) for head, network in networks.items()}
+    first = networks["mask_decoder"]
+    fill(tmp_path, cases[:1], first, every=cases)
+    assert sum(encoded["mask_decoder"]) == NUM_SLICES
+    fill(tmp_path, cases, first)
+    assert sum(encoded["mask_decoder"]) == 2 * NUM_SLICES
+    fill(tmp_path, cases, networks["cnn_slim"], head="cnn_slim")
+    fill(tmp_path, cases, networks["upsampling"], head="upsampling", steps=50)
+    fill(tmp_path, cases[1:], first, every=cases)
+    assert sum(encoded["mask_decoder"]) == 2 * NUM_SLICES
+    assert encoded["cnn_slim"] == encoded["upsampling"] == []
+    folders = {file.parent for file in tmp_path.rglob("*.npy")}
+    assert len({folder for folder in folders if "slices" not in folder.parts}) == 1
+
+
+def test_cache_keeps_to_its_bound(
+    tmp_path: Path, cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    size = 0.8 * NUM_SLICES * embedding_bytes(32) / GIB
+    stored = fill(tmp_path / "part", cases, size=size)
+    assert sum(len(entry.block.slices) for entry in stored) <= 0.8 * NUM_SLICES
+    num_bytes = sum(file.stat().st_size for file in (tmp_path / "part").rglob("*.npy"))
+    assert num_bytes <= size * GIB + 128 * len(stored)
+    assert "encoded whenever they are drawn" in caplog.text
+    assert make_samples(cases, stored)[0][2].shape == (8, 8)
+
+
+def test_files_of_the_cache_hold_nothing_but_embeddings(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    stored = fill(tmp_path, cases)[0]
+    num_bytes = len(stored.variants) * embedding_bytes(32)
+    assert stored.file.stat().st_size == num_bytes + 128  # the header of numpy's format

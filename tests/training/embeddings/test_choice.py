@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.embeddings import NUM_SLICES, make_network, make_variants
+
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.embeddings.choice import (
+    CacheChoice,
+    choose_blocks,
+    choose_cache,
+    embedding_bytes,
+)
+
+GIB = 2**30
+# Steps of a training run that sees every slice often enough to keep embeddings.
+PLENTY = {"steps": 8 * NUM_SLICES, "batch_size": 2}
+
+
+def choose(
+    cases: list[StoredCase], requested: float | None = None, **changes: Any
+) -> CacheChoice | None:
+    network = make_network(**changes)
+    return choose_cache(make_variants(cases, **changes), network, Path("nowhere"), requested)
+
+
+def test_embedding_takes_at_most_two_megabytes() -> None:
+    assert embedding_bytes(1024) < 2.2e6
+    assert embedding_bytes(448) < 0.42e6
+
+
+def test_cache_is_used_by_default_where_embeddings_are_used_often(cases: list[StoredCase]) -> None:
+    choice = choose(cases, **PLENTY)
+    assert choice is not None
+    assert choice.variants == 4
+    assert 0 < choice.size <= 20
+    fewer_steps = choose(cases, **(PLENTY | {"steps": 3 * NUM_SLICES}))
+    assert fewer_steps is not None
+    assert fewer_steps.variants == 3  # each is used twice
+
+
+def test_cache_is_not_used_where_embeddings_would_not_be_used_twice(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose(cases, steps=1) is None
+    assert "do not see each of the 52 slices 2 times" in caplog.text
+
+
+def test_requested_cache_size_is_kept_to(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose(cases, requested=3.0, steps=1) == CacheChoice(3.0, 4)
+    assert choose(cases, requested=3.0, augmentation="none") == CacheChoice(3.0, 1)
+    assert choose(cases, requested=0.0, **PLENTY) is None
+    assert not caplog.text
+
+
+def test_cache_is_not_used_for_an_encoder_that_is_trained(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose(cases, encoder_tuning="full", **PLENTY) is None
+    assert not caplog.text
+    assert choose(cases, requested=3.0, encoder_tuning="full") is None
+    assert "--cache-size is for frozen encoders" in caplog.text
+
+
+def test_cache_is_not_used_behind_a_trained_mix_of_channels(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    network = make_network(num_channels=5, channel_layout="stem")
+    assert choose_cache(make_variants(cases, steps=5000), network, Path("nowhere"), 3.0) is None
+    assert "mix of channels" in caplog.text
+
+
+def test_blocks_keep_to_the_bound_and_have_labelled_slices_first(cases: list[StoredCase]) -> None:
+    bytes_each = embedding_bytes(32)
+    num_labelled = 2 * (4 + 7 + 5)
+    variants = make_variants(cases)
+    filled_exactly = (0, num_labelled, NUM_SLICES, NUM_SLICES + num_labelled, 2 * NUM_SLICES)
+    for num_kept in filled_exactly:
+        blocks = choose_blocks(variants, CacheChoice((num_kept * bytes_each + 1) / GIB, 2))
+        assert sum(len(block.slices) for block in blocks) == num_kept
+    first = choose_blocks(variants, CacheChoice((num_labelled * bytes_each + 1) / GIB, 2))
+    assert all(block.is_labelled and block.number == 0 for block in first)

@@ -1,0 +1,175 @@
+"""Opening the folder of a run, without training."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders.runs import Stopped, after_step, stop
+from builders.tiny import use_folders
+
+from samnet.core.errors import UserError
+from samnet.core.locks import FolderBusy
+from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
+from samnet.planning.planned_dataset import PlannedDataset
+from samnet.training.distributed import Distributed
+from samnet.training.open_run import open_run
+from samnet.training.options import TrainingOptions
+from samnet.training.resolve import ResolvedRun, resolve_run
+from samnet.training.run_record import RunRecord
+
+Resolve = Callable[..., ResolvedRun]
+
+
+@pytest.fixture
+def resolve(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Return a function that resolves a run on all cases."""
+    use_folders(prepared, tmp_path / "results", monkeypatch)
+
+    def resolve_all(configuration: str = "scratch", **options: Any) -> ResolvedRun:
+        dataset = PlannedDataset.find("501")
+        given = TrainingOptions(device="cpu", workers=0, **options)
+        return resolve_run(dataset, configuration, "all", given)
+
+    return resolve_all
+
+
+def open_only(run: ResolvedRun) -> dict[str, torch.Tensor]:
+    """Open a run as if it were killed before its first step; return the weights it begins with."""
+    with open_run(run, Distributed()) as trainer:
+        return {name: value.clone() for name, value in trainer.network.adapter().items()}
+
+
+def train_steps(run: ResolvedRun, number: int) -> None:
+    """Train as if the run were killed after some steps."""
+    with open_run(run, Distributed()) as trainer:
+        trainer.on_step = after_step(number, stop)
+        with pytest.raises(Stopped):
+            trainer.run()
+
+
+def load_record(folder: RunFolder) -> RunRecord:
+    record = RunRecord.load(folder)
+    assert record is not None
+    return record
+
+
+def test_open_run_writes_plan_and_record(resolve: Resolve) -> None:
+    run = resolve(seed=4)
+    open_only(run)
+    assert RunFolder(run.folder.path).plan == run.plan
+    record = load_record(run.folder)
+    assert record.request == run.request
+    [session] = record.sessions
+    assert (session.device, session.embeddings) == ("cpu", None)
+    assert session.torch == torch.__version__
+
+
+def test_open_run_begins_with_weights_fixed_by_the_seed(resolve: Resolve) -> None:
+    first, again = open_only(resolve(seed=4)), open_only(resolve(seed=4))
+    other = open_only(resolve(seed=5))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_record_lists_every_session_whose_state_is_resumed(resolve: Resolve) -> None:
+    open_only(resolve())
+    train_steps(resolve(), 3)  # the state of step 2 is saved
+    assert len(load_record(resolve().folder).sessions) == 1  # the first session left nothing
+    open_only(resolve())
+    assert len(load_record(resolve().folder).sessions) == 2
+    open_only(resolve(restart=True))
+    assert len(load_record(resolve().folder).sessions) == 1
+
+
+def test_open_run_resumes_the_saved_state(resolve: Resolve) -> None:
+    train_steps(resolve(), 3)
+    with open_run(resolve(), Distributed()) as trainer:
+        assert (trainer.progress.step, trainer.progress.epoch) == (2, 1)
+    with open_run(resolve(restart=True), Distributed()) as trainer:
+        assert (trainer.progress.step, trainer.progress.epoch) == (0, 0)
+
+
+def test_open_run_removes_what_a_longer_run_makes_invalid(resolve: Resolve) -> None:
+    with open_run(resolve(), Distributed()) as trainer:
+        trainer.run()
+    folder = resolve().folder
+    folder.validation.mkdir()
+    (folder.validation / "summary.json").touch()
+    open_only(resolve(resume=True, settings={"steps": 8}))
+    assert not folder.validation.exists()
+    assert not folder.is_finished
+    assert folder.checkpoint(LAST).is_file()
+
+
+def test_open_run_removes_best_weights_without_a_state(resolve: Resolve) -> None:
+    """They are those of a run that was killed before it saved its state."""
+    run = resolve()
+    open_only(run)
+    run.folder.checkpoint(BEST).touch()
+    open_only(resolve())
+    assert not run.folder.checkpoint(BEST).exists()
+
+
+def test_restart_that_cannot_begin_deletes_nothing(resolve: Resolve) -> None:
+    with open_run(resolve(), Distributed()) as trainer:
+        trainer.run()
+    files = {file: file.read_bytes() for file in resolve().folder.path.iterdir()}
+    run = resolve(restart=True, settings={"views": [1], "slicing_axis": 1})
+    with pytest.raises(UserError, match=r"not prepared for the views \[1\]"):
+        open_only(run)
+    assert {file: file.read_bytes() for file in run.folder.path.iterdir()} == files
+    assert run.folder.checkpoint(FINAL) in files
+
+
+def test_folder_in_which_another_process_trains_is_refused(resolve: Resolve) -> None:
+    with open_run(resolve(), Distributed()), pytest.raises(FolderBusy, match="fold_all"):
+        open_only(resolve())
+
+
+def test_batch_that_cannot_be_shared_is_refused_before_the_folder_is_made(
+    resolve: Resolve,
+) -> None:
+    run = resolve(settings={"batch_size": 3})
+    with pytest.raises(UserError, match="a batch of 3 cannot be split evenly over 2 processes"):
+        run_as_second_of_two(run)
+    assert not run.folder.path.exists()
+
+
+def run_as_second_of_two(run: ResolvedRun) -> None:
+    with open_run(run, Distributed(rank=1, world_size=2)):
+        pytest.fail("the run was opened")
+
+
+def test_resumed_run_keeps_its_choice_of_embeddings(resolve: Resolve) -> None:
+    """Its samples depend on the choice, so a default that has changed since does not matter."""
+    train_steps(resolve("frozen", cache_size=0.5), 3)
+    [first] = load_record(resolve("frozen", cache_size=0.5).folder).sessions
+    assert first.embeddings is not None
+    longer = resolve("frozen", resume=True, settings={"augmentation": "none"})
+    open_only(longer)
+    assert load_record(longer.folder).sessions[-1].embeddings == first.embeddings
+
+
+def test_changed_raw_files_are_pointed_out(
+    resolve: Resolve,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    shutil.copytree(prepared / "raw", tmp_path / "raw", copy_function=shutil.copyfile)
+    monkeypatch.setenv("samnet_raw", str(tmp_path / "raw"))
+    open_only(resolve())
+    assert "have changed" not in caplog.text
+    images = tmp_path / "raw" / "Dataset501_Tiny" / "imagesTr"
+    shutil.copyfile(images / "case_01_0000.nii.gz", images / "case_04_0000.nii.gz")
+    open_only(resolve(restart=True))
+    assert "the raw files of 1 of 6 training cases have changed" in caplog.text
+    assert "such as those of case_04" in caplog.text
