@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from builders.tiny import one_process, tiny_backbone
+from builders.tiny import tiny_backbone
 from scipy.spatial.transform import Rotation
 from skimage import io
 
@@ -28,12 +28,6 @@ ROTATION = Rotation.from_euler("xyz", (10, -12, 85), degrees=True)
 OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = ROTATION.as_matrix() @ np.diag([0.9, 1.1, 4.5])
 OBLIQUE[:3, 3] = 12.5, -40.0, 3.25
-
-
-@pytest.fixture
-def folders(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    one_process(monkeypatch)
-    return folders
 
 
 def link_some_cases(source: Path, target: Path, num_training: int, num_test: int) -> None:

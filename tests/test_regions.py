@@ -12,7 +12,6 @@ import pytest
 from builders.data import write_dataset
 from builders.tiny import (
     add_tiny_backbone,
-    one_process,
     prepare_dataset,
     tiny_backbone,
     use_folders,
@@ -85,7 +84,6 @@ def test_commands_train_and_score_regions(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_folders(root, tmp_path / "results", monkeypatch)
-    one_process(monkeypatch)
     assert plan(["-d", "501", "--explain", "--device", "cpu"]) == 0
     assert "core = 2, 3, written as 2" in capsys.readouterr().out
     length = ["--steps", "80", "--set", "steps_per_epoch=40"]

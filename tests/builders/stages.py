@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from builders.data import write_dataset
-from builders.tiny import SHORT, one_process
+from builders.tiny import SHORT
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.models.model_folder import LAST, RunFolder
 
@@ -82,7 +82,6 @@ class Project:
         for name in ("raw", "preprocessed", "results"):
             monkeypatch.setenv(f"samnet_{name}", str(self.root / name))
         monkeypatch.chdir(self.root)
-        one_process(monkeypatch)
         # Without its monitor: a thread that may hold the lock while a process is forked.
         monkeypatch.setattr(tqdm, "monitor_interval", 0)
 

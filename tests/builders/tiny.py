@@ -246,8 +246,3 @@ def use_folders(root: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("samnet_raw", str(root / "raw"))
     monkeypatch.setenv("samnet_preprocessed", str(root / "preprocessed"))
     monkeypatch.setenv("samnet_results", str(results))
-
-
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no worker processes for the evaluation that ends a training run."""
-    monkeypatch.setattr("samnet.training.options.default_processes", lambda: 0)

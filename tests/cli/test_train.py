@@ -18,7 +18,6 @@ import pytest
 from builders.data import write_dataset
 from builders.tiny import (
     add_tiny_backbone,
-    one_process,
     prepare_dataset,
     tiny_backbone,
     use_folders,
@@ -50,7 +49,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The results folder of the configuration."""
     use_folders(root, tmp_path, monkeypatch)
-    one_process(monkeypatch)
     return tmp_path / NAME / "lora"
 
 

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builders.planned import CPU
 from builders.scores import make_scores
 
 from samnet.cli.find_best_configuration import main
-from samnet.cli.plan import main as plan
+from samnet.dataset.cases import RawDataset
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.evaluation.summary import CaseScores, Protocol, summarize
 from samnet.evaluation.summary_files import read_summary, write_summary
+from samnet.fingerprint.extract import extract_fingerprint
 from samnet.models.model_folder import ModelFolder
-from samnet.planning.planned_dataset import PlannedDataset
+from samnet.planning.planned_dataset import PlannedDataset, write_splits
+from samnet.planning.planner import make_plan
 
 PROTOCOL = Protocol(LabelScheme({"background": 0, "ball": 1}))
 DICE = {"lora": (0.6, 0.8, 0.7), "frozen": (0.9, 0.5, 0.4)}
@@ -26,8 +29,10 @@ DICE = {"lora": (0.6, 0.8, 0.7), "frozen": (0.9, 0.5, 0.4)}
 def dataset(folders: dict[str, Path], make_dataset: Callable[..., Path]) -> PlannedDataset:
     """Return a data set of three cases in three folds, validated with the Dice in `DICE`."""
     make_dataset(folders["raw"], num_cases=3)
-    assert plan(["-d", "501", "-np", "0", "--device", "cpu"]) == 0
-    dataset = PlannedDataset.find("501")
+    raw = RawDataset.load("501")
+    fingerprint = extract_fingerprint(raw, processes=0)
+    write_splits(make_plan(fingerprint, CPU), fingerprint, raw.folder)
+    dataset = PlannedDataset(raw.folder)
     for configuration, values in DICE.items():
         for fold, dice in enumerate(values):
             write_fold(dataset, configuration, fold, dice)
