@@ -145,7 +145,7 @@ def _smallest_type(labels: np.ndarray) -> type:
 
 
 def _read_file(file: Path) -> Image:
-    is_folder = file.is_dir() and ending_of(file) is None
+    is_folder = file.is_dir()
     if not is_folder and not file.is_file():
         raise UserError(f"{file}: no such file")
     try:
@@ -223,7 +223,7 @@ def label_ending_for(image: Path) -> str:
         The ending of the image where it can hold labels; `.png` for JPEG, `.nii.gz` for a folder.
     """
     ending = ending_of(image)
-    if ending is None:
+    if ending is None or image.is_dir():
         return ".nii.gz"
     return ending if ending in label_endings() else ".png"
 

@@ -180,7 +180,7 @@ def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
             "the model finds regions, which lie within each other, and a DICOM segmentation holds "
             "one label a voxel; leave out --dicom-seg"
         )
-    others = [case for case in cases if ending_of(case.image_files[0]) is not None]
+    others = [case for case in cases if not case.image_files[0].is_dir()]
     if others:
         raise UserError(
             f"{others[0].image_files[0]}: is no DICOM series, and {len(others)} of {len(cases)} "

@@ -1,31 +1,53 @@
-"""DICOM image series: a folder of slices, or of one file with many frames, read as a volume.
+"""DICOM image series: a folder of slices, or of files with many frames, read as a volume.
 
-The grid follows from the positions and orientations that the slices state (ImagePositionPatient
-and ImageOrientationPatient, DICOM PS3.3 C.7.6.2), not from file names or numbers. It may be
-sheared, as with a tilted gantry. ITK's series reader would make the axes orthogonal.
+The grid follows from the positions and orientations that the frames state (ImagePositionPatient
+and ImageOrientationPatient, DICOM PS3.3 C.7.6.2), not from file names or numbers, nor from the
+order in which frames are stored. It may be sheared, as with a tilted gantry. ITK's series reader
+would make the axes orthogonal.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
-from samnet.dataset.formats import itk
+from samnet.dataset.formats import dicom_pixels, itk
+from samnet.dataset.formats.dicom_files import (
+    holds_image,
+    is_dicom,
+    kind_is_image,
+    looks_like_slice,
+    object_kind,
+    read_header,
+)
+from samnet.dataset.formats.dicom_frames import (
+    Frame,
+    count_frames,
+    describe_differences,
+    frames_of,
+    has_position,
+)
 from samnet.dataset.formats.image import Image
 
-if TYPE_CHECKING:
-    import SimpleITK
+log = logging.getLogger(__name__)
 
-_SERIES, _DESCRIPTION, _POSITION, _ORIENTATION = "0020|000e", "0008|103e", "0020|0032", "0020|0037"
-_PREAMBLE_BYTES, _MAGIC = 128, b"DICM"
 # Largest deviation of one step between slices, as a fraction of the usual distance. Scanners round
 # positions to 0.01 or 0.1 mm; a missing slice causes a much larger deviation.
 _MAX_DEVIATION = 0.2
+# Largest deviation of a component of the orientation's unit vectors: scanners compute them anew for
+# each slice, and round. A localiser is turned by much more.
+_MAX_TURN = 1e-2
+# Largest relative deviation of the pixel spacing: one pixel of shift over 1000 pixels.
+_MAX_SPACING_DEVIATION = 1e-3
+_SAME_POSITION = 1e-3  # in mm
 
 
 @dataclass(frozen=True)
@@ -33,27 +55,12 @@ class Series:
     """The header of a DICOM image.
 
     Attributes:
-        files: The files of the series, in the order of the slices.
+        files: The file of each slice, in the order of the slices.
+        frame_numbers: The number of each slice among the frames of its file, from 0 on.
     """
 
     files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """One file of a series.
-
-    Attributes:
-        file: The DICOM file.
-        image: Its pixels.
-        position: Position of the first voxel in LPS mm.
-        orientation: Unit vectors along a row and along a column, as the rows of a 2 x 3 matrix.
-    """
-
-    file: Path
-    image: SimpleITK.Image
-    position: np.ndarray
-    orientation: np.ndarray
+    frame_numbers: tuple[int, ...]
 
 
 def is_series(image: Image) -> bool:
@@ -68,97 +75,81 @@ def is_series(image: Image) -> bool:
     return isinstance(image.header, Series)
 
 
-def is_dicom(file: Path) -> bool:
-    """Say whether a file is a DICOM file, judged by its content and not by its name.
-
-    Args:
-        file: Any path.
-
-    Returns:
-        Whether it has DICOM's magic bytes; False for the index of a medium (DICOMDIR).
-    """
-    if not file.is_file() or file.name.upper() == "DICOMDIR":
-        return False
-    with file.open("rb") as handle:
-        handle.seek(_PREAMBLE_BYTES)
-        return handle.read(len(_MAGIC)) == _MAGIC
-
-
-def find_series_folders(folder: Path) -> list[Path]:
-    """Find the folders that directly contain DICOM files.
-
-    Args:
-        folder: The folder to search, with everything below it.
-
-    Returns:
-        The folder itself, if it contains DICOM files, and those below it, sorted by path.
-    """
-    folders = [folder, *sorted(entry for entry in folder.rglob("*") if entry.is_dir())]
-    return [entry for entry in folders if _contains_dicom(entry)]
-
-
-def _contains_dicom(folder: Path) -> bool:
-    return any(is_dicom(file) for file in sorted(folder.iterdir()))
-
-
 def read_series(folder: Path) -> Image:
     """Read the one series that a folder holds.
 
+    Files of other kinds in the folder are ignored, except those that are named as slices. DICOM
+    objects that are no images, such as segmentations and reports, are named in a warning.
+
     Args:
-        folder: A folder of DICOM files; files of other kinds in it are ignored.
+        folder: A folder of DICOM files.
 
     Returns:
         The image with the array `(C, Z, Y, X)`, whose header is a `Series`.
 
     Raises:
-        UserError: The folder holds no DICOM image or several series, a file is no image, or the
-            slices form no volume: they differ in size or orientation, are unevenly spaced, or
-            share a position.
+        UserError: The folder holds no DICOM image or several series, a file is damaged or has
+            frames without positions, or the frames form no volume: they differ in size, spacing
+            or orientation, are unevenly spaced, or share a position.
     """
-    files = sorted(file for file in folder.iterdir() if is_dicom(file))
-    if not files:
+    headers = _image_headers(folder)
+    _check_one_series(folder, headers)
+    _check_concatenation(folder, headers)
+    if len(headers) == 1:
+        ((file, header),) = headers.items()
+        if count_frames(header) == 1 and not has_position(header):
+            return _read_2d_image(file, header)
+    frames: list[Frame] = []
+    arrays = {}
+    for file, header in headers.items():
+        of_file = frames_of(file, header)
+        frames += of_file
+        arrays[file] = (header, of_file)
+    _check_alike(folder, frames)
+    slices, grid = _arrange(folder, frames)
+    pixels = {
+        file: dicom_pixels.read_intensities(file, header, of_file)
+        for file, (header, of_file) in arrays.items()
+    }
+    array = np.stack([pixels[entry.file][:, entry.number] for entry in slices], axis=1)
+    series = Series(tuple(entry.file for entry in slices), tuple(entry.number for entry in slices))
+    return Image(array, grid, series)
+
+
+def _image_headers(folder: Path) -> dict[Path, Any]:
+    """Read the headers of all images in a folder, and name the other objects."""
+    headers, others = {}, []
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            continue
+        if not is_dicom(file):
+            if looks_like_slice(file):
+                raise UserError(
+                    f"{file}: is named as a slice, but is no DICOM file; copy it again, or remove "
+                    "it"
+                )
+            continue
+        header = read_header(file)
+        if holds_image(header):
+            headers[file] = header
+        else:
+            others.append(f"{file.name} ({object_kind(header)})")
+    if not headers:
+        if others:
+            raise UserError(f"{folder}: no DICOM image in it, but {', '.join(others)}")
         raise UserError(f"{folder}: no DICOM file in it")
-    images = {file: _read_file(file) for file in files}
-    _check_one_series(folder, images)
-    if len(files) == 1 and not _is_positioned_slice(images[files[0]]):
-        volume = itk.as_image(images[files[0]])
-        return Image(volume.array, volume.grid, Series((files[0],)))
-    slices = _sorted_slices(folder, images)
-    grid = _grid(folder, slices)
-    arrays = [itk.channels_first(entry.image) for entry in slices]
-    if len({array.shape for array in arrays}) > 1:
-        raise UserError(f"{folder}: its slices differ in size; keep one acquisition in the folder")
-    series = Series(tuple(entry.file for entry in slices))
-    return Image(np.concatenate(arrays, axis=1), grid, series)
+    if others:
+        log.warning("%s: left out what is no image: %s", folder, ", ".join(others))
+    return headers
 
 
-def _is_positioned_slice(image: SimpleITK.Image) -> bool:
-    """Say whether an image is a single 3D slice with a position, not many frames or a 2D image."""
-    if image.GetDimension() == 2 or image.GetSize()[2] > 1:
-        return False
-    return image.HasMetaDataKey(_POSITION)
-
-
-def _read_file(file: Path) -> SimpleITK.Image:
-    import SimpleITK
-
-    try:
-        return SimpleITK.ReadImage(str(file), imageIO="GDCMImageIO")
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"{file}: cannot be read as an image ({reason}); remove it if it is a report, "
-            "copy it again if it is a slice"
-        ) from error
-
-
-def _check_one_series(folder: Path, images: dict[Path, SimpleITK.Image]) -> None:
-    series: dict[str, list[SimpleITK.Image]] = {}
-    for image in images.values():
-        series.setdefault(_value(image, _SERIES), []).append(image)
+def _check_one_series(folder: Path, headers: Mapping[Path, Any]) -> None:
+    series: dict[str, list[Any]] = {}
+    for header in headers.values():
+        series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
     if len(series) > 1:
         listing = ", ".join(
-            f"{_value(members[0], _DESCRIPTION) or identifier} ({len(members)} files)"
+            f"{members[0].get('SeriesDescription') or identifier} ({len(members)} files)"
             for identifier, members in sorted(series.items())
         )
         raise UserError(
@@ -166,77 +157,128 @@ def _check_one_series(folder: Path, images: dict[Path, SimpleITK.Image]) -> None
         )
 
 
-def _value(image: SimpleITK.Image, key: str) -> str:
-    """Return a DICOM value without its padding, or an empty text where it is missing."""
-    return image.GetMetaData(key).strip(" \0") if image.HasMetaDataKey(key) else ""
-
-
-def _numbers(file: Path, image: SimpleITK.Image, key: str, count: int) -> np.ndarray:
-    """Return the numbers of a DICOM value of several parts."""
-    text = _value(image, key)
-    try:
-        values = np.array([float(part) for part in text.split("\\")])
-    except ValueError:
-        values = np.empty(0)
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise UserError(
-            f"{file}: the DICOM value ({key.replace('|', ',')}) is {text!r}; "
-            f"expected {count} numbers"
-        )
-    return values
-
-
-def _sorted_slices(folder: Path, images: dict[Path, SimpleITK.Image]) -> list[_Slice]:
-    """Return the slices of a series in ascending order along their common normal."""
-    slices = []
-    for file, image in images.items():
-        position = _numbers(file, image, _POSITION, 3)
-        orientation = _numbers(file, image, _ORIENTATION, 6).reshape(2, 3)
-        slices.append(_Slice(file, image, position, orientation))
-    first = slices[0]
-    for entry in slices[1:]:
-        if np.abs(entry.orientation - first.orientation).max() > 1e-3:
+def _check_concatenation(folder: Path, headers: Mapping[Path, Any]) -> None:
+    """Refuse an image that was divided into several files if one is missing (PS3.3 C.7.6.16)."""
+    totals: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    for header in headers.values():
+        identifier = str(header.get("ConcatenationUID", ""))
+        total = header.get("InConcatenationTotalNumber")
+        if identifier and total:
+            totals[identifier] = int(total)
+            counts[identifier] += 1
+    for identifier, total in totals.items():
+        if counts[identifier] != total:
             raise UserError(
-                f"{entry.file}: is turned against {first.file.name}; "
-                f"remove localisers from {folder}"
+                f"{folder}: holds {counts[identifier]} of the {total} files that one image was "
+                "divided into; add the others"
             )
-    normal = np.cross(*first.orientation)
-    return sorted(slices, key=lambda entry: float(entry.position @ normal))
 
 
-def _grid(folder: Path, slices: list[_Slice]) -> Grid:
-    image, orientation = slices[0].image, slices[0].orientation
-    spacing = image.GetSpacing()
+def _read_2d_image(file: Path, header: Any) -> Image:
+    """Read a radiograph, a photograph or the like: one frame without a position."""
+    if "Secondary Capture" in object_kind(header):
+        raise UserError(
+            f"{file}: is a screenshot ({object_kind(header)}) without a position; give the "
+            "original image, or save it as PNG if it is the image that is meant"
+        )
+    if not kind_is_image(header):
+        raise UserError(
+            f"{file}: has no position, and its kind is unknown ({object_kind(header) or 'none'}); "
+            "export it again as an image"
+        )
+    grid = itk.as_image(dicom_pixels.read_file(file)).grid
+    array = dicom_pixels.read_intensities(file, header, [])
+    return Image(array, grid, Series((file,), (0,)))
+
+
+def _check_alike(folder: Path, frames: Sequence[Frame]) -> None:
+    """Refuse frames of several sizes, orientations or spacings."""
+    first = frames[0]
+    for entry in frames[1:]:
+        if entry.size != first.size:
+            raise UserError(
+                f"{folder}: its slices differ in size: {first.name} has {_describe_size(first)}, "
+                f"{entry.name} {_describe_size(entry)}; keep one acquisition in the folder"
+            )
+        if np.abs(entry.orientation - first.orientation).max() > _MAX_TURN:
+            differences = describe_differences([first, entry])
+            raise UserError(
+                f"{folder}: {entry.name} is turned against {first.name}"
+                f"{f' ({differences})' if differences else ''}; remove localisers, or export one "
+                "orientation"
+            )
+        if not np.allclose(entry.spacing, first.spacing, rtol=_MAX_SPACING_DEVIATION, atol=0):
+            raise UserError(
+                f"{folder}: the pixels of {first.name} are {_describe_spacing(first)} mm, those "
+                f"of {entry.name} {_describe_spacing(entry)} mm; keep one acquisition in the folder"
+            )
+
+
+def _describe_size(frame: Frame) -> str:
+    rows, columns, channels = frame.size
+    return f"{rows} x {columns} pixels" + (f" of {channels} values" if channels > 1 else "")
+
+
+def _describe_spacing(frame: Frame) -> str:
+    return " x ".join(f"{length:g}" for length in frame.spacing)
+
+
+def _arrange(folder: Path, frames: Sequence[Frame]) -> tuple[list[Frame], Grid]:
+    """Return the frames in ascending order along their common normal, and the grid they form."""
+    orientation = np.mean([entry.orientation for entry in frames], axis=0)
+    orientation /= np.linalg.norm(orientation, axis=1, keepdims=True)
+    normal = np.cross(*orientation)
+    slices = sorted(frames, key=lambda entry: float(entry.position @ normal))
     affine = np.eye(4)
-    affine[:3, 0] = orientation[0] * spacing[0]
-    affine[:3, 1] = orientation[1] * spacing[1]
+    rows, columns = slices[0].spacing
+    affine[:3, 0] = orientation[0] * columns
+    affine[:3, 1] = orientation[1] * rows
     if len(slices) == 1:
-        affine[:3, 2] = np.cross(*orientation) * spacing[2]
+        affine[:3, 2] = normal * abs(slices[0].thickness or 1.0)
     else:
-        affine[:3, 2] = _step(folder, slices)
+        affine[:3, 2] = _step(folder, slices, normal)
     affine[:3, 3] = slices[0].position
-    return Grid((len(slices), image.GetSize()[1], image.GetSize()[0]), itk.LPS_TO_RAS @ affine)
+    return slices, Grid((len(slices), *slices[0].size[:2]), itk.LPS_TO_RAS @ affine)
 
 
-def _step(folder: Path, slices: list[_Slice]) -> np.ndarray:
+def _step(folder: Path, slices: Sequence[Frame], normal: np.ndarray) -> np.ndarray:
     """Return the vector from one slice to the next in LPS mm; the steps have to be equal."""
     positions = np.array([entry.position for entry in slices])
+    _check_positions_differ(folder, slices, positions @ normal)
     steps = np.diff(positions, axis=0)
     usual_step = np.median(steps, axis=0)
     usual_distance = float(np.linalg.norm(usual_step))
-    distances = np.linalg.norm(steps, axis=1)
-    if distances.min() < 1e-3:
-        shared = int(distances.argmin())
-        raise UserError(
-            f"{folder}: {slices[shared].file.name} and {slices[shared + 1].file.name} lie at one "
-            "position; keep one time point, echo or reconstruction in the folder"
-        )
     deviations = np.linalg.norm(steps - usual_step, axis=1)
     if deviations.max() > _MAX_DEVIATION * usual_distance:
         odd = int(deviations.argmax())
+        before, after = slices[odd], slices[odd + 1]
+        differences = describe_differences([before, after])
         raise UserError(
-            f"{folder}: slices lie {usual_distance:.2f} mm apart, but {slices[odd].file.name} and "
-            f"{slices[odd + 1].file.name} {distances[odd]:.2f} mm; "
+            f"{folder}: slices lie {usual_distance:.2f} mm apart, but {before.name} and "
+            f"{after.name} {np.linalg.norm(steps[odd]):.2f} mm"
+            f"{f' ({differences})' if differences else ''}; "
             "add the missing slices, or remove strange ones"
         )
     return (positions[-1] - positions[0]) / (len(slices) - 1)
+
+
+def _check_positions_differ(folder: Path, slices: Sequence[Frame], heights: np.ndarray) -> None:
+    """Refuse several frames at one position along the normal, and say what tells them apart."""
+    distances = np.diff(heights)
+    if distances.min() >= _SAME_POSITION:
+        return
+    shared = int(distances.argmin())
+    together = [
+        entry
+        for entry, height in zip(slices, heights, strict=True)
+        if abs(height - heights[shared]) < _SAME_POSITION
+    ]
+    num_positions = 1 + int((distances >= _SAME_POSITION).sum())
+    differences = describe_differences(together)
+    raise UserError(
+        f"{folder}: {slices[shared].name} and {slices[shared + 1].name} lie at one position; keep "
+        f"one time point, echo or reconstruction in the folder ({len(slices)} slices lie at "
+        f"{num_positions} positions"
+        f"{f', and differ in {differences}' if differences else ''})"
+    )

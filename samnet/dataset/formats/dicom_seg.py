@@ -1,6 +1,6 @@
 """DICOM segmentations (DICOM PS3.3 A.51).
 
-They are written with highdicom, which is installed with the extra `dicom`.
+They are written with highdicom, which is installed with the extra `dicom`. Texts are in UTF-8.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from samnet import __version__
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.dataset.formats.dicom import Series
+from samnet.dataset.formats.dicom_files import read_header
+from samnet.dataset.formats.dicom_frames import has_many_frames
 from samnet.dataset.formats.image import Image
 
 ENDING = ".dcm"
 _SERIES_NUMBER = 1000  # higher than the numbers of a usual study
+_UTF_8 = "ISO_IR 192"
+# Longest values of the types LO and ST in characters (DICOM PS3.5 6.2).
+_LONGEST_LABEL, _LONGEST_DESCRIPTION = 64, 1024
 
 
 def require_library() -> None:
@@ -47,17 +52,23 @@ def write_segmentation(
         file: The file to write.
 
     Raises:
-        UserError: highdicom is not installed, or the series lacks a value that a segmentation has
-            to repeat, such as its frame of reference.
+        UserError: highdicom is not installed, the series consists of several files with many
+            frames, or it lacks a value that a segmentation has to repeat, such as its frame of
+            reference.
     """
     require_library()
-    import pydicom
-
     series: Series = image.header
-    sources = [pydicom.dcmread(source, stop_before_pixels=True) for source in series.files]
+    sources = [read_header(source) for source in dict.fromkeys(series.files)]
+    if len(sources) > 1 and any(map(has_many_frames, sources)):
+        raise UserError(
+            f"{series.files[0].parent}: consists of {len(sources)} multi-frame files, and a DICOM "
+            "segmentation refers to one; leave out --dicom-seg"
+        )
+    if len(sources) == 1:
+        labels = _in_stored_order(labels, series.frame_numbers)
     try:
         segmentation = _segmentation(labels, sources, class_names)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{series.files[0].parent}: cannot be given a DICOM segmentation ({error}); "
             "leave out --dicom-seg"
@@ -66,17 +77,28 @@ def write_segmentation(
         segmentation.save_as(temporary)
 
 
+def _in_stored_order(labels: np.ndarray, frame_numbers: Sequence[int]) -> np.ndarray:
+    """Return labels `(Z, Y, X)` in the order in which the frames of a file are stored."""
+    stored = np.empty_like(labels)
+    stored[list(frame_numbers)] = labels
+    return stored
+
+
 def _segmentation(labels: np.ndarray, sources: list[Any], class_names: Sequence[str]) -> Any:
     """Return the segmentation of labels `(Z, Y, X)`, with the headers of the slices as sources."""
     import highdicom
 
-    return highdicom.seg.Segmentation(
+    descriptions = [
+        _segment_description(label, name, short_name)
+        for label, (name, short_name) in enumerate(
+            zip(class_names, _short_names(class_names), strict=True), 1
+        )
+    ]
+    segmentation = highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=labels.astype(np.uint8 if labels.max() < 256 else np.uint16),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[
-            _segment_description(label, name) for label, name in enumerate(class_names, 1)
-        ],
+        segment_descriptions=descriptions,
         series_instance_uid=highdicom.UID(),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=highdicom.UID(),
@@ -87,9 +109,30 @@ def _segmentation(labels: np.ndarray, sources: list[Any], class_names: Sequence[
         device_serial_number="none",
         series_description="samnet segmentation",
     )
+    # The sources may be in another character set. Their texts are encoded again as they are saved.
+    segmentation.SpecificCharacterSet = _UTF_8
+    return segmentation
 
 
-def _segment_description(label: int, name: str) -> Any:
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Return names that a segment label can hold: of limited length, plain, and distinct."""
+    found: list[str] = []
+    for number, name in enumerate(names, 1):
+        short = _plain_text(name)
+        if len(short) > _LONGEST_LABEL or short in found or not short:
+            suffix = f" ({number})"
+            short = short[: _LONGEST_LABEL - len(suffix)] + suffix
+        found.append(short)
+    return found
+
+
+def _plain_text(text: str) -> str:
+    """Return a text without control characters and backslashes, which separate values in DICOM."""
+    kept = [character if character.isprintable() else " " for character in text]
+    return "".join(kept).replace("\\", "/").strip()
+
+
+def _segment_description(label: int, name: str, short_name: str) -> Any:
     """Describe one class by its name; its SNOMED code is not known."""
     import highdicom
     from pydicom.sr.codedict import codes
@@ -97,11 +140,14 @@ def _segment_description(label: int, name: str) -> Any:
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="samnet", version=__version__, family=codes.DCM.ArtificialIntelligence
     )
-    return highdicom.seg.SegmentDescription(
+    description = highdicom.seg.SegmentDescription(
         segment_number=label,
-        segment_label=name,
+        segment_label=short_name,
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=codes.SCT.AnatomicalStructure,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
     )
+    if short_name != name:
+        description.SegmentDescription = _plain_text(name)[:_LONGEST_DESCRIPTION]
+    return description
