@@ -69,13 +69,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_part_options(parser)
     parser.epilog = (
         "Without -m, -d, -c the only trained model is taken. Nothing else is needed to predict: no "
-        "labels, and with -m no environment variables. Label maps lie on the grids of their images."
+        "labels, and with -m no environment variables. Label maps lie on the grids of their "
+        "images. What lies in IN and is not predicted is named in warnings."
     )
 
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.job_array import select_part
-    from samnet.dataset.cases import find_prediction_cases
+    from samnet.dataset.cases import find_prediction_input
     from samnet.inference.files import predict_cases
     from samnet.inference.find_model import find_model
     from samnet.inference.predictor import Predictor
@@ -87,15 +88,16 @@ def _run(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
         mirror=False if options.no_mirror else None,
     )
-    cases = find_prediction_cases(options.input, predictor.plan.description)
-    part = select_part(cases, *chosen_part(options))
-    predict_cases(
-        predictor,
-        part,
-        options.output,
-        keep_existing=options.keep_existing,
-        dicom_segmentation=options.dicom_seg,
-    )
+    source = find_prediction_input(options.input, predictor.plan.description)
+    part = select_part(source.cases, *chosen_part(options))
+    with source.reminder_of_left_out():
+        predict_cases(
+            predictor,
+            part,
+            options.output,
+            keep_existing=options.keep_existing,
+            dicom_segmentation=options.dicom_seg,
+        )
 
 
 COMMAND = Command(

@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.job_array import select_part
     from samnet.core.machine import choose_device
-    from samnet.dataset.cases import find_prediction_cases
+    from samnet.dataset.cases import find_prediction_input
     from samnet.inference.zero_shot import ZeroShot, zero_shot_cases
     from samnet.models.prompted import BoxPromptedSam
     from samnet.models.registry import find_checkpoint
@@ -57,9 +57,10 @@ def _run(options: argparse.Namespace) -> None:
         size,
         options.margin,
     )
-    cases = find_prediction_cases(options.input or folder.test_images, plan.description)
-    part = select_part(cases, *chosen_part(options))
-    zero_shot_cases(model, part, options.references or folder.test_labels, options.output)
+    source = find_prediction_input(options.input or folder.test_images, plan.description)
+    part = select_part(source.cases, *chosen_part(options))
+    with source.reminder_of_left_out():
+        zero_shot_cases(model, part, options.references or folder.test_labels, options.output)
 
 
 COMMAND = Command(

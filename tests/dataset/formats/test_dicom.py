@@ -11,7 +11,7 @@ from builders.dicom import write_series
 from scipy.spatial.transform import Rotation
 
 from samnet.core.errors import UserError
-from samnet.dataset.formats.dicom import find_series_folders, is_dicom
+from samnet.dataset.formats.dicom_files import is_dicom
 from samnet.dataset.images import read_image, read_labels, write_labels
 
 SCAN = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 4)).astype(np.int16)
