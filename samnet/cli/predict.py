@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
         mirror=False if options.no_mirror else None,
     )
-    source = find_prediction_input(options.input, predictor.plan.description)
+    source = find_prediction_input(options.input, predictor.plan.description, options.output)
     part = select_part(source.cases, *chosen_part(options))
     with source.reminder_of_left_out():
         predict_cases(

@@ -57,7 +57,9 @@ def _run(options: argparse.Namespace) -> None:
         size,
         options.margin,
     )
-    source = find_prediction_input(options.input or folder.test_images, plan.description)
+    source = find_prediction_input(
+        options.input or folder.test_images, plan.description, options.output
+    )
     part = select_part(source.cases, *chosen_part(options))
     with source.reminder_of_left_out():
         zero_shot_cases(model, part, options.references or folder.test_labels, options.output)

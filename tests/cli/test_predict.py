@@ -71,16 +71,39 @@ def test_predict_a_single_file_with_or_without_a_channel_number(images: Path, na
     assert written() == [name.replace("_0000", "")]
 
 
-def test_predict_ignores_unrelated_files(images: Path) -> None:
+def test_predict_names_what_it_leaves_out(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = Path("in")
     source.mkdir()
     shutil.copy(images / "case_00_0000.nii.gz", source)
     shutil.copy(images / "case_01_0000.nii.gz", source / "without_number.nii.gz")
-    for name in ("notes.txt", "dataset.json", "photo.png", "._case_00_0000.nii.gz", ".DS_Store"):
+    for name in ("notes.txt", "photo.png", "._case_00_0000.nii.gz", ".DS_Store"):
         (source / name).write_text("unrelated")
-    (source / "folder").mkdir()
+    (source / "empty").mkdir()
+    shutil.copytree(images, source / "more")
     assert predict(source) == 0
     assert written() == ["case_00.nii.gz", "without_number.nii.gz"]
+    printed = capsys.readouterr().err
+    for name in ("notes.txt", "photo.png", "more"):
+        assert f"in: not predicted: {name}: " in printed
+    assert printed.count("not predicted: ") == 3
+    assert "in: 3 files or folders in it were not predicted" in printed.splitlines()[-1]
+
+
+def test_predict_does_not_name_its_own_output(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert predict(images, output=str(images / "out")) == 0
+    assert "not predicted" not in capsys.readouterr().err
+
+
+def test_predict_reminds_of_what_it_leaves_out_where_a_case_fails(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "case_02_0000.nii.gz").write_bytes(b"no image")
+    (images / "scan.mha").touch()
+    assert predict(images) == 1
+    assert "1 files or folders in it were not predicted" in capsys.readouterr().err
 
 
 def test_predict_with_a_model_folder_needs_no_environment_variables(

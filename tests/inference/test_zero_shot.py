@@ -81,6 +81,7 @@ def test_zero_shot_command_writes_masks_on_the_grids_of_their_images(
     sam_parts: tuple[dict[str, Any], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(BACKBONES, "tiny", TINY)
     entry = dataclasses.replace(registry.CHECKPOINTS["vit_b"], file_name="sam_tiny.pth")
@@ -89,7 +90,11 @@ def test_zero_shot_command_writes_masks_on_the_grids_of_their_images(
     dataset = write_dataset(tmp_path / "raw", number=7, num_cases=2, num_test=1)
     prepare_dataset(tmp_path, 7, monkeypatch)
     options = ["-d", "7", "-o", str(tmp_path / "out"), "--backbone", "tiny", "--device", "cpu"]
+    (dataset / "imagesTs" / "scan.mha").touch()
     assert zero_shot.main(options) == 0
+    printed = capsys.readouterr().err
+    assert "imagesTs: not predicted: scan.mha: ends in .mha" in printed
+    assert "imagesTs: 1 files or folders in it were not predicted" in printed
     (written,) = (tmp_path / "out").glob("*.nii.gz")
     image = nibabel.load(next((dataset / "imagesTs").glob("*.nii.gz")))
     mask = nibabel.load(written)

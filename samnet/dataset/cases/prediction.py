@@ -73,7 +73,9 @@ def find_prediction_cases(source: Path, description: DatasetDescription) -> list
     return find_prediction_input(source, description).cases
 
 
-def find_prediction_input(source: Path, description: DatasetDescription) -> PredictionInput:
+def find_prediction_input(
+    source: Path, description: DatasetDescription, output: Path | None = None
+) -> PredictionInput:
     """Find the cases to predict in a folder, and warn of everything else in it.
 
     Where one file makes a case, each file without a channel number is a separate case. So is each
@@ -85,6 +87,7 @@ def find_prediction_input(source: Path, description: DatasetDescription) -> Pred
     Args:
         source: A folder or an image file.
         description: What the model expects: channels and file ending.
+        output: Folder of the label maps. Where it is in the source, it is not named as left out.
 
     Returns:
         The cases, and what belongs to none.
@@ -99,6 +102,8 @@ def find_prediction_input(source: Path, description: DatasetDescription) -> Pred
         left_out: list[LeftOut] = []
     else:
         cases, left_out = _find_in_folder(source, description)
+    if output is not None and output.resolve() != source.resolve():
+        left_out = [entry for entry in left_out if not _lies_in(entry.path, output)]
     if not cases:
         ending = description.file_ending
         found = describe_left_out(source, left_out)
@@ -114,6 +119,10 @@ def find_prediction_input(source: Path, description: DatasetDescription) -> Pred
         raise DatasetFaults(str(source), faults)
     warn_of_left_out(source, left_out)
     return PredictionInput(source, sorted(cases, key=lambda case: case.identifier), left_out)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _find_in_folder(

@@ -70,6 +70,8 @@ def _names_its_object(file: Path) -> bool:
             file, force=True, stop_before_pixels=True, specific_tags=list(_IDENTIFIERS)
         )
         texts = [str(header.get(keyword, "")) for keyword in _IDENTIFIERS]
+    except (OSError, MemoryError):
+        raise
     except Exception:  # whatever pydicom makes of a file that is none
         return False
     return any(re.fullmatch(r"[0-9]+(\.[0-9]+)+", text) for text in texts)
@@ -91,7 +93,9 @@ def read_header(file: Path) -> Any:
 
     try:
         header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
-    except (ValueError, KeyError, EOFError, AttributeError, NotImplementedError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever pydicom makes of a damaged file
         raise _damaged(file, str(error)) from error
     is_named = object_kind(header) != ""
     if not is_named and "Rows" not in header:
@@ -129,9 +133,10 @@ def kind_is_image(header: Any) -> bool:
         header: A dataset of pydicom.
 
     Returns:
-        True for the classes named `... Image Storage`, such as CT, and for dose grids.
+        True for classes such as `CT Image Storage`, and for dose grids.
     """
-    return object_kind(header).endswith(("Image Storage", "RT Dose Storage"))
+    kind = object_kind(header)
+    return "Image Storage" in kind or kind == "RT Dose Storage"
 
 
 def holds_image(header: Any) -> bool:

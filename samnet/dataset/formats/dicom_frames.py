@@ -180,6 +180,7 @@ def _items_of_frame(header: Any, number: int) -> list[Any]:
 
 def _frame(file: Path, items: Sequence[Any], number: int, num_frames: int) -> Frame:
     where = str(file) if num_frames == 1 else f"{file}: frame {number + 1} of {num_frames}"
+    position = _numbers(where, items, "ImagePositionPatient", 3)
     rows, columns = _numbers(where, items, "PixelSpacing", 2)
     if min(rows, columns) <= 0:
         raise UserError(f"{where}: PixelSpacing is {rows:g} and {columns:g} mm; export it again")
@@ -191,7 +192,7 @@ def _frame(file: Path, items: Sequence[Any], number: int, num_frames: int) -> Fr
         file=file,
         number=number,
         num_frames=num_frames,
-        position=_numbers(where, items, "ImagePositionPatient", 3),
+        position=position,
         orientation=_orientation(where, items),
         spacing=(float(rows), float(columns)),
         thickness=_number(items, "SpacingBetweenSlices") or _number(items, "SliceThickness"),
@@ -302,7 +303,7 @@ def _numbers(where: str, items: Sequence[Any], keyword: str, count: int) -> np.n
     value = _find(items, keyword)
     if value is None:
         raise UserError(
-            f"{where}: has no {keyword}, so it has no place in a volume; remove it, or export it "
+            f"{where}: has no {keyword}, which a slice of a volume needs; remove it, or export it "
             "again"
         )
     try:

@@ -7,12 +7,18 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from builders.dicom import write_series
+from builders.dicom import AXIAL, remove_preamble, write_object, write_series
+from pydicom.uid import (
+    BasicTextSRStorage,
+    ComputedRadiographyImageStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
 from scipy.spatial.transform import Rotation
 
 from samnet.core.errors import UserError
 from samnet.dataset.formats.dicom_files import is_dicom
-from samnet.dataset.images import read_image, read_labels, write_labels
+from samnet.dataset.images import label_ending_for, read_image, read_labels, write_labels
 
 SCAN = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 4)).astype(np.int16)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -95,12 +101,109 @@ def test_read_series_reads_one_slice_as_a_volume(tmp_path: Path) -> None:
     assert np.allclose((image.grid.affine @ (0, 0, 0, 1))[:3], (20.0, -30.0, -400.5))
 
 
-def test_find_series_folders_searches_all_subfolders(tmp_path: Path) -> None:
-    write_series(tmp_path / "b" / "ct", SCAN[:1], positions_along(np.zeros(3))[:1])
-    write_series(tmp_path / "a", SCAN[:1], positions_along(np.zeros(3))[:1])
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "DICOMDIR").write_bytes((tmp_path / "a" / "IM0000.dcm").read_bytes())
-    assert find_series_folders(tmp_path) == [tmp_path / "a", tmp_path / "b" / "ct"]
+@pytest.mark.parametrize("with_meta_information", [False, True])
+@pytest.mark.parametrize("index", [0, 4])
+def test_read_series_takes_slices_without_a_preamble(
+    tmp_path: Path, index: int, with_meta_information: bool
+) -> None:
+    names = [f"{number}.dcm" for number in range(5)]
+    write_series(tmp_path, SCAN, positions_along(np.array([0, 0, 3.0])), names=names)
+    remove_preamble(tmp_path / names[index], with_meta_information)
+    assert np.array_equal(read_image([tmp_path]).array[0], SCAN)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a text that is longer than a preamble of DICOM has to be" * 5,
+        b'{"labels": {"background": 0}}',
+        b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + b"no more elements",
+        b"\x02\x00\x00\x00\x04\x00\x00\x00" * 30,
+        b"\x08\x00" * 100,
+        bytes(400),
+        (348).to_bytes(4, "little") + bytes(344) + b"n+1\0",
+        b"\x89PNG\r\n\x1a\n" + bytes(200),
+        b"II*\0\x08\x00\x00\x00" + bytes(200),
+        b"\x1f\x8b\x08\x00" + bytes(200),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "json",
+        "elements",
+        "meta",
+        "tags",
+        "zeros",
+        "nifti",
+        "png",
+        "tiff",
+        "gz",
+    ],
+)
+def test_is_dicom_does_not_take_other_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.dcm").write_bytes(content)
+    assert not is_dicom(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "modality", "array", "kind"),
+    [
+        (SegmentationStorage, "SEG", SCAN[:1].astype(np.uint16), "Segmentation Storage"),
+        (RTStructureSetStorage, "RTSTRUCT", None, "RT Structure Set Storage"),
+        (BasicTextSRStorage, "SR", None, "Basic Text SR Storage"),
+    ],
+)
+def test_read_series_names_objects_that_are_no_images(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    sop_class: str,
+    modality: str,
+    array: np.ndarray | None,
+    kind: str,
+) -> None:
+    write_series(tmp_path / "ct", SCAN, positions_along(np.array([0, 0, 3.0])))
+    for folder in ("ct", "alone"):
+        write_object(
+            tmp_path / folder / "other.dcm",
+            sop_class,
+            array,
+            Modality=modality,
+            SeriesInstanceUID="1.2.9",
+        )
+    assert np.array_equal(read_image([tmp_path / "ct"]).array[0], SCAN)
+    assert f"left out what is no image: other.dcm ({kind})" in caplog.text
+    with pytest.raises(UserError, match=rf"no DICOM image in it, but other\.dcm \({kind}\)"):
+        read_image([tmp_path / "alone"])
+
+
+@pytest.mark.parametrize("jitter", [2e-3, 9e-3])
+def test_read_series_takes_orientations_that_differ_by_rounding(
+    tmp_path: Path, jitter: float
+) -> None:
+    names = [f"{number}.dcm" for number in range(5)]
+    positions = positions_along(np.array([0, 0, 3.0]))
+    for number in range(5):
+        angle = jitter * (-1) ** number / 2
+        turned = Rotation.from_rotvec([0, 0, angle]).as_matrix()[:2]
+        write_series(
+            tmp_path,
+            SCAN[number : number + 1],
+            positions[number : number + 1],
+            turned,
+            names=names[number : number + 1],
+        )
+    image = read_image([tmp_path])
+    assert np.array_equal(image.array[0], SCAN)
+    assert np.allclose(image.grid.affine @ (0, 0, 4, 1), (20.0, -30.0, -388.5, 1.0), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["T1.nii", "scan.nii.gz", "patient.tif"])
+def test_folder_of_a_series_may_be_named_as_a_file(tmp_path: Path, name: str) -> None:
+    write_series(tmp_path / name, SCAN, positions_along(np.array([0, 0, 3.0])))
+    image = read_image([tmp_path / name])
+    assert np.array_equal(image.array[0], SCAN)
+    assert label_ending_for(tmp_path / name) == ".nii.gz"
 
 
 def missing_slice(folder: Path) -> None:
@@ -134,6 +237,48 @@ def slices_of_two_sizes(folder: Path) -> None:
     write_series(folder, SCAN[4:, :3], positions[4:], names=["small"])
 
 
+def slices_of_two_spacings(folder: Path) -> None:
+    positions = positions_along(np.array([0, 0, 3.0]))
+    write_series(folder, SCAN[:4], positions[:4])
+    write_series(folder, SCAN[4:], positions[4:], pixel_spacing=(0.7, 0.6), names=["wide"])
+
+
+def turned_slice(folder: Path) -> None:
+    positions = positions_along(np.array([0, 0, 3.0]))
+    write_series(folder, SCAN[:4], positions[:4])
+    turned = Rotation.from_rotvec([0, 0, 0.02]).as_matrix()[:2]
+    write_series(folder, SCAN[4:], positions[4:], turned, names=["turned"])
+
+
+def empty_slice(folder: Path) -> None:
+    write_series(folder, SCAN, positions_along(np.array([0, 0, 3.0])))
+    (folder / "IM0099.dcm").touch()
+
+
+def header_without_pixels(folder: Path) -> None:
+    write_series(folder, SCAN, positions_along(np.array([0, 0, 3.0])))
+    write_object(folder / "cut.dcm", "1.2.840.10008.5.1.4.1.1.2")
+
+
+def two_echoes(folder: Path) -> None:
+    for name, echo_time in (("a", 10.0), ("b", 80.0)):
+        write_object(
+            folder / name,
+            "1.2.840.10008.5.1.4.1.1.4",
+            SCAN[0],
+            Modality="MR",
+            EchoTime=echo_time,
+            ImagePositionPatient=[0, 0, 0],
+            ImageOrientationPatient=[value for vector in AXIAL for value in vector],
+            PixelSpacing=[1, 1],
+        )
+
+
+def two_radiographs(folder: Path) -> None:
+    for name in ("front", "side"):
+        write_object(folder / name, ComputedRadiographyImageStorage, SCAN[0], Modality="CR")
+
+
 def broken_slice(folder: Path) -> None:
     write_series(folder, SCAN, positions_along(np.array([0, 0, 3.0])))
     (folder / "IM0000.dcm").write_bytes(bytes(128) + b"DICM" + b"cut")
@@ -160,6 +305,15 @@ def empty(folder: Path) -> None:
         ),
         (localiser_among_slices, r"is turned against .*; remove localisers"),
         (slices_of_two_sizes, "its slices differ in size"),
+        (
+            slices_of_two_spacings,
+            r"the pixels of .* are 0\.7 x 0\.5 mm, those of wide 0\.7 x 0\.6 mm",
+        ),
+        (turned_slice, r"turned is turned against IM0000\.dcm; remove localisers"),
+        (empty_slice, r"IM0099\.dcm: is named as a slice, but is no DICOM file"),
+        (header_without_pixels, r"cut\.dcm: cannot be read as an image .*no number of rows"),
+        (two_echoes, r"a and b lie at one position.*differ in echo time 10\.0, 80\.0"),
+        (two_radiographs, "front: has no ImagePositionPatient, which a slice of a volume needs"),
         (broken_slice, r"IM0000\.dcm: cannot be read as an image"),
         (empty, "no DICOM file in it"),
     ],

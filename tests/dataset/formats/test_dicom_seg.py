@@ -7,13 +7,15 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pydicom
 import pytest
-from builders.dicom import FRAME_UID, SERIES_UID, STUDY_UID, write_series
+from builders.dicom import FRAME_UID, SERIES_UID, STUDY_UID, write_enhanced, write_series
 from builders.models import make_plan
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
+from samnet.dataset.formats.dicom_seg import write_segmentation
 from samnet.dataset.images import read_image
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.files import predict_cases
@@ -57,6 +59,65 @@ def test_dicom_segmentation_lies_on_the_slices_of_its_series(
         uids, combine_segments=True, assert_missing_frames_are_empty=True
     )
     assert np.array_equal(back, labels)
+
+
+def test_dicom_segmentation_of_many_frames_lies_on_the_right_ones(tmp_path: Path) -> None:
+    highdicom = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    order = [2, 0, 3, 1]
+    source = write_enhanced(
+        tmp_path / "mr" / "a.dcm",
+        np.arange(120, dtype=np.uint16).reshape(4, 6, 5),
+        {"ImagePositionPatient": [[-20.0, 30.0, 3.0 * number] for number in order]},
+    )
+    case = Case("anna", (tmp_path / "mr",))
+    predict_cases(FakePredictor(LABELS), [case], tmp_path / "out", dicom_segmentation=True)
+    written = highdicom.seg.segread(tmp_path / "out" / "anna.dcm")
+    back = written.get_pixels_by_source_frame(
+        source.SOPInstanceUID,
+        [1, 2, 3, 4],
+        combine_segments=True,
+        assert_missing_frames_are_empty=True,
+    )
+    assert np.array_equal(back, LABELS[order])
+    # Each frame of the segmentation states its position, whatever the order of the source.
+    for number, group in enumerate(written.PerFrameFunctionalGroupsSequence):
+        height = float(group.PlanePositionSequence[0].ImagePositionPatient[2])
+        label = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        expected = LABELS[round(height / 3.0)] == label
+        assert np.array_equal(written.pixel_array[number] == 1, expected)
+
+
+def test_dicom_segmentation_of_several_files_of_many_frames_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    for name, first in (("a", 0), ("b", 2)):
+        write_enhanced(
+            tmp_path / "mr" / f"{name}.dcm",
+            np.ones((2, 6, 5), np.uint16),
+            {"ImagePositionPatient": [[-20.0, 30.0, 3.0 * (first + k)] for k in range(2)]},
+        )
+    image = read_image([tmp_path / "mr"])
+    with pytest.raises(UserError, match=r"mr: consists of 2 multi-frame files.*--dicom-seg"):
+        write_segmentation(LABELS, image, ["liver", "spleen"], tmp_path / "seg.dcm")
+
+
+def test_dicom_segmentation_has_texts_in_utf_8_of_the_standards_lengths(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    (folder,) = write_case(tmp_path).image_files
+    for file in folder.iterdir():
+        source = pydicom.dcmread(file)
+        source.SpecificCharacterSet = "ISO_IR 100"  # Latin-1
+        source.PatientName = "Müller^Jürgen"
+        source.save_as(file)
+    long = "肝" * 63
+    names = ["肝臓", long + "ab", long + "cd", "left\\right"]
+    labels = np.arange(120).reshape(4, 6, 5).astype(np.uint8) % 5
+    write_segmentation(labels, read_image([folder]), names, tmp_path / "seg.dcm")
+    written = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert written.SpecificCharacterSet == "ISO_IR 192"
+    assert str(written.PatientName) == "Müller^Jürgen"
+    found = [segment.SegmentLabel for segment in written.SegmentSequence]
+    assert found == ["肝臓", "肝" * 60 + " (2)", "肝" * 60 + " (3)", "left/right"]
+    assert written.SegmentSequence[1].SegmentDescription == names[1]
 
 
 def test_dicom_segmentation_without_highdicom_says_what_to_install(
