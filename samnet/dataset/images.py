@@ -16,6 +16,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.core.geometry import Grid
 from samnet.dataset.formats import dicom, itk, nifti, raster, tiff
+from samnet.dataset.formats.dicom_files import contains_dicom
 from samnet.dataset.formats.image import Format, Image
 
 _LOSSY = "JPEG changes values as it compresses and cannot hold labels; use PNG"
@@ -145,7 +146,8 @@ def _smallest_type(labels: np.ndarray) -> type:
 
 
 def _read_file(file: Path) -> Image:
-    is_folder = file.is_dir()
+    # A folder that is named as a file counts as a series only if it is one.
+    is_folder = file.is_dir() and (ending_of(file) is None or contains_dicom(file))
     if not is_folder and not file.is_file():
         raise UserError(f"{file}: no such file")
     try:

@@ -36,6 +36,15 @@ def is_dicom(file: Path) -> bool:
     return _begins_with_an_element(start) and _names_its_object(file)
 
 
+def contains_dicom(folder: Path) -> bool:
+    """Say whether a folder directly contains a DICOM file.
+
+    Args:
+        folder: The folder.
+    """
+    return any(is_dicom(file) for file in sorted(folder.iterdir()))
+
+
 def is_index(file: Path) -> bool:
     """Say whether a file is the index of a medium (DICOMDIR), which holds no image.
 

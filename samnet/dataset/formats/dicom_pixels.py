@@ -17,7 +17,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.dataset.formats import itk
-from samnet.dataset.formats.dicom_frames import Frame, has_many_frames
+from samnet.dataset.formats.dicom_frames import Frame, count_frames, has_many_frames
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -113,7 +113,11 @@ def _read_stored_values(file: Path, header: Any) -> np.ndarray:
 
     source = pydicom.dcmread(file, force=True)
     if "PixelData" not in source:
-        raise UserError(f"{file}: has no pixels that can be read; export it as whole numbers")
+        raise UserError(
+            f"{file}: has no pixels that can be read; copy it again if it may be cut off, or "
+            "export it as whole numbers"
+        )
+    _check_complete(file, source)
     copy = pydicom.Dataset()
     for keyword in _PIXEL_KEYWORDS:
         if keyword in source:
@@ -131,6 +135,24 @@ def _read_stored_values(file: Path, header: Any) -> np.ndarray:
             return itk.channels_first(read_file(stored_values))
         except UserError as error:
             raise UserError(str(error).replace(str(stored_values), str(file))) from error
+
+
+def _check_complete(file: Path, source: Any) -> None:
+    """Refuse pixels that end too early: GDCM would fill the rest of a copy with zeros."""
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels.utils import get_expected_length
+
+    if _transfer_syntax(source).is_encapsulated:
+        unit, expected = "compressed frames", count_frames(source)
+        frames = generate_frames(source.PixelData, number_of_frames=expected)
+        found = sum(1 for _ in frames)
+    else:
+        unit, expected = "bytes", get_expected_length(source, unit="bytes")
+        found = len(source.PixelData)
+    if found < expected:
+        raise UserError(
+            f"{file}: is cut off: it has {found} of {expected} {unit} of pixels; copy it again"
+        )
 
 
 def _transfer_syntax(source: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from builders.dicom import AXIAL, CORONAL, SERIES_UID, write_enhanced, write_object, write_series
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     CTImageStorage,
     NuclearMedicineImageStorage,
@@ -276,6 +277,29 @@ def cine_film_with_one_position(folder: Path) -> None:
     )
 
 
+def cut_off(folder: Path) -> None:
+    file = folder / "a.dcm"
+    write_enhanced(file, SCAN, {"ImagePositionPatient": evenly()})
+    file.write_bytes(file.read_bytes()[:-50])
+
+
+def cut_off_compressed(folder: Path) -> None:
+    file = folder / "a.dcm"
+    dataset = write_enhanced(file, SCAN, {"ImagePositionPatient": evenly()})
+    dataset.compress(RLELossless)
+    dataset.save_as(file)
+    file.write_bytes(file.read_bytes()[:-150])
+
+
+def compressed_frame_missing(folder: Path) -> None:
+    file = folder / "a.dcm"
+    dataset = write_enhanced(file, SCAN, {"ImagePositionPatient": evenly()})
+    dataset.compress(RLELossless)
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=6))
+    dataset.PixelData = encapsulate(frames[:5])
+    dataset.save_as(file)
+
+
 def screenshot(folder: Path) -> None:
     write_object(folder / "a.dcm", SecondaryCaptureImageStorage, SCAN[0])
 
@@ -303,6 +327,9 @@ def screenshot_among_slices(folder: Path) -> None:
         (frames_without_positions, "frame 1 of 6: has no ImagePositionPatient"),
         (cine_film, r"holds 6 frames without a position each \(Ultrasound Multi-frame Image"),
         (cine_film_with_one_position, "holds 6 frames without a position each"),
+        (cut_off, r"a\.dcm: is cut off: it has 238 of 288 bytes of pixels; copy it again"),
+        (cut_off_compressed, r"a\.dcm: has no pixels that can be read; copy it again"),
+        (compressed_frame_missing, r"a\.dcm: is cut off: it has 5 of 6 compressed frames"),
         (screenshot, r"a\.dcm: is a screenshot \(Secondary Capture Image Storage\)"),
         (screenshot_among_slices, r"z\.dcm: has no ImagePositionPatient"),
     ],
