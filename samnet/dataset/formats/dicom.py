@@ -99,17 +99,13 @@ def read_series(folder: Path) -> Image:
         ((file, header),) = headers.items()
         if count_frames(header) == 1 and not has_position(header):
             return _read_2d_image(file, header)
-    frames: list[Frame] = []
-    arrays = {}
-    for file, header in headers.items():
-        of_file = frames_of(file, header)
-        frames += of_file
-        arrays[file] = (header, of_file)
+    frames_by_file = {file: frames_of(file, header) for file, header in headers.items()}
+    frames = [frame for members in frames_by_file.values() for frame in members]
     _check_alike(folder, frames)
     slices, grid = _arrange(folder, frames)
     pixels = {
-        file: dicom_pixels.read_intensities(file, header, of_file)
-        for file, (header, of_file) in arrays.items()
+        file: dicom_pixels.read_intensities(file, headers[file], members)
+        for file, members in frames_by_file.items()
     }
     array = np.stack([pixels[entry.file][:, entry.number] for entry in slices], axis=1)
     series = Series(tuple(entry.file for entry in slices), tuple(entry.number for entry in slices))
@@ -280,5 +276,5 @@ def _check_positions_differ(folder: Path, slices: Sequence[Frame], heights: np.n
         f"{folder}: {slices[shared].name} and {slices[shared + 1].name} lie at one position; keep "
         f"one time point, echo or reconstruction in the folder ({len(slices)} slices lie at "
         f"{num_positions} positions"
-        f"{f', and differ in {differences}' if differences else ''})"
+        f"{f', and differ in {differences}' if differences else '; they may be copies'})"
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,6 +244,11 @@ def slices_of_two_spacings(folder: Path) -> None:
     write_series(folder, SCAN[4:], positions[4:], pixel_spacing=(0.7, 0.6), names=["wide"])
 
 
+def copied_slice(folder: Path) -> None:
+    write_series(folder, SCAN, positions_along(np.array([0, 0, 3.0])))
+    shutil.copy(folder / "IM0000.dcm", folder / "copy.dcm")
+
+
 def turned_slice(folder: Path) -> None:
     positions = positions_along(np.array([0, 0, 3.0]))
     write_series(folder, SCAN[:4], positions[:4])
@@ -308,6 +314,10 @@ def empty(folder: Path) -> None:
         (
             slices_of_two_spacings,
             r"the pixels of .* are 0\.7 x 0\.5 mm, those of wide 0\.7 x 0\.6 mm",
+        ),
+        (
+            copied_slice,
+            r"IM0000\.dcm and copy\.dcm lie at one position.*at 5 positions; they may be copies",
         ),
         (turned_slice, r"turned is turned against IM0000\.dcm; remove localisers"),
         (empty_slice, r"IM0099\.dcm: is named as a slice, but is no DICOM file"),
