@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from samnet.core.errors import PredictionWarning
+
 if TYPE_CHECKING:
     from samnet.inference.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "__version__"]
+__all__ = ["PredictionWarning", "Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

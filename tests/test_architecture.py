@@ -34,6 +34,12 @@ LAYERS = (
     "cli",
 )
 FORBIDDEN = {("evaluation", "inference")}
+# What decorates the work is made in one place, which keeps it from ending the work.
+COSMETICS = {
+    ".savefig(": "core/figures.py",
+    "backend_agg": "core/figures.py",
+    "from tqdm": "core/progress.py",
+}
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE)
 
 
@@ -64,6 +70,17 @@ def test_a_layer_imports_only_itself_and_earlier_ones(file: Path) -> None:
         assert other in LAYERS, f"{file}:{line}: samnet.{other} is not a layer"
         assert LAYERS.index(other) <= LAYERS.index(layer), f"{file}:{line}: {layer} imports {other}"
         assert (layer, other) not in FORBIDDEN, f"{file}:{line}: {layer} imports {other}"
+
+
+@pytest.mark.parametrize(("words", "owner"), COSMETICS.items())
+def test_cosmetics_have_one_owner(words: str, owner: str) -> None:
+    users = [file for file in MODULES if words in file.read_text(encoding="utf-8")]
+    assert users == [PACKAGE / owner]
+
+
+def test_nothing_uses_pyplot() -> None:
+    """It would choose a backend by the environment, and keep figures of the program around."""
+    assert not [file for file in MODULES if "pyplot" in file.read_text(encoding="utf-8")]
 
 
 def test_every_command_is_installed_under_both_names() -> None:

@@ -7,6 +7,7 @@ command resumes it), 130 interrupted by the keyboard.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
@@ -19,6 +20,7 @@ from samnet import __version__
 from samnet.core.errors import SamnetError
 from samnet.core.signals import Interrupted, ended_by_signals, ignore_signals
 from samnet.core.slurm import requeue_job
+from samnet.core.streams import prepare_standard_streams
 
 log = logging.getLogger("samnet")
 STOPPED = 75  # EX_TEMPFAIL: schedulers such as LSF can be told to start a job that ends so again
@@ -53,6 +55,7 @@ class Command:
         Returns:
             The exit code.
         """
+        prepare_standard_streams()
         parser = self.parser()
         options = parser.parse_args(arguments)
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -87,7 +90,9 @@ class Command:
         return 0
 
     def _fail(self, reason: str, exit_code: int) -> int:
-        print(f"{self.name}: error: {reason}", file=sys.stderr)
+        # Where nobody reads the message, the exit code still tells what happened.
+        with contextlib.suppress(OSError):
+            print(f"{self.name}: error: {reason}", file=sys.stderr)
         log.debug("%s", traceback.format_exc())
         return exit_code
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from samnet import __version__
+from samnet.core.streams import prepare_standard_streams
 
 # In the order in which a project needs them. These are names, because `samnet --help` would have to
 # wait for the import of the modules.
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code of the command; 2 where there is no such command.
     """
+    prepare_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())

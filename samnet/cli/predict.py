@@ -70,7 +70,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Without -m, -d, -c the only trained model is taken. Nothing else is needed to predict: no "
         "labels, and with -m no environment variables. Label maps lie on the grids of their "
-        "images. What lies in IN and is not predicted is named in warnings."
+        "images. What lies in IN and is not predicted is named in warnings.\n"
+        "Images unlike the training images, and empty predictions, are named in the log and in "
+        "OUT/prediction_warnings.json."
     )
 
 

@@ -11,6 +11,10 @@ class SamnetError(Exception):
     exit_code = 1
 
 
+class PredictionWarning(UserWarning):
+    """A test image that is unlike the training images, or a prediction that is empty or full."""
+
+
 class UserError(SamnetError):
     """Input that cannot be used. The message names the file, the value and the remedy.
 

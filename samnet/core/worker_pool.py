@@ -15,9 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from samnet.core.errors import SamnetError
+from samnet.core.progress import ProgressBar
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ def run_jobs(
     else:
         attempts = _run_in_pool(function, arguments, processes)
     is_hidden = len(arguments) == 0
-    with tqdm(total=len(arguments), desc=description, unit="case", disable=is_hidden) as bar:
+    with ProgressBar(total=len(arguments), desc=description, unit="case", disable=is_hidden) as bar:
         for name, attempt in attempts:
             if attempt.failure is None:
                 outcome.results[name] = attempt.result

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import write_json
+from samnet.core.progress import ProgressBar
 from samnet.dataset.formats.itk import copy_into_one_file
 from samnet.dataset.images import (
     companions_of,
@@ -148,7 +148,7 @@ def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
     values: set[int] = set()
     channels: Counter[int] = Counter()
     faults = []
-    for image_file, mask_file in tqdm(cases.values(), desc="reading", unit="case"):
+    for image_file, mask_file in ProgressBar(cases.values(), desc="reading", unit="case"):
         try:
             image, (mask, codes) = read_image([image_file]), mask_codes(mask_file)
         except UserError as error:
@@ -266,7 +266,9 @@ def convert(conversion: Conversion, folder: Path) -> None:
         UserError: A file can no longer be read.
     """
     with new_dataset(folder) as target:
-        for name, (image, mask) in tqdm(conversion.cases.items(), desc="writing", unit="case"):
+        for name, (image, mask) in ProgressBar(
+            conversion.cases.items(), desc="writing", unit="case"
+        ):
             _copy_image(image, target / "imagesTr", name)
             _write_label_map(mask, conversion.values, target / "labelsTr", name)
         channel_names = {str(index): name for index, name in enumerate(conversion.channel_names)}

@@ -13,10 +13,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from tqdm import tqdm
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json, write_json
+from samnet.core.progress import ProgressBar
 from samnet.dataset.images import ending_of, name_without_ending
 from samnet.dataset.new_dataset import new_dataset
 
@@ -142,13 +142,13 @@ def convert_task(task: Task, folder: Path) -> None:
         UserError: An image cannot be read.
     """
     with new_dataset(folder) as target:
-        training = tqdm(sorted(task.training.items()), desc="training cases", unit="case")
+        training = ProgressBar(sorted(task.training.items()), desc="training cases", unit="case")
         for name, (image, label) in training:
             _write_channels(image, target / "imagesTr", name, len(task.channel_names))
             shutil.copyfile(label, target / "labelsTr" / f"{name}{ending_of(label)}")
         if task.test:
             (target / "imagesTs").mkdir()
-        for name, image in tqdm(sorted(task.test.items()), desc="test cases", unit="case"):
+        for name, image in ProgressBar(sorted(task.test.items()), desc="test cases", unit="case"):
             _write_channels(image, target / "imagesTs", name, len(task.channel_names))
         description = {
             "channel_names": {str(index): name for index, name in enumerate(task.channel_names)},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samnet.core.figures import drawing_may_fail
 from samnet.core.machine import detect_machine
 from samnet.core.paths import raw_folder
 from samnet.core.worker_pool import default_processes
@@ -121,7 +122,8 @@ def _predict_and_score(
     summary = evaluate_folder(
         predictions, references, description, predictions, default_processes()
     )
-    draw_overlays(cases, predictions, references, description.label_scheme, figure, max_cases=4)
+    with drawing_may_fail(figure):
+        draw_overlays(cases, predictions, references, description.label_scheme, figure, max_cases=4)
     return summary
 
 

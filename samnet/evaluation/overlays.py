@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.files import atomic_path
+from samnet.core.figures import name_legend, new_figure, save_figure
 from samnet.dataset.cases import Case, label_file_of
 from samnet.dataset.images import (
     Image,
@@ -88,8 +88,7 @@ def draw_overlays(
         )
     rows = [load_row(case, predictions, references, label_scheme) for case in cases[:max_cases]]
     figure = draw_figure(rows, label_scheme)
-    with atomic_path(file) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, file, dpi=110)
 
 
 def load_row(
@@ -214,14 +213,10 @@ def draw_figure(rows: Sequence[OverlayRow], label_scheme: LabelScheme) -> Figure
     Returns:
         The figure. Its panels are in rows: the image, and the image with each label map.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     heights = [min(2.0, row.image.shape[0] * row.aspect / row.image.shape[1]) for row in rows]
     num_columns = 1 + len(rows[0].label_maps)
-    size = (_PANEL_INCHES * num_columns, _PANEL_INCHES * sum(heights) + 0.35 * len(rows) + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    titles = 0.35 * len(rows) + 0.5  # inches for the titles and the legend
+    figure = new_figure(_PANEL_INCHES * num_columns, _PANEL_INCHES * sum(heights) + titles)
     axes = figure.subplots(len(rows), num_columns, squeeze=False, height_ratios=heights)
     for row, panels in zip(rows, axes, strict=True):
         _draw_image(panels[0], row, row.title)
@@ -267,14 +262,13 @@ def _add_legend(figure: Figure, rows: Sequence[OverlayRow], label_scheme: LabelS
             shown.update(shown_classes(labels, label_scheme))
     if not shown:
         return
-    names = label_scheme.class_names
-    patches = [
-        Patch(color=class_colour(number), label=names[number - 1]) for number in sorted(shown)
-    ]
-    figure.legend(
+    numbers = sorted(shown)
+    patches = [Patch(color=class_colour(number), label=f"class {number}") for number in numbers]
+    legend = figure.legend(
         handles=patches,
         loc="outside lower center",
         ncol=min(len(patches), 6),
         fontsize=9,
         frameon=False,
     )
+    name_legend(legend, [label_scheme.class_names[number - 1] for number in numbers])

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
 from samnet.core.locks import lock_folder
 from samnet.core.prefetch import prefetch
+from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import Outcome, describe_error
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
@@ -24,7 +24,9 @@ from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.plausibility import EMPTY
 from samnet.inference.predictor import Predictor
+from samnet.inference.warning_file import WARNING_FILE, record_warnings
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def predict_cases(
     """Write a label map for every case, named as the case, on the grid of its image.
 
     A `dataset.json` next to them says what the labels mean; DICOM segmentations say it themselves.
+    What makes a prediction doubtful is in the log and in `prediction_warnings.json` next to them.
     While the networks work on a case, the next one is read and the one before it is written. Of two
     processes that are to predict the same cases into one folder, one waits for the other.
 
@@ -72,6 +75,7 @@ def _predict_cases(
     predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool
 ) -> Outcome:
     outcome = Outcome()
+    doubtful: dict[str, tuple[str, ...]] = {}
     open_cases = list(cases)
     if keep_existing:
         open_cases = [case for case in cases if not targets[case.identifier].is_file()]
@@ -80,30 +84,53 @@ def _predict_cases(
         log.info("%d of %d cases are predicted already", num_done, len(cases))
     started = time.monotonic()
     predicted = (_predict(predictor, step) for step in prefetch(_read, open_cases))
-    with tqdm(total=len(open_cases), desc="predicting", unit="case") as bar:
+    with ProgressBar(total=len(open_cases), desc="predicting", unit="case") as bar:
         for step in prefetch(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
             if step.failure is None:
                 outcome.results[name] = targets[name]
+                if step.warnings:
+                    doubtful[name] = step.warnings
             else:
                 outcome.failures[name] = step.failure
             bar.set_postfix_str(name, refresh=False)
             bar.update()
     seconds = time.monotonic() - started
     log.info("predicted %d cases in %.0f s", len(outcome.results), seconds)
+    _summarize_warnings(doubtful, targets, len(outcome.results))
     return outcome
+
+
+def _summarize_warnings(
+    doubtful: dict[str, tuple[str, ...]], targets: dict[str, Path], num_predicted: int
+) -> None:
+    if not doubtful:
+        return
+    file = targets[min(doubtful)].with_name(WARNING_FILE)
+    log.warning(
+        "look at %d of %d predictions, such as %s; the reasons are in %s",
+        len(doubtful),
+        num_predicted,
+        min(doubtful),
+        file,
+    )
+    num_empty = sum(EMPTY in sentences for sentences in doubtful.values())
+    if num_empty:
+        log.warning("%d of %d predictions are empty", num_empty, num_predicted)
 
 
 @dataclass(frozen=True)
 class _Step:
     """A case on its way from one thread to the next.
 
-    It holds the image, then the labels `(Z, Y, X)` too; or the reason why the case failed.
+    It holds the image, then the labels `(Z, Y, X)` too, with what makes them doubtful; or the
+    reason why the case failed.
     """
 
     case: Case
     image: Image | None = None
     labels: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
     failure: str | None = None
 
 
@@ -125,8 +152,8 @@ def _predict(predictor: Predictor, step: _Step) -> _Step:
     if step.image is None:
         return step
     try:
-        labels = predictor.predict_on_grid(step.image.array, step.image.grid)
-        return replace(step, labels=labels)
+        prediction = predictor.predict_and_check(step.image.array, step.image.grid)
+        return replace(step, labels=prediction.labels, warnings=prediction.warnings)
     except Exception as error:
         return _failed(step.case, error)
 
@@ -136,7 +163,11 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
     if step.labels is None or step.image is None:
         return step
     file = targets[step.case.identifier]
+    for sentence in step.warnings:
+        log.warning("%s: %s", step.case.identifier, sentence)
     try:
+        # Before the label map: one that is there, and kept, has its warnings.
+        record_warnings(file.parent, step.case.identifier, step.warnings)
         if file.suffix == dicom_seg.ENDING:
             names = predictor.plan.label_scheme.class_names
             dicom_seg.write_segmentation(step.labels, step.image, names, file)
@@ -144,7 +175,7 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
             write_labels(step.labels, step.image, file)
     except Exception as error:
         return _failed(step.case, error)
-    return _Step(step.case)
+    return _Step(step.case, warnings=step.warnings)
 
 
 def _describe_labels(description: DatasetDescription, file: Path) -> None:

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from samnet.core.errors import UserError
+from samnet.fingerprint.training_data import TrainingData, merge_training_data
 from samnet.models.base import find_model_base
 from samnet.models.lora import merge_lora
 from samnet.models.model_folder import FINAL, LAST, RunFolder
 from samnet.models.network import SegmentationNetwork, build_network, load_weights
 
 _TRAINING_PREFIX = "network."  # before the names of weights in the checkpoint of a running training
+
+
+def load_training_data(runs: Sequence[RunFolder]) -> TrainingData | None:
+    """Read what the runs of a model were trained on.
+
+    Args:
+        runs: The folders of the runs, of one model.
+
+    Returns:
+        Ranges that hold the training data of all runs; None where a run does not tell, as those of
+        older versions.
+
+    Raises:
+        UserError: A file is damaged, or does not fit its plan.
+    """
+    parts = []
+    for run in runs:
+        file = run.training_data_file
+        if not file.is_file():
+            return None
+        part = TrainingData.load(file)
+        expected = len(run.plan.channel_names)
+        if len(part.channels) != expected:
+            raise UserError(
+                f"{file}: describes {len(part.channels)} channels, the plan has {expected}; delete "
+                "the file to predict without it"
+            )
+        parts.append(part)
+    return merge_training_data(parts)
 
 
 def load_network(run: RunFolder, checkpoint: str = FINAL) -> SegmentationNetwork:

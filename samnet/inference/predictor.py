@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from samnet.core.errors import UserError
+from samnet.core.errors import PredictionWarning, UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.core.machine import choose_device
-from samnet.inference.load import load_network, prepare_network
+from samnet.fingerprint.training_data import TrainingData
+from samnet.inference.load import load_network, load_training_data, prepare_network
+from samnet.inference.memory import estimate_memory, refuse_beyond_memory
+from samnet.inference.plausibility import (
+    describe_differences,
+    describe_labels,
+    refuse_hopeless_grid,
+    summarize_image,
+)
 from samnet.inference.volume import predict_volume
-from samnet.models.model_folder import FINAL, ModelFolder, RunFolder
+from samnet.models.model_folder import FINAL, TRAINING_DATA_FILE, ModelFolder, RunFolder
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
@@ -23,6 +32,19 @@ from samnet.plan.plan_key import Role
 from samnet.preprocessing.case import prepare_volume
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The segmentation of an image.
+
+    Attributes:
+        labels: Labels `(Z, Y, X)` on the grid of the image.
+        warnings: One sentence for each thing that makes it doubtful.
+    """
+
+    labels: np.ndarray
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,12 +56,15 @@ class Predictor:
         configuration: The values of that configuration.
         networks: The networks, in evaluation mode, on one device.
         mirror: Whether probabilities are averaged over mirrored inputs.
+        training_data: What they were trained on; None where that is not known, as of models of
+            older versions. Images are then not compared with it.
     """
 
     plan: Plan
     configuration: Configuration
     networks: Sequence[SegmentationNetwork]
     mirror: bool
+    training_data: TrainingData | None = None
 
     @classmethod
     def from_folder(
@@ -102,10 +127,20 @@ class Predictor:
         log.info("model: %s, fold(s) %s, on %s", first.path.parent, names, target)
         if mirror is None:
             mirror = first.configuration.mirror_at_prediction
-        return cls(first.plan, first.configuration, networks, mirror)
+        training_data = load_training_data(runs)
+        if training_data is None:
+            log.info(
+                "%s: no %s, so images cannot be compared with what the model was trained on",
+                first.path.parent,
+                TRAINING_DATA_FILE,
+            )
+        return cls(first.plan, first.configuration, networks, mirror, training_data)
 
     def predict(self, array: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Segment an image in memory.
+
+        What is unlike the training data, and an empty prediction, is a `PredictionWarning` and a
+        line in the log.
 
         Args:
             array: Raw intensities `(C, Z, Y, X)`, or `(Z, Y, X)` for one channel, with axes along
@@ -116,8 +151,7 @@ class Predictor:
             Labels `(Z, Y, X)`.
 
         Raises:
-            UserError: The number of channels or dimensions does not fit the model, or voxels are
-                NaN or infinite.
+            UserError: The number of dimensions is not three or four, or as for `predict_and_check`.
         """
         array = np.asarray(array)
         if array.ndim == 3:
@@ -128,10 +162,14 @@ class Predictor:
                 f"{list(spacing)}"
             )
         z, y, x = (float(value) for value in spacing)
-        return self.predict_on_grid(array, Grid(array.shape[1:], spacing_affine((z, y, x))))
+        grid = Grid(array.shape[1:], spacing_affine((z, y, x)))
+        return _labels_with_warnings(self.predict_and_check(array, grid))
 
     def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
         """Segment an image on its native grid.
+
+        What is unlike the training data, and an empty prediction, is a `PredictionWarning` and a
+        line in the log.
 
         Args:
             array: Raw intensities `(C, Z, Y, X)`.
@@ -141,7 +179,24 @@ class Predictor:
             Labels `(Z, Y, X)` on the same grid.
 
         Raises:
-            UserError: The number of channels does not fit the model, or voxels are NaN or infinite.
+            UserError: As for `predict_and_check`.
+        """
+        return _labels_with_warnings(self.predict_and_check(array, grid))
+
+    def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
+        """Segment an image on its native grid, and compare it with the training images.
+
+        Args:
+            array: Raw intensities `(C, Z, Y, X)`.
+            grid: Its grid.
+
+        Returns:
+            The labels, and what there is to say of image and labels. It is neither logged nor
+            raised as a warning.
+
+        Raises:
+            UserError: The number of channels does not fit the model, voxels are NaN or infinite, or
+                the image is of a size that cannot be right or does not fit the memory.
         """
         names = self.plan.channel_names
         if array.shape[0] != len(names):
@@ -153,15 +208,34 @@ class Predictor:
             raise UserError(
                 "the image has voxels that are NaN or infinite; replace them, for example by 0"
             )
+        data, scheme = self.training_data, self.plan.label_scheme
+        if data is not None:
+            refuse_hopeless_grid(grid, data)
         volume = prepare_volume(array, grid)
+        stride = self.networks[0].stride
+        need = estimate_memory(self.configuration, volume, scheme.num_outputs, stride)
+        refuse_beyond_memory(need)
+        found: list[str] = []
+        if data is not None:
+            found += describe_differences(summarize_image(volume), data, names)
         labels = predict_volume(
             self.networks,
             self.configuration,
             volume,
             mirror=self.mirror,
-            label_scheme=self.plan.label_scheme,
+            label_scheme=scheme,
         )
-        return volume.restore(labels)
+        restored = volume.restore(labels)
+        found += describe_labels(restored, scheme, data)
+        return Prediction(restored, tuple(found))
+
+
+def _labels_with_warnings(prediction: Prediction) -> np.ndarray:
+    """Warn of what makes a prediction doubtful, at the line that called the caller."""
+    for sentence in prediction.warnings:
+        log.warning("%s", sentence)
+        warnings.warn(sentence, PredictionWarning, stacklevel=3)
+    return prediction.labels
 
 
 def _check_same_model(first: RunFolder, second: RunFolder) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from tqdm import tqdm
 
 from samnet.core.errors import SamnetError, UserError
+from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import Outcome
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case, label_file_of
@@ -176,7 +176,7 @@ def zero_shot_cases(model: ZeroShot, cases: Sequence[Case], references: Path, ou
     """
     output.mkdir(parents=True, exist_ok=True)
     outcome = Outcome()
-    for case in tqdm(cases, desc="zero shot", unit="case"):
+    for case in ProgressBar(cases, desc="zero shot", unit="case"):
         try:
             outcome.results[case.identifier] = _zero_shot_case(model, case, references, output)
         except SamnetError as error:

@@ -20,12 +20,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.hashing import file_sha256, remember_sha256, remembered_sha256
+from samnet.core.progress import ProgressBar
 from samnet.models.registry import Checkpoint, checkpoints_folder
 
 log = logging.getLogger(__name__)
@@ -226,7 +225,7 @@ def _content_range(response: http.client.HTTPResponse, received: int) -> tuple[i
 def _copy(
     response: http.client.HTTPResponse, handle: BinaryIO, name: str, total: int | None
 ) -> None:
-    with tqdm(
+    with ProgressBar(
         total=total, initial=handle.tell(), desc=name, unit="B", unit_scale=True, unit_divisor=1024
     ) as bar:
         while chunk := _read(response):

@@ -25,6 +25,7 @@ CHECKPOINTS = (FINAL, BEST, LAST)  # those that a user can predict with
 ALL_CASES = "all"  # the fold that is trained on every case
 PLAN_FILE = "plan.json"
 BASE_FILE = "base.json"
+TRAINING_DATA_FILE = "training_data.json"
 FINAL_WEIGHTS = f"checkpoint_{FINAL}.safetensors"
 FOLD_FOLDER = re.compile(r"fold_(?:0|[1-9][0-9]{0,3}|all)")
 _FOLD_PREFIX = "fold_"
@@ -57,6 +58,11 @@ class RunFolder:
     def base_file(self) -> Path:
         """The name and hash of the weights that the run started from."""
         return self.path / BASE_FILE
+
+    @property
+    def training_data_file(self) -> Path:
+        """The ranges of the images that it was trained on; models of older versions lack it."""
+        return self.path / TRAINING_DATA_FILE
 
     @property
     def record_file(self) -> Path:

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path, read_json, write_json
+from samnet.core.progress import ProgressBar
 from samnet.core.records import from_json, to_json
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import save_weights
@@ -138,7 +138,9 @@ def pretrain(
         load_training(state, network, optimizer)
     curve = _Curve(folder / CURVE, progress.step, log_every)
     saved_at = time.monotonic()
-    with tqdm(total=recipe.steps, initial=progress.step, desc="pre-training", unit="step") as bar:
+    with ProgressBar(
+        total=recipe.steps, initial=progress.step, desc="pre-training", unit="step"
+    ) as bar:
         for size, batch in _batches(recipe, progress.step, workers):
             if size != network.size:
                 network, optimizer = _resize(network, optimizer, recipe, size, device)

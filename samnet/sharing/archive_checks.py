@@ -11,7 +11,13 @@ import zipfile
 from dataclasses import dataclass
 
 from samnet.dataset.description import DESCRIPTION_FILE
-from samnet.models.model_folder import BASE_FILE, FINAL_WEIGHTS, FOLD_FOLDER, PLAN_FILE
+from samnet.models.model_folder import (
+    BASE_FILE,
+    FINAL_WEIGHTS,
+    FOLD_FOLDER,
+    PLAN_FILE,
+    TRAINING_DATA_FILE,
+)
 from samnet.sharing.export import MANIFEST_FILE, Manifest
 
 
@@ -120,5 +126,5 @@ def _is_file_of_model(name: str) -> bool:
     if name in (MANIFEST_FILE, DESCRIPTION_FILE):
         return True
     folder, _, file_name = name.rpartition("/")
-    is_known = file_name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE)
+    is_known = file_name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE, TRAINING_DATA_FILE)
     return is_known and FOLD_FOLDER.fullmatch(folder) is not None

@@ -1,8 +1,8 @@
 """A trained model as one zip file that can be handed on.
 
-It holds a manifest, `dataset.json`, and for each fold the plan, the final weights as safetensors
-and `base.json`. It never holds a pickle, and never the weights of the base, only their hash. For an
-adapter that is a few megabytes.
+It holds a manifest, `dataset.json`, and for each fold the plan, the final weights as safetensors,
+`base.json` and the ranges of the training data. It never holds a pickle, and never the weights of
+the base, only their hash. For an adapter that is a few megabytes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from samnet.core.hashing import file_sha256
 from samnet.core.locks import lock_folder
 from samnet.core.records import to_json
 from samnet.dataset.description import DESCRIPTION_FILE
+from samnet.fingerprint.training_data import TrainingData
 from samnet.models.base import Base, base_sha256, find_model_base, load_base, needs_base
 from samnet.models.model_folder import (
     BASE_FILE,
@@ -29,6 +30,7 @@ from samnet.models.model_folder import (
     FINAL_WEIGHTS,
     FOLD_FOLDER,
     PLAN_FILE,
+    TRAINING_DATA_FILE,
     ModelFolder,
     RunFolder,
 )
@@ -104,6 +106,9 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
         name = run.name if FOLD_FOLDER.fullmatch(run.name) else "fold_all"
         contents[f"{name}/{PLAN_FILE}"] = _as_bytes(to_json(_portable(run.plan)))
         contents[f"{name}/{FINAL_WEIGHTS}"] = run.checkpoint(FINAL)
+        if run.training_data_file.is_file():
+            training_data = TrainingData.load(run.training_data_file)
+            contents[f"{name}/{TRAINING_DATA_FILE}"] = _as_bytes(to_json(training_data))
         if base is not None:
             contents[f"{name}/{BASE_FILE}"] = _as_bytes(to_json(base))
     manifest = Manifest(

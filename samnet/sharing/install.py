@@ -30,6 +30,7 @@ from samnet.core.paths import dataset_number, results_folder
 from samnet.core.records import from_json
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.load import load_training_data
 from samnet.models.base import load_base
 from samnet.models.model_folder import (
     BASE_FILE,
@@ -234,6 +235,7 @@ def _check_fold(run: RunFolder, label_scheme: LabelScheme, manifest: Manifest) -
     base = load_base(run.base_file) if run.base_file.is_file() else None
     if base != manifest.base:
         raise UnsafeArchive(f"{BASE_FILE} of {fold} is not what {MANIFEST_FILE} says")
+    load_training_data([run])  # refuses a damaged one
     try:
         with safe_open(run.checkpoint(FINAL), "pt") as weights:
             weights.keys()

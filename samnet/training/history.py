@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samnet.core.figures import drawing_may_fail, name_legend, new_figure, save_figure
 from samnet.core.files import atomic_path
 from samnet.models.model_folder import RunFolder
 
@@ -59,19 +60,18 @@ class History:
             os.fsync(handle.fileno())
 
     def draw(self) -> None:
-        """Draw the loss and the learning rate above, and the Dice of every class below."""
+        """Draw the loss and the learning rate above, and the Dice of every class below.
+
+        A figure that cannot be drawn is one line in the log.
+        """
         if not self.is_master:
             return
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8, 7), layout="constrained")
-        FigureCanvasAgg(figure)
-        above, below = figure.subplots(2, 1, sharex=True)
-        self._draw_loss(above)
-        self._draw_dice(below)
-        with atomic_path(self.figure_file) as temporary:
-            figure.savefig(temporary, dpi=100)
+        with drawing_may_fail(self.figure_file):
+            figure = new_figure(8, 7)
+            above, below = figure.subplots(2, 1, sharex=True)
+            self._draw_loss(above)
+            self._draw_dice(below)
+            save_figure(figure, self.figure_file, dpi=100)
 
     def _draw_loss(self, axes: Axes) -> None:
         steps = self._column("step")
@@ -83,15 +83,16 @@ class History:
 
     def _draw_dice(self, axes: Axes) -> None:
         steps = self._column("step")
-        for name in self.rows[-1]["dice"]:
+        names = list(self.rows[-1]["dice"])
+        for number, name in enumerate(names):
             values = [_number(row["dice"][name]) for row in self.rows]
-            axes.plot(steps, values, label=name, linewidth=1)
+            axes.plot(steps, values, label=f"class {number}", linewidth=1)
         axes.plot(steps, self._column("mean_dice"), label="mean", color="black", linewidth=2)
         axes.set_xlabel("step")
         axes.set_ylabel(f"Dice of volumes ({self.rows[-1]['validated_on']})")
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", ncols=3)
+        name_legend(axes.legend(fontsize="small", ncols=3), [*names, "mean"])
 
     def _column(self, name: str) -> list[float]:
         return [_number(row[name]) for row in self.rows]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from samnet.core.errors import SamnetError
+from samnet.core.progress import ProgressBar
 from samnet.core.signals import Interrupted, StopSignals
 from samnet.models.model_folder import BEST, FINAL, PREVIOUS, RunFolder
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
@@ -136,7 +136,7 @@ class Trainer:
         configuration, progress = self.task.configuration, self.progress
         self.network.train()
         began, last_saved = time.monotonic() - progress.seconds, time.monotonic()
-        bar = tqdm(
+        bar = ProgressBar(
             total=configuration.steps,
             initial=progress.step,
             desc="training",

@@ -13,6 +13,7 @@ import torch
 
 from samnet.core.files import remove_partial_files
 from samnet.core.locks import lock_folder
+from samnet.fingerprint.training_data import summarize_training_data
 from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.model_folder import BEST, FINAL, LAST
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
@@ -193,6 +194,9 @@ def _start_folder(run: ResolvedRun, record: RunRecord) -> None:
     if not folder.checkpoint(LAST).is_file():
         folder.checkpoint(BEST).unlink(missing_ok=True)
     run.plan.save(folder.plan_file)
+    training_data = summarize_training_data(run.dataset.fingerprint, run.cases.training)
+    if training_data is not None:
+        training_data.save(folder.training_data_file)
     record.save(folder)
 
 

@@ -19,6 +19,8 @@ from samnet.core.hashing import file_sha256
 from samnet.core.machine import Machine
 from samnet.core.records import to_json
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.plausibility import describe_labels
+from samnet.inference.predictor import Prediction
 from samnet.models.base import find_base_file, record_base
 from samnet.models.model_folder import FINAL, RunFolder
 from samnet.models.network import build_network, save_weights
@@ -147,8 +149,8 @@ class FakePredictor:
     def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure
 
-    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
-        """Predict as `Predictor.predict_on_grid` does.
+    def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
+        """Predict as `Predictor.predict_and_check` does.
 
         Args:
             array: Intensities `(C, Z, Y, X)`.
@@ -159,4 +161,5 @@ class FakePredictor:
         """
         if self.failure and array.max() > 200:
             raise self.failure
-        return (array[0] > 100).astype(np.uint8)
+        labels = (array[0] > 100).astype(np.uint8)
+        return Prediction(labels, tuple(describe_labels(labels, self.plan.label_scheme, None)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,10 @@ from builders.tiny import make_configuration, make_model, make_plan, tiny_backbo
 
 from samnet.cli.predict import main
 from samnet.core.files import TEMPORARY_PREFIX
+from samnet.dataset.cases import RawDataset
+from samnet.fingerprint.extract import extract_fingerprint
+from samnet.fingerprint.training_data import summarize_training_data
+from samnet.models.model_folder import RunFolder
 
 __all__ = ["tiny_backbone"]
 
@@ -240,6 +245,39 @@ def test_predict_refuses_what_it_cannot_predict(
     assert list(Path().iterdir()) == []
 
 
+def test_predict_refuses_and_names_images_unlike_the_training_data(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of six images, one has a header in metres, one is scaled to 0 to 1, and one is thick."""
+    fingerprint = extract_fingerprint(RawDataset.load("501"), processes=0)
+    data = summarize_training_data(fingerprint, fingerprint.cases)
+    assert data is not None
+    data.save(RunFolder(model / "fold_0").training_data_file)
+    change(images / "case_01_0000.nii.gz", spacing=0.001)
+    change(images / "case_02_0000.nii.gz", intensity=1 / 1000)
+    change(images / "case_03_0000.nii.gz", spacing=4)
+    assert predict(images) == 1
+    message = capsys.readouterr().err
+    assert "case_01: the image is 0.024 x 0.02 x 0.012 mm in size" in message
+    warnings = json.loads(Path("out", "prediction_warnings.json").read_text())["cases"]
+    found = {}
+    for name, sentences in warnings.items():
+        found[name] = [sentence for sentence in sentences if "training images" in sentence]
+    assert [name for name, sentences in found.items() if sentences] == ["case_02", "case_03"]
+    assert "its intensities are spread over" in found["case_02"][0]
+    assert "its spacing is unlike" in found["case_03"][0]
+    assert f"case_03: {found['case_03'][0]}" in message
+    assert [name for name in written() if name.endswith(".nii.gz")] == [CASES[0], *CASES[2:]]
+
+
+def change(file: Path, spacing: float = 1.0, intensity: float = 1.0) -> None:
+    """Multiply the spacing and the intensities of an image."""
+    image = nibabel.load(file)
+    array = image.get_fdata(dtype=np.float32) * intensity
+    affine = image.affine @ np.diag([spacing, spacing, spacing, 1.0])
+    nibabel.save(nibabel.Nifti1Image(array, affine), file)
+
+
 PROGRAM = """
 import sys, time
 sys.path.insert(0, {tests!r})
@@ -247,8 +285,8 @@ import pytest
 from builders.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
 from samnet.inference.predictor import Predictor
-plain = Predictor.predict_on_grid
-Predictor.predict_on_grid = lambda *values: (time.sleep(0.5), plain(*values))[1]
+plain = Predictor.predict_and_check
+Predictor.predict_and_check = lambda *values: (time.sleep(0.5), plain(*values))[1]
 from samnet.cli.predict import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -26,6 +26,7 @@ from builders.tiny import (
 from samnet.cli.train import main
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.dataset.images import read_labels
+from samnet.fingerprint.training_data import TrainingData
 from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
 from samnet.training.checkpoint import read_progress
 from samnet.training.loop import Trainer
@@ -113,6 +114,10 @@ def test_train_trains_and_validates_a_fold_and_then_leaves_it_unchanged(
     assert request.data_key
     assert record.sessions[0].device == "cpu"
     assert set(json.loads((folder / "run.json").read_text())) == {"request", "sessions"}
+
+    training_data = TrainingData.load(folder / "training_data.json")
+    assert training_data.num_cases == len(request.training_cases)
+    assert training_data.spacing == ((2.0, 2.0), (1.0, 1.0), (1.0, 1.0))
 
     predicted = sorted(file.name for file in (folder / "validation").glob("*.nii.gz"))
     held_out = {f"case_{number:02d}" for number in range(6)} - set(request.training_cases)

@@ -24,6 +24,7 @@ from samnet.core.geometry import Grid
 from samnet.dataset.cases import Case
 from samnet.dataset.images import read_image, read_labels
 from samnet.inference.files import output_file, predict_cases
+from samnet.inference.predictor import Prediction
 from samnet.preprocessing.case import prepare_volume
 from samnet.preprocessing.slice_frame import frame_slice
 
@@ -81,12 +82,12 @@ class PerfectPredictor:
     def __init__(self, resample: bool) -> None:
         self.resample = resample
 
-    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+    def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
         volume = prepare_volume(array, grid)
         labels = volume.array[0].astype(np.uint8)
         if self.resample:
             labels = resampled_there_and_back(labels, volume.spacing)
-        return volume.restore(labels)
+        return Prediction(volume.restore(labels))
 
 
 def resampled_there_and_back(labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

@@ -17,9 +17,12 @@ from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.geometry import Grid
 from samnet.core.locks import lock_folder
-from samnet.dataset.cases import Case
+from samnet.dataset.cases import Case, find_label_files
 from samnet.dataset.description import DatasetDescription
 from samnet.inference.files import output_file, predict_cases
+from samnet.inference.plausibility import EMPTY
+from samnet.inference.predictor import Prediction
+from samnet.inference.warning_file import WARNING_FILE, read_warnings
 
 ROTATION = Rotation.from_rotvec([0.3, -0.2, 1.4]).as_matrix()
 AFFINE = np.vstack([np.column_stack([ROTATION * (0.8, 0.6, 2.9), (11, -5, 7)]), (0, 0, 0, 1)])
@@ -71,7 +74,7 @@ def test_predict_cases_frees_the_memory_of_a_failed_case_before_the_next(tmp_pat
     were_held: list[bool] = []
 
     class GreedyPredictor(FakePredictor):
-        def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+        def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
             were_held.append(any(reference() is not None for reference in references))
             work = np.empty(1000)
             references.append(weakref.ref(work))
@@ -206,3 +209,41 @@ def test_predict_cases_keeps_size_and_ending_of_2d_images(
 def test_predict_cases_does_nothing_for_no_cases(tmp_path: Path) -> None:
     predict_cases(FakePredictor(), [], tmp_path / "out")
     assert names_in(tmp_path / "out") == []
+
+
+def test_predict_cases_names_doubtful_predictions_next_to_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of `a` is brighter than 100."""
+    cases = [write_case(tmp_path / "in", name) for name in "ab"]
+    darken(cases[0])
+    predict_cases(FakePredictor(), cases, tmp_path / "out")
+    assert read_warnings(tmp_path / "out") == {"a": [EMPTY]}
+    file = tmp_path / "out" / WARNING_FILE
+    lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        f"a: {EMPTY}",
+        f"look at 1 of 2 predictions, such as a; the reasons are in {file}",
+        "1 of 2 predictions are empty",
+    ]
+    assert sorted(find_label_files(tmp_path / "out", [".nii.gz"])) == ["a", "b"]
+
+
+def test_predict_cases_keeps_warnings_of_kept_label_maps_and_drops_outdated_ones(
+    tmp_path: Path,
+) -> None:
+    cases = [write_case(tmp_path / "in", name) for name in "ab"]
+    darken(cases[0])
+    predict_cases(FakePredictor(), cases[:1], tmp_path / "out")
+    predict_cases(FakePredictor(), cases, tmp_path / "out", keep_existing=True)
+    assert read_warnings(tmp_path / "out") == {"a": [EMPTY]}
+    write_case(tmp_path / "in", "a")
+    predict_cases(FakePredictor(), cases, tmp_path / "out")
+    assert names_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "dataset.json"]
+
+
+def darken(case: Case) -> None:
+    """Write the image of a case again, with 0 in place of everything."""
+    image = nibabel.load(case.image_files[0])
+    dark = nibabel.Nifti1Image(np.zeros(image.shape, np.float32), image.affine)
+    nibabel.save(dark, case.image_files[0])

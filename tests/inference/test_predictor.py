@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from builders.fingerprint import make_fingerprint
 from builders.numerics import SINGLE, assert_close_to_norm, assert_same_winners
 from builders.tiny import (
     TWO_CLASSES,
@@ -15,13 +17,15 @@ from builders.tiny import (
     make_model,
     make_plan,
     make_volume,
+    thresholds,
     tiny_backbone,
 )
 
 import samnet
-from samnet.core.errors import UserError
+from samnet.core.errors import PredictionWarning, UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.fingerprint.training_data import summarize_training_data
 from samnet.inference.predictor import Predictor
 from samnet.inference.slices import SlicePredictor
 from samnet.models.lora import LoraLinear
@@ -122,6 +126,77 @@ def test_predictor_does_not_depend_on_the_orientation_of_the_file(
     found = predictor.predict_on_grid(stored[None], Grid(stored.shape, affine @ to_canonical))
     assert found.shape == stored.shape
     assert np.array_equal(found, np.flip(expected.transpose(permutation), flips))
+
+
+def tell_training_data(model: Path, spacing: tuple[float, float, float] = (3.0, 1.5, 1.0)) -> None:
+    """Let a model say that it was trained on images like `image()`."""
+    values = float(image().min()), float(image().max())
+    fingerprint = make_fingerprint(SHAPE, spacing, values=values)
+    data = summarize_training_data(fingerprint, fingerprint.cases)
+    assert data is not None
+    data.save(RunFolder(model).training_data_file)
+
+
+def test_predictor_warns_of_an_image_unlike_the_training_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_model(tmp_path)
+    tell_training_data(tmp_path)
+    predictor = Predictor.from_folder(tmp_path)
+    with pytest.warns(PredictionWarning, match="spacing is unlike .*30 mm along z"):
+        labels = predictor.predict(image(), (30.0, 1.5, 1.0))
+    assert labels.shape == SHAPE
+    assert "its spacing is unlike that of the training images" in caplog.text
+    with pytest.warns(PredictionWarning, match="its intensities are spread over"):
+        predictor.predict(image() / 1000, (3.0, 1.5, 1.0))
+    grid = Grid(SHAPE, spacing_affine((3.0, 1.5, 1.0)))
+    found = predictor.predict_and_check(image()[None], grid).warnings
+    assert not [sentence for sentence in found if "train" in sentence]
+
+
+def test_predictor_refuses_an_image_of_a_hopeless_size(tmp_path: Path) -> None:
+    make_model(tmp_path)
+    tell_training_data(tmp_path)
+    with pytest.raises(UserError, match=r"spacing of 0\.001 x 0\.0015 x 0\.003 mm"):
+        Predictor.from_folder(tmp_path).predict(image(), (0.003, 0.0015, 0.001))
+
+
+def test_predictor_refuses_an_image_beyond_the_memory_also_for_an_older_model(
+    tmp_path: Path,
+) -> None:
+    """Its slices would take terabytes at the resolution of the model."""
+    make_model(tmp_path)
+    with pytest.raises(UserError, match=r"needs [0-9,]+ GiB of memory .*this machine has [0-9,]+"):
+        Predictor.from_folder(tmp_path).predict(image(), (3e4, 1.5e4, 1e4))
+
+
+def test_predictor_of_an_older_model_says_that_it_cannot_compare(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    make_model(tmp_path)
+    predictor = Predictor.from_folder(tmp_path)
+    assert predictor.training_data is None
+    assert caplog.text.count("no training_data.json, so images cannot be compared") == 1
+    predictor.predict(image(), (0.003, 0.0015, 0.001))
+    tell_training_data(tmp_path)
+    caplog.clear()
+    assert Predictor.from_folder(tmp_path).training_data is not None
+    assert "training_data.json" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("preferred", "message"),
+    [(0, "the prediction is empty"), (2, "every voxel is predicted as two")],
+)
+def test_predictor_warns_of_an_empty_and_of_a_full_prediction(preferred: int, message: str) -> None:
+    levels = [9.0, 9.0, 9.0]
+    levels[preferred] = 0.0
+    networks = [thresholds(levels, stride=4)]
+    configuration = make_configuration()
+    predictor = Predictor(make_plan(configuration), configuration, networks, mirror=False)
+    with pytest.warns(PredictionWarning, match=message):
+        predictor.predict(image(), (1.0, 1.0, 1.0))
 
 
 def test_predictor_finds_background_in_an_empty_margin(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_run_folder_names_its_files(tmp_path: Path) -> None:
     files = {
         run.plan_file: "plan.json",
         run.base_file: "base.json",
+        run.training_data_file: "training_data.json",
         run.record_file: "run.json",
         run.metrics_file: "metrics.jsonl",
         run.progress_file: "progress.png",

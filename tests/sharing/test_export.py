@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from builders.fingerprint import make_fingerprint
 from builders.models import DATASET, LORA, add_tiny_sam, make_model, make_plan, synthetic_image
 
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.fingerprint.training_data import summarize_training_data
 from samnet.inference.predictor import Predictor
 from samnet.models.base import Base, load_base, save_base
 from samnet.models.model_folder import FINAL, ModelFolder
@@ -67,6 +69,29 @@ def test_export_model_writes_manifest_plans_weights_and_bases(
     assert manifest.folds == ["fold_0", "fold_1"]
     for name in weights:  # none of the base
         assert name.startswith("head.") or ".down." in name or ".up." in name
+
+
+def test_exported_model_tells_what_it_was_trained_on(adapter: ModelFolder, tmp_path: Path) -> None:
+    fingerprint = make_fingerprint(channels=("CT",))
+    data = summarize_training_data(fingerprint, fingerprint.cases)
+    assert data is not None
+    for fold in ("0", "1"):
+        data.save(adapter.run(fold).training_data_file)
+    export_model(adapter, tmp_path / "model.zip")
+    folder, _ = install_model(tmp_path / "model.zip")
+    assert Predictor.from_folder(folder, device="cpu").training_data == data
+
+
+def test_install_refuses_training_data_of_another_form(
+    adapter: ModelFolder, tmp_path: Path
+) -> None:
+    fingerprint = make_fingerprint(channels=("T1", "T2"))  # the model has one channel
+    data = summarize_training_data(fingerprint, fingerprint.cases)
+    assert data is not None
+    data.save(adapter.run("0").training_data_file)
+    export_model(adapter, tmp_path / "model.zip")
+    with pytest.raises(UserError, match=r"training_data\.json: describes 2 channels"):
+        install_model(tmp_path / "model.zip")
 
 
 def test_export_model_writes_the_same_file_again(adapter: ModelFolder, tmp_path: Path) -> None:

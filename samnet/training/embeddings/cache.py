@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from torch import nn
-from tqdm import tqdm
 
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path, read_json, write_json
 from samnet.core.locks import lock_folder
+from samnet.core.progress import ProgressBar
 from samnet.core.records import from_json, to_json
 from samnet.plan.configuration import keys_with
 from samnet.plan.plan_key import Role
@@ -178,7 +178,7 @@ def _encode(
         return
     encoded = encoder.encode(variants, missing)
     num_slices = sum(len(block.slices) for block in missing)
-    with tqdm(total=num_slices, desc="encoding", unit="slice") as bar:
+    with ProgressBar(total=num_slices, desc="encoding", unit="slice") as bar:
         for block in missing:
             if deadline is not None and time.monotonic() > deadline:
                 log.info(

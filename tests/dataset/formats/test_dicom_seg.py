@@ -19,6 +19,7 @@ from samnet.dataset.formats.dicom_seg import write_segmentation
 from samnet.dataset.images import read_image
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.files import predict_cases
+from samnet.inference.predictor import Prediction
 
 POSITIONS = [(-20.0, 30.0 + 0.4 * index, -400.0 - 3 * index) for index in range(4)]
 LABELS = np.zeros((4, 6, 5), np.uint8)
@@ -31,8 +32,8 @@ class FakePredictor:
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels
 
-    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
-        return self.labels
+    def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
+        return Prediction(self.labels)
 
 
 def write_case(tmp_path: Path) -> Case:
