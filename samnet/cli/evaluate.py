@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SUMMARY = """\
 Score predictions against references: Dice, IoU, and on surfaces HD95, ASSD and NSD (normalised
-surface Dice) in mm, or in pixels for 2D images, which have no spacing. A prediction has the name of
+surface Dice) in mm, or in pixels or voxels where no spacing is known. A prediction has the name of
 its reference. Prints a table of means and standard deviations, and writes summary.json (which
 nnU-Net's tools read) and metrics.csv (one row for each case and class). A region counts as the
 union of its labels. Voxels that the reference marks as ignored count in no score."""

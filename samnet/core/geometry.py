@@ -7,7 +7,7 @@ interpolated for this: axes are permuted and flipped, so the conversion back is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,33 @@ class Grid:
     Attributes:
         shape: Number of voxels along `(Z, Y, X)`.
         affine: 4 x 4 matrix from voxel indices `(x, y, z)` to millimetres in RAS+.
+        has_spacing: Whether the file states the size of its voxels. Otherwise the affine counts
+            voxels, and no length is in mm.
+        is_2d: Whether it is that of a 2D image, which has no position in space.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
+    has_spacing: bool = True
+    is_2d: bool = False
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance of neighbouring voxel centres along `(Z, Y, X)` in mm."""
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(lengths[2]), float(lengths[1]), float(lengths[0])
+
+    @property
+    def sampling_spacing(self) -> tuple[float, float, float]:
+        """The spacing `(Z, Y, X)` by which slices are scaled: 1 for 2D images, taken by pixels."""
+        return (1.0, 1.0, 1.0) if self.is_2d else self.spacing
+
+    @property
+    def unit(self) -> str:
+        """The unit of its lengths: `mm`, or `pixels` or `voxels` where no spacing is known."""
+        if self.has_spacing:
+            return "mm"
+        return "pixels" if self.shape[0] == 1 else "voxels"
 
     @property
     def direction(self) -> np.ndarray:
@@ -62,10 +79,13 @@ class Grid:
             tolerance: Largest distance of corresponding voxels that counts as equal, in voxels.
 
         Returns:
-            What differs, or None where both grids have the same shape and position.
+            What differs, or None where both grids have the same shape and position. Shapes alone
+            are compared where one of the grids has no spacing.
         """
         if self.shape != expected.shape:
             return GridDifference("shape", self, expected)
+        if not (self.has_spacing and expected.has_spacing):
+            return None
         if self.distance_in_voxels(expected) <= tolerance:
             return None
         differing = _differing_properties(self, expected)
@@ -177,7 +197,7 @@ class Reorientation:
         affine = self.native.affine @ inv_ornt_aff(self._orientation, shape)
         order = np.argsort(self._orientation[:, 0])
         x, y, z = (int(shape[axis]) for axis in order)
-        return Grid((z, y, x), affine)
+        return replace(self.native, shape=(z, y, x), affine=affine)
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
         """Return a view of an array with canonical axes.

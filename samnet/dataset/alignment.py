@@ -16,7 +16,7 @@ from samnet.dataset.images import Image, ending_of, is_2d_image
 log = logging.getLogger(__name__)
 
 
-def read_aligned_image(case: Case) -> Image:
+def read_aligned_image(case: Case, num_channels: int | None = None) -> Image:
     """Read a case; channels on another grid than the first one are resampled to that grid.
 
     A warning tells what is resampled. Training data are not resampled in this way: there a channel
@@ -24,6 +24,8 @@ def read_aligned_image(case: Case) -> Image:
 
     Args:
         case: The case.
+        num_channels: Number of channels that the model takes. Where each file should hold one, a
+            grey image that is stored in colour counts as one channel.
 
     Returns:
         All channels `(C, Z, Y, X)` on the grid of the first one.
@@ -34,7 +36,7 @@ def read_aligned_image(case: Case) -> Image:
     """
     if case.fault is not None:
         raise UserError(case.fault)
-    images = _read_channels(case)
+    images = _read_channels(case, num_channels)
     first = images[0]
     if len(images) == 1:
         return first
@@ -44,11 +46,11 @@ def read_aligned_image(case: Case) -> Image:
     return Image(np.concatenate(arrays), first.grid, first.header)
 
 
-def _read_channels(case: Case) -> list[Image]:
+def _read_channels(case: Case, num_channels: int | None) -> list[Image]:
     """Read all image files of a case; raise one error for all that cannot be used."""
     images, faults = [], []
     for file in case.image_files:
-        image, found = read_channel(file, case)
+        image, found = read_channel(file, case, num_channels)
         for fault in found:
             # Such as a tilted gantry. The label map gets the same grid, so it fits the image.
             if fault.kind == TILT_KIND:

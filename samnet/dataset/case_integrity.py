@@ -40,12 +40,15 @@ class CaseFindings:
             (files unreadable, image constant).
         label_digest: Hash of the voxels of the label map; None where it would identify nothing
             (file unreadable, nothing labelled).
+        has_spacing: Whether the volume states its spacing; None for 2D images, which are taken by
+            pixels, and where no file can be read.
     """
 
     faults: tuple[Fault, ...]
     remarks: tuple[Fault, ...]
     image_digest: str | None
     label_digest: str | None
+    has_spacing: bool | None = None
 
 
 def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
@@ -60,7 +63,7 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
     """
     faults: list[Fault] = []
     remarks: list[Fault] = []
-    channels = _read_channels(case, faults)
+    channels = _read_channels(case, faults, len(description.channel_names))
     labels = _read_label_map(case, faults)
     is_complete = len(channels) == len(case.image_files)
     if is_complete:
@@ -81,15 +84,21 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
         image_digest = _digest(*(image.array for image in channels.values()))
     if labels is not None and is_labelled:
         label_digest = _digest(labels.array)
-    return CaseFindings(tuple(faults), tuple(remarks), image_digest, label_digest)
+    grids = [image.grid for image in channels.values() if not image.grid.is_2d]
+    has_spacing = all(grid.has_spacing for grid in grids) if grids else None
+    return CaseFindings(tuple(faults), tuple(remarks), image_digest, label_digest, has_spacing)
 
 
-def read_channel(file: Path, case: Case) -> tuple[Image | None, list[Fault]]:
+def read_channel(
+    file: Path, case: Case, num_channels: int | None = None
+) -> tuple[Image | None, list[Fault]]:
     """Read and check one image file of a case, for training or prediction.
 
     Args:
         file: The image file.
         case: The case that it belongs to.
+        num_channels: Number of channels that the case should have. Where each file should hold
+            one, a grey image that is stored in colour counts as one channel.
 
     Returns:
         The image, or None where it cannot be read, and what is wrong with it.
@@ -99,7 +108,8 @@ def read_channel(file: Path, case: Case) -> tuple[Image | None, list[Fault]]:
         remedy = "add it, or remove the case"
         return None, [Fault("no image", str(file), "no such file", remedy, name)]
     try:
-        image = read_image([file])
+        holds_one = num_channels == len(case.image_files)
+        image = read_image([file], 1 if holds_one else None)
     except UserError as error:
         fault = fault_of_message("unreadable image", str(error), file, _REPLACE_IMAGE, name)
         return None, [fault]
@@ -149,11 +159,11 @@ def grid_faults(
     return [Fault(difference.kind, str(file), value, remedy, case.identifier)]
 
 
-def _read_channels(case: Case, faults: list[Fault]) -> dict[Path, Image]:
+def _read_channels(case: Case, faults: list[Fault], num_channels: int) -> dict[Path, Image]:
     """Return the readable image files of a case; add what is wrong with any of them to `faults`."""
     channels: dict[Path, Image] = {}
     for file in case.image_files:
-        image, found = read_channel(file, case)
+        image, found = read_channel(file, case, num_channels)
         faults += found
         if image is None:
             continue

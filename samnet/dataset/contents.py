@@ -127,7 +127,7 @@ def known_of(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashe
     """
     try:
         paths = [os.path.relpath(file, folder) for file in case.raw_files()]
-    except UserError:  # reported by the step that reads the case
+    except (UserError, OSError):  # reported by the step that reads the case
         return {}
     return {path: known[path] for path in paths if path in known}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections import Counter
@@ -14,7 +15,8 @@ import numpy as np
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import write_json
 from samnet.core.progress import ProgressBar
-from samnet.dataset.formats.itk import copy_into_one_file
+from samnet.dataset.formats.itk import HEADER_ENDINGS, copy_into_one_file
+from samnet.dataset.grey import is_grey
 from samnet.dataset.images import (
     companions_of,
     ending_of,
@@ -27,6 +29,8 @@ from samnet.dataset.images import (
 )
 from samnet.dataset.masks import mask_codes, show_code
 from samnet.dataset.new_dataset import new_dataset
+
+log = logging.getLogger(__name__)
 
 MOST_UNNAMED_VALUES = 32  # a mask with more values probably has soft edges
 _SHOWN_CASES = 5
@@ -147,6 +151,7 @@ class _Contents:
 def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
     values: set[int] = set()
     channels: Counter[int] = Counter()
+    num_grey = 0
     faults = []
     for image_file, mask_file in ProgressBar(cases.values(), desc="reading", unit="case"):
         try:
@@ -155,10 +160,15 @@ def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
             faults.append(str(error))
             continue
         channels[image.array.shape[0]] += 1
+        num_grey += is_grey(image.array)
         values |= {int(value) for value in np.unique(codes)}
         difference = mask.grid.difference(image.grid)
         if difference is not None and difference.kind == "shape":
             faults.append(f"{mask_file}: {difference.describe(str(image_file))}")
+    if set(channels) <= {1, 3} and num_grey == channels[3] > 0:
+        # The files are copied unchanged, and read as one channel each.
+        log.info("%s: %d images are grey, stored in colour; taken as grey", images, num_grey)
+        channels = Counter({1: channels.total()})
     if len(channels) > 1:
         counts = ", ".join(
             f"{count} images with {number}" for number, count in sorted(channels.items())
@@ -294,15 +304,16 @@ def _write_label_map(mask: Path, values: dict[int, int], folder: Path, name: str
 def _copied_ending(image: Path) -> str:
     """Return the ending of an image in the data set, where header and voxels are one file."""
     ending = ending_of(image) or ""
-    return ".mha" if ending == ".mhd" else ending
+    return {".mhd": ".mha", ".nhdr": ".nrrd"}.get(ending, ending)
 
 
 def _copy_image(image: Path, folder: Path, name: str) -> None:
     """Copy an image, together with the files that its content comes from."""
     copy = folder / f"{name}_0000{_copied_ending(image)}"
-    if ending_of(image) == ".mhd":
+    companions = companions_of(image)
+    if companions and ending_of(image) in HEADER_ENDINGS:
         copy_into_one_file(image, copy)
         return
     shutil.copyfile(image, copy)
-    for companion in companions_of(image):
+    for companion in companions:
         shutil.copyfile(companion, folder / f"{name}{companion.suffix}")

@@ -6,7 +6,7 @@ is written for an image has the shape, affine and header geometry of that image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +18,23 @@ from samnet.core.geometry import Grid
 from samnet.dataset.formats import dicom, itk, nifti, raster, tiff
 from samnet.dataset.formats.dicom_files import contains_dicom
 from samnet.dataset.formats.image import Format, Image
+from samnet.dataset.grey import as_one_channel, is_grey
 
 _LOSSY = "JPEG changes values as it compresses and cannot hold labels; use PNG"
 
-_NIFTI = Format(nifti.read, nifti.write, nifti.serves)
-_ITK = Format(itk.read, itk.write, itk.serves, itk.companions)
-_RASTER = Format(raster.read, raster.write, raster.serves)
+_NIFTI = Format(nifti.read, nifti.read, nifti.read, nifti.write, nifti.serves)
+_ITK = Format(itk.read, itk.read, itk.read, itk.write, itk.serves, itk.companions)
+_RASTER = Format(raster.read, raster.read_mask, raster.read_labels, raster.write, raster.serves)
 _BMP = replace(_RASTER, highest_label=255)
 _JPEG = replace(_RASTER, highest_label=0)
-_TIFF = Format(tiff.read, tiff.write, tiff.serves, tiff.companions)
+_TIFF = Format(
+    tiff.read, tiff.read_mask, tiff.read_labels, tiff.write, tiff.serves, tiff.companions
+)
 _FORMATS = {
     ".nii.gz": _NIFTI,
     ".nii": _NIFTI,
     ".nrrd": _ITK,
+    ".nhdr": _ITK,
     ".mha": _ITK,
     ".mhd": _ITK,
     ".tif": _TIFF,
@@ -41,14 +45,22 @@ _FORMATS = {
     ".jpeg": _JPEG,
 }
 # Endings that may stand for each other within one data set.
-_VARIANTS = ((".nii.gz", ".nii"), (".mha", ".mhd"), (".tif", ".tiff"), (".jpg", ".jpeg"))
+_VARIANTS = (
+    (".nii.gz", ".nii"),
+    (".nrrd", ".nhdr"),
+    (".mha", ".mhd"),
+    (".tif", ".tiff"),
+    (".jpg", ".jpeg"),
+)
 
 
-def read_image(files: Sequence[Path]) -> Image:
+def read_image(files: Sequence[Path], num_channels: int | None = None) -> Image:
     """Read the channels of one case and stack them.
 
     Args:
         files: Files with one or more channels each, in channel order. A folder is a DICOM series.
+        num_channels: Number of channels that the case should have. Where each file should hold
+            one, a grey image that is stored in colour counts as one channel.
 
     Returns:
         The image with all channels `(C, Z, Y, X)` and the header of the first file.
@@ -57,7 +69,9 @@ def read_image(files: Sequence[Path]) -> Image:
         UserError: A file is missing, unreadable or not 2D/3D, or the channels do not lie on one
             grid.
     """
-    images = [_read_file(Path(file)) for file in files]
+    images = [_read_file(Path(file), _read_plainly) for file in files]
+    if num_channels == len(images):
+        images = [as_one_channel(image, file) for file, image in zip(files, images, strict=True)]
     first = images[0]
     for file, image in zip(files[1:], images[1:], strict=True):
         difference = image.grid.difference(first.grid)
@@ -71,6 +85,21 @@ def read_image(files: Sequence[Path]) -> Image:
     return Image(np.concatenate([image.array for image in images]), first.grid, first.header)
 
 
+def read_mask(file: Path) -> Image:
+    """Read a mask drawn by people, which may be in colour; transparent pixels are 0.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The mask `(C, Z, Y, X)`.
+
+    Raises:
+        UserError: As for `read_image`, or only the opacity tells what is labelled.
+    """
+    return _read_file(file, lambda form: form.read_mask)
+
+
 def read_labels(file: Path) -> Image:
     """Read a label map.
 
@@ -81,15 +110,19 @@ def read_labels(file: Path) -> Image:
         The image with the labels `(1, Z, Y, X)`, uint8 or uint16.
 
     Raises:
-        UserError: As for `read_image`, or the values are not whole numbers from 0 to 65535.
+        UserError: As for `read_image`, or the values are not whole numbers from 0 to 65535, or it
+            is not clear that they are the labels.
     """
-    image = _read_file(file)
-    if ending_of(file) not in label_endings():
+    if ending_of(file) is not None and ending_of(file) not in label_endings():
         raise UserError(f"{file}: {_LOSSY}")
+    image = _read_file(file, lambda form: form.read_labels)
+    if is_grey(image.array):
+        image = Image(image.array[:1], image.grid, image.header)
     if image.array.shape[0] != 1:
         raise UserError(
             f"{file}: a label map has one channel, this file {image.array.shape[0]} "
-            "(a colour or palette image?); save the label values themselves, as whole numbers"
+            "(a colour or palette image?); save the label values themselves, as whole numbers; "
+            "samnet_convert_folder makes labels of colours"
         )
     array = image.array
     if array.dtype.kind == "f":
@@ -145,13 +178,18 @@ def _smallest_type(labels: np.ndarray) -> type:
     return np.uint8 if labels.max() < 256 else np.uint16
 
 
-def _read_file(file: Path) -> Image:
+def _read_plainly(form: Format) -> Callable[[Path], Image]:
+    return form.read
+
+
+def _read_file(file: Path, reader_of: Callable[[Format], Callable[[Path], Image]]) -> Image:
+    """Read a file with one of the readers of its format, and check what it returns."""
     # A folder that is named as a file counts as a series only if it is one.
     is_folder = file.is_dir() and (ending_of(file) is None or contains_dicom(file))
     if not is_folder and not file.is_file():
         raise UserError(f"{file}: no such file")
     try:
-        image = dicom.read_series(file) if is_folder else _format_of(file).read(file)
+        image = dicom.read_series(file) if is_folder else reader_of(_format_of(file))(file)
     except (UserError, MemoryError):
         raise
     except Exception as error:
@@ -222,11 +260,14 @@ def label_ending_for(image: Path) -> str:
         image: Path of the image file, or the folder of a DICOM series.
 
     Returns:
-        The ending of the image where it can hold labels; `.png` for JPEG, `.nii.gz` for a folder.
+        The ending of the image where it can hold labels; `.png` for JPEG, `.nrrd` for `.nhdr`, as a
+        label map is one file, and `.nii.gz` for a folder.
     """
     ending = ending_of(image)
     if ending is None or image.is_dir():
         return ".nii.gz"
+    if ending == ".nhdr":
+        return ".nrrd"
     return ending if ending in label_endings() else ".png"
 
 

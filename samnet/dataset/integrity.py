@@ -84,6 +84,7 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
         remarks += entry.remarks
     duplicates = _groups({name: entry.image_digest for name, entry in findings.items()})
     faults += [*_duplicate_images(dataset, duplicates), *_no_foreground(dataset, remarks)]
+    faults += _unknown_spacings(dataset, findings)
     remarks += _duplicate_labels(dataset, findings, duplicates)
     return Report(
         dataset.name, len(dataset.cases), tuple(faults), tuple(remarks), tuple(duplicates)
@@ -210,6 +211,18 @@ def _duplicate_images(dataset: RawDataset, duplicates: list[tuple[str, ...]]) ->
             value = f"the same image as {files[first].name} of case {first}"
             remedy = "keep one of the cases: a fold must not be tested on what it was trained on"
             yield Fault("case twice", str(files[name]), value, remedy, name)
+
+
+def _unknown_spacings(dataset: RawDataset, findings: dict[str, CaseFindings]) -> Iterator[Fault]:
+    """Yield the volumes without a spacing in a data set where others have one."""
+    if not any(entry.has_spacing for entry in findings.values()):
+        return
+    files = {case.identifier: case.image_files[0] for case in dataset.cases}
+    for name, entry in findings.items():
+        if entry.has_spacing is False:
+            value = "does not state the spacing of its voxels, as other cases do"
+            remedy = f'write {name}.json next to it with {{"spacing": [z, y, x]}} in mm'
+            yield Fault("no spacing", str(files[name]), value, remedy, name)
 
 
 def _duplicate_labels(

@@ -11,7 +11,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.dataset.formats.image import Image
-from samnet.dataset.images import ending_of, label_endings, read_image
+from samnet.dataset.images import ending_of, label_endings, read_mask
 
 COLOUR = 1 << 24  # codes from here on are colours, lower ones are grey values
 _SOFT_SHARE = 0.05
@@ -39,7 +39,7 @@ def mask_codes(file: Path) -> tuple[Image, np.ndarray]:
         UserError: The file cannot be read, or it holds fractions, numbers below 0 or above 65535
             or, as JPEG, more than black and white.
     """
-    image = read_image([file])
+    image = read_mask(file)
     array = image.array
     if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
         raise UserError(

@@ -13,7 +13,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.dataset.case_integrity import MASK_KIND, MASK_VALUE
 from samnet.dataset.faults import Report
-from samnet.dataset.images import read_labels, write_labels
+from samnet.dataset.images import companions_of, read_labels, write_labels
 
 
 def map_masks(report: Report) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _map_mask(file: Path) -> str:
 
 
 def _keep_original(file: Path) -> Path:
-    """Copy a file to the folder of the original files and return the copy."""
+    """Copy a file, and those that it refers to, to the folder of originals; return the copy."""
     original = file.parent.with_name(f"{file.parent.name}_before_fix") / file.name
     if original.is_file():
         if not filecmp.cmp(file, original, shallow=False):
@@ -59,6 +59,7 @@ def _keep_original(file: Path) -> Path:
                 "nothing was changed"
             )
         return original
-    with atomic_path(original) as temporary:
-        shutil.copy2(file, temporary)
+    for source in (*companions_of(file), file):
+        with atomic_path(original.with_name(source.name)) as temporary:
+            shutil.copy2(source, temporary)
     return original

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from samnet.core.errors import DatasetFaults, SamnetError
-from samnet.core.worker_pool import run_jobs
+from samnet.core.worker_pool import Outcome, run_jobs
 from samnet.dataset.description import DatasetDescription
-from samnet.dataset.images import ending_of, is_2d_image, read_labels
 from samnet.evaluation.metrics import case_metrics
-from samnet.evaluation.pairing import Pair, find_pair_faults, pair_files, read_pair
+from samnet.evaluation.pairing import (
+    Pair,
+    PairCheck,
+    check_pair,
+    known_grid,
+    pair_files,
+    read_pair,
+)
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 from samnet.evaluation.summary import CaseScores, LeftOut, Protocol, summarize
 from samnet.evaluation.summary_files import write_csv, write_summary
@@ -21,6 +27,8 @@ SUMMARY_FILE = "summary.json"
 CSV_FILE = "metrics.csv"
 INCOMPLETE_SUMMARY_FILE = "summary_incomplete.json"
 INCOMPLETE_CSV_FILE = "metrics_incomplete.csv"
+
+_ONE_VOXEL = (1.0, 1.0, 1.0)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +75,7 @@ def evaluate_folder(
         processes: Number of worker processes; 0 for none.
         policy: Name of the rule by which scores are defined.
         nsd_tolerance_mm: Distance up to which surfaces count as equal for the NSD, in mm; in pixels
-            for 2D images, which have no spacing.
+            or voxels for images without a spacing.
         skip_missing: Whether to evaluate only the cases in both folders. The summary names the
             others.
 
@@ -85,11 +93,12 @@ def evaluate_folder(
     if pairing.faults and skip_missing:
         log.warning("%d cases are in one of the folders only and are skipped", len(pairing.skipped))
     faults = () if skip_missing else pairing.faults
-    unreadable = _check_all(pairing.pairs, faults, description, predictions, processes)
+    checked = _check_all(pairing.pairs, faults, description, predictions, processes)
+    unreadable = checked.failures
     pairs = [pair for pair in pairing.pairs if pair.identifier not in unreadable]
-    protocol = Protocol(
-        description.label_scheme, policy, nsd_tolerance_mm, image_unit=_unit_of_spacing(pairs)
-    )
+    unit = _common_unit(checked.results)
+    _warn_of_tolerance(checked.results, nsd_tolerance_mm)
+    protocol = Protocol(description.label_scheme, policy, nsd_tolerance_mm, image_unit=unit)
     arguments = {pair.identifier: (pair, protocol) for pair in pairs}
     outcome = run_jobs(evaluate_pair, arguments, processes, "evaluating")
     failed = unreadable | outcome.failures
@@ -119,24 +128,44 @@ def evaluate_pair(pair: Pair, protocol: Protocol) -> CaseScores:
         prediction.array[0],
         reference.array[0],
         protocol.label_scheme,
-        reference.grid.spacing,
+        known_grid(prediction, reference).spacing if protocol.image_unit == "mm" else _ONE_VOXEL,
         protocol.policy,
         protocol.nsd_tolerance,
     )
     return CaseScores(pair.identifier, pair.prediction_file, pair.reference_file, metrics)
 
 
-def _unit_of_spacing(pairs: Sequence[Pair]) -> str:
-    """Return `pixels` for 2D images, which have no spacing, else `mm`; the first case decides."""
-    if not pairs:
-        return "mm"
-    file = pairs[0].reference_file
-    ending = ending_of(file) or ""
-    if not is_2d_image(ending, num_slices=1):
-        return "mm"
-    # A TIFF may also be a volume: only its content tells.
-    num_slices = read_labels(file).grid.shape[0]
-    return "pixels" if is_2d_image(ending, num_slices) else "mm"
+def _common_unit(checked: Mapping[str, PairCheck]) -> str:
+    """Return the unit of the distances of all cases: `mm` only where each states its spacing."""
+    units = {name: check.unit for name, check in sorted(checked.items())}
+    found = set(units.values())
+    without_spacing = [name for name, unit in units.items() if unit != "mm"]
+    if "mm" in found and without_spacing:
+        log.warning(
+            "%d of %d cases do not state their spacing, such as %s: the distances of all are in "
+            "voxels",
+            len(without_spacing),
+            len(units),
+            without_spacing[0],
+        )
+    if len(found) > 1:
+        return "voxels"
+    return found.pop() if found else "mm"
+
+
+def _warn_of_tolerance(checked: Mapping[str, PairCheck], tolerance: float) -> None:
+    """Name a tolerance that is larger than whole images, as 1 mm is in microscopy."""
+    for name, check in sorted(checked.items()):
+        if check.diagonal < tolerance:
+            log.warning(
+                "case %s is %.3g %s across, less than the tolerance of %g for the NSD, which says "
+                "nothing here; choose a tolerance with --nsd-tolerance",
+                name,
+                check.diagonal,
+                check.unit,
+                tolerance,
+            )
+            return
 
 
 def _check_all(
@@ -145,20 +174,20 @@ def _check_all(
     description: DatasetDescription,
     predictions: Path,
     processes: int,
-) -> dict[str, str]:
-    """Check every pair, and return case -> reason for those that cannot be read.
+) -> Outcome:
+    """Check every pair, and return a `PairCheck` for each, or why it cannot be read.
 
     Scoring takes minutes, so all faults are reported before it begins.
     """
     arguments = {pair.identifier: (pair, description) for pair in pairs}
-    checked = run_jobs(find_pair_faults, arguments, processes, "checking")
+    checked = run_jobs(check_pair, arguments, processes, "checking")
     found = list(faults)
     for identifier in sorted(checked.results):
-        found += checked.results[identifier]
+        found += checked.results[identifier].faults
     if found:
         found += [checked.failures[identifier] for identifier in sorted(checked.failures)]
         raise DatasetFaults(f"{predictions} cannot be evaluated", found)
-    return checked.failures
+    return checked
 
 
 def _write(summary: dict[str, Any], output: Path) -> list[Path]:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from samnet.core.errors import UserError
+from samnet.core.geometry import Grid
 from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import Image, read_labels
@@ -95,15 +98,30 @@ def _label_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
-    """Find the reasons for which a pair cannot be compared.
+@dataclass(frozen=True)
+class PairCheck:
+    """What the check of a pair found.
+
+    Attributes:
+        faults: The reasons for which it cannot be compared, one sentence each.
+        unit: The unit of its distances: `mm`, or `pixels` or `voxels` where no spacing is known.
+        diagonal: The diagonal of the image in this unit.
+    """
+
+    faults: tuple[str, ...]
+    unit: str
+    diagonal: float
+
+
+def check_pair(pair: Pair, description: DatasetDescription) -> PairCheck:
+    """Check whether a pair can be compared.
 
     Args:
         pair: The two files.
         description: The data set, which declares the labels.
 
     Returns:
-        One sentence for each fault; empty where there is none.
+        What was found.
 
     Raises:
         UserError: One or both of the files cannot be read.
@@ -113,7 +131,20 @@ def find_pair_faults(pair: Pair, description: DatasetDescription) -> list[str]:
     faults = _grid_faults(pair, prediction, reference)
     faults += _value_faults(pair.prediction_file, prediction, highest)
     faults += _value_faults(pair.reference_file, reference, highest)
-    return faults
+    grid = known_grid(prediction, reference)
+    diagonal = float(np.linalg.norm(np.multiply(grid.shape, grid.spacing)))
+    return PairCheck(tuple(faults), grid.unit, diagonal)
+
+
+def known_grid(prediction: Image, reference: Image) -> Grid:
+    """Return the grid of the reference, or that of the prediction where only this has a spacing.
+
+    Args:
+        prediction: The prediction.
+        reference: Its reference.
+    """
+    has_spacing = reference.grid.has_spacing or not prediction.grid.has_spacing
+    return reference.grid if has_spacing else prediction.grid
 
 
 def _grid_faults(pair: Pair, prediction: Image, reference: Image) -> list[str]:

@@ -26,6 +26,7 @@ from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_
 
 COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
 DISTANCES = ("HD95", "ASSD")
+_DISTANCE_DIGITS = 2
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ class Protocol:
         label_scheme: The classes or regions.
         policy: Name of the rule by which scores are defined.
         nsd_tolerance: Distance up to which surfaces count as equal for the NSD, in units of the
-            spacing: mm, or pixels for 2D images without a spacing.
-        image_unit: Unit of the spacing of the images, `mm` or `pixels`.
+            spacing: mm, or pixels or voxels for images without a spacing.
+        image_unit: Unit of the spacing of the images: `mm`, or `pixels` (2D) or `voxels` where
+            none is known.
     """
 
     label_scheme: LabelScheme
@@ -231,11 +233,20 @@ def _heading(name: str, summary: dict[str, Any]) -> str:
 
 
 def _cell(name: str, mean: dict[str, float], deviation: dict[str, float]) -> str:
-    digits = 2 if name in DISTANCES else 4
+    digits = _DISTANCE_DIGITS if name in DISTANCES else 4
     if math.isnan(mean[name]):
         return "-"
-    spread = "" if math.isnan(deviation[name]) else f" +- {deviation[name]:.{digits}f}"
-    return f"{mean[name]:.{digits}f}{spread}"
+    spread = "" if math.isnan(deviation[name]) else f" +- {_show(deviation[name], digits)}"
+    return f"{_show(mean[name], digits)}{spread}"
+
+
+def _show(value: float, digits: int) -> str:
+    """Return a number with some decimals, or with three digits where these would show next to none.
+
+    Distances in microscopy are thousandths of a millimetre.
+    """
+    is_tiny = 0 < abs(value) < 10.0 ** (1 - digits) and digits == _DISTANCE_DIGITS
+    return f"{value:.3g}" if is_tiny else f"{value:.{digits}f}"
 
 
 def _align(rows: list[list[str]]) -> str:

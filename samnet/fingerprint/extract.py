@@ -11,6 +11,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.locks import lock_folder
+from samnet.core.units import round_length
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.contents import (
@@ -32,6 +33,8 @@ from samnet.fingerprint.records import (
     Fingerprint,
     ShapeStatistics,
 )
+
+_SHAPE_DECIMALS = 3
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +72,14 @@ def _load_known(path: Path) -> Fingerprint | None:
     if not path.is_file():
         return None
     try:
-        return Fingerprint.load(path)
+        known = Fingerprint.load(path)
     except UserError as error:  # no loss: the data are measured again
         log.info("measuring again: %s", error)
         return None
+    if known.schema_version != SCHEMA_VERSION:
+        log.info("measuring again: %s was written by an older version of samnet", path)
+        return None
+    return known
 
 
 def _is_up_to_date(known: Fingerprint, dataset: RawDataset, processes: int) -> bool:
@@ -153,7 +160,8 @@ def _pool_sizes(entries: Sequence[SliceSizes]) -> ShapeStatistics:
 def _percentiles(values: list[float]) -> tuple[float, ...]:
     if not values:
         return ()
-    return tuple(round(float(value), 3) for value in np.percentile(values, SHAPE_PERCENTILES))
+    percentiles = np.percentile(values, SHAPE_PERCENTILES)
+    return tuple(round_length(float(value), _SHAPE_DECIMALS) for value in percentiles)
 
 
 def _pooled_foreground(

@@ -10,7 +10,7 @@ from acvl_utils.morphology.morphology_helper import cc3d_label_with_component_si
 from scipy import ndimage
 
 from samnet.core.errors import UserError
-from samnet.core.geometry import Reorientation, nonzero_box
+from samnet.core.geometry import Grid, Reorientation, nonzero_box
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
@@ -69,7 +69,8 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseMeasurement
     Raises:
         UserError: Image or label map cannot be read, or they do not belong together.
     """
-    array, labels, spacing = _read_canonical(case, description)
+    array, labels, grid = _read_canonical(case, description)
+    spacing = grid.sampling_spacing
     scheme = description.label_scheme
     labelled = scheme.is_labelled(labels)
     boxes = find_boxes(labels, scheme.label_sets)
@@ -84,18 +85,19 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseMeasurement
         channels=tuple(_channel_statistics(channel, labelled) for channel in array),
         classes=classes,
         labelled_slices=_labelled_slices(labelled),
+        has_spacing=grid.has_spacing,
     )
     return CaseMeasurements(measured, sizes)
 
 
 def _read_canonical(
     case: Case, description: DatasetDescription
-) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    """Read image `(C, Z, Y, X)` and label map `(Z, Y, X)` with canonical axes, and the spacing."""
-    image = read_image(case.image_files)
+) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Read image `(C, Z, Y, X)` and label map `(Z, Y, X)` with canonical axes, and their grid."""
+    expected = description.channel_names
+    image = read_image(case.image_files, len(expected))
     if case.label_file is None:
         raise UserError(f"{case.identifier}: has no label map")
-    expected = description.channel_names
     if len(image.array) != len(expected):
         raise UserError(
             f"{case.image_files[0]}: the case has {len(image.array)} channel(s), dataset.json "
@@ -111,7 +113,7 @@ def _read_canonical(
         # As preprocessing takes them.
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
     labels = reorientation.to_canonical(label_image.array[0])
-    return array, labels, reorientation.canonical_grid.spacing
+    return array, labels, reorientation.canonical_grid
 
 
 def _labelled_slices(foreground: np.ndarray) -> tuple[int, int, int]:

@@ -13,7 +13,9 @@ from samnet.core.records import INLINE, from_json, to_json
 from samnet.dataset.images import is_2d_image
 from samnet.dataset.label_scheme import LabelScheme
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# Version 2 took all spacings for mm. Plans made from it are still trained; data are measured again.
+_READABLE_VERSIONS = (2, SCHEMA_VERSION)
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 SHAPE_PERCENTILES = tuple(range(0, 101, 5))
 
@@ -75,11 +77,12 @@ class CaseFingerprint:
 
     Attributes:
         shape: Canonical shape `(Z, Y, X)` in voxels.
-        spacing: Canonical spacing `(Z, Y, X)` in mm.
+        spacing: Canonical spacing `(Z, Y, X)` in mm; 1 for 2D images, which are taken by pixels.
         cropped_shape: Shape `(Z, Y, X)` without the empty margins that preprocessing cuts off.
         channels: Intensities, in channel order.
         classes: Classes or regions by name.
         labelled_slices: Number of slices with any foreground, across `(Z, Y, X)`.
+        has_spacing: Whether the files state their spacing.
     """
 
     shape: tuple[int, int, int]
@@ -88,6 +91,7 @@ class CaseFingerprint:
     channels: tuple[ChannelStatistics, ...]
     classes: dict[str, ClassStatistics]
     labelled_slices: tuple[int, int, int]
+    has_spacing: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,14 @@ class Fingerprint:
         """Whether the data are 2D images whose spacing says nothing."""
         num_slices = max(case.shape[0] for case in self.cases.values())
         return is_2d_image(self.file_ending, num_slices)
+
+    @property
+    def unit(self) -> str:
+        """The unit of lengths: `mm`, or `pixels` (2D images) or `voxels` where none is known."""
+        if self.is_2d:
+            return "pixels"
+        is_known = all(case.has_spacing for case in self.cases.values())
+        return "mm" if is_known else "voxels"
 
     @property
     def median_spacing(self) -> tuple[float, float, float]:
@@ -204,7 +216,7 @@ class Fingerprint:
             UserError: The file is missing, of another schema version, or damaged.
         """
         content = read_json(path)
-        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+        if not isinstance(content, dict) or content.get("schema_version") not in _READABLE_VERSIONS:
             raise UserError(
                 f"{path}: written by another version of samnet; run samnet_extract_fingerprint "
                 "again"

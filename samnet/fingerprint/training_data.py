@@ -17,7 +17,7 @@ from samnet.core.records import from_json, to_json
 from samnet.fingerprint.records import CaseFingerprint, ChannelStatistics, Fingerprint
 
 SCHEMA_VERSION = 1
-MM, PIXELS = "mm", "pixels"
+MM = "mm"
 Range = tuple[float, float]
 
 
@@ -50,7 +50,7 @@ class TrainingData:
         schema_version: Version of the file's form.
         num_cases: Number of cases.
         grey_cases: How many of them are colour images whose channels are all the same.
-        unit: Unit of spacing and size: `mm`, or `pixels` for 2D images without a spacing.
+        unit: Unit of spacing and size: `mm`, or `pixels` (2D) or `voxels` where none is known.
         spacing: Spacing along the canonical `(Z, Y, X)`.
         size: Extent along the canonical `(Z, Y, X)`.
         channels: Intensities, in channel order.
@@ -111,12 +111,11 @@ def summarize_training_data(fingerprint: Fingerprint, names: Iterable[str]) -> T
     channels = []
     for index in range(len(fingerprint.channel_names)):
         channels.append(_channel_ranges([case.channels[index] for case in cases]))
-    has_spacing = not (fingerprint.is_2d and np.all(spacings == 1))
     return TrainingData(
         schema_version=SCHEMA_VERSION,
         num_cases=len(cases),
         grey_cases=sum(_is_grey(case) for case in cases),
-        unit=MM if has_spacing else PIXELS,
+        unit=fingerprint.unit,
         spacing=_ranges_by_axis(spacings),
         size=_ranges_by_axis(spacings * shapes),
         channels=tuple(channels),

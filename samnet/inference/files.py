@@ -83,7 +83,8 @@ def _predict_cases(
         num_done = len(cases) - len(open_cases)
         log.info("%d of %d cases are predicted already", num_done, len(cases))
     started = time.monotonic()
-    predicted = (_predict(predictor, step) for step in prefetch(_read, open_cases))
+    read = partial(_read, len(predictor.plan.channel_names))
+    predicted = (_predict(predictor, step) for step in prefetch(read, open_cases))
     with ProgressBar(total=len(open_cases), desc="predicting", unit="case") as bar:
         for step in prefetch(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
@@ -141,9 +142,9 @@ def _failed(case: Case, error: Exception) -> _Step:
     return _Step(case, failure=describe_error(error))
 
 
-def _read(case: Case) -> _Step:
+def _read(num_channels: int, case: Case) -> _Step:
     try:
-        return _Step(case, read_aligned_image(case))
+        return _Step(case, read_aligned_image(case, num_channels))
     except Exception as error:
         return _failed(case, error)
 

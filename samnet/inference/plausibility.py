@@ -12,6 +12,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, Reorientation
+from samnet.dataset.grey import is_grey
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.records import PERCENTILES
 from samnet.fingerprint.training_data import MM, ChannelRanges, Range, TrainingData
@@ -59,12 +60,14 @@ class ImageSummary:
         size: Extent along the canonical `(Z, Y, X)`.
         channels: Intensities, in channel order.
         is_grey: Whether the image has three channels that are the same.
+        has_spacing: Whether its file states the spacing.
     """
 
     spacing: tuple[float, ...]
     size: tuple[float, ...]
     channels: tuple[ChannelSummary, ...]
     is_grey: bool
+    has_spacing: bool = True
 
 
 def summarize_image(volume: PreparedVolume) -> ImageSummary:
@@ -86,9 +89,9 @@ def summarize_image(volume: PreparedVolume) -> ImageSummary:
             lowest, highest = min(lowest, 0.0), max(highest, 0.0)
         percentiles = tuple(float(quantiles[position]) for position in positions)
         channels.append(ChannelSummary(lowest, highest, percentiles))
-    array = volume.array
-    is_grey = len(array) == 3 and all(np.array_equal(array[0], other) for other in array[1:])
-    return ImageSummary(spacing, size, tuple(channels), is_grey)
+    return ImageSummary(
+        spacing, size, tuple(channels), is_grey(volume.array), volume.native.has_spacing
+    )
 
 
 def refuse_hopeless_grid(grid: Grid, data: TrainingData) -> None:
@@ -102,7 +105,8 @@ def refuse_hopeless_grid(grid: Grid, data: TrainingData) -> None:
         UserError: Its longest side is a hundredfold off, or no length of a body part while the
             model was trained on body parts. Most often the header has the wrong unit.
     """
-    if data.unit != MM:  # pixels say nothing of what they show, and large images are tiled
+    # Pixels say nothing of what they show, and large images are tiled.
+    if data.unit != MM or not grid.has_spacing:
         return
     spacing, size = _canonical_lengths(grid)
     longest = max(size)
@@ -134,8 +138,7 @@ def describe_differences(
     Returns:
         One sentence for each difference; empty where there is none.
     """
-    sentences = _describe_lengths("spacing", image.spacing, data.spacing, SPACING_FACTOR, data.unit)
-    sentences += _describe_lengths("size", image.size, data.size, SIZE_FACTOR, data.unit)
+    sentences = _describe_space(image, data)
     for name, channel, trained in zip(channel_names, image.channels, data.channels, strict=True):
         sentences += _describe_intensities(f"channel {name}", channel, trained)
     sentences += _describe_colours(image, data)
@@ -166,6 +169,17 @@ def describe_labels(
         names = [name for name, values in labelled if lowest in values]
         return [f"every voxel is predicted as {' and '.join(names)}"]
     return ["every voxel is predicted as foreground, none as background"]
+
+
+def _describe_space(image: ImageSummary, data: TrainingData) -> list[str]:
+    """Compare spacing and size, where both are known in one unit."""
+    if data.unit == MM and not image.has_spacing:
+        return [
+            "its spacing is not known, as the file states none, and voxels are taken for 1 mm; the "
+            f"training images have {_ranges_by_axis(data.spacing)} mm"
+        ]
+    sentences = _describe_lengths("spacing", image.spacing, data.spacing, SPACING_FACTOR, data.unit)
+    return sentences + _describe_lengths("size", image.size, data.size, SIZE_FACTOR, data.unit)
 
 
 def _describe_lengths(
@@ -247,10 +261,11 @@ def _describe_colours(image: ImageSummary, data: TrainingData) -> list[str]:
 
 
 def _canonical_lengths(grid: Grid) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return spacing and size of a grid along the canonical `(Z, Y, X)`."""
+    """Return spacing and size along the canonical `(Z, Y, X)`, as the fingerprint counts them."""
     canonical = Reorientation(grid).canonical_grid
-    size = np.multiply(canonical.spacing, canonical.shape)
-    return canonical.spacing, tuple(float(length) for length in size)
+    spacing = canonical.sampling_spacing
+    size = np.multiply(spacing, canonical.shape)
+    return spacing, tuple(float(length) for length in size)
 
 
 def _factor_outside(value: float, expected: Range) -> float:

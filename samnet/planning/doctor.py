@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from samnet.core.machine import Machine
+from samnet.core.units import show_length
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.faults import Fault, Report
 from samnet.dataset.integrity import inspect_dataset_by_name
@@ -129,13 +130,13 @@ def _tiny_classes(
     its small objects.
     """
     enlargement = configuration.zoom / configuration.in_plane_spacing
-    unit = "pixels" if fingerprint.is_2d else "mm"
+    unit = fingerprint.unit
     for name in fingerprint.label_scheme.class_names:
         small = fingerprint.diameter(name, configuration.slicing_axis, 10)
         if small is None or small * enlargement >= TINY_PIXELS:
             continue
         value = (
-            f"class {name!r} is tiny: its small objects are {small:.1f} {unit} wide, "
+            f"class {name!r} is tiny: its small objects are {show_length(small, 1)} {unit} wide, "
             f"{small * enlargement:.1f} pixels of the planned input of "
             f"{configuration.input_size}, and SAM's tokens are {PATCH} x {PATCH} pixels"
         )
@@ -154,8 +155,8 @@ def _mixed_spacings(folder: Path, fingerprint: Fingerprint) -> Iterator[Fault]:
         return
     value = (
         f"spacings are mixed: {_count(odd, fingerprint)} over {MIXED_SPACING:g} times off the "
-        f"median {_times(median)} mm (z, y, x), such as {odd[0]} with "
-        f"{_times(fingerprint.cases[odd[0]].spacing)} mm"
+        f"median {_times(median)} {fingerprint.unit} (z, y, x), such as {odd[0]} with "
+        f"{_times(fingerprint.cases[odd[0]].spacing)} {fingerprint.unit}"
     )
     remedy = "check the headers; if they are right, have such cases in every fold"
     yield Fault("mixed spacings", str(folder / "imagesTr"), value, remedy)

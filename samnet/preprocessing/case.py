@@ -16,7 +16,8 @@ class PreparedVolume:
 
     Attributes:
         array: Raw intensities `(C, Z, Y, X)`, canonical and cropped.
-        spacing: Distance of voxel centres along the canonical `(Z, Y, X)` in mm.
+        spacing: Distance of voxel centres along the canonical `(Z, Y, X)` in mm; in pixels for 2D
+            images.
         quantiles: `channel_quantiles` of each channel, `(C, 201)`.
         native: The grid of the file.
         box: The crop on the canonical grid.
@@ -65,7 +66,7 @@ def prepare_volume(
     cropped = np.ascontiguousarray(canonical[:, z, y, x])
     return PreparedVolume(
         array=cropped,
-        spacing=reorientation.canonical_grid.spacing,
+        spacing=reorientation.canonical_grid.sampling_spacing,
         quantiles=np.stack([channel_quantiles(channel) for channel in cropped]),
         native=native,
         box=box,

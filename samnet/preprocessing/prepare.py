@@ -79,11 +79,12 @@ def _find_open_cases(
     raw, folder = dataset.folder.raw, dataset.folder.slices
     keys = content_keys(dataset, cases, processes)
     known = load_hashes(dataset)
+    num_channels = len(dataset.description.channel_names)
     jobs = {}
     for case in cases:
         name = case.identifier
         if not set(views) <= set(stored_views(folder, name, keys[name])):
-            jobs[name] = (case, raw, known_of(case, raw, known), folder, views)
+            jobs[name] = (case, num_channels, raw, known_of(case, raw, known), folder, views)
     return jobs
 
 
@@ -110,12 +111,12 @@ def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes
 
 
 def _prepare_case(
-    case: Case, raw: Path, known: Hashes, folder: Path, views: tuple[int, ...]
+    case: Case, num_channels: int, raw: Path, known: Hashes, folder: Path, views: tuple[int, ...]
 ) -> None:
     # The key of the files that are read now: they may have changed since the keys were compared.
     key = case_key(hash_files(case, raw, known))
     every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
-    image = read_image(case.image_files)
+    image = read_image(case.image_files, num_channels)
     assert case.label_file is not None
     label_image = read_labels(case.label_file)
     difference = label_image.grid.difference(image.grid)

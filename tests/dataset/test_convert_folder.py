@@ -214,3 +214,42 @@ def test_plan_conversion_refuses_files_that_do_not_belong_together(tmp_path: Pat
         (tmp_path / "masks" / f"{name}.jpg").rename(tmp_path / "masks" / f"other_{name}.jpg")
     with pytest.raises(DatasetFaults, match="no case in common"):
         plan_conversion(tmp_path / "images", tmp_path / "masks")
+
+
+def test_convert_folder_takes_grey_images_that_are_stored_in_colour(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    grey = colours()[..., 0]
+    save(tmp_path / "images", "a.png", grey)
+    save(tmp_path / "images", "b.png", np.stack([grey + 1] * 3, axis=-1))
+    for name in "ab":
+        save(tmp_path / "masks", f"{name}.png", mask(255) if name == "a" else mask(0, 255))
+    assert convert(tmp_path) == 0
+    dataset = RawDataset.load(7)
+    verify_dataset(dataset, processes=0)
+    assert dataset.description.channel_names == ("image",)
+
+
+def test_convert_folder_takes_colours_where_one_image_is_not_grey(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    save(tmp_path / "images", "a.png", colours())
+    save(tmp_path / "images", "b.png", np.stack([colours()[..., 0]] * 3, axis=-1))
+    save(tmp_path / "images", "c.png", colours()[..., 0])
+    for name in "abc":
+        save(tmp_path / "masks", f"{name}.png", mask(255))
+    with pytest.raises(DatasetFaults, match="1 images with 1, 2 images with 3"):
+        plan_conversion(tmp_path / "images", tmp_path / "masks")
+
+
+def test_convert_folder_leaves_transparent_parts_of_masks_unlabelled(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    drawn = mask(1)
+    pixels = np.stack([np.full((16, 16), 255)] * 3 + [255 * drawn], axis=-1)
+    save(tmp_path / "images", "a.png", colours())
+    save(tmp_path / "masks", "a.png", pixels)
+    assert convert(tmp_path) == 0
+    (case,) = RawDataset.load(7).cases
+    assert case.label_file is not None
+    assert np.array_equal(read_labels(case.label_file).array[0, 0], drawn)

@@ -248,7 +248,7 @@ def test_description_of_overlapping_regions_needs_a_region_for_what_they_share(
     [
         (".nii.gz", ..., ".nii.gz", (".nii.gz", ".nii")),
         (".jpg", ..., ".png", (".png",)),
-        (".mha", ".nrrd", ".nrrd", (".nrrd", ".mha", ".mhd")),
+        (".mha", ".nrrd", ".nrrd", (".nrrd", ".nhdr", ".mha", ".mhd")),
     ],
 )
 def test_description_tells_the_endings_of_label_maps(

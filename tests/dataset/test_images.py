@@ -337,7 +337,7 @@ def test_read_labels_names_values_that_are_no_labels(tmp_path: Path, value: floa
 
 
 def test_read_labels_refuses_a_colour_image(tmp_path: Path) -> None:
-    PILImage.fromarray(COLOURS[..., 0]).convert("P").save(tmp_path / "labels.png")
+    PILImage.fromarray(COLOURS).quantize(8).save(tmp_path / "labels.png")
     with pytest.raises(UserError, match=r"labels\.png: .*one channel.*palette"):
         read_labels(tmp_path / "labels.png")
 
@@ -465,12 +465,18 @@ def test_ending_of_a_file_name() -> None:
     assert ending_of(Path("a.gz")) is None
     assert name_without_ending(Path("a.b.NII.gz")) == "a.b"
     assert variants_of(".nii") == (".nii", ".nii.gz")
-    assert variants_of(".nrrd") == (".nrrd",)
+    assert variants_of(".nrrd") == (".nrrd", ".nhdr")
 
 
 def test_ending_of_label_maps() -> None:
     assert not {".jpg", ".jpeg"} & set(label_endings())
-    written = {"a.JPG": ".png", "a.nii": ".nii", "a.mhd": ".mhd", "folder_of_dicom": ".nii.gz"}
+    written = {
+        "a.JPG": ".png",
+        "a.nii": ".nii",
+        "a.mhd": ".mhd",
+        "a.nhdr": ".nrrd",
+        "folder_of_dicom": ".nii.gz",
+    }
     assert {name: label_ending_for(Path(name)) for name in written} == written
 
 

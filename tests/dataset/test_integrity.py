@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from builders.broken_input import (
     CHANNELS,
     FAULTS,
@@ -302,3 +303,41 @@ def test_report_can_be_written_as_json(dataset: Path) -> None:
     assert content["dataset_name"] == "Dataset501_Tiny"
     assert (content["num_cases"], content["remarks"]) == (3, [])
     assert set(content["faults"][0]) == {"kind", "case", "file", "value", "remedy"}
+
+
+def write_stacks(folders: dict[str, Path], make_dataset: MakeDataset) -> Path:
+    """Write two cases of stacks, of which only the first states its spacing."""
+    dataset = make_dataset(folders["raw"], num_cases=2, file_ending=".tif")
+    generator = np.random.default_rng(0)
+    for file in sorted(dataset.glob("*Tr/*.tif")):
+        plane = io.imread(file)
+        noise = generator.integers(0, 9, (3, 1, 1)).astype(plane.dtype)
+        stack = np.stack([plane] * 3) + (noise if file.parent.name == "imagesTr" else 0)
+        options = {"metadata": {"axes": "ZYX", "spacing": 2.0, "unit": "mm"}, "resolution": (2, 2)}
+        if file.name.startswith("case_01"):
+            options = {"metadata": {"axes": "ZYX"}}
+        tifffile.imwrite(file, stack.astype(plane.dtype), imagej=True, **options)
+    return dataset
+
+
+def test_inspect_dataset_finds_volumes_without_the_spacing_that_others_have(
+    folders: dict[str, Path], make_dataset: MakeDataset
+) -> None:
+    write_stacks(folders, make_dataset)
+    (fault,) = inspected().faults
+    assert fault.kind == "no spacing"
+    assert fault.case == "case_01"
+    assert "case_01.json" in fault.remedy
+
+
+def test_inspect_dataset_takes_grey_stored_in_colour_for_one_channel(
+    folders: dict[str, Path], make_dataset: MakeDataset
+) -> None:
+    dataset = make_dataset(folders["raw"], num_cases=2, file_ending=".png")
+    for file in (dataset / "imagesTr").iterdir():
+        pixels = io.imread(file)
+        io.imsave(file, np.stack([pixels] * 3, axis=-1), check_contrast=False)
+    assert inspected().faults == ()
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 20, 3)).astype(np.uint8)
+    io.imsave(dataset / "imagesTr" / "case_00_0000.png", pixels, check_contrast=False)
+    assert kinds(inspected().faults) == ["number of channels"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from builders.broken_input import change, describe, mask_of_255, put
 from skimage import io
 
@@ -135,3 +136,20 @@ def test_map_masks_maps_2d_images_too(folders: dict[str, Path], make_dataset: Ma
     io.imsave(file, labels * np.uint8(255), check_contrast=False)
     assert len(fix()) == 1
     assert np.array_equal(io.imread(file), labels)
+
+
+def test_map_masks_keeps_the_voxels_of_a_header_with_it(
+    folders: dict[str, Path], make_dataset: MakeDataset
+) -> None:
+    dataset = make_dataset(folders["raw"], num_cases=2, shape=(4, 12, 10), file_ending=".mha")
+    file = dataset / "labelsTr" / "case_00.mhd"
+    image = SimpleITK.ReadImage(str(file.with_suffix(".mha")))
+    file.with_suffix(".mha").unlink()
+    SimpleITK.WriteImage(image * 255, str(file))
+    (done,) = fix()
+    assert "mapped 255 to 1" in done
+    kept = dataset / "labelsTr_before_fix"
+    assert np.array_equal(
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(kept / "case_00.mhd"))),
+        255 * SimpleITK.GetArrayFromImage(image),
+    )

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from builders.label_maps import write_label_map, write_predicted_dataset
 from skimage import io
 
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.dataset.description import DatasetDescription
 from samnet.evaluation.evaluator import EvaluationIncomplete, evaluate_folder
+from samnet.evaluation.summary import format_table
 from samnet.evaluation.summary_files import read_summary
 
 RESULTS = ["metrics.csv", "summary.json"]
@@ -223,3 +225,69 @@ def test_evaluate_folder_scores_a_region_as_the_union_of_its_labels(dataset: Pat
     together = nested["metric_per_case"][0]["metrics"][(1, 2)]
     apart = [plain["metric_per_case"][0]["metrics"][value] for value in (1, 2)]
     assert together["n_ref"] == sum(scores["n_ref"] for scores in apart)
+
+
+LABELS = np.zeros((6, 20, 24), np.uint8)
+LABELS[2:4, 5:15, 6:18] = 1
+
+
+def write_stacks(folder: Path, spacings: dict[str, float | None], shift: int = 2) -> None:
+    """Write TIFF stacks and their shifted predictions; the spacing is in micrometres."""
+    for part, labels in (("labelsTs", LABELS), ("preds", np.roll(LABELS, shift, axis=2))):
+        (folder / part).mkdir()
+        for name, spacing in spacings.items():
+            options: dict[str, Any] = {"metadata": {"axes": "ZYX"}}
+            if spacing is not None:
+                options["metadata"] |= {"spacing": spacing, "unit": "um"}
+                options |= {"imagej": True, "resolution": (1 / spacing, 1 / spacing)}
+            tifffile.imwrite(folder / part / f"{name}.tif", labels, **options)
+    content = {"channel_names": {"0": "a"}, "labels": {"background": 0, "a": 1}}
+    (folder / "dataset.json").write_text(json.dumps(content | {"file_ending": ".tif"}))
+
+
+def test_distances_of_stacks_without_a_spacing_are_in_voxels(tmp_path: Path) -> None:
+    write_stacks(tmp_path, {"a": None})
+    summary = evaluate(tmp_path)
+    assert summary["distance_unit"] == "voxels"
+    assert summary["foreground_mean"]["HD95"] == pytest.approx(2.0)
+    assert "HD95_voxels" in (tmp_path / "out" / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_distances_of_stacks_with_a_spacing_are_in_mm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_stacks(tmp_path, {"a": 0.5})
+    summary = evaluate(tmp_path)
+    assert summary["distance_unit"] == "mm"
+    assert summary["foreground_mean"]["HD95"] == pytest.approx(0.001)
+    assert "case a is 0.0159 mm across, less than the tolerance of 1 for the NSD" in caplog.text
+    assert "0.001" in format_table(summary)
+
+
+def test_distances_are_in_voxels_where_some_cases_have_no_spacing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_stacks(tmp_path, {"a": 0.5, "b": None})
+    summary = evaluate(tmp_path)
+    assert "1 of 2 cases do not state their spacing, such as b" in caplog.text
+    assert summary["distance_unit"] == "voxels"
+    assert [entry["metrics"][1]["HD95"] for entry in summary["metric_per_case"]] == [2.0, 2.0]
+
+
+def test_distances_are_in_mm_where_only_the_prediction_states_the_spacing(tmp_path: Path) -> None:
+    write_stacks(tmp_path, {"a": 0.5})
+    tifffile.imwrite(tmp_path / "labelsTs" / "a.tif", LABELS, metadata={"axes": "ZYX"})
+    summary = evaluate(tmp_path)
+    assert summary["distance_unit"] == "mm"
+    assert summary["foreground_mean"]["HD95"] == pytest.approx(0.001)
+
+
+def test_distances_of_2d_images_are_in_pixels(tmp_path: Path) -> None:
+    write_stacks(tmp_path, {})
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(content | {"file_ending": ".png"}))
+    io.imsave(tmp_path / "labelsTs" / "a.png", LABELS[2], check_contrast=False)
+    io.imsave(tmp_path / "preds" / "a.png", np.roll(LABELS[2], 2, axis=1), check_contrast=False)
+    summary = evaluate(tmp_path)
+    assert summary["distance_unit"] == "pixels"
+    assert summary["foreground_mean"]["HD95"] == pytest.approx(2.0)

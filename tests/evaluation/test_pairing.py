@@ -11,7 +11,7 @@ from builders.label_maps import write_label_map, write_predicted_dataset
 
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
-from samnet.evaluation.pairing import Pair, find_pair_faults, pair_files, read_pair
+from samnet.evaluation.pairing import Pair, check_pair, pair_files, read_pair
 
 ENDINGS = [".nii.gz"]
 
@@ -54,7 +54,7 @@ def test_pair_faults_advise_to_map_the_white_of_a_mask_to_one(dataset: Path) -> 
     write_label_map(dataset / "labelsTs" / "mask.nii.gz", mask)
     mask[0, 1, 1:3] = 255
     write_label_map(dataset / "preds" / "mask.nii.gz", mask)
-    (fault,) = find_pair_faults(make_pair(dataset, "mask"), description)
+    (fault,) = check_pair(make_pair(dataset, "mask"), description).faults
     assert fault.startswith(f"{dataset / 'preds' / 'mask.nii.gz'}: has the label 255")
     assert fault.endswith("; map 255 to 1")
 

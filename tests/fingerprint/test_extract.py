@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,13 @@ def with_older_schema(text: str) -> str:
     return json.dumps(json.loads(text) | {"schema_version": 0})
 
 
+def of_the_version_before(text: str) -> str:
+    content = json.loads(text) | {"schema_version": 2}
+    for case in content["cases"].values():
+        del case["has_spacing"]
+    return json.dumps(content)
+
+
 def without_schema(text: str) -> str:
     content = json.loads(text)
     del content["schema_version"]
@@ -155,8 +163,29 @@ def empty(text: str) -> str:
     return ""
 
 
+def test_fingerprint_of_the_version_before_can_be_read_and_is_measured_again(
+    dataset: RawDataset,
+) -> None:
+    """Training runs that were begun with it can be resumed."""
+    first = extract_fingerprint(dataset, 0)
+    path = dataset.folder.fingerprint_file
+    path.write_text(of_the_version_before(path.read_text()))
+    assert Fingerprint.load(path) == replace(first, schema_version=2)
+    make_old(dataset)
+    assert extract_fingerprint(dataset, 0) == first
+    assert is_measured_again(dataset)
+
+
 @pytest.mark.parametrize(
-    "damage", [with_older_schema, without_schema, with_unknown_key, cut_off, no_object, empty]
+    "damage",
+    [
+        with_older_schema,
+        without_schema,
+        with_unknown_key,
+        cut_off,
+        no_object,
+        empty,
+    ],
 )
 def test_fingerprint_that_cannot_be_used_is_measured_again(
     dataset: RawDataset, damage: Callable[[str], str]

@@ -13,7 +13,6 @@ from samnet.core.errors import UserError
 from samnet.fingerprint.records import ChannelStatistics, Fingerprint
 from samnet.fingerprint.training_data import (
     MM,
-    PIXELS,
     TrainingData,
     merge_training_data,
     summarize_training_data,
@@ -53,10 +52,10 @@ def test_ranges_are_over_the_named_cases() -> None:
     assert summarize_training_data(two_cases(), ["unknown"]) is None
 
 
-def test_2d_images_without_a_spacing_are_measured_in_pixels() -> None:
+def test_2d_images_are_measured_in_pixels() -> None:
     spacing = (1.0, 1.0, 1.0)
     images = make_fingerprint(shape=(1, 64, 80), spacing=spacing, file_ending=".png")
-    assert summarize(images).unit == PIXELS
+    assert summarize(images).unit == "pixels"
     assert summarize(images).size[2] == (80.0, 80.0)
     assert summarize(make_fingerprint(spacing=spacing)).unit == MM
 

@@ -204,6 +204,15 @@ def test_microscopy_is_compared_with_microscopy() -> None:
         refuse_hopeless_grid(Grid(SHAPE, spacing_affine(MM)), data)
 
 
+def test_image_without_a_spacing_is_named_for_a_model_of_mm() -> None:
+    grid = Grid(SHAPE, np.eye(4), has_spacing=False)
+    refuse_hopeless_grid(grid, trained_on(spacing=(0.001, 0.0005, 0.0005)))
+    volume = prepare_volume(uniform(shape=SHAPE), grid)
+    [sentence] = describe_differences(summarize_image(volume), trained_on(), ["channel_0"])
+    assert "its spacing is not known" in sentence
+    assert "the training images have" in sentence
+
+
 def test_large_2d_images_are_never_refused() -> None:
     data = trained_on(file_ending=".png", shape=(1, 64, 64), spacing=(1.0, 1.0, 1.0))
     refuse_hopeless_grid(Grid((1, 100_000, 100_000), np.eye(4)), data)

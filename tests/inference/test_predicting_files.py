@@ -247,3 +247,19 @@ def darken(case: Case) -> None:
     image = nibabel.load(case.image_files[0])
     dark = nibabel.Nifti1Image(np.zeros(image.shape, np.float32), image.affine)
     nibabel.save(dark, case.image_files[0])
+
+
+def test_predict_cases_takes_grey_that_is_stored_in_colour(tmp_path: Path) -> None:
+    grey = np.arange(120).reshape(10, 12).astype(np.uint8)
+    io.imsave(tmp_path / "a.png", np.stack([grey] * 3, axis=-1), check_contrast=False)
+    seen: list[np.ndarray] = []
+
+    class OneChannelPredictor(FakePredictor):
+        def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+            seen.append(array)
+            return super().predict_on_grid(array, grid)
+
+    assert len(OneChannelPredictor.plan.channel_names) == 1
+    predict_cases(OneChannelPredictor(), [Case("a", (tmp_path / "a.png",))], tmp_path / "out")
+    assert np.array_equal(seen[0], grey[None, None])
+    assert np.array_equal(io.imread(tmp_path / "out" / "a.png"), grey > 100)

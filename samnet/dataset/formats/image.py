@@ -38,7 +38,9 @@ class Format:
     """How files of one format are read and written.
 
     Attributes:
-        read: Function that reads a file.
+        read: Function that reads a file as an image.
+        read_mask: Function that reads a file as a mask, grey or in colour.
+        read_labels: Function that reads a file as a label map.
         write: Function that writes labels `(Z, Y, X)`; it takes the labels, the image whose
             geometry they get, and the file.
         serves: Function that says whether an image's header has what `write` needs.
@@ -47,6 +49,8 @@ class Format:
     """
 
     read: Callable[[Path], Image]
+    read_mask: Callable[[Path], Image]
+    read_labels: Callable[[Path], Image]
     write: Callable[[np.ndarray, Image, Path], None]
     serves: Callable[[Image], bool]
     companions: Callable[[Path], list[Path]] = _no_companions

@@ -1,14 +1,14 @@
 """The formats that ITK reads and writes: NRRD and MetaImage.
 
-A MetaImage is one file (.mha), or a header (.mhd) with a separate file of voxels next to it.
+A MetaImage is one file (.mha), or a header (.mhd) with a separate file of voxels next to it; a NRRD
+is one file (.nrrd), or a header (.nhdr) with one or more files of voxels.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,22 +16,35 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
+from samnet.core.units import millimetres_per
 from samnet.dataset.formats.image import Image
+from samnet.dataset.formats.itk_headers import (
+    NRRD_ENDINGS,
+    add_nrrd_units,
+    files_of_voxels,
+    nrrd_units,
+)
 
 if TYPE_CHECKING:
     import SimpleITK
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_HEADER_BYTES = 65536
+# Files of these endings may have their voxels in other files.
+HEADER_ENDINGS = (*NRRD_ENDINGS, ".mha", ".mhd")
+_ONE_FILE_ENDINGS = {".mhd": ".mha", ".nhdr": ".nrrd"}
 
 
 @dataclass(frozen=True)
 class _Geometry:
-    """The geometry of a SimpleITK image, in ITK's order (x, y[, z]) and in LPS mm."""
+    """The geometry of a SimpleITK image, in ITK's order (x, y[, z]) and in LPS.
+
+    The units are those that the file names for its axes in space; without any, lengths are in mm.
+    """
 
     origin: tuple[float, ...]
     spacing: tuple[float, ...]
     direction: tuple[float, ...]
+    units: tuple[str, ...] = ()
 
 
 def read(file: Path) -> Image:
@@ -44,12 +57,12 @@ def read(file: Path) -> Image:
         The image with the array `(C, Z, Y, X)`.
 
     Raises:
-        UserError: The file of the voxels is missing or not named by the header, or the image has
-            neither 2 nor 3 dimensions.
+        UserError: A file of the voxels is missing or not named by the header, its unit is not
+            known, or the image has neither 2 nor 3 dimensions.
     """
     import SimpleITK
 
-    missing = [data for data in companions(file) if not data.is_file()]
+    missing = [data for data in files_of_voxels(file) if not data.is_file()]
     if missing:
         raise UserError(
             f"{file}: its voxels are in {missing[0].name}, which is missing; "
@@ -58,7 +71,23 @@ def read(file: Path) -> Image:
     image = SimpleITK.ReadImage(str(file))
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{file}: has {image.GetDimension()} dimensions; expected 2 or 3")
-    return as_image(image)
+    converted = as_image(image)
+    return _with_units(converted, _units_of(file, image))
+
+
+def _units_of(file: Path, image: SimpleITK.Image) -> tuple[str, ...]:
+    """Return the units of the axes in space: ITK takes all lengths for mm."""
+    if file.suffix.lower() not in NRRD_ENDINGS:
+        return ()
+    return nrrd_units(file, image.GetDimension())
+
+
+def _with_units(image: Image, units: tuple[str, ...]) -> Image:
+    """Return an image with its grid in mm."""
+    if not units:
+        return image
+    geometry = replace(image.header, units=units)
+    return Image(image.array, replace(image.grid, affine=_affine(geometry)), geometry)
 
 
 def as_image(image: SimpleITK.Image) -> Image:
@@ -101,6 +130,8 @@ def _affine(geometry: _Geometry) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = origin
+    for axis, unit in enumerate(geometry.units):
+        affine[axis] *= millimetres_per(unit) or 1.0
     return LPS_TO_RAS @ affine
 
 
@@ -119,28 +150,55 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     image.SetOrigin(geometry.origin)
     image.SetSpacing(geometry.spacing)
     image.SetDirection(geometry.direction)
-    if file.suffix.lower() != ".mhd":
-        SimpleITK.WriteImage(image, str(file), useCompression=True)
-        return
-    # A label map is one file, either complete or absent. So the voxels of a .mhd follow the header
-    # in the same file (MetaImage's `ElementDataFile = LOCAL`). ITK writes that form only under the
-    # name .mha.
-    with tempfile.TemporaryDirectory(prefix="samnet-") as folder:
-        single = Path(folder) / "labels.mha"
-        SimpleITK.WriteImage(image, str(single), useCompression=True)
-        shutil.move(single, file)
+    _write_one_file(image, file, geometry.units)
 
 
-def copy_into_one_file(source: Path, target: Path) -> None:
-    """Copy a MetaImage header and its voxels into one file.
+def _write_one_file(image: SimpleITK.Image, file: Path, units: tuple[str, ...] = ()) -> None:
+    """Write an image with its voxels behind the header, in the same file.
 
-    Args:
-        source: A `.mhd` file.
-        target: The `.mha` file to write.
+    A label map is one file, either complete or absent. ITK writes this form only under the names
+    .mha and .nrrd, but reads it under the names of headers, .mhd and .nhdr, too.
     """
     import SimpleITK
 
-    SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(target), useCompression=True)
+    one_file_ending = _ONE_FILE_ENDINGS.get(file.suffix.lower())
+    if one_file_ending is None:
+        SimpleITK.WriteImage(image, str(file), useCompression=True)
+    else:
+        with tempfile.TemporaryDirectory(prefix="samnet-") as folder:
+            single = Path(folder) / f"single{one_file_ending}"
+            SimpleITK.WriteImage(image, str(single), useCompression=True)
+            shutil.move(single, file)
+    if units:
+        add_nrrd_units(file, units)
+
+
+def copy_into_one_file(source: Path, target: Path) -> None:
+    """Copy a header and its voxels into one file.
+
+    Args:
+        source: A NRRD or MetaImage file.
+        target: The file of the same format to write.
+    """
+    import SimpleITK
+
+    image = SimpleITK.ReadImage(str(source))
+    _write_one_file(image, target, _units_of(source, image))
+
+
+def companions(file: Path) -> list[Path]:
+    """Return the files that hold the voxels of a header.
+
+    Args:
+        file: A NRRD or MetaImage file.
+
+    Returns:
+        Paths, existing or not; an empty list where the voxels follow their header.
+
+    Raises:
+        UserError: A MetaImage header names no file, or several.
+    """
+    return files_of_voxels(file)
 
 
 def serves(image: Image) -> bool:
@@ -153,31 +211,3 @@ def serves(image: Image) -> bool:
         Whether it was read by this module.
     """
     return isinstance(image.header, _Geometry)
-
-
-def companions(file: Path) -> list[Path]:
-    """Return the file that holds the voxels of a `.mhd` header.
-
-    Args:
-        file: A NRRD or MetaImage file.
-
-    Returns:
-        One path, existing or not; an empty list for other files and for headers that are followed
-        by their voxels.
-
-    Raises:
-        UserError: The header names no file, or several.
-    """
-    if file.suffix.lower() != ".mhd":
-        return []
-    with file.open("rb") as handle:
-        header = handle.read(_HEADER_BYTES)
-    match = re.search(rb"^ElementDataFile\s*=\s*(.+?)\s*$", header, re.MULTILINE)
-    if match is None:
-        raise UserError(f"{file}: is no MetaImage header (no ElementDataFile in it)")
-    name = match[1].decode("utf-8", errors="replace")
-    if name.upper() == "LOCAL":
-        return []
-    if name.upper().startswith("LIST") or "%" in name:
-        raise UserError(f"{file}: has its voxels in several files ({name}); save it as one .mha")
-    return [file.parent / name]

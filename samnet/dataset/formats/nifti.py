@@ -12,6 +12,11 @@ from samnet.core.geometry import Grid
 from samnet.dataset.formats.dicom import is_series
 from samnet.dataset.formats.image import Image
 
+# NIfTI's codes of metre, millimetre and micrometre (nifti1.h, xyzt_units), in mm. A header without
+# a unit is in mm, as for every other program.
+_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 1e-3}
+_SPACE_BITS = 7
+
 
 def read(file: Path) -> Image:
     """Read a volume or a single slice.
@@ -39,8 +44,15 @@ def read(file: Path) -> Image:
     # Without a slope the stored type is kept; get_fdata would convert everything to float64.
     voxels_xyz = np.asarray(nifti.dataobj).reshape(shape_xyz)
     voxels_zyx = voxels_xyz.transpose()
-    affine = np.asarray(nifti.affine, dtype=float)
+    affine = _in_millimetres(nifti)
     return Image(voxels_zyx[None], Grid(voxels_zyx.shape, affine), nifti.header.copy())
+
+
+def _in_millimetres(nifti: Any) -> np.ndarray:
+    """Return the 4 x 4 matrix from `(x, y, z)` indices to mm, whatever the header's unit."""
+    affine = np.array(nifti.affine, dtype=float)
+    affine[:3] *= _MILLIMETRES.get(int(nifti.header["xyzt_units"]) & _SPACE_BITS, 1.0)
+    return affine
 
 
 def serves(image: Image) -> bool:

@@ -1,46 +1,70 @@
-"""TIFF: a 2D image, grey or colour, or a stack of grey slices.
+"""TIFF: a 2D image, grey or colour, or a stack of slices.
 
-The spacing of a stack comes from a JSON file `{"spacing": [z, y, x]}` in mm in the same folder,
-which has the name of the case (nnU-Net's convention). Without that file, the spacing that ImageJ
-wrote into the TIFF is used, if it has a unit of length. Otherwise the spacing is 1 mm. A label map
-stores its spacing in ImageJ's form.
+A label map stores its spacing, where it is known, in ImageJ's form.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.files import read_json
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset.formats.image import Image
-from samnet.dataset.formats.raster import without_alpha
+from samnet.dataset.formats.ome import check_planes
+from samnet.dataset.formats.pixels import ORIENTATION_TAG, hide_transparent, swaps_axes, upright
+from samnet.dataset.formats.tiff_colours import as_shown, check_label_samples, split_alpha
+from samnet.dataset.formats.tiff_spacing import Spacing, find_spacing, spacing_file
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-# ImageJ writes "micron", "um", or a micro sign, which it escapes.
-_MICROMETRES = ("um", "micron", "microns", "\u00b5m", "\u03bcm", "\\u00B5m", "micrometer")
-_MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "nm": 1e-6} | dict.fromkeys(_MICROMETRES, 1e-3)
 _CHANNEL_AXES = "SC"
 _STACK_AXES = "ZQI"  # Q and I: pages whose meaning the file does not state
-_CHANNEL_NUMBER = re.compile(r"_\d{4}$")
 
 
 @dataclass(frozen=True)
-class _Stack:
-    """The header of a stack: spacing along `(Z, Y, X)` in mm, or None where no file states it."""
+class _Geometry:
+    """The header: spacing along `(Z, Y, X)` in mm, or None where it is not known."""
 
-    spacing: tuple[float, float, float] | None
+    spacing: Spacing | None
+    is_stack: bool
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds: samples `(S, Z, Y, X)` as they are stored, opacity and geometry."""
+
+    file: Path
+    samples: np.ndarray
+    alpha: np.ndarray | None
+    page: TiffPage
+    colour_map: np.ndarray | None
+    is_imagej: bool
+    orientation: int
+    spacing: Spacing | None
+    is_stack: bool
+
+    def shown(self) -> np.ndarray:
+        """Return the grey values or colours `(C, Z, Y, X)` that viewers show."""
+        return as_shown(self.samples, self.page, self.colour_map, self.file, self.is_imagej)
+
+    def as_image(self, samples: np.ndarray) -> Image:
+        """Return an image of other samples `(S, Z, Y, X)` with the geometry of this content."""
+        array, spacing = upright(samples, self.orientation), self.spacing
+        if spacing is not None and swaps_axes(self.orientation):
+            spacing = spacing[0], spacing[2], spacing[1]
+        affine = spacing_affine(spacing or (1.0, 1.0, 1.0))
+        grid = Grid(array.shape[1:], affine, spacing is not None, is_2d=not self.is_stack)
+        has_header = self.is_stack or spacing is not None
+        return Image(array, grid, _Geometry(spacing, self.is_stack) if has_header else None)
 
 
 def read(file: Path) -> Image:
-    """Read a 2D image or a stack of slices.
+    """Read a 2D image or a stack of slices as viewers show it.
 
     Args:
         file: A TIFF file.
@@ -49,26 +73,86 @@ def read(file: Path) -> Image:
         The image with the array `(C, Z, Y, X)`; Z is 1 for a 2D image.
 
     Raises:
-        UserError: The file holds several images or axes that are no volume, or the JSON file with
-            the spacing has another form.
+        UserError: The file holds several images or axes that are no volume, its planes are in
+            other files, its colour space is not supported, or the JSON file with the spacing has
+            another form.
     """
+    content = _read_content(file)
+    return content.as_image(content.shown())
+
+
+def read_mask(file: Path) -> Image:
+    """Read a mask; where it is fully transparent it is 0.
+
+    Args:
+        file: A TIFF file.
+
+    Returns:
+        The mask with the array `(C, Z, Y, X)`, grey or colours.
+
+    Raises:
+        UserError: As for `read`, or only the opacity tells what is labelled.
+    """
+    content = _read_content(file)
+    return content.as_image(hide_transparent(content.shown(), content.alpha, file))
+
+
+def read_labels(file: Path) -> Image:
+    """Read a label map. Its samples are the labels; a colour table is only for the screen.
+
+    Args:
+        file: A TIFF file.
+
+    Returns:
+        The label map with the array `(C, Z, Y, X)`; three channels where it is in colour.
+
+    Raises:
+        UserError: As for `read_mask`, or the samples may not be the labels.
+    """
+    content = _read_content(file)
+    check_label_samples(content.page, file, content.is_imagej)
+    return content.as_image(hide_transparent(content.samples, content.alpha, file))
+
+
+def _read_content(file: Path) -> _Content:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
-        if len(tiff.series) != 1:
-            raise UserError(
-                f"{file}: holds {len(tiff.series)} images of different form; "
-                "save the one that is meant"
-            )
-        axes, pixels = tiff.series[0].axes, tiff.series[0].asarray()
-        _check_axes(file, axes, pixels.shape)
+        check_planes(tiff, file)
+        series = _only_series(tiff, file)
+        page, axes = series.keyframe, series.axes
+        samples, alpha = _channels_first(series.asarray(), axes), None
+        if "S" in axes:
+            samples, alpha = split_alpha(samples, page)
         is_stack = bool(_axes_of_kind(axes, _STACK_AXES))
-        spacing = None
-        if is_stack:
-            spacing = _spacing_from_json(file) or _spacing_from_imagej(tiff)
-    array = _channels_first(pixels, axes)
-    grid = Grid(array.shape[1:], spacing_affine(spacing or (1.0, 1.0, 1.0)))
-    return Image(array, grid, _Stack(spacing) if is_stack else None)
+        orientation = page.tags.get(ORIENTATION_TAG)
+        return _Content(
+            file=file,
+            samples=samples,
+            alpha=alpha,
+            page=page,
+            colour_map=page.colormap,  # read now: it cannot be read from a closed file
+            is_imagej=bool(tiff.is_imagej),
+            orientation=int(orientation.value) if orientation is not None else 1,
+            spacing=find_spacing(tiff, file, is_stack),
+            is_stack=is_stack,
+        )
+
+
+def _only_series(tiff: TiffFile, file: Path) -> TiffPageSeries:
+    """Return the one image of a file, complete and with the axes of a 2D image or a stack."""
+    if len(tiff.series) != 1:
+        raise UserError(
+            f"{file}: holds {len(tiff.series)} images of different form; save the one that is meant"
+        )
+    series = tiff.series[0]
+    missing = sum(page is None for page in series.pages)
+    if missing:
+        raise UserError(
+            f"{file}: {missing} of its {len(series.pages)} planes are missing; save it again"
+        )
+    _check_axes(file, series.axes, series.shape)
+    return series
 
 
 def _axes_of_kind(axes: str, kind: str) -> list[str]:
@@ -88,7 +172,7 @@ def _check_axes(file: Path, axes: str, shape: tuple[int, ...]) -> None:
 
 
 def _channels_first(pixels: np.ndarray, axes: str) -> np.ndarray:
-    """Return pixels as `(C, Z, Y, X)`, colours without their opacity."""
+    """Return pixels as `(C, Z, Y, X)`."""
     is_stack = bool(_axes_of_kind(axes, _STACK_AXES))
     has_channels = bool(_axes_of_kind(axes, _CHANNEL_AXES))
     for axis in _STACK_AXES + _CHANNEL_AXES:
@@ -96,60 +180,12 @@ def _channels_first(pixels: np.ndarray, axes: str) -> np.ndarray:
             pixels = np.moveaxis(pixels, axes.index(axis), 0)
             axes = axis + axes.replace(axis, "")
     if not is_stack:
-        pixels = pixels[:, None] if has_channels else pixels[None, None]
-    elif not has_channels:
-        pixels = pixels[None]
-    return without_alpha(pixels) if "S" in axes else pixels
-
-
-def _spacing_file(file: Path) -> Path:
-    """Return the JSON file of a case: the name of the TIFF without its channel number."""
-    return file.with_name(f"{_CHANNEL_NUMBER.sub('', file.stem)}.json")
-
-
-def _spacing_from_json(file: Path) -> tuple[float, float, float] | None:
-    """Return the spacing `(Z, Y, X)` in mm from a stack's JSON file, or None without that file."""
-    spacing_file = _spacing_file(file)
-    if not spacing_file.is_file():
-        return None
-    content = read_json(spacing_file)
-    spacing = content.get("spacing") if isinstance(content, dict) else None
-    if not _is_spacing(spacing):
-        raise UserError(
-            f'{spacing_file}: "spacing" is {spacing!r}; '
-            'write three lengths in mm: {"spacing": [z, y, x]}'
-        )
-    z, y, x = map(float, spacing)
-    return z, y, x
-
-
-def _is_spacing(value: Any) -> TypeGuard[list[float]]:
-    if not isinstance(value, list) or len(value) != 3:
-        return False
-    return all(_is_length(number) for number in value)
-
-
-def _is_length(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 < value < float("inf")
-
-
-def _spacing_from_imagej(tiff: TiffFile) -> tuple[float, float, float] | None:
-    """Return the spacing `(Z, Y, X)` in mm that ImageJ wrote, or None without a unit of length."""
-    metadata = tiff.imagej_metadata or {}
-    millimetres = _MILLIMETRES.get(str(metadata.get("unit")))
-    tags = tiff.pages.first.tags
-    if millimetres is None or "XResolution" not in tags or "YResolution" not in tags:
-        return None
-    pixels_per_unit = [tags[name].value for name in ("YResolution", "XResolution")]
-    if not all(numerator and denominator for numerator, denominator in pixels_per_unit):
-        return None
-    y, x = (millimetres * denominator / numerator for numerator, denominator in pixels_per_unit)
-    return millimetres * float(metadata.get("spacing", 1.0)), y, x
+        return pixels[:, None] if has_channels else pixels[None, None]
+    return pixels if has_channels else pixels[None]
 
 
 def write(labels: np.ndarray, reference: Image, file: Path) -> None:
-    """Write a label map; that of a stack has the axes ZYX and, where it is known, the spacing.
+    """Write a label map; that of a stack has the axes ZYX. It has the spacing where it is known.
 
     Args:
         labels: Labels `(Z, Y, X)`.
@@ -158,23 +194,27 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     """
     import tifffile
 
-    stack: _Stack | None = reference.header
-    if stack is None:
-        tifffile.imwrite(file, labels[0], photometric="minisblack", compression="zlib")
-    elif stack.spacing is None:
-        tifffile.imwrite(
-            file, labels, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"}
-        )
-    else:
-        z, y, x = stack.spacing
+    geometry: _Geometry | None = reference.header
+    is_stack = geometry is not None and geometry.is_stack
+    pixels, axes = (labels, "ZYX") if is_stack else (labels[0], "YX")
+    if geometry is None or geometry.spacing is None:
         tifffile.imwrite(
             file,
-            labels,
-            imagej=True,
-            resolution=(1 / x, 1 / y),
-            metadata={"axes": "ZYX", "spacing": z, "unit": "mm"},
+            pixels,
+            photometric="minisblack",
             compression="zlib",
+            metadata={"axes": axes} if is_stack else {},
         )
+        return
+    z, y, x = geometry.spacing
+    tifffile.imwrite(
+        file,
+        pixels,
+        imagej=True,
+        resolution=(1 / x, 1 / y),
+        metadata={"axes": axes, "spacing": z, "unit": "mm"},
+        compression="zlib",
+    )
 
 
 def serves(image: Image) -> bool:
@@ -184,9 +224,9 @@ def serves(image: Image) -> bool:
         image: The image that the labels belong to.
 
     Returns:
-        Whether it is a 2D image without a spacing, or a stack read by this module.
+        Whether it is a 2D image without a spacing, or was read by this module.
     """
-    return image.header is None or isinstance(image.header, _Stack)
+    return image.header is None or isinstance(image.header, _Geometry)
 
 
 def companions(file: Path) -> list[Path]:
@@ -198,5 +238,4 @@ def companions(file: Path) -> list[Path]:
     Returns:
         One path, or an empty list where there is no such file.
     """
-    spacing_file = _spacing_file(file)
-    return [spacing_file] if spacing_file.is_file() else []
+    return [spacing_file(file)] if spacing_file(file).is_file() else []

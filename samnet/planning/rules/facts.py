@@ -57,6 +57,11 @@ class Facts:
         return self.fingerprint.is_2d
 
     @property
+    def unit(self) -> str:
+        """The unit of lengths: `mm`, or `pixels` or `voxels` where no spacing is known."""
+        return self.fingerprint.unit
+
+    @property
     def num_channels(self) -> int:
         """Number of image channels."""
         return len(self.fingerprint.channel_names)

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from samnet.core.units import round_length, show_length
 from samnet.planning.rules.facts import AXIS_NAMES, Facts
 
 ANISOTROPIC = 1.5
@@ -33,20 +34,21 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
         axis_name = AXIS_NAMES[facts.flat_axis]
         return facts.flat_axis, f"every case is a single slice across {axis_name}"
     spacing = np.array(facts.fingerprint.median_spacing)
-    shown = " x ".join(f"{value:.2f}" for value in spacing)
+    shown = " x ".join(show_length(value, 2) for value in spacing)
     ratio = spacing.max() / spacing.min()
     if ratio > ANISOTROPIC:
         axis = int(spacing.argmax())
         return axis, (
-            f"median spacing {shown} mm (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} times coarser "
-            "than the finest"
+            f"median spacing {shown} {facts.unit} (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} "
+            "times coarser than the finest"
         )
     cases = facts.fingerprint.cases.values()
     lengths = np.median([np.array(case.cropped_shape) * case.spacing for case in cases], axis=0)
     axis = int(lengths.argmin())
     return axis, (
-        f"median spacing {shown} mm (Z, Y, X) is nearly isotropic; {AXIS_NAMES[axis]} is the "
-        f"shortest axis ({lengths[axis]:.0f} mm), slices across it are the largest"
+        f"median spacing {shown} {facts.unit} (Z, Y, X) is nearly isotropic; {AXIS_NAMES[axis]} is "
+        f"the shortest axis ({show_length(lengths[axis], 0)} {facts.unit}), slices across it are "
+        "the largest"
     )
 
 
@@ -88,7 +90,7 @@ def in_plane_spacing(facts: Facts) -> tuple[float, str]:
     axis = facts.values["slicing_axis"]
     cases = facts.fingerprint.cases.values()
     spacing = [np.delete(np.array(case.spacing), axis) for case in cases]
-    value = round(float(np.median(spacing)), 4)
+    value = round_length(float(np.median(spacing)), 4)
     return value, f"median in-plane spacing of {len(spacing)} cases"
 
 
@@ -109,12 +111,12 @@ def channel_layout(facts: Facts) -> tuple[str, str]:
     through, plane = facts.fingerprint.median_spacing[axis], facts.values["in_plane_spacing"]
     if through < NEIGHBOURS_WITHIN * plane:
         return "neighbours", (
-            f"slices are {through:.2f} mm apart, under {NEIGHBOURS_WITHIN:.0f} x {plane:.2f} mm in "
-            "plane"
+            f"slices are {show_length(through, 2)} {facts.unit} apart, under "
+            f"{NEIGHBOURS_WITHIN:.0f} x {show_length(plane, 2)} {facts.unit} in plane"
         )
     return "repeat", (
-        f"slices are {through:.2f} mm apart, {through / plane:.1f} times the in-plane spacing: too "
-        "far to help"
+        f"slices are {show_length(through, 2)} {facts.unit} apart, {through / plane:.1f} times the "
+        "in-plane spacing: too far to help"
     )
 
 

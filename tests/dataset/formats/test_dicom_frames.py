@@ -202,7 +202,7 @@ def frame_types(folder: Path) -> None:
 
 
 def orientations(folder: Path) -> None:
-    turned = [[value for vector in vectors for value in vector] for vectors in (AXIAL, CORONAL)]
+    turned = [np.ravel(vectors).tolist() for vectors in (AXIAL, CORONAL)]
     write_enhanced(
         folder / "a.dcm",
         SCAN,

@@ -184,3 +184,18 @@ def test_mirror_axes_are_none_where_labels_are_left_and_right(pair: tuple[str, s
 def test_mirror_axes_are_left_right_alone_for_other_labels(names: tuple[str, ...]) -> None:
     assert find_left_right_pair(names) is None
     assert values(make_fingerprint(diameters=dict.fromkeys(names, 40.0)))["mirror_axes"] == (2,)
+
+
+def test_spacing_of_a_microscope_is_planned_in_full_and_named_with_its_unit() -> None:
+    fingerprint = make_fingerprint(spacing=(0.002, 0.00024, 0.00026), shape=(40, 200, 160))
+    decision = decide(fingerprint)["slicing_axis"]
+    assert "median spacing 0.002 x 0.00024 x 0.00026 mm" in decision.because
+    assert values(fingerprint)["in_plane_spacing"] == pytest.approx(0.00025)
+
+
+def test_reasons_say_voxels_where_no_spacing_is_known() -> None:
+    fingerprint = make_fingerprint(spacing=(1.0, 1.0, 1.0), shape=(40, 200, 160))
+    cases = {name: replace(case, has_spacing=False) for name, case in fingerprint.cases.items()}
+    decision = decide(replace(fingerprint, cases=cases))["slicing_axis"]
+    assert "voxels (Z, Y, X)" in decision.because
+    assert " mm" not in decision.because
