@@ -23,6 +23,7 @@ from samnet.models.network import SegmentationNetwork, load_weights, save_weight
 from samnet.models.precision import autocast
 from samnet.training.checkpoint import resume_training, save_training
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
+from samnet.training.divergence import check_step, check_weights
 from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits
 from samnet.training.history import History
 from samnet.training.loader import build_loader, build_samples
@@ -210,7 +211,7 @@ class Trainer:
             The loss of the whole batch.
 
         Raises:
-            SamnetError: The loss is not finite.
+            SamnetError: The loss or a gradient is not finite.
         """
         configuration, progress = self.task.configuration, self.progress
         factor, limit = progress.plateau.factor, self.task.max_seconds
@@ -222,16 +223,13 @@ class Trainer:
             inputs, self._predict, loss_of, progress.step, self.on_fallback
         )
         self.distributed.all_reduce_gradients(self.network.parameters())
-        if configuration.gradient_clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), configuration.gradient_clip)
-        self._optimizer.step()
+        # An infinite limit leaves the gradients unchanged.
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), configuration.gradient_clip or math.inf
+        )
         value = float(loss)  # waits for the device
-        if not math.isfinite(value):
-            raise SamnetError(
-                f"the loss is {value} at step {progress.step}: the training has diverged. "
-                "Start it again with a lower rate, for example --lr "
-                f"{configuration.learning_rate / 3:.1g} --restart"
-            )
+        check_step(value, float(norm), progress.step, configuration.learning_rate)
+        self._optimizer.step()
         return value
 
     def _predict(self, inputs: Inputs) -> Tensor:
@@ -273,6 +271,7 @@ class Trainer:
         A stop in between undoes nothing.
         """
         progress, task = self.progress, self.task
+        self._check_weights()
         started = time.monotonic()
         dice = self._validate()
         progress.epoch += 1
@@ -318,7 +317,11 @@ class Trainer:
                 after_case=self._stop_if_requested,
             )
 
+    def _check_weights(self) -> None:
+        check_weights(self.network, self.progress.step, self.task.configuration.learning_rate)
+
     def _save(self) -> None:
+        self._check_weights()
         if self.distributed.is_master:
             save_training(self.folder, self.network, self._optimizer, self.progress)
 

@@ -202,6 +202,52 @@ def test_divergence_is_reported_with_a_remedy(make_trainer: MakeTrainer) -> None
     assert all(value.isfinite().all() for value in last.values())
 
 
+@pytest.mark.parametrize("gradient_clip", [0.0, 1.0])
+def test_gradients_that_are_not_finite_change_no_weight(
+    make_trainer: MakeTrainer, gradient_clip: float
+) -> None:
+    """The loss of the step is finite, so only the gradients tell."""
+    trainer = make_trainer(gradient_clip=gradient_clip, save_seconds=0)
+
+    def diverge(network: torch.nn.Module, inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        if network.training and trainer.progress.step == 1:
+            logits.register_hook(lambda gradient: gradient * math.nan)
+        return logits
+
+    trainer.network.register_forward_hook(diverge)
+    message = r"the norm of the gradients is nan at step 1: .*diverged.*--restart"
+    with pytest.raises(SamnetError, match=message):
+        trainer.run()
+    current = trainer.network.adapter()
+    last = load_last_weights(trainer.folder)
+    assert all(value.isfinite().all() for value in current.values())
+    assert all(torch.equal(current[name], value) for name, value in last.items())
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    trainer.network.register_forward_hook(lambda network, inputs, logits: logits * math.nan)
+    before = {name: value.clone() for name, value in trainer.network.adapter().items()}
+    with pytest.raises(SamnetError, match="the loss is nan at step 0"):
+        trainer.run()
+    after = trainer.network.adapter()
+    trained = {name for name, _ in trainer.network.named_parameters()}
+    assert all(torch.equal(before[name], after[name]) for name in trained & set(after))
+
+
+def test_weights_that_are_not_finite_are_never_written(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(steps=2, steps_per_epoch=2)
+
+    def spoil(step: int, loss: float) -> None:
+        if step == 2:
+            next(iter(trainer.network.adapter().values())).fill_(math.nan)
+
+    trainer.on_step = spoil
+    with pytest.raises(SamnetError, match=r"weights in .* are not finite at step 2"):
+        trainer.run()
+    assert not any(trainer.folder.checkpoint(kind).is_file() for kind in (LAST, BEST, FINAL))
+
+
 def test_state_is_saved_by_time(make_trainer: MakeTrainer) -> None:
     steps = {"steps": 4, "steps_per_epoch": 4}
 

@@ -18,7 +18,7 @@ ENLARGED = 3.0
 MIN_ENLARGEMENT = 1.5
 ALIKE = 1.3  # slices count as alike when nearly all are within this factor of the median
 NARROW = 384
-LARGE_GPU_GIB = 40
+LARGE_GPU_GIB = 39  # a GPU sold with 40 GB reports less, an A100 39.5 GiB
 LORA_TARGETS = ("q", "k", "v", "projection", "mlp")
 
 
