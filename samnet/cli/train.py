@@ -46,8 +46,8 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--max-time",
         type=duration,
         metavar="TIME",
-        help="train for at most 90s, 30m, 12h, ...; the prediction of the held-out cases comes "
-        "after that",
+        help="take at most 90s, 30m, 12h, ... for each fold, with validation and the prediction "
+        "of the held-out cases; what is left of that, the same command does",
     )
     parser.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,8 @@ def predict_cases(
     *,
     keep_existing: bool = False,
     dicom_segmentation: bool = False,
-) -> None:
+    ends_at: float | None = None,
+) -> int:
     """Write a label map for every case, named as the case, on the grid of its image.
 
     A `dataset.json` next to them says what the labels mean; DICOM segmentations say it themselves.
@@ -53,6 +54,11 @@ def predict_cases(
         keep_existing: Whether to keep finished label maps.
         dicom_segmentation: Whether to write DICOM segmentations in place of NIfTI. Every case has
             to be a DICOM series.
+        ends_at: When to be finished, by `time.monotonic`. A case that is not expected to be
+            predicted by then is left out, except the first. None for no end.
+
+    Returns:
+        The number of cases that are left out.
 
     Raises:
         UserError: The output is not a folder, a label map would replace an image, or a case cannot
@@ -64,15 +70,20 @@ def predict_cases(
     targets = {case.identifier: output_file(case, output, dicom_segmentation) for case in cases}
     _check_output(cases, output, {file.name for file in targets.values()})
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
-        outcome = _predict_cases(predictor, cases, targets, keep_existing)
+        outcome = _predict_cases(predictor, cases, targets, keep_existing, ends_at)
         if not dicom_segmentation and any(file.is_file() for file in targets.values()):
             _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
     outcome.raise_if_failed("prediction")
     log.info("label maps: %s", output)
+    return sum(not file.is_file() for file in targets.values())
 
 
 def _predict_cases(
-    predictor: Predictor, cases: Sequence[Case], targets: dict[str, Path], keep_existing: bool
+    predictor: Predictor,
+    cases: Sequence[Case],
+    targets: dict[str, Path],
+    keep_existing: bool,
+    ends_at: float | None,
 ) -> Outcome:
     outcome = Outcome()
     doubtful: dict[str, tuple[str, ...]] = {}
@@ -84,7 +95,8 @@ def _predict_cases(
         log.info("%d of %d cases are predicted already", num_done, len(cases))
     started = time.monotonic()
     read = partial(_read, len(predictor.plan.channel_names))
-    predicted = (_predict(predictor, step) for step in prefetch(read, open_cases))
+    steps = _until(ends_at, prefetch(read, open_cases))
+    predicted = (_predict(predictor, step) for step in steps)
     with ProgressBar(total=len(open_cases), desc="predicting", unit="case") as bar:
         for step in prefetch(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
@@ -118,6 +130,17 @@ def _summarize_warnings(
     num_empty = sum(EMPTY in sentences for sentences in doubtful.values())
     if num_empty:
         log.warning("%d of %d predictions are empty", num_empty, num_predicted)
+
+
+def _until(ends_at: float | None, steps: Iterator[_Step]) -> Iterator[_Step]:
+    """Yield steps as long as another one as long as the longest so far ends in time."""
+    longest = 0.0
+    for number, step in enumerate(steps):
+        started = time.monotonic()
+        if ends_at is not None and number and started + longest > ends_at:
+            return
+        yield step
+        longest = max(longest, time.monotonic() - started)
 
 
 @dataclass(frozen=True)

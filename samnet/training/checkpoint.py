@@ -48,6 +48,19 @@ class Progress:
     loss_count: int = 0
     plateau: Plateau = field(default_factory=Plateau)
 
+    def has_stalled(self, patience: int) -> bool:
+        """Tell whether the validations have not become better for too long.
+
+        Args:
+            patience: After how many epochs; 0 for never.
+
+        Returns:
+            Whether it is so.
+        """
+        if patience == 0 or self.best_epoch < 0:
+            return False
+        return self.epoch - self.best_epoch >= patience
+
 
 class Resumable(Protocol):
     """A network whose training can be resumed, as it can return and take its trained weights."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from samnet.dataset.cases import RawDataset
 from samnet.evaluation.evaluator import SUMMARY_FILE, evaluate_folder
 from samnet.inference.files import predict_cases
@@ -9,9 +11,12 @@ from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import RunFolder
 from samnet.training.distributed import Distributed
 from samnet.training.resolve import ResolvedRun
+from samnet.training.time_limit import GRACE_SECONDS
+
+log = logging.getLogger(__name__)
 
 
-def validate_run(run: ResolvedRun, distributed: Distributed) -> None:
+def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | None = None) -> None:
     """Predict the held-out cases of a finished run as files, and evaluate them.
 
     The choice of a configuration rests on these scores. What is there already stays.
@@ -19,6 +24,8 @@ def validate_run(run: ResolvedRun, distributed: Distributed) -> None:
     Args:
         run: The run.
         distributed: The processes that share the cases.
+        ends_at: When the command is to end, by `time.monotonic`; None for no end. Each process
+            predicts a case at least, so that the same command gets to the end when it is repeated.
     """
     output, names = run.folder.validation, set(run.cases.scored)
     if not names or (output / SUMMARY_FILE).is_file():
@@ -28,8 +35,19 @@ def validate_run(run: ResolvedRun, distributed: Distributed) -> None:
     # The folder is read again: its plan has been written since the run was resolved.
     trained = RunFolder(run.folder.path)
     predictor = Predictor.from_runs([trained], device=str(distributed.device))
-    predict_cases(predictor, distributed.share(cases), output, keep_existing=True)
-    distributed.barrier()
+    if ends_at is not None:
+        ends_at += GRACE_SECONDS
+    share = distributed.share(cases)
+    left = predict_cases(predictor, share, output, keep_existing=True, ends_at=ends_at)
+    num_left = sum(distributed.gather(left))
+    if num_left:
+        log.warning(
+            "the time of --max-time is over: %d of %d held-out cases are not predicted yet, and "
+            "there are no scores; the same command predicts the rest and computes them",
+            num_left,
+            len(cases),
+        )
+        return
     if not distributed.is_master:
         return
     references = {case.identifier: case.label_file for case in cases if case.label_file is not None}

@@ -14,6 +14,8 @@ from samnet.models.model_folder import RunFolder
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NOTEWORTHY_WAITING = 0.1
+
 
 class History:
     """One line of numbers for each epoch, and a figure of them.
@@ -44,6 +46,20 @@ class History:
         with atomic_path(self.file) as temporary:
             text = "".join(json.dumps(row) + "\n" for row in self.rows)
             temporary.write_text(text, encoding="utf-8")
+
+    def notes(self) -> list[str]:
+        """Return what is worth knowing of the last epoch in a few words each.
+
+        Returns:
+            The mean Dice, and the share of the time spent waiting for samples where it is large.
+        """
+        epoch = self.rows[-1] if self.rows else {}
+        notes = []
+        if epoch.get("mean_dice") is not None:
+            notes.append(f"Dice {epoch['mean_dice']:.3f}")
+        if epoch.get("waiting_share", 0) >= NOTEWORTHY_WAITING:
+            notes.append(f"waiting for samples {epoch['waiting_share']:.0%}")
+        return notes
 
     def add(self, row: dict[str, Any]) -> None:
         """Add the line of an epoch.

@@ -25,6 +25,7 @@ from samnet.training.checkpoint import resume_training, save_training
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_step, check_weights
 from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits
+from samnet.training.forecast import Forecast
 from samnet.training.history import History
 from samnet.training.loader import build_loader, build_samples
 from samnet.training.loss import segmentation_loss
@@ -32,10 +33,10 @@ from samnet.training.optimizer import build_optimizer
 from samnet.training.out_of_memory import BatchGradients, Fallback
 from samnet.training.schedule import planned_rate
 from samnet.training.task import TrainingTask
+from samnet.training.time_limit import has_time_to_validate, training_seconds
 from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
-NOTEWORTHY_WAITING = 0.1
 Inputs = Tensor | EmbeddedInputs
 Validator = Callable[..., np.ndarray]  # as `validate`
 
@@ -102,6 +103,8 @@ class Trainer:
         is_master = distributed.is_master
         self.history = History(folder.path, self.progress.epoch, is_master=is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
+        self._max_seconds = training_seconds(task, self.progress.seconds, distributed)
+        self._forecast = Forecast()
         self._signals = StopSignals()
         self._waited = self._worked = 0.0
 
@@ -166,6 +169,9 @@ class Trainer:
                 if time.monotonic() - last_saved > self.task.save_seconds:
                     self._save()
                     last_saved = time.monotonic()
+                self._forecast.count_step(
+                    configuration.steps - progress.step, self._max_seconds, progress.seconds
+                )
                 self.on_step(progress.step, loss)
                 self._stop_if_requested()
         if progress.loss_count:
@@ -214,7 +220,7 @@ class Trainer:
             SamnetError: The loss or a gradient is not finite.
         """
         configuration, progress = self.task.configuration, self.progress
-        factor, limit = progress.plateau.factor, self.task.max_seconds
+        factor, limit = progress.plateau.factor, self._max_seconds
         rate = planned_rate(configuration, progress.step, progress.seconds, limit, factor)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -250,20 +256,14 @@ class Trainer:
 
     def _is_over(self) -> bool:
         """Tell whether the time is over, though not without a single step, or to stop early."""
-        limit, progress = self.task.max_seconds, self.progress
+        limit, progress = self._max_seconds, self.progress
         if limit is not None and progress.seconds >= limit and progress.step:
             return True
-        if progress.loss_count or not self._has_stalled():
+        patience = self.task.configuration.patience if self.task.held_out else 0
+        if progress.loss_count or not progress.has_stalled(patience):
             return False
-        patience = self.task.configuration.patience
         log.info("no better validation in %d epochs: stopping early", patience)
         return True
-
-    def _has_stalled(self) -> bool:
-        patience, progress = self.task.configuration.patience, self.progress
-        if not self.task.held_out or patience == 0 or progress.best_epoch < 0:
-            return False
-        return progress.epoch - progress.best_epoch >= patience
 
     def _finish_epoch(self) -> None:
         """Validate, record, and keep the weights if they are the best so far.
@@ -273,7 +273,8 @@ class Trainer:
         progress, task = self.progress, self.task
         self._check_weights()
         started = time.monotonic()
-        dice = self._validate()
+        has_time = has_time_to_validate(task, self.distributed)
+        dice = self._validate() if has_time else np.full(task.label_scheme.num_outputs, math.nan)
         progress.epoch += 1
         loss = progress.loss_sum / max(1, progress.loss_count)
         progress.plateau.finish_epoch(loss)
@@ -332,14 +333,9 @@ class Trainer:
             raise Interrupted(int(number))
 
     def _postfix(self, loss: float) -> str:
-        parts = [f"loss {loss:.3f}"]
-        epoch = self.history.rows[-1] if self.history.rows else {}
-        if epoch.get("mean_dice") is not None:
-            parts.append(f"Dice {epoch['mean_dice']:.3f}")
-        if epoch.get("waiting_share", 0) >= NOTEWORTHY_WAITING:
-            parts.append(f"waiting for samples {epoch['waiting_share']:.0%}")
-        if self.task.max_seconds is not None:
-            minutes = max(0, self.task.max_seconds - self.progress.seconds) / 60
+        parts = [f"loss {loss:.3f}", *self.history.notes()]
+        if self._max_seconds is not None:
+            minutes = max(0, self._max_seconds - self.progress.seconds) / 60
             parts.append(f"time left {minutes:.1f} min")
         return ", ".join(parts)
 

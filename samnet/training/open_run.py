@@ -29,18 +29,22 @@ from samnet.training.run_cases import load_cases, names_in_splits, warn_of_chang
 from samnet.training.run_record import RunRecord, Session
 from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
+from samnet.training.time_limit import MAX_SHARE, estimate_prediction
 from samnet.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def open_run(run: ResolvedRun, distributed: Distributed) -> Iterator[Trainer]:
+def open_run(
+    run: ResolvedRun, distributed: Distributed, ends_at: float | None = None
+) -> Iterator[Trainer]:
     """Build what a run needs and open its folder, locked against other training runs.
 
     Args:
         run: The run.
         distributed: The processes that train it together.
+        ends_at: When the command is to end, by `time.monotonic`; None for no end.
 
     Yields:
         The trainer, which resumes the run where it was.
@@ -49,7 +53,7 @@ def open_run(run: ResolvedRun, distributed: Distributed) -> Iterator[Trainer]:
         UserError: Weights or prepared cases are missing or do not fit.
         FolderBusy: Another process trains in the folder.
     """
-    task = _task(run, distributed)
+    task = replace(_task(run, distributed), ends_at=ends_at)
     if distributed.is_master:
         warn_of_changed_data(run.dataset.folder, task.training_cases, run.options.file_processes)
         _warn_of_other_machine(run, distributed.device)
@@ -58,6 +62,7 @@ def open_run(run: ResolvedRun, distributed: Distributed) -> Iterator[Trainer]:
     network, base_file = _build_network(run, has_begun)
     _log_start(run, task, network, distributed.device)
     distributed.share_batch(task.configuration.batch_size)  # fails where it cannot be shared
+    task = _with_expected_times(run, task, network, distributed)
     choice = distributed.gather(_choose_embeddings(run, task, network))[0]
     if choice is not None:
         task = replace(task, embeddings=_embedding_cache(run, task, choice))
@@ -96,6 +101,31 @@ def _task(run: ResolvedRun, distributed: Distributed) -> TrainingTask:
         workers=run.options.sample_workers(distributed.world_size),
         save_seconds=run.options.save_seconds,
     )
+
+
+def _with_expected_times(
+    run: ResolvedRun, task: TrainingTask, network: SegmentationNetwork, distributed: Distributed
+) -> TrainingTask:
+    """Add how long validation and final prediction take, where the time is limited."""
+    if task.ends_at is None:
+        return task
+    scored = task.validation_cases if run.cases.held_out else []
+    validation, prediction = distributed.maximum(
+        *estimate_prediction(
+            network.to(distributed.device),
+            task.configuration,
+            scored,
+            task.label_scheme,
+            distributed.world_size,
+        )
+    )
+    log.info(
+        "of the %.0f s, about %.0f s are kept for the last validation and the prediction of the "
+        "held-out cases",
+        task.max_seconds,
+        min(validation + prediction, MAX_SHARE * (task.max_seconds or 0.0)),
+    )
+    return replace(task, validation_seconds=validation, prediction_seconds=prediction)
 
 
 def _build_network(run: ResolvedRun, has_begun: bool) -> tuple[SegmentationNetwork, Path | None]:

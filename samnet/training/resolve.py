@@ -194,14 +194,22 @@ def _is_finished(
             "--restart replaces it"
         )
     check_continuation(folder, before, request)
-    return folder.is_finished and not _has_more_to_do(folder, request)
+    return folder.is_finished and not _has_more_to_do(folder, before, request)
 
 
-def _has_more_to_do(folder: RunFolder, request: RunRequest) -> bool:
-    """Tell whether more steps or time are requested of a finished run than it had."""
+def _has_more_to_do(folder: RunFolder, before: RunRequest, request: RunRequest) -> bool:
+    """Tell whether more steps or time are requested of a finished run than it had.
+
+    A run may have ended before its time limit, which is for what follows the training too.
+    """
+    steps = request.configuration["steps"]
+    if request.max_seconds is not None:
+        same_time = request.max_seconds == before.max_seconds
+        if same_time and steps <= before.configuration["steps"]:
+            return False
     state = find_state(folder)
     if state is None:
         return False
     progress, limit = read_progress(state), request.max_seconds
     is_in_time = limit is None or progress.seconds < limit
-    return is_in_time and progress.step < request.configuration["steps"]
+    return is_in_time and progress.step < steps

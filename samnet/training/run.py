@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 import torch
@@ -68,12 +69,15 @@ def train(
     """
     if distributed is None:
         distributed = Distributed(device=torch.device(choose_device(options.device)))
+    began = time.monotonic()
     run = resolve_run(dataset, configuration, fold, options, distributed.world_size)
+    limit = run.options.max_seconds  # with `--continue` that of the beginning
+    ends_at = None if limit is None else began + limit
     distributed.barrier()  # all have read the folder before the first changes it
     if run.is_finished:
         log.info("%s is finished; --restart would train it again", run.folder)
     else:
-        with open_run(run, distributed) as trainer:
+        with open_run(run, distributed, ends_at) as trainer:
             trainer.run()
-    validate_run(run, distributed)
+    validate_run(run, distributed, ends_at)
     return run.folder

@@ -24,11 +24,15 @@ class TrainingTask:
         held_out: Whether the validation cases are kept from the training. Without, there is no
             early stop.
         seed: Seed of everything random.
-        max_seconds: Limit of the training time over all sessions; the learning rate then falls with
-            the time. None: by steps alone.
+        max_seconds: Limit of the training time over all sessions, with what follows the training;
+            the learning rate then falls with the time. None: by steps alone.
         workers: Number of worker processes that prepare samples.
         embeddings: Where the embeddings of a frozen encoder are kept; None to compute them at each
             step.
+        ends_at: When the command is to end, by `time.monotonic`; None where only `max_seconds`
+            limits it.
+        validation_seconds: How long a validation is expected to take.
+        prediction_seconds: How long what follows the training is expected to take.
         save_seconds: After how long the state is saved, in addition to the end of each epoch.
     """
 
@@ -41,4 +45,7 @@ class TrainingTask:
     max_seconds: float | None
     workers: int
     embeddings: EmbeddingCache | None = None
+    ends_at: float | None = None
+    validation_seconds: float = 0.0
+    prediction_seconds: float = 0.0
     save_seconds: float = SAVE_EVERY_SECONDS

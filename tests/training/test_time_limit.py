@@ -1,0 +1,138 @@
+"""Tests of how a time limit is shared between training, validation and final prediction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.tiny import TWO_CLASSES
+
+from samnet.preprocessing.storage import StoredCase
+from samnet.training import forecast, time_limit
+from samnet.training.distributed import SINGLE_PROCESS
+from samnet.training.forecast import Forecast
+from samnet.training.loop import Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.mark.parametrize(
+    ("times", "done", "expected"),
+    [
+        ({"max_seconds": None}, 0.0, None),
+        ({"max_seconds": 90.0}, 0.0, 90.0),
+        ({"prediction_seconds": 20.0, "validation_seconds": 10.0}, 0.0, 60.0),
+        ({"prediction_seconds": 20.0}, 50.0, 70.0),
+        ({"prediction_seconds": 1000.0}, 0.0, 45.0),
+        ({"ends_at": 1030.0}, 0.0, 30.0),
+        ({"ends_at": 1030.0, "prediction_seconds": 10.0}, 15.0, 35.0),
+        ({"ends_at": 1090.0, "prediction_seconds": 10.0}, 50.0, 80.0),
+        ({"ends_at": 900.0}, 0.0, time_limit.MIN_SECONDS),
+    ],
+)
+def test_training_leaves_time_for_what_follows(
+    make_trainer: MakeTrainer,
+    monkeypatch: pytest.MonkeyPatch,
+    times: dict[str, Any],
+    done: float,
+    expected: float | None,
+) -> None:
+    task = replace(make_trainer().task, **({"max_seconds": 90.0} | times))
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    seconds = time_limit.training_seconds(task, done, SINGLE_PROCESS)
+    assert seconds == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "has_time"), [(4.0, True), (20.0, True), (40.0, False)], ids=str
+)
+def test_validation_is_left_out_where_it_does_not_fit(
+    make_trainer: MakeTrainer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    has_time: bool,
+) -> None:
+    task = replace(make_trainer().task, ends_at=1030.0, validation_seconds=seconds)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    assert time_limit.has_time_to_validate(task, SINGLE_PROCESS) == has_time
+    assert ("no time for a validation" in caplog.text) == (not has_time)
+
+
+def test_training_ends_in_time_without_a_validation_that_does_not_fit(
+    make_trainer: MakeTrainer,
+) -> None:
+    def validator(*args: Any, **options: Any) -> np.ndarray:
+        raise AssertionError("there was no time for this")
+
+    trainer = make_trainer(steps=100_000, max_seconds=1.0, hooks={"validator": validator})
+    trainer.task = replace(trainer.task, ends_at=time.monotonic() + 1, validation_seconds=60.0)
+    trainer.run()
+    assert trainer.folder.is_finished
+    assert trainer.history.rows[-1]["mean_dice"] is None
+
+
+def test_prediction_is_estimated_from_a_few_slices(
+    make_trainer: MakeTrainer, case: StoredCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prediction that takes a second for each slice takes as many seconds as there are slices."""
+    trainer, clock = make_trainer(), [0.0]
+    axis = trainer.task.configuration.slicing_axis
+
+    def predict(networks: Any, configuration: Any, volume: Any, **options: Any) -> None:
+        clock[0] += volume.array.shape[axis + 1] * (2 if options["mirror"] else 1)
+
+    monkeypatch.setattr(time_limit, "predict_volume", predict)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    configuration = replace(trainer.task.configuration, mirror_at_prediction=True, views=(axis,))
+    scored = [case] * 20
+    validation, final = time_limit.estimate_prediction(
+        trainer.network, configuration, scored, TWO_CLASSES, 1
+    )
+    slices = case.num_slices(axis)
+    assert validation == pytest.approx(12 * slices * time_limit.MARGIN)
+    assert final == pytest.approx(20 * slices * 2 * time_limit.MARGIN)
+    assert trainer.network.training
+    assert time_limit.estimate_prediction(trainer.network, configuration, [], TWO_CLASSES, 1) == (
+        0.0,
+        0.0,
+    )
+
+
+def test_estimate_changes_no_weight(make_trainer: MakeTrainer, case: StoredCase) -> None:
+    trainer = make_trainer()
+    before = {name: value.clone() for name, value in trainer.network.adapter().items()}
+    estimated = time_limit.estimate_prediction(
+        trainer.network, trainer.task.configuration, [case], TWO_CLASSES, 1
+    )
+    assert min(estimated) > 0
+    after = trainer.network.adapter()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "max_seconds", "said"),
+    [(2.0, None, "about 6 h"), (0.1, None, ""), (2.0, 1800.0, ""), (2.0, 7300.0, "about 2 h")],
+)
+def test_long_training_is_announced_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step_seconds: float,
+    max_seconds: float | None,
+    said: str,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(forecast.time, "monotonic", lambda: clock[0])
+    announced = Forecast()
+    with caplog.at_level(logging.INFO, "samnet"):
+        for step in range(200):
+            clock[0] += step_seconds
+            announced.count_step(10_000 - step, max_seconds, clock[0])
+    assert len(caplog.records) == (1 if said else 0)
+    assert said in caplog.text
