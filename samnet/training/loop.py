@@ -273,13 +273,13 @@ class Trainer:
         progress, task = self.progress, self.task
         self._check_weights()
         started = time.monotonic()
+        names = task.label_scheme.class_names
         has_time = has_time_to_validate(task, self.distributed)
-        dice = self._validate() if has_time else np.full(task.label_scheme.num_outputs, math.nan)
+        dice = self._validate() if has_time else np.full(len(names), math.nan)
         progress.epoch += 1
         loss = progress.loss_sum / max(1, progress.loss_count)
         progress.plateau.finish_epoch(loss)
         mean = math.nan if np.isnan(dice).all() else float(np.nanmean(dice))
-        names = task.label_scheme.class_names
         row: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,

@@ -353,6 +353,24 @@ def test_train_succeeds_when_max_time_is_over(results: Path) -> None:
     assert checkpoint(results / "fold_0", BEST).is_file()
 
 
+def test_same_command_predicts_what_max_time_left_out(
+    results: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each command predicts one case at least, and the last one computes the scores."""
+    monkeypatch.setattr("samnet.training.final_validation.GRACE_SECONDS", -1000.0)
+    command = functools.partial(train, "--steps", "100000", "--max-time", "0.3s", fold="0")
+    validation = results / "fold_0" / "validation"
+    assert command() == 0
+    assert len(list(validation.glob("*.nii.gz"))) == 1
+    assert not (validation / "summary.json").exists()
+    assert "1 of 2 held-out cases are not predicted yet" in caplog.text
+    done = steps_done(results / "fold_0")
+    assert command() == 0
+    assert len(list(validation.glob("*.nii.gz"))) == 2
+    assert (validation / "summary.json").is_file()
+    assert steps_done(results / "fold_0") == done
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})

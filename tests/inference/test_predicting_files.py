@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import weakref
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_predict_cases_writes_label_maps_on_the_grids_of_their_images(tmp_path: 
     assert np.array_equal(labels.affine, image.affine)
     assert labels.get_data_dtype() == np.uint8
     assert np.array_equal(np.asarray(labels.dataobj), np.asarray(image.dataobj) > 100)
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(-1.0, 2), (1000.0, 0)])
+def test_predict_cases_leaves_out_what_does_not_end_in_time(
+    tmp_path: Path, seconds: float, left: int
+) -> None:
+    cases = [write_case(tmp_path / "in", name) for name in "abc"]
+    ends_at = time.monotonic() + seconds
+    assert predict_cases(FakePredictor(), cases, tmp_path / "out", ends_at=ends_at) == left
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3 - left
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,12 @@ def test_continue_prolongs_a_run_that_ended_with_its_time(resolve: Resolve) -> N
     assert not resolve(resume=True, max_seconds=9.0).is_finished
 
 
+def test_continue_leaves_a_run_that_kept_time_for_its_prediction(resolve: Resolve) -> None:
+    """It ended before its limit, and nothing more is requested."""
+    leave(resolve(max_seconds=9.0), step=4, seconds=5.0, is_finished=True)
+    assert resolve(resume=True, settings={"patience": 2}).is_finished
+
+
 def test_restart_does_not_need_a_readable_record_or_state(
     resolve: Resolve, folder: RunFolder
 ) -> None:
