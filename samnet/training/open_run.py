@@ -120,7 +120,7 @@ def _with_expected_times(
         )
     )
     log.info(
-        "of the %.0f s, about %.0f s are kept for the last validation and the prediction of the "
+        "of the %.3g s, about %.3g s are kept for the last validation and the prediction of the "
         "held-out cases",
         task.max_seconds,
         min(validation + prediction, MAX_SHARE * (task.max_seconds or 0.0)),

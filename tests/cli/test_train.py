@@ -354,7 +354,7 @@ def test_train_succeeds_when_max_time_is_over(results: Path) -> None:
 
 
 def test_same_command_predicts_what_max_time_left_out(
-    results: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each command predicts one case at least, and the last one computes the scores."""
     monkeypatch.setattr("samnet.training.final_validation.GRACE_SECONDS", -1000.0)
@@ -363,7 +363,7 @@ def test_same_command_predicts_what_max_time_left_out(
     assert command() == 0
     assert len(list(validation.glob("*.nii.gz"))) == 1
     assert not (validation / "summary.json").exists()
-    assert "1 of 2 held-out cases are not predicted yet" in caplog.text
+    assert "1 of 2 held-out cases are not predicted yet" in capsys.readouterr().err
     done = steps_done(results / "fold_0")
     assert command() == 0
     assert len(list(validation.glob("*.nii.gz"))) == 2
