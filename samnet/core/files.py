@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     choose the format by the name. Files that a writer puts next to it (safetensors first writes to
     another file) lie in the temporary folder too, so they are recognised as temporary.
     Where the block fails, `path` is left unchanged and the temporary folder is removed.
+    Files and folders get at least the mode that the umask gives to new ones: some writers create
+    files that only their owner can read.
 
     Args:
         path: Final path of the file or folder. Its parent folders are created.
@@ -40,10 +43,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = folder / path.name
     try:
         yield temporary
+        _open_to_others(temporary)
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_to_others(path: Path) -> None:
+    """Add to what was written the permissions that the umask gives to new files and folders."""
+    # Asking the system by creating a file and a folder respects access lists too, and unlike
+    # `os.umask` it changes nothing for other threads.
+    new_file, new_folder = (
+        path.parent / f"{TEMPORARY_PREFIX}{kind}" for kind in ("file", "folder")
+    )
+    new_file.touch()
+    new_folder.mkdir()
+    modes = {False: new_file.stat().st_mode, True: new_folder.stat().st_mode}
+    for entry in (path, *path.rglob("*")):
+        if entry.is_symlink() or not entry.exists():
+            continue
+        mode = stat.S_IMODE(entry.stat().st_mode)
+        target = mode | stat.S_IMODE(modes[entry.is_dir()])
+        if target != mode:
+            with contextlib.suppress(OSError):  # another user's file, or a drive without modes
+                entry.chmod(target)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -128,6 +152,33 @@ def _compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def require_readable(path: Path) -> None:
+    """Check that a file can be opened; libraries often call one that cannot missing or damaged.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: There is no such file, or it may not or cannot be opened.
+    """
+    try:
+        with Path(path).open("rb"):
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no such file") from None
+    except PermissionError:
+        raise UserError(_no_permission(path)) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _no_permission(path: Path) -> str:
+    return (
+        f"{path}: is not readable for this user (permission denied); "
+        "ask its owner to permit reading it and opening the folders above it"
+    )
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file in UTF-8.
 
@@ -146,6 +197,8 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except PermissionError:
+        raise UserError(_no_permission(path)) from None
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: not valid JSON ({error.msg}, line {error.lineno}, column {error.colno})"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from samnet.core.errors import UserError
-from samnet.core.files import atomic_path
+from samnet.core.files import atomic_path, require_readable
 from samnet.core.geometry import Grid
 from samnet.dataset.formats import dicom, itk, nifti, raster, tiff
 from samnet.dataset.formats.dicom_files import contains_dicom
@@ -188,6 +188,8 @@ def _read_file(file: Path, reader_of: Callable[[Format], Callable[[Path], Image]
     is_folder = file.is_dir() and (ending_of(file) is None or contains_dicom(file))
     if not is_folder and not file.is_file():
         raise UserError(f"{file}: no such file")
+    if not is_folder:
+        require_readable(file)
     try:
         image = dicom.read_series(file) if is_folder else reader_of(_format_of(file))(file)
     except (UserError, MemoryError):

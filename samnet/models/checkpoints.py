@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samnet.core.errors import UserError
+from samnet.core.files import require_readable
 from samnet.models.heads.head import Head
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def load_checkpoint(file: Path) -> dict[str, Tensor]:
     Raises:
         UserError: The file cannot be read, or holds something other than tensors by name.
     """
+    require_readable(file)
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     content = _read_pickle(file)

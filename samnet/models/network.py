@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from samnet.core.errors import SamnetError, UserError
-from samnet.core.files import atomic_path
+from samnet.core.files import atomic_path, require_readable
 from samnet.models.base import find_base_file, needs_base
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
@@ -223,12 +223,12 @@ def load_weights(file: Path) -> dict[str, Tensor]:
         Tensors by name.
 
     Raises:
-        UserError: The file is missing or damaged.
+        UserError: The file is missing, not readable for this user, or damaged.
     """
+    # safetensors calls every file that it cannot open missing.
+    require_readable(file)
     try:
         return load_file(file)
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
     except Exception as error:
         raise UserError(f"{file}: cannot be read as safetensors ({error})") from None
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from samnet.core.errors import UserError
-from samnet.core.files import atomic_path
+from samnet.core.files import atomic_path, require_readable
 from samnet.core.records import from_json
 from samnet.models.model_folder import LAST, PREVIOUS, RunFolder
 from samnet.models.network import load_weights, save_weights
@@ -130,10 +130,12 @@ def find_state(folder: RunFolder) -> Path | None:
         The last checkpoint, or the previous one where that is damaged; None where there is none.
 
     Raises:
-        UserError: There are only damaged ones.
+        UserError: There are only damaged ones, or one is not readable for this user.
     """
     candidates = (folder.checkpoint(LAST), folder.checkpoint(PREVIOUS))
     there = [file for file in candidates if file.is_file()]
+    for file in there:
+        require_readable(file)  # else it would be taken for damaged, and an older one resumed
     whole = [file for file in there if _is_whole(file)]
     if there and not whole:
         read_progress(there[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,28 @@ def test_atomic_path_can_write_a_folder(tmp_path: Path) -> None:
         temporary.mkdir()
         (temporary / "part").write_text("x")
     assert (tmp_path / "model" / "part").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for files")
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)]
+)
+def test_atomic_path_gives_the_mode_of_the_umask(
+    tmp_path: Path, umask: int, file_mode: int, folder_mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        for path in (tmp_path / "file", tmp_path / "folder" / "part"):
+            with atomic_path(tmp_path / path.relative_to(tmp_path).parts[0]) as temporary:
+                if path.name == "part":
+                    temporary.mkdir(mode=0o700)
+                    temporary /= "part"
+                temporary.touch(mode=0o600)
+            assert stat.S_IMODE(path.stat().st_mode) == file_mode
+        assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == folder_mode
+    finally:
+        os.umask(before)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
 def test_atomic_path_removes_other_files_of_a_writer(tmp_path: Path) -> None:
