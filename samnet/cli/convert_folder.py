@@ -41,6 +41,30 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names of the channels of an image, such as CT",
     )
     parser.add_argument(
+        "--mask-suffix",
+        metavar="SUFFIX",
+        help="what the name of a mask has after that of its image, such as _mask; images and masks "
+        "may then lie in one folder",
+    )
+    parser.add_argument(
+        "--recursive", action="store_true", help="take the folders in the folders too"
+    )
+    parser.add_argument(
+        "--binary", action="store_true", help="take all values other than 0 (black) as one class"
+    )
+    parser.add_argument(
+        "--nearest",
+        action="store_true",
+        help="replace stray values, such as those of soft edges, by the nearest other value",
+    )
+    parser.add_argument(
+        "--test-share",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="hold out this share of the cases, such as 0.2, in imagesTs and labelsTs",
+    )
+    parser.add_argument(
         "--skip-unmatched", action="store_true", help="leave out files without a partner"
     )
     parser.add_argument(
@@ -48,8 +72,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if 0 <= share < 1:
+        return share
+    raise argparse.ArgumentTypeError(f"{text!r} is no share; write a number from 0 to below 1")
+
+
 def _run(options: argparse.Namespace) -> None:
     from samnet.dataset.convert_folder import convert, plan_conversion
+    from samnet.dataset.mask_rules import MaskRules
     from samnet.dataset.new_dataset import new_dataset_folder
 
     folder = new_dataset_folder(options.dataset, options.name)
@@ -59,6 +94,13 @@ def _run(options: argparse.Namespace) -> None:
         label_names=options.labels,
         channel_names=options.channels,
         skip_unmatched=options.skip_unmatched,
+        rules=MaskRules(
+            suffix=options.mask_suffix,
+            recursive=options.recursive,
+            nearest=options.nearest,
+            binary=options.binary,
+            test_share=options.test_share,
+        ),
     )
     print(conversion.describe())
     if options.dry_run:

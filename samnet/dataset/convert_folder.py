@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -21,12 +20,13 @@ from samnet.dataset.images import (
     companions_of,
     ending_of,
     label_ending_for,
-    name_without_ending,
     read_image,
-    supported_endings,
     variants_of,
     write_labels,
 )
+from samnet.dataset.mask_pairs import pair_files
+from samnet.dataset.mask_rules import MaskRules
+from samnet.dataset.mask_values import MaskValues, doubts
 from samnet.dataset.masks import mask_codes, show_code
 from samnet.dataset.new_dataset import new_dataset
 
@@ -35,9 +35,6 @@ log = logging.getLogger(__name__)
 MOST_UNNAMED_VALUES = 32  # a mask with more values probably has soft edges
 _SHOWN_CASES = 5
 _SHOWN_VALUES = 8
-_ROLE_WORDS = r"images?|imgs?|masks?|segs?|segmentations?|labels?|gt|ground[\W_]?truth|annotations?"
-_ROLES = re.compile(rf"(?:^|(?<=[\W_]))(?:{_ROLE_WORDS})(?=[\W_]|$)", re.IGNORECASE)
-_EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,9 @@ class Conversion:
         file_ending: Ending of the images of the data set.
         label_ending: Ending of the label maps of the data set.
         unmatched: Files without a partner.
+        left_out: Texts that name what is neither image nor mask.
+        doubts: Texts on values that are taken as `--labels` names them, though they look otherwise.
+        test_cases: Names of the cases that are held out for a test.
     """
 
     cases: dict[str, tuple[Path, Path]]
@@ -61,10 +61,15 @@ class Conversion:
     file_ending: str
     label_ending: str
     unmatched: list[Path] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    test_cases: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         """Return a text for people that says what will be done."""
         lines = [f"{len(self.cases)} cases, channels: {', '.join(self.channel_names)}"]
+        if self.test_cases:
+            lines.append(f"held out for a test: {', '.join(sorted(self.test_cases))}")
         for name, (image, mask) in list(self.cases.items())[:_SHOWN_CASES]:
             lines.append(f"  {name}: {image.name} with {mask.name}")
         if len(self.cases) > _SHOWN_CASES:
@@ -74,6 +79,8 @@ class Conversion:
         for value, label in self.values.items():
             lines.append(f"  {show_code(value)} becomes {label} ({names[label]})")
         lines += [f"left out, without a partner: {file}" for file in self.unmatched]
+        lines += [f"left out: {text}" for text in self.left_out]
+        lines += [f"warning: {text}" for text in self.doubts]
         return "\n".join(lines)
 
 
@@ -84,6 +91,7 @@ def plan_conversion(
     label_names: Sequence[str] | None = None,
     channel_names: Sequence[str] | None = None,
     skip_unmatched: bool = False,
+    rules: MaskRules | None = None,
 ) -> Conversion:
     """Match images with masks and read them all, without writing anything.
 
@@ -97,6 +105,7 @@ def plan_conversion(
         label_names: Names of the foreground classes, in the order of the values.
         channel_names: Names of the channels of an image.
         skip_unmatched: Leave out files without a partner instead of reporting them.
+        rules: How masks are found and read, and how many cases are held out. None for the defaults.
 
     Returns:
         The plan for `convert`.
@@ -104,52 +113,66 @@ def plan_conversion(
     Raises:
         DatasetFaults: Files have no partner (unless they are skipped), cannot be read or do not
             fit together, or the values are no labels. All of these are reported.
-        UserError: A folder is missing or holds no image.
+        UserError: A folder is missing or holds no image, or no case is left to train on.
     """
-    cases, unmatched = _match(_files(images), _files(masks))
+    rules = rules or MaskRules()
+    pairing = pair_files(images, masks, mask_suffix=rules.suffix, recursive=rules.recursive)
+    cases = pairing.cases
     unpaired = [
         f"{file}: has no partner; rename, add or remove a file, or add --skip-unmatched"
-        for file in unmatched
+        for file in pairing.unmatched
     ]
     if not cases:
-        raise DatasetFaults(f"{images} and {masks} have no case in common", unpaired)
+        faults = [*pairing.faults, *unpaired]
+        raise DatasetFaults(f"{images} and {masks} have no case in common", faults)
     contents = _read_all(images, cases)
-    foreground = sorted(contents.values - {0})
+    values = rules.values_of(contents.masks)
+    foreground = sorted(set(values.values()) - {0})
     names = tuple(channel_names or _default_channels(contents.num_channels))
+    label_faults = _label_faults(masks, foreground, label_names)
+    doubted = doubts(masks, contents.masks, is_binary=rules.binary, is_nearest=rules.nearest)
+    # Names for all values say that each of them is meant.
+    is_named = label_names is not None and not label_faults
     faults = [
+        *pairing.faults,
         *_ending_faults(images, [image for image, _ in cases.values()]),
         *_ending_faults(masks, [mask for _, mask in cases.values()]),
         *([] if skip_unmatched else unpaired),
         *contents.faults,
-        *_label_faults(masks, foreground, label_names),
+        *([] if is_named else doubted),
+        *([] if doubted and label_names is None else label_faults),
         *_channel_faults(names, contents.num_channels),
     ]
     if faults:
         raise DatasetFaults(f"{images} and {masks} cannot be converted", faults)
     first_image, first_mask = next(iter(cases.values()))
     classes = label_names or _default_classes(foreground)
+    numbers = {0: 0} | {value: label for label, value in enumerate(foreground, 1)}
     return Conversion(
         cases=cases,
         channel_names=names,
-        values={0: 0} | {value: label for label, value in enumerate(foreground, 1)},
+        values={0: 0} | {value: numbers[kept] for value, kept in sorted(values.items())},
         labels={"background": 0} | {name: label for label, name in enumerate(classes, 1)},
         file_ending=_copied_ending(first_image),
         label_ending=label_ending_for(first_mask),
-        unmatched=unmatched,
+        unmatched=pairing.unmatched,
+        left_out=pairing.left_out,
+        doubts=doubted,
+        test_cases=rules.held_out(list(cases)),
     )
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What all files hold together: values of the masks, channels of an image, and faults."""
+    """What all files hold together: values of each mask, channels of an image, and faults."""
 
-    values: set[int]
+    masks: list[MaskValues]
     num_channels: int
     faults: list[str]
 
 
 def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
-    values: set[int] = set()
+    values = []
     channels: Counter[int] = Counter()
     num_grey = 0
     faults = []
@@ -161,7 +184,7 @@ def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
             continue
         channels[image.array.shape[0]] += 1
         num_grey += is_grey(image.array)
-        values |= {int(value) for value in np.unique(codes)}
+        values.append(MaskValues.of(mask_file, codes))
         difference = mask.grid.difference(image.grid)
         if difference is not None and difference.kind == "shape":
             faults.append(f"{mask_file}: {difference.describe(str(image_file))}")
@@ -179,44 +202,6 @@ def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
     return _Contents(values, max(channels, default=1), faults)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the files of a folder that have a supported ending, sorted by name."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    files = [file for file in sorted(folder.iterdir()) if file.is_file()]
-    found = [file for file in files if not file.name.startswith(".") and ending_of(file)]
-    if not found:
-        raise UserError(f"{folder}: no image in it; supported are {', '.join(supported_endings())}")
-    return found
-
-
-def _match(
-    images: list[Path], masks: list[Path]
-) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
-    """Return the cases, and the files that have no partner or more than one."""
-    cases: dict[str, tuple[Path, Path]] = {}
-    remaining_images, remaining_masks = list(images), list(masks)
-    # First equal names are matched, then names that are equal without words such as `mask`.
-    for key in (name_without_ending, _name_without_roles):
-        image_counts = Counter(key(image) for image in remaining_images)
-        mask_counts = Counter(key(mask) for mask in remaining_masks)
-        partners = {key(mask): mask for mask in remaining_masks}
-        for image in list(remaining_images):
-            name, case = key(image), name_without_ending(image)
-            is_unique = image_counts[name] == mask_counts[name] == 1
-            if is_unique and case not in cases:
-                cases[case] = image, partners[name]
-                remaining_images.remove(image)
-                remaining_masks.remove(partners[name])
-    return dict(sorted(cases.items())), [*remaining_images, *remaining_masks]
-
-
-def _name_without_roles(file: Path) -> str:
-    """Return a file's name without the words that say whether it is an image or a mask."""
-    name = _ROLES.sub("", name_without_ending(file))
-    return re.sub(r"[\W_]+", "_", _EDGES.sub("", name))
-
-
 def _ending_faults(folder: Path, files: list[Path]) -> list[str]:
     endings = Counter(ending_of(file) or "" for file in files)
     if not endings or set(endings) <= set(variants_of(next(iter(endings)))):
@@ -231,7 +216,8 @@ def _label_faults(masks: Path, values: list[int], label_names: Sequence[str] | N
     if not values:
         return [f"{masks}: all masks are 0, there is nothing to learn"]
     if label_names is not None:
-        is_distinct = len({*label_names, "background"}) == len(label_names) + 1
+        distinct = {name.strip().casefold() for name in (*label_names, "background")}
+        is_distinct = len(distinct) == len(label_names) + 1
         if len(label_names) == len(values) and is_distinct:
             return []
         shown = ", ".join(show_code(value) for value in values[:_SHOWN_VALUES])
@@ -276,16 +262,20 @@ def convert(conversion: Conversion, folder: Path) -> None:
         UserError: A file can no longer be read.
     """
     with new_dataset(folder) as target:
+        if conversion.test_cases:
+            (target / "imagesTs").mkdir()
+            (target / "labelsTs").mkdir()
         for name, (image, mask) in ProgressBar(
             conversion.cases.items(), desc="writing", unit="case"
         ):
-            _copy_image(image, target / "imagesTr", name)
-            _write_label_map(mask, conversion.values, target / "labelsTr", name)
+            part = "Ts" if name in conversion.test_cases else "Tr"
+            _copy_image(image, target / f"images{part}", name)
+            _write_label_map(mask, conversion.values, target / f"labels{part}", name)
         channel_names = {str(index): name for index, name in enumerate(conversion.channel_names)}
         description = {
             "channel_names": channel_names,
             "labels": conversion.labels,
-            "numTraining": len(conversion.cases),
+            "numTraining": len(conversion.cases) - len(conversion.test_cases),
             "file_ending": conversion.file_ending,
         }
         if conversion.label_ending != conversion.file_ending:
