@@ -22,6 +22,7 @@ from samnet.dataset.new_dataset import new_dataset
 
 _TASK = re.compile(r"^Task(\d+)_(.+)$")
 _ENDING = ".nii.gz"
+_PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Task:
             background.
         training: Case name -> its image and its label map.
         test: Case name -> its image.
+        left_out: Images and label maps in the folder that its `dataset.json` does not list.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Task:
     class_names: tuple[str, ...]
     training: dict[str, tuple[Path, Path]]
     test: dict[str, Path]
+    left_out: tuple[Path, ...] = ()
 
     def describe(self) -> str:
         """Return a text for people that says what the data set will contain."""
@@ -54,10 +57,14 @@ class Task:
         if len(self.channel_names) > 1:
             handling = "4D images, split into their channels"
         labels = ", ".join(f"{value} {name}" for value, name in enumerate(self.class_names))
+        left_out = "".join(
+            f"\nleft out, not listed in dataset.json: {file}" for file in self.left_out
+        )
         return (
             f"{self.folder}: {num_training} training and {num_test} test cases ({handling})\n"
             f"channels: {', '.join(self.channel_names)}\n"
             f"labels: {labels}"
+            f"{left_out}"
         )
 
 
@@ -72,7 +79,8 @@ def read_task(folder: Path) -> Task:
 
     Raises:
         UserError: There is no `dataset.json` of the Decathlon's form.
-        DatasetFaults: Files are missing, unreadable or of another shape. All are reported.
+        DatasetFaults: Files are missing, unreadable or of another shape, or names occur twice. All
+            are reported.
     """
     path = folder / "dataset.json"
     content = read_json(path)
@@ -81,13 +89,16 @@ def read_task(folder: Path) -> Task:
     channels, classes = _names(content, "modality", path), _names(content, "labels", path)
     training, test = _listed_files(content, folder, path)
     images = [*(image for image, _ in training.values()), *test.values()]
-    faults = [fault for image in images for fault in _image_faults(image, len(channels))]
+    faults = [*_name_faults(content, path), *_class_faults(classes, path)]
+    faults += [fault for image in images for fault in _image_faults(image, len(channels))]
     faults += [f"{label}: no such file" for _, label in training.values() if not label.is_file()]
     if faults:
         raise DatasetFaults(str(folder), faults)
     match = _TASK.match(folder.resolve().name)
     number, name = (int(match[1]), match[2]) if match else (None, None)
-    return Task(folder, number, name, channels, classes, training, test)
+    listed = {*images, *(label for _, label in training.values())}
+    left_out = tuple(file for file in _image_files(folder) if file not in listed)
+    return Task(folder, number, name, channels, classes, training, test, left_out)
 
 
 def _listed_files(
@@ -106,6 +117,48 @@ def _listed_files(
             f'{path}: expected "training" as {{"image": FILE, "label": FILE}}, "test" as FILE'
         ) from None
     return training, test
+
+
+def _name_faults(content: dict[str, Any], path: Path) -> list[str]:
+    """Name the files that would become one case, as they have the same name in other folders."""
+    parts = {
+        "training": [str(entry["image"]) for entry in content["training"]],
+        "test": [str(entry) for entry in content.get("test", [])],
+    }
+    faults = []
+    for key, files in parts.items():
+        by_name: dict[str, list[str]] = {}
+        for file in files:
+            by_name.setdefault(name_without_ending(Path(file)).casefold(), []).append(file)
+        faults += [
+            f'{path}: "{key}" has {len(equal)} files of one name ({", ".join(equal)}); '
+            "remove or rename all but one"
+            for equal in by_name.values()
+            if len(equal) > 1
+        ]
+    return faults
+
+
+def _class_faults(classes: tuple[str, ...], path: Path) -> list[str]:
+    """Name the classes that have the same name, of which only the last would be kept."""
+    by_name: dict[str, list[int]] = {}
+    for label, name in enumerate(classes):
+        by_name.setdefault(name.strip().casefold(), []).append(label)
+    return [
+        f'{path}: "labels" gives {", ".join(map(str, labels))} the same name '
+        f"({classes[labels[0]]}); give each its own"
+        for labels in by_name.values()
+        if len(labels) > 1
+    ]
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Return the images and label maps in the folders of a task."""
+    found = []
+    for part in _PARTS:
+        files = sorted((folder / part).iterdir()) if (folder / part).is_dir() else []
+        found += [file for file in files if ending_of(file) and not file.name.startswith(".")]
+    return found
 
 
 def _names(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:

@@ -146,3 +146,25 @@ def test_convert_task_that_fails_leaves_nothing(tmp_path: Path, folders: dict[st
     with pytest.raises(UserError, match=r"a_2\.nii\.gz: cannot be read, it may be truncated"):
         convert_task(task, folders["raw"] / "Dataset003_Liver")
     assert os.listdir(folders["raw"]) == []
+
+
+def test_read_task_refuses_names_that_occur_twice(tmp_path: Path) -> None:
+    source = write_task(tmp_path / "Task03_Liver", ("CT",))
+    content = json.loads((source / "dataset.json").read_text())
+    content["labels"]["3"] = "Liver "
+    save(nibabel.load(source / "imagesTr" / "a_1.nii.gz"), source / "more" / "a_1.nii.gz")
+    content["training"].append({"image": "more/a_1.nii.gz", "label": "labelsTr/a_2.nii.gz"})
+    (source / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetFaults) as caught:
+        read_task(source)
+    report = str(caught.value)
+    assert '"training" has 2 files of one name (./imagesTr/a_1.nii.gz, more/a_1.nii.gz)' in report
+    assert '"labels" gives 1, 3 the same name (liver)' in report
+
+
+def test_describe_names_files_that_are_not_listed(tmp_path: Path) -> None:
+    source = write_task(tmp_path / "Task03_Liver", ("CT",))
+    assert "left out" not in read_task(source).describe()
+    extra = source / "imagesTr" / "a_9.nii.gz"
+    save(nibabel.load(source / "imagesTr" / "a_1.nii.gz"), extra)
+    assert f"left out, not listed in dataset.json: {extra}" in read_task(source).describe()
