@@ -67,14 +67,14 @@ def pair_files(
         UserError: A folder is missing, or holds no image.
     """
     pairing = Pairing()
-    found_images = _find(images, recursive, pairing)
+    found_images = _find(images, masks, recursive, pairing)
     is_same = images.resolve() == masks.resolve()
     if is_same and mask_suffix is None:
         raise UserError(
             f"{images}: is the folder of the images and of the masks; say with --mask-suffix how "
             "the names of the masks end, such as _mask"
         )
-    found_masks = found_images if is_same else _find(masks, recursive, pairing)
+    found_masks = found_images if is_same else _find(masks, images, recursive, pairing)
     if mask_suffix is None:
         # First equal names are matched, then names that are equal without words such as `mask`.
         remaining = _match(found_images, found_masks, _own_name, pairing)
@@ -95,12 +95,18 @@ def pair_files(
     return pairing
 
 
-def _find(top: Path, recursive: bool, pairing: Pairing) -> list[_Found]:
-    """Return the supported files of a folder; what else lies in it is named."""
+def _find(top: Path, other: Path, recursive: bool, pairing: Pairing) -> list[_Found]:
+    """Return the supported files of a folder; what else lies in it is named.
+
+    The other folder may lie in it, as the label maps of BIDS do in `derivatives`.
+    """
     if not top.is_dir():
         raise UserError(f"{top}: no such folder")
     found = []
+    is_other_below = top.resolve() in other.resolve().parents
     for contents in walk(top):
+        if is_other_below and _is_within(contents.folder, other):
+            continue
         supported = [file for file in contents.files if ending_of(file)]
         is_below = contents.folder != top
         if is_below and not recursive:
@@ -116,6 +122,10 @@ def _find(top: Path, recursive: bool, pairing: Pairing) -> list[_Found]:
     if not found and not pairing.faults:
         raise UserError(f"{top}: no image in it; supported are {', '.join(supported_endings())}")
     return found
+
+
+def _is_within(folder: Path, top: Path) -> bool:
+    return top.resolve() in (folder.resolve(), *folder.resolve().parents)
 
 
 def _others(contents: Contents, supported: list[Path]) -> list[str]:

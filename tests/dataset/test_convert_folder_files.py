@@ -71,6 +71,30 @@ def test_folders_in_the_folders_are_named_or_taken(tmp_path: Path) -> None:
     }
 
 
+def test_masks_may_lie_in_a_folder_of_the_images(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "masks" / "a.png", is_mask=True)
+    for recursive in (False, True):
+        expected = {"a": ("a.png", "a.png")}
+        assert pairs(tmp_path, tmp_path / "masks", recursive=recursive) == expected
+
+
+def test_images_and_label_maps_of_bids(tmp_path: Path) -> None:
+    labels = tmp_path / "derivatives" / "labels"
+    for subject in ("sub-01", "sub-02"):
+        save(tmp_path / subject / "anat" / f"{subject}_T1w.png")
+        save(labels / subject / "anat" / f"{subject}_T1w_label-lesion_mask.png", is_mask=True)
+    (tmp_path / "participants.tsv").write_text("participant_id")
+    found = pairs(tmp_path, labels, suffix="_label-lesion_mask", recursive=True)
+    assert found == {
+        f"{subject}_anat_{subject}_T1w": (
+            f"{subject}_T1w.png",
+            f"{subject}_T1w_label-lesion_mask.png",
+        )
+        for subject in ("sub-01", "sub-02")
+    }
+
+
 def test_recursive_names_of_two_folders_that_meet_are_refused(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         for name in ("a/b_c.png", "a_b/c.png", "d.png"):
