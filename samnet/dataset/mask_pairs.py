@@ -199,9 +199,12 @@ def _equal_names(cases: dict[str, tuple[Path, Path]]) -> list[str]:
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in cases:
         by_name[name.casefold()].append(name)
-    return [
-        f"{', '.join(str(cases[name][0]) for name in names)}: the names differ in upper and lower "
-        "case only, so one would replace the other on some systems; rename all but one"
-        for names in by_name.values()
-        if len(names) > 1
-    ]
+    faults = []
+    for names in by_name.values():
+        if len(names) > 1:
+            files = ", ".join(str(cases[name][0]) for name in names)
+            faults.append(
+                f"{files}: the names differ in upper and lower case only, so one would replace the "
+                "other on some systems; rename all but one"
+            )
+    return faults
