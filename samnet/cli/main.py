@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -55,9 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"samnet {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"samnet: unknown command {words[0]!r}\n\n{_usage()}", file=sys.stderr)
+        finding = f"samnet: unknown command {words[0]!r}{_suggestion(words[0])}"
+        print(f"{finding}\n\n{_usage()}", file=sys.stderr)
         return 2
     return importlib.import_module(f"samnet.cli.{words[0]}").main(words[1:])
+
+
+def _suggestion(word: str) -> str:
+    """Return a question that names the command most like an unknown one; empty for none."""
+    typed = word.lower().replace("-", "_").removeprefix("samnet_")
+    similar = difflib.get_close_matches(typed, COMMANDS, n=1)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 def _usage() -> str:

@@ -16,10 +16,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.cluster.status import find_runs, format_runs
-    from samnet.core.paths import find_dataset_name, results_folder
+    from samnet.core.paths import describe_results_folder, find_dataset_name, results_folder
 
     runs = find_runs(find_dataset_name(options.dataset) if options.dataset else None)
-    print(format_runs(runs) if runs else f"no runs in {results_folder()}")
+    nothing = f"no runs in {results_folder()} ({describe_results_folder()})"
+    print(format_runs(runs) if runs else nothing)
 
 
 COMMAND = Command(

@@ -47,7 +47,7 @@ def _add_train(kinds: _Kinds) -> None:
         nargs="+",
         default=["cv"],
         metavar="FOLD",
-        help="0 to 4, all, or cv (default: cv)",
+        help="numbers of folds of splits_final.json, all, or cv for its folds (default: cv)",
     )
     _add_common_options(train, "samnet_train")
 

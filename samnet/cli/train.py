@@ -7,19 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from samnet.cli.command import Command, duration, non_negative_int, positive_float, positive_int
+from samnet.cli.named_positionals import add_named_positional, read_named_positionals
 from samnet.cli.settings import add_set_option
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8"
-    )
-    parser.add_argument(
-        "configuration", metavar="CONFIG", help="a configuration of its plan, such as lora"
-    )
-    parser.add_argument(
-        "fold", nargs="?", default="0", metavar="FOLD", help="0 to 4, all, or cv (default: 0)"
-    )
+    _add_target(parser)
     _add_plan_options(parser)
     _add_start_options(parser)
     _add_resource_options(parser)
@@ -28,6 +21,24 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes an interrupted run. Results: "
         "$samnet_results/DATASET/CONFIG/fold_FOLD (metrics.jsonl, progress.png, checkpoints, "
         "validation)."
+    )
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    """Add what is trained: in order, or by the flags of samnet_predict."""
+    add_named_positional(
+        parser, "dataset", "-d", "ID", "id or name of a planned and prepared data set, such as 8"
+    )
+    add_named_positional(
+        parser, "configuration", "-c", "CONFIG", "a configuration of its plan, such as lora"
+    )
+    add_named_positional(
+        parser,
+        "fold",
+        "-f",
+        "FOLD",
+        "the number of a fold of splits_final.json, all, or cv for its folds one after the other "
+        "(default: 0)",
     )
 
 
@@ -148,6 +159,7 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.training.options import TrainingOptions
     from samnet.training.run import train_folds
 
+    read_named_positionals(options, required=("dataset", "configuration"), defaults={"fold": "0"})
     if options.gpus is not None and options.gpus > 1 and not started_by_torchrun():
         launch(options.gpus, choose_device(options.device), ["train", *options.arguments])
         return

@@ -8,6 +8,7 @@ from dataclasses import replace
 from samnet.cluster.script import PART, Job, Resources
 from samnet.core.errors import UserError
 from samnet.dataset.dataset_folder import DatasetFolder
+from samnet.dataset.splits import describe_folds
 from samnet.models.model_folder import ALL_CASES
 from samnet.planning.planned_dataset import PlannedDataset
 
@@ -45,7 +46,7 @@ def training_jobs(
         chosen += known if fold == "cv" else [fold]
     wrong = [fold for fold in chosen if fold not in (*known, ALL_CASES)]
     if wrong:
-        raise UserError(f"fold {wrong[0]!r}: choose from {', '.join(known)}, all, or cv")
+        raise UserError(f"fold {wrong[0]!r}: choose from {describe_folds(len(known))}")
     gpus = ("--gpus", str(resources.gpus)) if resources.gpus > 1 else ()
     number = dataset.folder.number
     commands = []

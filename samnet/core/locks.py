@@ -28,6 +28,7 @@ from pathlib import Path
 
 from samnet.core.errors import SamnetError
 from samnet.core.files import TEMPORARY_PREFIX, remove_partial_file
+from samnet.core.main_guard import end_unguarded_import
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
         FolderBusy: Another living process does this task, and `waits` is false.
         OSError: The folder cannot be written to.
     """
+    end_unguarded_import()
     folder.mkdir(parents=True, exist_ok=True)
     file = _lock_file(folder, task)
     owner = _this_process(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from samnet.core.errors import UserError
@@ -11,20 +12,86 @@ from samnet.core.errors import UserError
 _DATASET_FOLDER = re.compile(r"^Dataset(\d{3,})_(.+)$")
 
 
+@dataclass(frozen=True)
+class _DataFolder:
+    """One of the three folders, by the environment variables that may name it.
+
+    `variables` are in the order in which they are read; `default` holds where none is set.
+    """
+
+    variables: tuple[str, ...]
+    default: str
+
+    @property
+    def variable(self) -> str | None:
+        """The variable that names the folder; None where none is set."""
+        return next((name for name in self.variables if os.environ.get(name)), None)
+
+    @property
+    def path(self) -> Path:
+        """The folder, which need not exist."""
+        path = Path(os.environ[self.variable] if self.variable else self.default)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{self}. Give the path of a folder")
+        return path
+
+    def __str__(self) -> str:
+        """Return which variable says what, and what is wrong with it."""
+        if self.variable is None:
+            path, origin = Path(self.default), f"{self.variables[0]} is not set, so {self.default}"
+        else:
+            path = Path(os.environ[self.variable])
+            origin = f"{self.variable} is {str(path)!r}"
+        if path.is_dir():
+            return origin
+        return f"{origin}, which is {'no folder' if path.exists() else 'not there'}"
+
+
+_RAW = _DataFolder(("samnet_raw", "nnUNet_raw"), "samnet_data/raw")
+_PREPROCESSED = _DataFolder(("samnet_preprocessed",), "samnet_data/preprocessed")
+_RESULTS = _DataFolder(("samnet_results",), "samnet_data/results")
+
+
 def raw_folder() -> Path:
-    """Return the folder of raw data: `samnet_raw`, else `nnUNet_raw`, else `./samnet_data/raw`."""
-    raw = os.environ.get("samnet_raw") or os.environ.get("nnUNet_raw")
-    return Path(raw or "samnet_data/raw")
+    """Return the folder of raw data: `samnet_raw`, else `nnUNet_raw`, else `./samnet_data/raw`.
+
+    Raises:
+        UserError: The variable names a file.
+    """
+    return _RAW.path
 
 
 def preprocessed_folder() -> Path:
-    """Return the folder of prepared data: `samnet_preprocessed`, else one below `./samnet_data`."""
-    return Path(os.environ.get("samnet_preprocessed") or "samnet_data/preprocessed")
+    """Return the folder of prepared data: `samnet_preprocessed`, else one below `./samnet_data`.
+
+    Raises:
+        UserError: The variable names a file.
+    """
+    return _PREPROCESSED.path
 
 
 def results_folder() -> Path:
-    """Return the folder of trained models: `samnet_results`, else one below `./samnet_data`."""
-    return Path(os.environ.get("samnet_results") or "samnet_data/results")
+    """Return the folder of trained models: `samnet_results`, else one below `./samnet_data`.
+
+    Raises:
+        UserError: The variable names a file.
+    """
+    return _RESULTS.path
+
+
+def describe_raw_folder() -> str:
+    """Return which environment variable names the folder of raw data, and what is wrong with it."""
+    return str(_RAW)
+
+
+def describe_preprocessed_folder() -> str:
+    """Return which variable names the folder of prepared data, and what is wrong with it."""
+    return str(_PREPROCESSED)
+
+
+def describe_results_folder() -> str:
+    """Return which variable names the folder of trained models, and what is wrong with it."""
+    return str(_RESULTS)
 
 
 def find_dataset_name(identifier: str | int) -> str:
@@ -56,7 +123,8 @@ def find_dataset_name(identifier: str | int) -> str:
     listing = ", ".join(known) if known else "none"
     raise UserError(
         f"no data set {text!r} in {raw_folder()} (known: {listing}). Put it there as "
-        "DatasetXXX_Name, or set the environment variable samnet_raw to the folder that holds it."
+        "DatasetXXX_Name, or set the environment variable samnet_raw to the folder that holds it. "
+        f"Now {_RAW}; {_PREPROCESSED}; {_RESULTS}."
     )
 
 

@@ -13,9 +13,11 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-from samnet.core.errors import SamnetError
+from samnet.core import main_guard
+from samnet.core.errors import SamnetError, UserError
 from samnet.core.progress import ProgressBar
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,11 @@ _KILLED = (
     "its worker process was killed, also when it ran alone, most likely because the memory ran "
     "out. Run the same command again where there is more memory, or without worker processes: "
     "-np 0, and --workers 0 for training"
+)
+_NOT_STARTED = (
+    "its worker process ended with exit code {code}; its own message is above. A script of your "
+    'own has to do its work under `if __name__ == "__main__":`. Without worker processes: -np 0, '
+    "and --workers 0 for training"
 )
 _NO_WORKERS = (
     f"worker processes were killed {MAX_FRUITLESS_POOLS} times before any finished a case: they "
@@ -95,7 +102,12 @@ def run_jobs(
 
     Returns:
         The results and the failures, by the name of the job.
+
+    Raises:
+        UserError: The script that calls this has no `if __name__ == "__main__":`, which worker
+            processes need.
     """
+    main_guard.end_unguarded_import()
     outcome = Outcome()
     if processes == 0:
         attempts = _run_here(function, arguments)
@@ -156,26 +168,40 @@ def _run_in_pool(
     suspects: list[str] = []  # jobs that were running when a worker process was killed
     num_fruitless_pools = 0
     while waiting:
-        num_ended, lost = yield from _run_until_killed(function, arguments, waiting, processes)
-        suspects += lost
-        num_fruitless_pools = 0 if num_ended else num_fruitless_pools + 1
+        pool = yield from _run_until_killed(function, arguments, waiting, processes)
+        suspects += pool.lost
+        num_fruitless_pools = 0 if pool.num_ended else num_fruitless_pools + 1
         if num_fruitless_pools == MAX_FRUITLESS_POOLS:
             for name in (*suspects, *waiting):
-                yield name, _Attempt(failure=_NO_WORKERS)
+                yield name, _Attempt(failure=pool.reason(_NO_WORKERS))
             return
     for name in suspects:
-        _, lost = yield from _run_until_killed(function, arguments, deque([name]), 1)
-        if lost:
-            yield name, _Attempt(failure=_KILLED)
+        pool = yield from _run_until_killed(function, arguments, deque([name]), 1)
+        if pool.lost:
+            yield name, _Attempt(failure=pool.reason(_KILLED))
+
+
+@dataclass(frozen=True)
+class _EndedPool:
+    """A pool of which all jobs are done, or a worker process died.
+
+    `num_ended` tells how many jobs ended, `lost` names those that were running at the death, and
+    `exit_code` is that of a worker process that ended by itself, 0 where none did.
+    """
+
+    num_ended: int
+    lost: list[str]
+    exit_code: int
+
+    def reason(self, otherwise: str) -> str:
+        """Return why jobs are lost: `otherwise` where worker processes were killed."""
+        return _NOT_STARTED.format(code=self.exit_code) if self.exit_code else otherwise
 
 
 def _run_until_killed(
     function: Callable, arguments: dict[str, tuple], waiting: deque[str], processes: int
-) -> Generator[tuple[str, _Attempt], None, tuple[int, list[str]]]:
-    """Run the jobs of `waiting` in one pool, until none is left or a worker process is killed.
-
-    Returns how many jobs ended, and the names of the jobs that were running at the kill.
-    """
+) -> Generator[tuple[str, _Attempt], None, _EndedPool]:
+    """Run the jobs of `waiting` in one pool, until none is left or a worker process is killed."""
     # With `spawn` a worker process inherits nothing from its parent (no torch, no locks), and it
     # starts in the same way on every operating system.
     context = multiprocessing.get_context("spawn")
@@ -183,6 +209,7 @@ def _run_until_killed(
     num_ended = 0
     lost: list[str] = []
     in_flight: dict[Future[_Attempt], str] = {}
+    workers: set[BaseProcess] = set()
     with (
         ProcessPoolExecutor(num_workers, context, _end_with_parent) as pool,
         _terminate_workers_on_error(),
@@ -193,6 +220,7 @@ def _run_until_killed(
 
         is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
         while in_flight:
+            workers.update(multiprocessing.active_children())
             for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
                 name = in_flight.pop(future)
                 error = future.exception()
@@ -207,7 +235,18 @@ def _run_until_killed(
                     yield name, _Attempt(failure=describe_error(error))
             if not is_broken:
                 is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
-    return num_ended, lost
+    return _EndedPool(num_ended, lost, _own_exit_code(workers))
+
+
+def _own_exit_code(workers: set[BaseProcess]) -> int:
+    """Return the exit code of a worker process that ended by itself, 0 where none did.
+
+    Raises an error where the exit code tells that the user's script has no guard.
+    """
+    codes = [0, *(worker.exitcode or 0 for worker in workers)]
+    if main_guard.EXIT_CODE in codes:
+        raise UserError(main_guard.missing_guard())
+    return max(codes)  # killed processes have negative ones
 
 
 def _submit_waiting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json
 from samnet.dataset.images import ending_of, label_endings, supported_endings
 
+# The forms that `os.path.expandvars` replaces on every operating system.
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+))", re.ASCII)
 _FORM = '{"images": ["FILE of channel 0", ...], "label": "FILE"}'
 
 
@@ -51,7 +54,7 @@ def read_case_list(path: Path) -> dict[str, ListedCase] | None:
     faults: list[str] = []
     cases = {}
     for name, entry in sorted(entries.items()):
-        entry_faults = _entry_faults(name, entry)
+        entry_faults = _entry_faults(name, entry, path.parent)
         if entry_faults:
             faults += [f'{path}: "dataset" has for {name!r} {fault}' for fault in entry_faults]
         else:
@@ -62,11 +65,14 @@ def read_case_list(path: Path) -> dict[str, ListedCase] | None:
     return cases
 
 
-def _entry_faults(name: str, entry: Any) -> list[str]:
+def _entry_faults(name: str, entry: Any, folder: Path) -> list[str]:
     if not name or name != Path(name).name:
         return ["a name that cannot be that of a file; rename the case"]
     if not _has_expected_form(entry):
         return [f"{entry!r}; expected {_FORM}"]
+    unset = _unset_variables(entry, folder)
+    if unset:
+        return unset
     faults = [
         f"the image {text!r} of an unknown ending; supported are {', '.join(supported_endings())}"
         for text in entry["images"]
@@ -78,6 +84,23 @@ def _entry_faults(name: str, entry: Any) -> list[str]:
             f"the label map {label!r} of an ending that cannot hold labels; "
             f"supported are {', '.join(label_endings())}"
         )
+    return faults
+
+
+def _unset_variables(entry: Any, folder: Path) -> list[str]:
+    """Return a fault for each environment variable that a path names and that is not set."""
+    faults = []
+    for text in (*entry["images"], entry["label"]):
+        if _locate(text, folder).exists():  # its name may hold a dollar sign
+            continue
+        for match in _VARIABLE.finditer(text):
+            name = match["braced"] or match["plain"]
+            if not os.environ.get(name):
+                state = "empty" if name in os.environ else "not set"
+                faults.append(
+                    f"the path {text!r}, but the environment variable {name} is {state}; set it "
+                    "to the folder that holds the file"
+                )
     return faults
 
 

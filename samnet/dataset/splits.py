@@ -105,6 +105,19 @@ def make_splits(
     return [{"train": sorted(all_cases - set(fold)), "val": sorted(fold)} for fold in folds]
 
 
+def describe_folds(num_folds: int) -> str:
+    """Return what may be given as the fold of a training run, for messages.
+
+    Args:
+        num_folds: Number of folds of the data set.
+
+    Returns:
+        Such as `0, 1, all, or cv`.
+    """
+    numbers = [str(number) for number in range(num_folds)]
+    return f"{', '.join(numbers)}, all, or cv"
+
+
 def read_splits(path: Path, identifiers: Sequence[str]) -> list[dict[str, list[str]]]:
     """Read and check a `splits_final.json`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samnet.core.errors import UserError
-from samnet.core.paths import find_dataset_name, results_folder
+from samnet.core.paths import describe_results_folder, find_dataset_name, results_folder
 from samnet.models.model_folder import ModelFolder, list_models
 
 
@@ -34,7 +34,10 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
             return candidates[0]
     wanted = _describe_request(dataset, configuration)
     if not models:
-        raise UserError(f"no trained model{wanted} in {results_folder()}; run samnet_train")
+        raise UserError(
+            f"no trained model{wanted} in {results_folder()}; run samnet_train, or set "
+            f"samnet_results to the folder of the model's results. Now {describe_results_folder()}"
+        )
     lines = [f"  -d {model.path.parent.name} -c {model.path.name}" for model in models]
     listing = "\n".join(lines)
     raise UserError(f"several trained models{wanted}; say which with\n{listing}")

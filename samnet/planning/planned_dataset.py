@@ -8,6 +8,7 @@ from functools import cached_property
 
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
+from samnet.core.paths import describe_preprocessed_folder
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.splits import make_splits, read_splits
 from samnet.fingerprint.records import Fingerprint
@@ -65,7 +66,8 @@ class PlannedDataset:
         if not self.folder.plan_file.is_file():
             raise UserError(
                 f"{self.folder.plan_file}: no such file; run samnet_plan_and_preprocess -d "
-                f"{self.name}"
+                f"{self.name}, or set samnet_preprocessed to the folder that holds the plan. Now "
+                f"{describe_preprocessed_folder()}"
             )
         return Plan.load(self.folder.plan_file)
 

@@ -12,7 +12,7 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.dataset_folder import DatasetFolder
-from samnet.dataset.splits import patient_of
+from samnet.dataset.splits import describe_folds, patient_of
 from samnet.models.model_folder import ALL_CASES
 from samnet.preprocessing.prepare import find_outdated
 from samnet.preprocessing.storage import StoredCase, load_case
@@ -95,7 +95,7 @@ def _cases_of_fold(
     if fold == ALL_CASES:
         return names_in_splits(splits), []
     if fold not in [str(number) for number in range(len(splits))]:
-        raise UserError(f"fold {fold!r}: choose from 0 to {len(splits) - 1}, all, or cv")
+        raise UserError(f"fold {fold!r}: choose from {describe_folds(len(splits))}")
     split = splits[int(fold)]
     return sorted(split["train"]), sorted(split["val"])
 

@@ -59,3 +59,27 @@ def test_python_m_samnet_runs_commands() -> None:
     )
     assert process.returncode == 2
     assert "unknown command 'nothing'" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "command"),
+    [
+        ("trian", "train"),
+        ("samnet_predict", "predict"),
+        ("plan-and-preprocess", "plan_and_preprocess"),
+        ("Evaluate", "evaluate"),
+        ("preproces", "preprocess"),
+    ],
+)
+def test_samnet_suggests_the_command_that_was_meant(
+    word: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    assert f"unknown command {word!r}; did you mean {command!r}?" in capsys.readouterr().err
+
+
+def test_samnet_suggests_nothing_for_a_word_like_no_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["xyz"]) == 2
+    assert "did you mean" not in capsys.readouterr().err

@@ -23,7 +23,8 @@ from builders.tiny import (
     use_folders,
 )
 
-from samnet.cli.train import main
+from samnet.cli.named_positionals import read_named_positionals
+from samnet.cli.train import COMMAND, main
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.dataset.images import read_labels
 from samnet.fingerprint.training_data import TrainingData
@@ -88,6 +89,19 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of the epochs."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def test_train_takes_flags_in_place_of_the_order(results: Path) -> None:
+    words = ["-d", "501", "-c", "lora", "-f", "all", "--device", "cpu", "--workers", "0"]
+    assert main([*words, "--steps", "1"]) == 0
+    assert read_record(results / "fold_all").request.fold == "all"
+
+
+def test_train_takes_fold_0_by_default_in_both_forms() -> None:
+    for words in (["8", "lora"], ["-d", "8", "-c", "lora"]):
+        options = COMMAND.parser().parse_args(words)
+        read_named_positionals(options, ("dataset", "configuration"), {"fold": "0"})
+        assert (options.dataset, options.configuration, options.fold) == ("8", "lora", "0")
 
 
 def test_train_starts_no_process_without_workers(
@@ -289,7 +303,14 @@ def test_continue_refuses_to_change_what_the_weights_rest_on(
     ("typed", "message"),
     [
         (["501", "lora", "--continue"], "--continue: there is no training"),
-        (["501", "lora", "7"], "choose from 0 to 4, all, or cv"),
+        (["501", "lora", "7"], "choose from 0, 1, 2, 3, 4, all, or cv"),
+        (["-d", "501", "-c", "lora", "-f", "7"], "fold '7': choose from 0, 1, 2, 3, 4, all, or cv"),
+        (["501", "-c", "lora"], "'501' is given in order and '--configuration lora' by flags"),
+        (["501", "lora", "-f", "0"], "'501 lora' is given in order and '--fold 0' by flags"),
+        (["-d", "501", "-c", "lora", "-f", "0", "1"], "'1' is given in order"),
+        (["501"], "configuration missing; give them in order, such as 8 lora 0"),
+        (["-c", "lora"], "dataset missing"),
+        ([], "dataset and configuration missing"),
         (["501", "lore"], "no configuration 'lore'; it has"),
         (["502", "lora"], "no data set '502'"),
         (["501", "lora", "--epochs", "2", "--steps", "3"], "give one"),
@@ -377,7 +398,8 @@ sys.path.insert(0, {tests!r})
 import pytest
 from builders.tiny import add_tiny_backbone
 add_tiny_backbone(pytest.MonkeyPatch())
-from samnet.cli.train import main
+from samnet.cli.named_positionals import read_named_positionals
+from samnet.cli.train import COMMAND, main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,40 @@ def test_dataset_number_is_read_from_the_name() -> None:
     assert dataset_number("Dataset008_Liver") == 8
     with pytest.raises(UserError, match="'Liver' is not a data set name"):
         dataset_number("Liver")
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_unknown_data_set_names_each_variable_and_its_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("nnUNet_raw", "~/typo")
+    monkeypatch.setenv("samnet_results", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        find_dataset_name(8)
+    for part in (
+        "nnUNet_raw is '~/typo', which is not there",
+        "samnet_preprocessed is not set, so samnet_data/preprocessed, which is not there",
+        f"samnet_results is {str(tmp_path)!r}.",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        ("samnet_raw", raw_folder),
+        ("samnet_preprocessed", preprocessed_folder),
+        ("samnet_results", results_folder),
+    ],
+)
+def test_variable_that_names_a_file_is_refused(
+    variable: str,
+    folder: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv(variable, str(file))
+    with pytest.raises(UserError, match=rf"{variable} is '.*file', which is no folder\. Give"):
+        folder()

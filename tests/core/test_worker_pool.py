@@ -127,3 +127,50 @@ def test_run_jobs_does_not_wait_for_running_jobs_after_a_stop() -> None:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - started < 100
+
+
+UNGUARDED = """
+from samnet.core.worker_pool import run_jobs
+{before}
+try:
+    print(run_jobs(abs, {{"a": (-1,), "b": (-2,)}}, 2, "test"))
+except Exception as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+
+
+def run_script(folder: Path, text: str) -> str:
+    """Run a script of a user; return what it prints."""
+    script = folder / "script.py"
+    script.write_text(text)
+    process = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return process.stdout
+
+
+@pytest.mark.parametrize("before", ["", "LOCK"])
+def test_script_without_guard_is_told_so(before: str, tmp_path: Path) -> None:
+    """Also where the worker process would wait for a lock that the script holds."""
+    if before:
+        before = (
+            "import pathlib\nfrom samnet.core.locks import lock_folder\n"
+            f"lock = lock_folder(pathlib.Path({str(tmp_path)!r}), 'test')\nlock.__enter__()"
+        )
+    printed = run_script(tmp_path, UNGUARDED.format(before=before))
+    assert f"UserError: {tmp_path / 'script.py'}: does its work while it is imported" in printed
+    assert 'if __name__ == "__main__":' in printed
+    assert "memory" not in printed
+
+
+def test_worker_processes_that_end_by_themselves_were_not_killed(tmp_path: Path) -> None:
+    before = "import pathlib\npathlib.Path(__file__).with_name('new').mkdir()"
+    printed = run_script(tmp_path, UNGUARDED.format(before=before))
+    assert "ended with exit code 1;" in printed
+    assert "__main__" in printed
+    assert "memory" not in printed

@@ -96,3 +96,26 @@ def test_read_case_list_reports_all_bad_entries_together(tmp_path: Path) -> None
             )
         )
     assert len(caught.value.faults) == 3
+
+
+@pytest.mark.parametrize("path", ["$SCANS/a_0000.nii.gz", "${SCANS}/a_0000.nii.gz"])
+@pytest.mark.parametrize(("value", "state"), [(None, "not set"), ("", "empty")])
+def test_unset_variable_in_a_path_is_named(
+    path: str, value: str | None, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SCANS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SCANS", value)
+    file = write_case_list(tmp_path, {"a": {"images": [path], "label": "a.nii.gz"}})
+    with pytest.raises(DatasetFaults) as caught:
+        read_case_list(file)
+    assert len(caught.value.faults) == 1
+    assert f"{path!r}, but the environment variable SCANS is {state}" in str(caught.value)
+
+
+def test_dollar_sign_in_the_name_of_a_file_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a$b_0000.nii.gz").touch()
+    entry = {"images": ["a$b_0000.nii.gz"], "label": "a.nii.gz"}
+    cases = read_case_list(write_case_list(tmp_path, {"a": entry}))
+    assert cases is not None
+    assert cases["a"].image_files == (tmp_path / "a$b_0000.nii.gz",)

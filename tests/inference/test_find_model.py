@@ -55,7 +55,10 @@ def test_find_model_lists_several_models_with_the_flags_to_type(results: Path) -
 
 
 def test_find_model_says_that_there_is_none(results: Path) -> None:
-    with pytest.raises(UserError, match=r"no trained model in .*results; run samnet_train"):
+    message = (
+        r"no trained model in .*results; run samnet_train, or .* samnet_results is '.*results'"
+    )
+    with pytest.raises(UserError, match=message):
         find_model(None, None, None)
     add_model(results, "Dataset001_One/lora")
     with pytest.raises(UserError, match="no trained model for -d 1 -c full in"):

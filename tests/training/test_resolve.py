@@ -279,7 +279,7 @@ def test_restart_does_not_need_a_readable_record_or_state(
 @pytest.mark.parametrize(
     ("fold", "options", "message"),
     [
-        ("7", {}, "choose from 0 to 4, all, or cv"),
+        ("7", {}, "choose from 0, 1, 2, 3, 4, all, or cv"),
         ("0", {"num_cases": 7}, "--num-cases 7: fold 0 has"),
         ("0", {"settings": {"zom": 2}}, "zom"),
         ("0", {"settings": {"steps": "many"}}, "steps"),
