@@ -17,6 +17,7 @@ import numpy as np
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.files import read_json, write_json
 from samnet.core.progress import ProgressBar
+from samnet.core.read_failures import raise_failure_of_machine
 from samnet.dataset.images import ending_of, name_without_ending
 from samnet.dataset.new_dataset import new_dataset
 
@@ -177,6 +178,7 @@ def _image_faults(image: Path, channels: int) -> list[str]:
         header: Any = nibabel.load(image)
         shape = header.shape
     except Exception as error:
+        raise_failure_of_machine(image, error)
         return [f"{image}: cannot be read ({type(error).__name__})"]
     stored_channels = (*shape, 1)[3] if len(shape) in (3, 4) else None
     if stored_channels == channels:
@@ -222,6 +224,7 @@ def _write_channels(image: Path, folder: Path, name: str, channels: int) -> None
         # The stored numbers; slope and intercept stay in the header.
         stored = series.dataobj.get_unscaled()
     except Exception as error:
+        raise_failure_of_machine(image, error)
         raise UserError(
             f"{image}: cannot be read, it may be truncated ({type(error).__name__})"
         ) from error

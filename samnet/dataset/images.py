@@ -15,6 +15,7 @@ import numpy as np
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path, require_readable
 from samnet.core.geometry import Grid
+from samnet.core.read_failures import raise_failure_of_machine
 from samnet.dataset.formats import dicom, itk, nifti, raster, tiff
 from samnet.dataset.formats.dicom_files import contains_dicom
 from samnet.dataset.formats.image import Format, Image
@@ -192,9 +193,10 @@ def _read_file(file: Path, reader_of: Callable[[Format], Callable[[Path], Image]
         require_readable(file)
     try:
         image = dicom.read_series(file) if is_folder else reader_of(_format_of(file))(file)
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:
+        raise_failure_of_machine(file, error)
         # Without the hint that nibabel adds. The last line, because there ITK gives the reason.
         lines = str(error).partition("\n -")[0].strip().splitlines()
         reason = lines[-1] if lines else type(error).__name__

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from samnet.core.errors import UserError
 from samnet.core.files import require_readable
+from samnet.core.read_failures import raise_failure_of_machine
 from samnet.models.heads.head import Head
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except Exception as error:
+        raise_failure_of_machine(file, error)
         raise _unreadable(file, error) from None
 
 
@@ -71,6 +73,7 @@ def _read_pickle(file: Path) -> object:
             "safetensors or a state_dict"
         ) from None
     except Exception as error:
+        raise_failure_of_machine(file, error)
         raise _unreadable(file, error) from None
 
 

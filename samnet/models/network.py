@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path, require_readable
+from samnet.core.read_failures import raise_failure_of_machine
 from samnet.models.base import find_base_file, needs_base
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
@@ -230,6 +231,7 @@ def load_weights(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except Exception as error:
+        raise_failure_of_machine(file, error)
         raise UserError(f"{file}: cannot be read as safetensors ({error})") from None
 
 

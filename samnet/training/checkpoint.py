@@ -16,6 +16,7 @@ from torch import Tensor
 
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path, require_readable
+from samnet.core.read_failures import raise_failure_of_machine
 from samnet.core.records import from_json
 from samnet.models.model_folder import LAST, PREVIOUS, RunFolder
 from samnet.models.network import load_weights, save_weights
@@ -223,6 +224,7 @@ def read_progress(file: Path) -> Progress:
         with safe_open(file, "pt") as handle:
             metadata = handle.metadata() or {}
     except Exception as error:
+        raise_failure_of_machine(file, error)
         raise UserError(f"{file}: cannot be read ({error}); --restart trains again") from None
     if "progress" not in metadata:
         raise UserError(f"{file}: is no checkpoint of a running training")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from skimage import io
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, spacing_affine
+from samnet.core.read_failures import ReadFailure
 from samnet.dataset.images import (
     Image,
     ending_of,
@@ -418,15 +420,42 @@ def test_read_image_reads_tiny_voxels(tmp_path: Path) -> None:
     assert np.allclose(read_image([file]).grid.spacing, (1e-4, 1e-5, 1e-5))
 
 
-def test_read_image_does_not_blame_the_file_for_a_lack_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (MemoryError(), "the memory ran out"),
+        (RuntimeError("itk: Failed to allocate memory for image."), "the memory ran out"),
+        (OSError(errno.ESTALE, "Stale file handle"), r"Stale file handle \(error ESTALE\)"),
+        (OSError(errno.EIO, "Input/output error"), r"Input/output error \(error EIO\)"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+    ],
+)
+def test_read_image_does_not_blame_the_file_for_a_failure_of_the_machine(
+    failure: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(file: Path) -> None:
-        raise MemoryError
+        raise failure
 
     nibabel.save(nifti(scan()), tmp_path / "image.nii.gz")
     monkeypatch.setattr(nibabel, "load", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(ReadFailure, match=rf"image\.nii\.gz: cannot be read, .*{reason}") as caught:
+        read_image([tmp_path / "image.nii.gz"])
+    assert "truncated" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError("Expected 8 bytes, got 4"), OSError(errno.EINVAL, "Invalid argument")]
+)
+def test_read_image_blames_the_file_for_its_content(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path) -> None:
+        raise failure
+
+    nibabel.save(nifti(scan()), tmp_path / "image.nii.gz")
+    monkeypatch.setattr(nibabel, "load", fail)
+    with pytest.raises(UserError, match="it may be truncated"):
         read_image([tmp_path / "image.nii.gz"])
 
 
