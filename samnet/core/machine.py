@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 
 from samnet.core.errors import UserError
+from samnet.core.memory_limit import usable_memory
 
 _DEVICE = re.compile(r"(cuda|mps|cpu)(?::(\d+))?")
-_DEFAULT_MAIN_MEMORY = 8.0  # GiB, where the operating system does not report it
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,8 @@ class Machine:
 
     Attributes:
         device: Kind of device: `cpu`, `cuda` or `mps`.
-        memory: Memory of the device in GiB; for `cpu` and `mps` the main memory of the machine.
+        memory: Memory of the device in GiB; for `cpu` and `mps` the main memory that
+            this process may use.
     """
 
     device: str
@@ -57,7 +57,7 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
         ) from None
     assert kind is not None
     if memory is None:
-        memory = _gpu_memory(index) if kind == "cuda" else _main_memory()
+        memory = _gpu_memory(index) if kind == "cuda" else usable_memory()
     return Machine(kind, round(memory, 1))
 
 
@@ -124,11 +124,3 @@ def _gpu_memory(index: int) -> float:
     import torch
 
     return torch.cuda.get_device_properties(index).total_memory / 2**30
-
-
-def _main_memory() -> float:
-    """Return the main memory of the machine in GiB."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError, AttributeError):  # such as on Windows
-        return _DEFAULT_MAIN_MEMORY
