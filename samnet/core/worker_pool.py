@@ -41,6 +41,13 @@ _NO_WORKERS = (
 )
 
 
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def default_processes() -> int:
     """Return the default number of worker processes.
 
@@ -48,11 +55,7 @@ def default_processes() -> int:
         One for each CPU core that this process may use, but at most 8, because each worker process
         holds a case in memory.
     """
-    if hasattr(os, "sched_getaffinity"):
-        num_cores = len(os.sched_getaffinity(0))
-    else:
-        num_cores = os.cpu_count() or 1
-    return min(8, num_cores)
+    return min(8, count_cores())
 
 
 @dataclass

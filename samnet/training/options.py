@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samnet.core.worker_pool import default_processes
+from samnet.core.worker_pool import count_cores, default_processes
 
 SAVE_EVERY_SECONDS = 300.0
-_MAX_WORKERS = 8
+_MAX_WORKERS = 7
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class TrainingOptions:
             world_size: Number of processes that train together on this machine.
 
         Returns:
-            The given number, or one less than the cores for each training process.
+            The given number, or one less than the cores for each training process, but at most 7.
         """
         if self.workers is not None:
             return self.workers
-        return min(_MAX_WORKERS, max(1, default_processes() // world_size - 1))
+        return min(_MAX_WORKERS, max(1, count_cores() // world_size - 1))

@@ -18,8 +18,15 @@ def test_given_number_of_workers_holds_for_each_training_process() -> None:
     assert options.file_processes == default_processes()
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 64])
-def test_default_number_of_workers_leaves_a_core_to_each_training_process(world_size: int) -> None:
-    workers = TrainingOptions().sample_workers(world_size)
-    assert 1 <= workers <= 8
-    assert workers == max(1, default_processes() // world_size - 1)
+@pytest.mark.parametrize(
+    ("num_cores", "world_size", "workers"),
+    [(1, 1, 1), (4, 1, 3), (8, 1, 7), (64, 1, 7), (64, 8, 7), (32, 8, 3), (16, 4, 3), (8, 64, 1)],
+)
+def test_default_number_of_workers_leaves_a_core_to_each_training_process(
+    monkeypatch: pytest.MonkeyPatch, num_cores: int, world_size: int, workers: int
+) -> None:
+    """Several training processes share all cores of the machine."""
+    monkeypatch.setattr(
+        "samnet.core.worker_pool.os.sched_getaffinity", lambda pid: range(num_cores)
+    )
+    assert TrainingOptions().sample_workers(world_size) == workers
