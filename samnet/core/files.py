@@ -60,6 +60,8 @@ def _open_to_others(path: Path) -> None:
     new_file.touch()
     new_folder.mkdir()
     modes = {False: new_file.stat().st_mode, True: new_folder.stat().st_mode}
+    new_file.unlink()
+    new_folder.rmdir()
     for entry in (path, *path.rglob("*")):
         if entry.is_symlink() or not entry.exists():
             continue

@@ -147,7 +147,8 @@ def run_script(folder: Path, text: str) -> str:
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # bars hold letters that ASCII lacks
         check=True,
         timeout=120,
     )

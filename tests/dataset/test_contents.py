@@ -144,9 +144,11 @@ def test_content_keys_needs_no_folder_to_remember_hashes_in(
     dataset: RawDataset, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = keys_of(dataset)
-    no_folder = folders["raw"].parent / "file"
+    preprocessed = folders["raw"].parent / "elsewhere"
+    preprocessed.mkdir()
+    no_folder = preprocessed / dataset.folder.raw.name
     no_folder.write_text("no folder")
-    monkeypatch.setenv("samnet_preprocessed", str(no_folder))
+    monkeypatch.setenv("samnet_preprocessed", str(preprocessed))
     reloaded = RawDataset.load(501)
     assert no_folder in reloaded.folder.hashes_file.parents
     assert keys_of(reloaded) == keys

@@ -266,9 +266,9 @@ def test_predict_cases_takes_grey_that_is_stored_in_colour(tmp_path: Path) -> No
     seen: list[np.ndarray] = []
 
     class OneChannelPredictor(FakePredictor):
-        def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
+        def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
             seen.append(array)
-            return super().predict_on_grid(array, grid)
+            return super().predict_and_check(array, grid)
 
     assert len(OneChannelPredictor.plan.channel_names) == 1
     predict_cases(OneChannelPredictor(), [Case("a", (tmp_path / "a.png",))], tmp_path / "out")
