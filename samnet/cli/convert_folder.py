@@ -11,7 +11,9 @@ _SUMMARY = """\
 Make a raw data set of a folder of images and a folder of masks. A mask belongs to the image of the
 same name; words such as image and mask in the names do not count. The values or colours of the
 masks, such as 0 and 255, become the labels 0, 1, 2, ... in ascending order. 0 (black) is the
-background."""
+background. Where each class has a mask of its own, or each channel a file, name what tells them
+with --class-suffixes and --channel-suffixes. Names of BIDS are paired by subject, session and run,
+also where the folders of images and masks differ."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +49,33 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "may then lie in one folder",
     )
     parser.add_argument(
+        "--channel-suffixes",
+        nargs="+",
+        default=(),
+        metavar="SUFFIX",
+        help="where each channel is a file of its own: how the names of the files end, or what "
+        "their folders are called, in the order of the channels, such as _t1 _t2",
+    )
+    parser.add_argument(
+        "--class-suffixes",
+        nargs="+",
+        default=(),
+        metavar="SUFFIX",
+        help="where each class has a mask of its own: how the names of the masks end, or what the "
+        "masks or their folders are called, in the order of the labels, such as _liver _tumour",
+    )
+    parser.add_argument(
+        "--overlap",
+        choices=("first", "last"),
+        help="where masks of several classes overlap, take the class named first or last in "
+        "--class-suffixes (default: overlaps are an error)",
+    )
+    parser.add_argument(
+        "--allow-missing-masks",
+        action="store_true",
+        help="take a class without a mask in a case as empty there",
+    )
+    parser.add_argument(
         "--recursive", action="store_true", help="take the folders in the folders too"
     )
     parser.add_argument(
@@ -65,7 +94,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hold out this share of the cases, such as 0.2, in imagesTs and labelsTs",
     )
     parser.add_argument(
-        "--skip-unmatched", action="store_true", help="leave out files without a partner"
+        "--skip-unmatched",
+        action="store_true",
+        help="leave out files without a partner, and cases that lack a channel or class",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be done, and write nothing"
@@ -83,9 +114,10 @@ def _share(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.dataset.convert_folder import convert, plan_conversion
+    from samnet.dataset.convert_folder import plan_conversion
     from samnet.dataset.mask_rules import MaskRules
     from samnet.dataset.new_dataset import new_dataset_folder
+    from samnet.dataset.write_conversion import convert
 
     folder = new_dataset_folder(options.dataset, options.name)
     conversion = plan_conversion(
@@ -100,6 +132,10 @@ def _run(options: argparse.Namespace) -> None:
             nearest=options.nearest,
             binary=options.binary,
             test_share=options.test_share,
+            channel_suffixes=tuple(options.channel_suffixes),
+            class_suffixes=tuple(options.class_suffixes),
+            overlap=options.overlap,
+            allow_missing_masks=options.allow_missing_masks,
         ),
     )
     print(conversion.describe())

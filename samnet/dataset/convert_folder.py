@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from samnet.core.errors import DatasetFaults, UserError
-from samnet.core.files import write_json
-from samnet.core.progress import ProgressBar
-from samnet.dataset.formats.itk import HEADER_ENDINGS, copy_into_one_file
-from samnet.dataset.grey import is_grey
-from samnet.dataset.images import (
-    companions_of,
-    ending_of,
-    label_ending_for,
-    read_image,
-    variants_of,
-    write_labels,
-)
-from samnet.dataset.mask_pairs import pair_files
+from samnet.core.errors import DatasetFaults
+from samnet.dataset.folder_contents import FolderContents, ending_faults, read_contents
+from samnet.dataset.images import ending_of, label_ending_for
 from samnet.dataset.mask_rules import MaskRules
-from samnet.dataset.mask_values import MaskValues, doubts
-from samnet.dataset.masks import mask_codes, show_code
-from samnet.dataset.new_dataset import new_dataset
-
-log = logging.getLogger(__name__)
+from samnet.dataset.mask_values import doubts
+from samnet.dataset.masks import show_code
+from samnet.dataset.pairing import CaseFiles, Pairing, pair_files
+from samnet.dataset.pairing.bids import PATIENT_KEY, is_bids_name
+from samnet.dataset.pairing.part_files import part_name
 
 MOST_UNNAMED_VALUES = 32  # a mask with more values probably has soft edges
 _SHOWN_CASES = 5
+_SHOWN_FILES = 4
 _SHOWN_VALUES = 8
 
 
@@ -42,46 +27,67 @@ class Conversion:
     """The plan for converting two folders into a data set.
 
     Attributes:
-        cases: Case name -> its image and its mask.
+        cases: Case name -> its image files and masks.
         channel_names: Names of the channels of an image, in their order.
-        values: What a mask holds (a grey value, or the code of a colour) -> label.
+        values: What a mask holds (a grey value, the code of a colour, or the number of the class
+            that the mask is of) -> label.
         labels: Class name -> label, the background first.
         file_ending: Ending of the images of the data set.
         label_ending: Ending of the label maps of the data set.
-        unmatched: Files without a partner.
-        left_out: Texts that name what is neither image nor mask.
-        doubts: Texts on values that are taken as `--labels` names them, though they look otherwise.
+        rules: How masks are read.
+        left_out: Texts that name all files that do not become part of the data set.
+        notes: Texts on what was found in the names, and what is taken as empty.
+        doubts: Texts on what is taken as given, though it looks otherwise.
         test_cases: Names of the cases that are held out for a test.
+        patient_key: Regular expression that finds the patient in the name of a case, or None.
     """
 
-    cases: dict[str, tuple[Path, Path]]
+    cases: dict[str, CaseFiles]
     channel_names: tuple[str, ...]
     values: dict[int, int]
     labels: dict[str, int]
     file_ending: str
     label_ending: str
-    unmatched: list[Path] = field(default_factory=list)
+    rules: MaskRules = field(default_factory=MaskRules)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     test_cases: frozenset[str] = frozenset()
+    patient_key: str | None = None
 
     def describe(self) -> str:
         """Return a text for people that says what will be done."""
         lines = [f"{len(self.cases)} cases, channels: {', '.join(self.channel_names)}"]
+        lines += self.notes
         if self.test_cases:
             lines.append(f"held out for a test: {', '.join(sorted(self.test_cases))}")
-        for name, (image, mask) in list(self.cases.items())[:_SHOWN_CASES]:
-            lines.append(f"  {name}: {image.name} with {mask.name}")
+        for name, case in list(self.cases.items())[:_SHOWN_CASES]:
+            images, masks = (_listed(files) for files in (case.images, case.mask_files))
+            lines.append(f"  {name}: {images} with {masks}")
         if len(self.cases) > _SHOWN_CASES:
             lines.append(f"  ... and {len(self.cases) - _SHOWN_CASES} more")
-        lines.append("values in the masks:")
-        names = {label: name for name, label in self.labels.items()}
-        for value, label in self.values.items():
-            lines.append(f"  {show_code(value)} becomes {label} ({names[label]})")
-        lines += [f"left out, without a partner: {file}" for file in self.unmatched]
-        lines += [f"left out: {text}" for text in self.left_out]
+        lines += self._describe_labels()
+        lines += [f"left out{text}" for text in self.left_out]
         lines += [f"warning: {text}" for text in self.doubts]
         return "\n".join(lines)
+
+    def _describe_labels(self) -> list[str]:
+        if self.rules.class_suffixes:
+            classes = ", ".join(f"{label} {name}" for name, label in self.labels.items())
+            return [f"labels: {classes}"]
+        names = {label: name for name, label in self.labels.items()}
+        return [
+            "values in the masks:",
+            *(
+                f"  {show_code(value)} becomes {label} ({names[label]})"
+                for value, label in self.values.items()
+            ),
+        ]
+
+
+def _listed(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
+    return " + ".join(file.name for file in files[:_SHOWN_FILES]) + more
 
 
 def plan_conversion(
@@ -97,14 +103,16 @@ def plan_conversion(
 
     A mask belongs to the image of the same name; endings and words such as `image` and `mask` are
     ignored. The values of all masks, including colours, become the labels 1, 2, ... in ascending
-    order; 0 (black) is the background. Masks in JPEG are taken as black and white.
+    order; 0 (black) is the background. Masks in JPEG are taken as black and white. Where each class
+    has a mask of its own, the classes become the labels 1, 2, ... in the order of the rules.
 
     Args:
         images: Folder of the images.
         masks: Folder of the masks.
         label_names: Names of the foreground classes, in the order of the values.
         channel_names: Names of the channels of an image.
-        skip_unmatched: Leave out files without a partner instead of reporting them.
+        skip_unmatched: Leave out files without a partner, and cases that lack a channel or class,
+            instead of reporting them.
         rules: How masks are found and read, and how many cases are held out. None for the defaults.
 
     Returns:
@@ -116,100 +124,124 @@ def plan_conversion(
         UserError: A folder is missing or holds no image, or no case is left to train on.
     """
     rules = rules or MaskRules()
-    pairing = pair_files(images, masks, mask_suffix=rules.suffix, recursive=rules.recursive)
+    pairing = pair_files(images, masks, rules)
     cases = pairing.cases
     unpaired = [
         f"{file}: has no partner; rename, add or remove a file, or add --skip-unmatched"
         for file in pairing.unmatched
     ]
+    unpaired += pairing.incomplete
     if not cases:
         faults = [*pairing.faults, *unpaired]
         raise DatasetFaults(f"{images} and {masks} have no case in common", faults)
-    contents = _read_all(images, cases)
-    values = rules.values_of(contents.masks)
-    foreground = sorted(set(values.values()) - {0})
-    names = tuple(channel_names or _default_channels(contents.num_channels))
-    label_faults = _label_faults(masks, foreground, label_names)
-    doubted = doubts(masks, contents.masks, is_binary=rules.binary, is_nearest=rules.nearest)
-    # Names for all values say that each of them is meant.
-    is_named = label_names is not None and not label_faults
+    contents = read_contents(images, cases, rules)
+    classes = _find_classes(masks, contents, label_names, rules)
+    names = tuple(channel_names or _default_channels(contents.num_channels, rules, pairing))
     faults = [
         *pairing.faults,
-        *_ending_faults(images, [image for image, _ in cases.values()]),
-        *_ending_faults(masks, [mask for _, mask in cases.values()]),
+        *ending_faults(images, [file for case in cases.values() for file in case.images]),
+        *ending_faults(masks, [file for case in cases.values() for file in case.mask_files]),
         *([] if skip_unmatched else unpaired),
         *contents.faults,
-        *([] if is_named else doubted),
-        *([] if doubted and label_names is None else label_faults),
+        *classes.faults,
         *_channel_faults(names, contents.num_channels),
     ]
     if faults:
         raise DatasetFaults(f"{images} and {masks} cannot be converted", faults)
-    first_image, first_mask = next(iter(cases.values()))
-    classes = label_names or _default_classes(foreground)
-    numbers = {0: 0} | {value: label for label, value in enumerate(foreground, 1)}
+    first = next(iter(cases.values()))
+    patient_key = PATIENT_KEY if all(map(is_bids_name, cases)) else None
     return Conversion(
         cases=cases,
         channel_names=names,
-        values={0: 0} | {value: numbers[kept] for value, kept in sorted(values.items())},
-        labels={"background": 0} | {name: label for label, name in enumerate(classes, 1)},
-        file_ending=_copied_ending(first_image),
-        label_ending=label_ending_for(first_mask),
-        unmatched=pairing.unmatched,
-        left_out=pairing.left_out,
-        doubts=doubted,
-        test_cases=rules.held_out(list(cases)),
+        values=classes.values,
+        labels={"background": 0} | {name: label for label, name in enumerate(classes.names, 1)},
+        file_ending=copied_ending(first.images[0]),
+        label_ending=label_ending_for(first.mask_files[0]),
+        rules=rules,
+        left_out=_left_out(pairing),
+        notes=pairing.notes,
+        doubts=[*classes.doubts, *_geometry_doubts(contents.shifted)],
+        test_cases=rules.held_out(list(cases), patient_key),
+        patient_key=patient_key,
     )
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What all files hold together: values of each mask, channels of an image, and faults."""
-
-    masks: list[MaskValues]
-    num_channels: int
-    faults: list[str]
-
-
-def _read_all(images: Path, cases: dict[str, tuple[Path, Path]]) -> _Contents:
-    values = []
-    channels: Counter[int] = Counter()
-    num_grey = 0
-    faults = []
-    for image_file, mask_file in ProgressBar(cases.values(), desc="reading", unit="case"):
-        try:
-            image, (mask, codes) = read_image([image_file]), mask_codes(mask_file)
-        except UserError as error:
-            faults.append(str(error))
-            continue
-        channels[image.array.shape[0]] += 1
-        num_grey += is_grey(image.array)
-        values.append(MaskValues.of(mask_file, codes))
-        difference = mask.grid.difference(image.grid)
-        if difference is not None and difference.kind == "shape":
-            faults.append(f"{mask_file}: {difference.describe(str(image_file))}")
-    if set(channels) <= {1, 3} and num_grey == channels[3] > 0:
-        # The files are copied unchanged, and read as one channel each.
-        log.info("%s: %d images are grey, stored in colour; taken as grey", images, num_grey)
-        channels = Counter({1: channels.total()})
-    if len(channels) > 1:
-        counts = ", ".join(
-            f"{count} images with {number}" for number, count in sorted(channels.items())
-        )
-        faults.append(
-            f"{images}: the images differ in their channels ({counts}); convert them apart"
-        )
-    return _Contents(values, max(channels, default=1), faults)
-
-
-def _ending_faults(folder: Path, files: list[Path]) -> list[str]:
-    endings = Counter(ending_of(file) or "" for file in files)
-    if not endings or set(endings) <= set(variants_of(next(iter(endings)))):
-        return []
-    counts = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+def _left_out(pairing: Pairing) -> list[str]:
     return [
-        f"{folder}: files of several kinds ({counts}); convert each kind apart, or save all as one"
+        *(f", without a partner: {file}" for file in pairing.unmatched),
+        *(f": {text}" for text in (*pairing.incomplete, *pairing.left_out)),
     ]
+
+
+def _geometry_doubts(shifted: list[Path]) -> list[str]:
+    if not shifted:
+        return []
+    return [
+        f"{len(shifted)} masks have the shape of their image, but another geometry in their header "
+        f"({shifted[0]}); samnet_verify_dataset says what differs, and how to correct it"
+    ]
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """The classes of all masks: value -> label, their names, and what is odd about them."""
+
+    values: dict[int, int]
+    names: Sequence[str]
+    faults: list[str]
+    doubts: list[str]
+
+
+def _find_classes(
+    masks: Path, contents: FolderContents, label_names: Sequence[str] | None, rules: MaskRules
+) -> _Classes:
+    if rules.class_suffixes:
+        return _named_classes(contents, label_names, rules)
+    values = rules.values_of(contents.masks)
+    foreground = sorted(set(values.values()) - {0})
+    faults = _label_faults(masks, foreground, label_names)
+    doubted = doubts(masks, contents.masks, is_binary=rules.binary, is_nearest=rules.nearest)
+    # Names for all values say that each of them is meant.
+    is_named = label_names is not None and not faults
+    if doubted and not is_named:
+        faults = [*doubted, *([] if label_names is None else faults)]
+    numbers = {0: 0} | {value: label for label, value in enumerate(foreground, 1)}
+    return _Classes(
+        values={0: 0} | {value: numbers[kept] for value, kept in sorted(values.items())},
+        names=label_names or _default_classes(foreground),
+        faults=faults,
+        doubts=doubted,
+    )
+
+
+def _named_classes(
+    contents: FolderContents, label_names: Sequence[str] | None, rules: MaskRules
+) -> _Classes:
+    """Return the classes that have a mask each."""
+    names = list(label_names or map(part_name, rules.class_suffixes))
+    count = len(rules.class_suffixes)
+    distinct = {name.strip().casefold() for name in (*names, "background")}
+    faults = []
+    if len(names) != count or len(distinct) != count + 1:
+        faults.append(
+            f"--labels {' '.join(names)}: --class-suffixes has {count} classes; give each its own "
+            "name with --labels, other than background"
+        )
+    found = {value for mask in contents.masks for value in mask.counts}
+    empty = [name for number, name in enumerate(names, 1) if number not in found]
+    doubted = [f"{name}: no voxel of any case belongs to this class" for name in empty]
+    values = {number: number for number in range(count + 1)}
+    return _Classes(values, names, faults, [] if faults or contents.faults else doubted)
+
+
+def copied_ending(image: Path) -> str:
+    """Return the ending of an image in the data set, where header and voxels are one file.
+
+    Args:
+        image: The image to copy.
+    """
+    ending = ending_of(image) or ""
+    return {".mhd": ".mha", ".nhdr": ".nrrd"}.get(ending, ending)
 
 
 def _label_faults(masks: Path, values: list[int], label_names: Sequence[str] | None) -> list[str]:
@@ -245,65 +277,10 @@ def _default_classes(values: list[int]) -> list[str]:
     return [f"class_{show_code(value)}" for value in values]
 
 
-def _default_channels(count: int) -> list[str]:
-    if count == 3:
+def _default_channels(count: int, rules: MaskRules, pairing: Pairing) -> list[str]:
+    if len(rules.channel_suffixes) == count:
+        return [part_name(suffix) for suffix in rules.channel_suffixes]
+    is_one_file = all(len(case.images) == 1 for case in pairing.cases.values())
+    if count == 3 and is_one_file:
         return ["R", "G", "B"]
     return ["image"] if count == 1 else [f"channel_{number}" for number in range(count)]
-
-
-def convert(conversion: Conversion, folder: Path) -> None:
-    """Write a raw data set. The folder is either complete or absent.
-
-    Args:
-        conversion: The plan from `plan_conversion`.
-        folder: The folder of the data set to create.
-
-    Raises:
-        UserError: A file can no longer be read.
-    """
-    with new_dataset(folder) as target:
-        if conversion.test_cases:
-            (target / "imagesTs").mkdir()
-            (target / "labelsTs").mkdir()
-        for name, (image, mask) in ProgressBar(
-            conversion.cases.items(), desc="writing", unit="case"
-        ):
-            part = "Ts" if name in conversion.test_cases else "Tr"
-            _copy_image(image, target / f"images{part}", name)
-            _write_label_map(mask, conversion.values, target / f"labels{part}", name)
-        channel_names = {str(index): name for index, name in enumerate(conversion.channel_names)}
-        description = {
-            "channel_names": channel_names,
-            "labels": conversion.labels,
-            "numTraining": len(conversion.cases) - len(conversion.test_cases),
-            "file_ending": conversion.file_ending,
-        }
-        if conversion.label_ending != conversion.file_ending:
-            description["label_file_ending"] = conversion.label_ending
-        write_json(target / "dataset.json", description)
-
-
-def _write_label_map(mask: Path, values: dict[int, int], folder: Path, name: str) -> None:
-    reference, codes = mask_codes(mask)
-    labels = np.zeros(codes.shape, np.uint16)
-    for value, label in values.items():
-        labels[codes == value] = label
-    write_labels(labels, reference, folder / f"{name}{label_ending_for(mask)}")
-
-
-def _copied_ending(image: Path) -> str:
-    """Return the ending of an image in the data set, where header and voxels are one file."""
-    ending = ending_of(image) or ""
-    return {".mhd": ".mha", ".nhdr": ".nrrd"}.get(ending, ending)
-
-
-def _copy_image(image: Path, folder: Path, name: str) -> None:
-    """Copy an image, together with the files that its content comes from."""
-    copy = folder / f"{name}_0000{_copied_ending(image)}"
-    companions = companions_of(image)
-    if companions and ending_of(image) in HEADER_ENDINGS:
-        copy_into_one_file(image, copy)
-        return
-    shutil.copyfile(image, copy)
-    for companion in companions:
-        shutil.copyfile(companion, folder / f"{name}{companion.suffix}")

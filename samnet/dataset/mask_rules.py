@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,13 @@ class MaskRules:
         nearest: Whether a stray value is replaced by the nearest value that is none.
         binary: Whether all values other than 0 mean one class.
         test_share: Share of the cases to hold out, 0 to below 1.
+        channel_suffixes: What tells the channel of an image file, such as `_t1`, in the order of
+            the channels; empty for images of one file.
+        class_suffixes: What tells the class of a mask, such as `_liver`, in the order of the
+            labels; empty where one mask holds all classes.
+        overlap: The class of a voxel that several masks of a case hold: the `first` or the `last`
+            one of `class_suffixes`; None to refuse it.
+        allow_missing_masks: Whether a class without a mask in a case is taken as empty.
     """
 
     suffix: str | None = None
@@ -30,6 +38,10 @@ class MaskRules:
     nearest: bool = False
     binary: bool = False
     test_share: float = 0.0
+    channel_suffixes: tuple[str, ...] = ()
+    class_suffixes: tuple[str, ...] = ()
+    overlap: Literal["first", "last"] | None = None
+    allow_missing_masks: bool = False
 
     def values_of(self, masks: list[MaskValues]) -> dict[int, int]:
         """Return, for each value other than 0, the value that it is taken as.
@@ -46,11 +58,12 @@ class MaskRules:
             values = {value: largest if kept else 0 for value, kept in values.items()}
         return values
 
-    def held_out(self, names: list[str]) -> frozenset[str]:
+    def held_out(self, names: list[str], patient_key: str | None = None) -> frozenset[str]:
         """Choose the cases of a test: whole patients, the same ones each time.
 
         Args:
             names: Names of all cases.
+            patient_key: Regular expression that finds the patient in a name; None to derive it.
 
         Returns:
             Names of about the share of the cases, at least one patient.
@@ -60,7 +73,7 @@ class MaskRules:
         """
         if not self.test_share:
             return frozenset()
-        patient_key = find_patient_key(names)
+        patient_key = patient_key or find_patient_key(names)
         patients: dict[str, list[str]] = {}
         for name in sorted(names):
             patients.setdefault(patient_of(name, patient_key), []).append(name)

@@ -26,7 +26,7 @@ def save(file: Path, *, is_mask: bool = False) -> None:
 
 def pairs(images: Path, masks: Path, **rules: object) -> dict[str, tuple[str, str]]:
     cases = plan_conversion(images, masks, rules=MaskRules(**rules)).cases  # type: ignore[arg-type]
-    return {name: (image.name, mask.name) for name, (image, mask) in cases.items()}
+    return {name: (case.images[0].name, case.mask_files[0].name) for name, case in cases.items()}
 
 
 def test_mask_suffix_separates_images_and_masks_in_one_folder(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_images_and_label_maps_of_bids(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").write_text("participant_id")
     found = pairs(tmp_path, labels, suffix="_label-lesion_mask", recursive=True)
     assert found == {
-        f"{subject}_anat_{subject}_T1w": (
+        f"{subject}_T1w": (
             f"{subject}_T1w.png",
             f"{subject}_T1w_label-lesion_mask.png",
         )
