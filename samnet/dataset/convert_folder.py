@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from samnet.dataset.masks import show_code
 from samnet.dataset.pairing import CaseFiles, Pairing, pair_files
 from samnet.dataset.pairing.bids import PATIENT_KEY, is_bids_name
 from samnet.dataset.pairing.part_files import part_name
+from samnet.dataset.splits import find_patient_key
 
 MOST_UNNAMED_VALUES = 32  # a mask with more values probably has soft edges
 _SHOWN_CASES = 5
@@ -131,9 +133,10 @@ def plan_conversion(
         for file in pairing.unmatched
     ]
     unpaired += pairing.incomplete
+    hint = "".join(f"; try {option}" for option in pairing.suggestions)
     if not cases:
         faults = [*pairing.faults, *unpaired]
-        raise DatasetFaults(f"{images} and {masks} have no case in common", faults)
+        raise DatasetFaults(f"{images} and {masks} have no case in common{hint}", faults)
     contents = read_contents(images, cases, rules)
     classes = _find_classes(masks, contents, label_names, rules)
     names = tuple(channel_names or _default_channels(contents.num_channels, rules, pairing))
@@ -147,7 +150,7 @@ def plan_conversion(
         *_channel_faults(names, contents.num_channels),
     ]
     if faults:
-        raise DatasetFaults(f"{images} and {masks} cannot be converted", faults)
+        raise DatasetFaults(f"{images} and {masks} cannot be converted{hint}", faults)
     first = next(iter(cases.values()))
     patient_key = PATIENT_KEY if all(map(is_bids_name, cases)) else None
     return Conversion(
@@ -160,7 +163,11 @@ def plan_conversion(
         rules=rules,
         left_out=_left_out(pairing),
         notes=pairing.notes,
-        doubts=[*classes.doubts, *_geometry_doubts(contents.shifted)],
+        doubts=[
+            *classes.doubts,
+            *_geometry_doubts(contents.shifted),
+            *_patient_doubts(images, cases, patient_key),
+        ],
         test_cases=rules.held_out(list(cases), patient_key),
         patient_key=patient_key,
     )
@@ -179,6 +186,22 @@ def _geometry_doubts(shifted: list[Path]) -> list[str]:
     return [
         f"{len(shifted)} masks have the shape of their image, but another geometry in their header "
         f"({shifted[0]}); samnet_verify_dataset says what differs, and how to correct it"
+    ]
+
+
+def _patient_doubts(
+    images: Path, cases: dict[str, CaseFiles], patient_key: str | None
+) -> list[str]:
+    """Name a folder of several cases where the folds would take each case for a patient."""
+    if patient_key is not None or find_patient_key(list(cases)) is not None:
+        return []
+    folders = Counter(case.images[0].relative_to(images).parts[0] for case in cases.values())
+    folder, count = folders.most_common(1)[0]
+    if count < 2 or len(folders) < 2:
+        return []
+    return [
+        f"{images / folder}: has {count} cases, each taken as a patient; if they are of one "
+        'patient, write "patient_key" in dataset.json, such as "^([^_]+)", to keep them together'
     ]
 
 

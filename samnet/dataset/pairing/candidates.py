@@ -71,6 +71,7 @@ class Pairing:
         left_out: Texts on files that are neither image nor mask.
         notes: Texts on what was found in the names, and what is taken as empty.
         faults: Texts on names that do not tell which file is meant, and on folders in the folders.
+        suggestions: Options that would pair files whose names only begin alike.
         allows_missing_masks: Whether a class without a mask in a case is taken as empty.
     """
 
@@ -80,6 +81,7 @@ class Pairing:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    suggestions: list[str] = field(default_factory=list)
     allows_missing_masks: bool = False
 
     def add(self, image: Candidate, mask: Candidate) -> None:

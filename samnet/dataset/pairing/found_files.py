@@ -81,6 +81,8 @@ def find_files(top: Path, other: Path, is_recursive: bool, pairing: Pairing) -> 
             continue
         if folders and not is_recursive:
             pairing.faults.extend(_folder_faults(contents.folder, supported))
+            if contents.files and not supported:
+                pairing.left_out.append(f"{contents.folder}: a folder without a supported image")
             continue
         pairing.left_out.extend(_others(contents, supported))
         found += [FoundFile(file, folders, name_without_ending(file)) for file in supported]

@@ -12,6 +12,7 @@ from samnet.dataset.mask_rules import MaskRules
 from samnet.dataset.pairing.bids import is_bids_mask, is_bids_name, is_bids_tree, match_bids
 from samnet.dataset.pairing.candidates import Candidate, Pairing
 from samnet.dataset.pairing.found_files import FoundFile, find_files
+from samnet.dataset.pairing.hints import suggest_options
 from samnet.dataset.pairing.name_matching import equal_names, match_names
 from samnet.dataset.pairing.part_files import PartFiles, group_parts, part_name
 from samnet.dataset.pairing.role_words import is_mask_folder, without_role_words
@@ -49,8 +50,15 @@ def pair_files(images: Path, masks: Path, rules: MaskRules | None = None) -> Pai
     image_candidates = _image_candidates(
         found_images, images, rules.channel_suffixes, mask_candidates, pairing
     )
-    for candidate in _match_all(image_candidates, mask_candidates, pairing):
+    remaining = _match_all(image_candidates, mask_candidates, pairing)
+    for candidate in remaining:
         pairing.unmatched.extend(candidate.present)
+    pairing.suggestions.extend(
+        suggest_options(
+            [candidate for candidate in remaining if candidate in image_candidates],
+            [candidate for candidate in remaining if candidate in mask_candidates],
+        )
+    )
     pairing.faults.extend(equal_names(pairing.cases))
     ordered = sorted(pairing.cases.items())
     pairing.cases.clear()

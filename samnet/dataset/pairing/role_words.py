@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _MASK_WORDS = r"masks?|segs?|segmentations?|labels?|gt|ground[\W_]?truth|annotations?"
 ROLE_WORDS = rf"images?|imgs?|{_MASK_WORDS}"
@@ -14,12 +15,15 @@ _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 def without_role_words(name: str) -> str:
     """Return a name without the words that say whether it is an image or a mask.
 
+    Upper and lower case, and the two ways to write an umlaut in Unicode, make no difference.
+
     Args:
         name: A name without its ending.
 
     Returns:
-        The rest, with one underscore in place of other separators.
+        The rest in small letters, with one underscore in place of other separators.
     """
+    name = unicodedata.normalize("NFC", name).casefold()
     return re.sub(r"[\W_]+", "_", _EDGES.sub("", _ROLES.sub("", name)))
 
 
