@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from samnet.cli.command import Command, positive_int
+from samnet.core.errors import UserError
 
 _SUMMARY = """\
 Make a raw data set of a folder of images and a folder of masks. A mask belongs to the image of the
@@ -113,7 +114,22 @@ def _share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no share; write a number from 0 to below 1")
 
 
+def _require_classes(options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect."""
+    if options.class_suffixes:
+        return
+    for value, option in (
+        (options.overlap, "--overlap"),
+        (options.allow_missing_masks, "--allow-missing-masks"),
+    ):
+        if value:
+            raise UserError(
+                f"{option}: is for masks of one class each; name the classes with --class-suffixes"
+            )
+
+
 def _run(options: argparse.Namespace) -> None:
+    _require_classes(options)
     from samnet.dataset.convert_folder import plan_conversion
     from samnet.dataset.mask_rules import MaskRules
     from samnet.dataset.new_dataset import new_dataset_folder

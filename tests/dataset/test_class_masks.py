@@ -155,6 +155,17 @@ def test_labels_that_do_not_name_each_class_are_refused(
     assert convert(*source, *SUFFIXES, "--labels", *names) == 2
 
 
+@pytest.mark.parametrize("options", [("--overlap", "last"), ("--allow-missing-masks",)])
+def test_options_for_masks_of_classes_need_the_classes(
+    tmp_path: Path,
+    folders: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    assert convert(*write_cases(tmp_path), *options) == 2
+    assert f"{options[0]}: is for masks of one class each" in capsys.readouterr().err
+
+
 def test_a_class_without_a_voxel_is_named(
     tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,10 +35,13 @@ def suggest_options(images: Iterable[Candidate], masks: Iterable[Candidate]) -> 
 def _common_ends(beginnings: list[str], names: list[str]) -> list[str]:
     """Return the ends of names that begin as others do, if some end occurs more than once."""
     count: dict[str, int] = defaultdict(int)
+    known = set(beginnings)
     for name in names:
-        longest = max((other for other in beginnings if _begins(name, other)), key=len, default="")
-        if longest:
-            count[name[len(longest) :]] += 1
+        # The longest beginning counts.
+        for position in reversed(range(1, len(name))):
+            if name[position] in _SEPARATORS and name[:position] in known:
+                count[name[position:]] += 1
+                break
     is_regular = sum(count.values()) == len(names) and len(count) <= _MOST_SUFFIXES
     return sorted(count) if is_regular and (max(count.values(), default=0) > 1) else []
 
@@ -48,8 +51,3 @@ def _common_folders(image_names: list[str], masks: list[Candidate]) -> list[str]
     names = [mask.name.removeprefix(f"{mask.folder}_") for mask in masks]
     folders = sorted({mask.folder for mask in masks if mask.folder})
     return folders if len(folders) > 1 and set(names) <= set(image_names) else []
-
-
-def _begins(name: str, beginning: str) -> bool:
-    rest = name.removeprefix(beginning)
-    return rest != name and rest[:1] != "" and rest[0] in _SEPARATORS

@@ -53,10 +53,11 @@ def pair_files(images: Path, masks: Path, rules: MaskRules | None = None) -> Pai
     remaining = _match_all(image_candidates, mask_candidates, pairing)
     for candidate in remaining:
         pairing.unmatched.extend(candidate.present)
+    known_images = set(image_candidates)
     pairing.suggestions.extend(
         suggest_options(
-            [candidate for candidate in remaining if candidate in image_candidates],
-            [candidate for candidate in remaining if candidate in mask_candidates],
+            [candidate for candidate in remaining if candidate in known_images],
+            [candidate for candidate in remaining if candidate not in known_images],
         )
     )
     pairing.faults.extend(equal_names(pairing.cases))
@@ -85,7 +86,8 @@ def _tell_apart(
             "the names of the masks end, such as _mask, or with --class-suffixes where each class "
             "has a mask of its own"
         )
-    return [entry for entry in found if entry not in found_masks], found_masks
+    known_masks = set(found_masks)
+    return [entry for entry in found if entry not in known_masks], found_masks
 
 
 def _is_in_mask_folder(entry: FoundFile) -> bool:
