@@ -68,6 +68,7 @@ def find_files(top: Path, other: Path, is_recursive: bool, pairing: Pairing) -> 
     if not top.is_dir():
         raise UserError(f"{top}: no such folder")
     found = []
+    others: list[Path] = []
     is_other_below = top.resolve() in other.resolve().parents
     is_bids = is_bids_tree(top)
     outside_subjects: set[str] = set()
@@ -84,8 +85,10 @@ def find_files(top: Path, other: Path, is_recursive: bool, pairing: Pairing) -> 
             if contents.files and not supported:
                 pairing.left_out.append(f"{contents.folder}: a folder without a supported image")
             continue
-        pairing.left_out.extend(_others(contents, supported))
+        pairing.left_out.extend(f"{entry.path}: {entry.reason}" for entry in contents.left_out)
+        others += _others(contents, supported)
         found += [FoundFile(file, folders, name_without_ending(file)) for file in supported]
+    pairing.left_out.extend(_name_others(others))
     pairing.left_out.extend(
         f"{top / name}: the folder belongs to no subject of the BIDS data set"
         for name in sorted(outside_subjects)
@@ -119,17 +122,22 @@ def _contradictions(found: list[FoundFile]) -> list[str]:
     return faults
 
 
-def _others(contents: Contents, supported: list[Path]) -> list[str]:
+def _others(contents: Contents, supported: list[Path]) -> list[Path]:
+    """Return the files that are no images, and that no image refers to."""
     companions: set[Path] = set()
     for file in supported:
         companions |= set(companions_of(file))
-    others = [file for file in contents.files if file not in {*supported, *companions}]
-    texts = [f"{entry.path}: {entry.reason}" for entry in contents.left_out]
+    return [file for file in contents.files if file not in {*supported, *companions}]
+
+
+def _name_others(others: list[Path]) -> list[str]:
+    """Name the files that are no images, in short where many have the same ending."""
     by_ending: dict[str, list[Path]] = defaultdict(list)
     for file in others:
         by_ending[file.suffix.lower()].append(file)
+    reason = "is no image of a supported format"
+    texts = []
     for ending, files in by_ending.items():
-        reason = "is no image of a supported format"
         if len(files) <= _MOST_LISTED:
             texts += [f"{file}: {reason}" for file in files]
         else:

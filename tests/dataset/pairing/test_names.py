@@ -103,12 +103,14 @@ def test_many_other_files_are_named_together(
 ) -> None:
     images, masks = write_pair(tmp_path, "a.png")
     for number in range(8):
-        (images / f"{number}.json").write_text("{}")
+        save_image(images / f"p{number}" / "a.png")
+        save_mask(masks / f"p{number}" / "a.png")
+        (images / f"p{number}" / "a.json").write_text("{}")
     for name in (".DS_Store", "._a.png"):
         (images / name).write_bytes(b"x")
-    assert convert(images, masks) == 0
+    assert convert(images, masks, "--recursive") == 0
     printed = capsys.readouterr().out
-    assert f"left out: {images / '0.json'} and 7 more files .json: is no image" in printed
+    assert f"left out: {images / 'p0' / 'a.json'} and 7 more files .json: is no image" in printed
     assert ".DS_Store" not in printed
 
 
