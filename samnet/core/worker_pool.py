@@ -9,11 +9,11 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from samnet.core import main_guard
@@ -205,17 +205,14 @@ def _run_until_killed(
     function: Callable, arguments: dict[str, tuple], waiting: deque[str], processes: int
 ) -> Generator[tuple[str, _Attempt], None, _EndedPool]:
     """Run the jobs of `waiting` in one pool, until none is left or a worker process is killed."""
-    # With `spawn` a worker process inherits nothing from its parent (no torch, no locks), and it
-    # starts in the same way on every operating system.
-    context = multiprocessing.get_context("spawn")
+    context = _WorkerContext()
     num_workers = min(processes, len(waiting))
     num_ended = 0
     lost: list[str] = []
     in_flight: dict[Future[_Attempt], str] = {}
-    workers: set[BaseProcess] = set()
     with (
         ProcessPoolExecutor(num_workers, context, _end_with_parent) as pool,
-        _terminate_workers_on_error(),
+        _terminated_on_error(context.workers),
     ):
 
         def submit(name: str) -> Future[_Attempt]:
@@ -223,7 +220,6 @@ def _run_until_killed(
 
         is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
         while in_flight:
-            workers.update(multiprocessing.active_children())
             for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
                 name = in_flight.pop(future)
                 error = future.exception()
@@ -238,10 +234,29 @@ def _run_until_killed(
                     yield name, _Attempt(failure=describe_error(error))
             if not is_broken:
                 is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
-    return _EndedPool(num_ended, lost, _own_exit_code(workers))
+    return _EndedPool(num_ended, lost, _own_exit_code(context.workers))
 
 
-def _own_exit_code(workers: set[BaseProcess]) -> int:
+class _WorkerContext(SpawnContext):
+    """Starts the worker processes of one pool, and knows which they are.
+
+    The program that calls samnet may have child processes of its own. With `spawn` a worker process
+    inherits nothing from its parent (no torch, no locks), and it starts in the same way on every
+    operating system.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workers: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # noqa: N802
+        """Make a worker process: the pool calls this by the name that multiprocessing gives it."""
+        worker = SpawnProcess(*args, **kwargs)
+        self.workers.append(worker)
+        return worker
+
+
+def _own_exit_code(workers: Sequence[SpawnProcess]) -> int:
     """Return the exit code of a worker process that ended by itself, 0 where none did.
 
     Raises an error where the exit code tells that the user's script has no guard.
@@ -269,7 +284,7 @@ def _submit_waiting(
 
 
 @contextlib.contextmanager
-def _terminate_workers_on_error() -> Iterator[None]:
+def _terminated_on_error(workers: Sequence[SpawnProcess]) -> Iterator[None]:
     """Terminate the worker processes where the block is left by an error or a signal.
 
     The same happens where the caller stops reading results. Otherwise the pool would wait for
@@ -278,8 +293,9 @@ def _terminate_workers_on_error() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for worker in multiprocessing.active_children():
-            worker.terminate()
+        for worker in workers:
+            if worker.is_alive():  # one that the stop kept from starting cannot be terminated
+                worker.terminate()
         raise
 
 

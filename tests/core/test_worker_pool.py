@@ -6,11 +6,15 @@ imported this file.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -113,7 +117,7 @@ def test_default_processes_are_at_most_eight() -> None:
     assert 1 <= default_processes() <= 8
 
 
-def test_run_jobs_does_not_wait_for_running_jobs_after_a_stop() -> None:
+def test_run_jobs_ends_its_worker_processes_after_a_stop_and_no_others() -> None:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
@@ -121,12 +125,42 @@ def test_run_jobs_does_not_wait_for_running_jobs_after_a_stop() -> None:
     started = time.monotonic()
     signal.alarm(3)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            run({"a": "__import__('time').sleep(300)"}, 1)
+        with child_of_the_caller("import time; time.sleep(300)") as child:
+            with pytest.raises(KeyboardInterrupt):
+                run({"a": "__import__('time').sleep(300)"}, 1)
+            assert child.is_alive()
+            assert multiprocessing.active_children() == [child]
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - started < 100
+
+
+def test_run_jobs_takes_no_exit_code_of_a_process_that_is_not_its_own(tmp_path: Path) -> None:
+    """A child of the caller ends by itself when the job runs again, alone."""
+    runs = str(tmp_path / "runs")
+    job = f"open({runs!r}, 'a').write('x') and __import__('time').sleep(0.5) or {KILL}"
+    program = (
+        "import os, time\n"
+        f"while not os.path.exists({runs!r}) or os.path.getsize({runs!r}) < 2: time.sleep(0.02)\n"
+        "os._exit(3)"
+    )
+    with child_of_the_caller(program) as child:
+        [reason] = run({"a": job}, 1).failures.values()
+        assert child.exitcode == 3
+    assert "was killed" in reason
+
+
+@contextlib.contextmanager
+def child_of_the_caller(program: str) -> Iterator[BaseProcess]:
+    """A child process that a script has in addition to samnet's worker processes."""
+    child = multiprocessing.get_context("spawn").Process(target=exec, args=(program,))
+    child.start()
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.join()
 
 
 UNGUARDED = """
