@@ -9,7 +9,10 @@ whether the owner is alive:
   measured by the clock of the process that waits. Dates are only compared with each other, so
   clocks that differ or jump do no harm.
 
-Locks only save doing the same work twice. What a lock protects must be correct without it too.
+So a process that is suspended, or cut off from the file system, may lose its lock to another one.
+Mostly that does no harm: locks save doing the same work twice, and what they protect is correct
+without them. The files of a training run belong together, so its owner calls `FolderLock.check`
+before it writes one.
 """
 
 from __future__ import annotations
@@ -18,16 +21,16 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from samnet.core.errors import SamnetError
 from samnet.core.files import TEMPORARY_PREFIX, remove_partial_file
+from samnet.core.lock_owner import Owner, read_owner, this_process
 from samnet.core.main_guard import end_unguarded_import
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,8 @@ BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
 # Time between two looks at a lock that another process holds.
 POLL_SECONDS = 0.5
+# Number of looks at a lock before it counts as lost.
+_LOOKS = 3
 _SUFFIX = ".samnet-lock"
 _UNFINISHED_PREFIX = ".new-lock-"
 
@@ -47,52 +52,69 @@ class FolderBusy(SamnetError):
     """Another living process does the same task in the folder."""
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The process that holds a lock.
+class LockLost(SamnetError):
+    """Another process has taken over a lock that this process held."""
 
-    Attributes:
-        host: Name of its machine.
-        machine: Host name, boot identifier and name space of process numbers. `process` is only
-            meaningful within the same `machine`.
-        process: Number of the process.
-        started: Start of the process in clock ticks since boot, because process numbers are used
-            again; empty where the operating system does not tell it.
-        task: What the process does in the folder.
-        token: Random text that differs between any two locks; empty where the lock could not be
-            read.
-    """
 
-    host: str
-    machine: str
-    process: int
-    started: str
-    task: str
-    token: str
+class FolderLock:
+    """A lock that this process holds, unless another process has taken it over."""
 
-    def __str__(self) -> str:
-        return f"process {self.process} on {self.host} ({self.task})"
+    def __init__(self, file: Path, owner: Owner) -> None:
+        """Describe a lock that has been acquired.
 
-    def is_dead(self) -> bool | None:
-        """Return whether the process has ended.
+        Args:
+            file: The lock.
+            owner: This process.
+        """
+        self._file, self._owner = file, owner
+
+    def check(self) -> None:
+        """Check that this process still holds the lock.
+
+        The process may be suspended between the check and what follows, so what follows should be
+        quick.
+
+        Raises:
+            LockLost: Another process has taken the lock over, or the lock is deleted.
+        """
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(POLL_SECONDS)
+            if self.is_held():
+                return
+        found = read_owner(self._file)
+        what = "its lock is deleted" if found is None else f"{found} has taken over from it"
+        raise LockLost(
+            f"{self._file.parent}: this process ({self._owner.task}) writes nothing more there: "
+            f"{what}. That happens to a process that was suspended, or cut off from the file "
+            f"system, for more than {STALE_SECONDS / 60:.0f} minutes. Once no other process is at "
+            "work there, run the same command again"
+        )
+
+    def is_held(self) -> bool:
+        """Tell whether the lock names this process at this moment.
 
         Returns:
-            True or False for a process of this machine; None for one of another machine.
+            Whether it does. For a moment it may not while another process, which was about to take
+            it over, puts it back.
         """
-        if self.machine != _this_machine():
-            return None
-        try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:  # the process exists but belongs to another user
-            return False
-        state, started = _process_status(self.process)
-        return state == "Z" or started != self.started
+        found = read_owner(self._file)
+        return found is not None and found.token == self._owner.token
+
+    def renew(self) -> None:
+        """Show other machines that this process is alive; nothing happens to a lock it has lost."""
+        if self.is_held():
+            with contextlib.suppress(OSError):  # a file server may answer again next time
+                os.utime(self._file)
+
+    def release(self) -> None:
+        """Remove the lock, unless another process has taken it over."""
+        if self.is_held():
+            self._file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None]:
+def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[FolderLock]:
     """Lock a task in a folder, so that no other process does the same task there meanwhile.
 
     Incomplete files that killed processes left in the folder are removed first.
@@ -104,7 +126,7 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
         waits: Whether to wait for another living owner to finish, instead of raising an error.
 
     Yields:
-        Nothing.
+        The lock, for those who have to know that they still hold it.
 
     Raises:
         FolderBusy: Another living process does this task, and `waits` is false.
@@ -113,28 +135,26 @@ def lock_folder(folder: Path, task: str, *, waits: bool = True) -> Iterator[None
     end_unguarded_import()
     folder.mkdir(parents=True, exist_ok=True)
     file = _lock_file(folder, task)
-    owner = _this_process(task)
+    owner = this_process(task)
     _acquire(file, owner, waits)
+    lock = FolderLock(file, owner)
     stop = threading.Event()
-    beat = threading.Thread(target=_keep_alive, args=(file, stop), daemon=True)
+    beat = threading.Thread(target=_keep_alive, args=(lock, stop), daemon=True)
     beat.start()
     try:
         _remove_leftovers(folder, file)
-        yield
+        yield lock
     finally:
         stop.set()
         beat.join()
-        found = _read_owner(file)
-        # Another process may have taken the lock over, for example after this one was suspended.
-        if found is not None and found.token == owner.token:
-            file.unlink(missing_ok=True)
+        lock.release()
 
 
 def find_owner(folder: Path, task: str) -> Owner | None:
     """Return which process does a task in a folder, without waiting.
 
-    For an owner on another machine the date of the lock is compared with the clock of this
-    machine, so the answer is less certain than that of `lock_folder`.
+    The date of a lock of another machine is compared with that of a new file in the folder, because
+    the clock of the file system may differ from that of this machine.
 
     Args:
         folder: The folder.
@@ -144,11 +164,29 @@ def find_owner(folder: Path, task: str) -> Owner | None:
         The owner, or None where no living process does the task.
     """
     file = _lock_file(folder, task)
-    owner = _read_owner(file)
-    if owner is None or owner.is_dead():
+    owner, date = read_owner(file), _read_date(file)
+    if owner is None or date is None:
         return None
-    age = time.time() - (_read_date(file) or 0) / 1e9
-    return None if age > STALE_SECONDS else owner
+    is_dead = owner.is_dead()
+    if is_dead is None:
+        is_dead = _current_date(folder) - date > STALE_SECONDS * 1e9
+    return None if is_dead else owner
+
+
+def _current_date(folder: Path) -> int:
+    """Return the date in ns that a file gets which is written now.
+
+    Where the folder cannot be written to, it is that of this machine's clock.
+    """
+    file = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-clock"
+    try:
+        with file.open("x") as handle:
+            return os.fstat(handle.fileno()).st_mtime_ns
+    except OSError:
+        return time.time_ns()
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def _lock_file(folder: Path, task: str) -> Path:
@@ -184,7 +222,7 @@ def _acquire(file: Path, owner: Owner, waits: bool) -> None:
     is_announced = False
     watch = _Watch()
     while not _create(file, owner):
-        found, date = _read_owner(file), _read_date(file)
+        found, date = read_owner(file), _read_date(file)
         if found is None or date is None:
             continue  # the lock has been removed since `_create`
         is_renewed = watch.update(found.token, date)
@@ -209,25 +247,26 @@ def _create(file: Path, owner: Owner) -> bool:
     while True:
         temporary.write_text(content, encoding="utf-8")
         try:
-            os.link(temporary, file)
+            _link_or_copy(temporary, file)
         except FileExistsError:
             return False
         except FileNotFoundError:  # another process took the empty file for a leftover
             continue
-        except OSError:  # this file system has no hard links
-            return _create_without_link(file, content)
         finally:
             temporary.unlink(missing_ok=True)
         return True
 
 
-def _create_without_link(file: Path, content: str) -> bool:
+def _link_or_copy(source: Path, file: Path) -> None:
+    """Give a lock a second name, which must be free; copy it where there are no hard links."""
     try:
+        os.link(source, file)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:
+        content = source.read_text(encoding="utf-8")
         with file.open("x", encoding="utf-8") as handle:
             handle.write(content)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _remove_dead_lock(file: Path, dead: Owner) -> None:
@@ -238,17 +277,16 @@ def _remove_dead_lock(file: Path, dead: Owner) -> None:
     removed = file.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{file.name}")
     with contextlib.suppress(FileNotFoundError):
         os.rename(file, removed)
-        found = _read_owner(removed)
+        found = read_owner(removed)
         if found is not None and found.token != dead.token:
             with contextlib.suppress(FileExistsError):
-                os.link(removed, file)
+                _link_or_copy(removed, file)
         removed.unlink(missing_ok=True)
 
 
-def _keep_alive(file: Path, stop: threading.Event) -> None:
+def _keep_alive(lock: FolderLock, stop: threading.Event) -> None:
     while not stop.wait(BEAT_SECONDS):
-        with contextlib.suppress(OSError):  # a file server may answer again at the next beat
-            os.utime(file)
+        lock.renew()
 
 
 def _remove_leftovers(folder: Path, own_lock: Path) -> None:
@@ -268,7 +306,7 @@ def _remove_leftovers(folder: Path, own_lock: Path) -> None:
 
 
 def _may_be_held(lock: Path) -> bool:
-    owner = _read_owner(lock)
+    owner = read_owner(lock)
     return owner is not None and not owner.is_dead()
 
 
@@ -278,22 +316,11 @@ def _remove_unfinished_lock(lock: Path) -> None:
     Without a token the file was cut short. If its process is only just writing it, that process
     notices and writes it again.
     """
-    owner = _read_owner(lock)
+    owner = read_owner(lock)
     if owner is None:
         return
     if owner.token == "" or owner.is_dead():
         lock.unlink(missing_ok=True)
-
-
-def _read_owner(file: Path) -> Owner | None:
-    """Return the owner that a lock names; None where there is no lock."""
-    try:
-        return Owner(**json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError):
-        # Without hard links a lock exists for a moment before its content is written.
-        return Owner("an unknown machine", "", 0, "", "unknown", "")
 
 
 def _read_date(file: Path) -> int | None:
@@ -303,34 +330,3 @@ def _read_date(file: Path) -> int | None:
             return os.fstat(handle.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None
-
-
-def _this_process(task: str) -> Owner:
-    process = os.getpid()
-    _, started = _process_status(process)
-    return Owner(
-        host=socket.gethostname(),
-        machine=_this_machine(),
-        process=process,
-        started=started,
-        task=task,
-        token=uuid.uuid4().hex,
-    )
-
-
-def _this_machine() -> str:
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
-
-
-def _process_status(process: int) -> tuple[str, str]:
-    """Return the state and the start of a process as Linux reports them; empty texts elsewhere."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "", ""
-    return fields[0], fields[19]

@@ -249,8 +249,9 @@ class _WorkerContext(SpawnContext):
         super().__init__()
         self.workers: list[SpawnProcess] = []
 
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # noqa: N802
-        """Make a worker process: the pool calls this by the name that multiprocessing gives it."""
+    # By this name the pool makes its processes; in `SpawnContext` it is their class.
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        """Make a worker process, and note it."""
         worker = SpawnProcess(*args, **kwargs)
         self.workers.append(worker)
         return worker

@@ -18,10 +18,10 @@ from torch import Tensor
 from samnet.core.errors import SamnetError
 from samnet.core.progress import ProgressBar
 from samnet.core.signals import Interrupted, StopSignals
-from samnet.models.model_folder import BEST, FINAL, PREVIOUS, RunFolder
-from samnet.models.network import SegmentationNetwork, load_weights, save_weights
+from samnet.models.model_folder import RunFolder
+from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
-from samnet.training.checkpoint import resume_training, save_training
+from samnet.training.checkpoint import resume_training
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_step, check_weights
 from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits
@@ -31,6 +31,7 @@ from samnet.training.loader import build_loader, build_samples
 from samnet.training.loss import segmentation_loss
 from samnet.training.optimizer import build_optimizer
 from samnet.training.out_of_memory import BatchGradients, Fallback
+from samnet.training.run_files import RunFiles
 from samnet.training.schedule import planned_rate
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import has_time_to_validate, training_seconds
@@ -67,6 +68,7 @@ class Trainer:
         *,
         on_fallback: Callable[[Fallback], None] = lambda fallback: None,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
+        before_writing: Callable[[], None] = lambda: None,
         validator: Validator = validate,
     ) -> None:
         """Resume the run in a folder, or begin it.
@@ -81,6 +83,8 @@ class Trainer:
             on_fallback: Called when memory has run out, with what is changed for it.
             on_step: Called after each step, with the number of steps done and its loss. What it
                 raises ends the training.
+            before_writing: Called by the master process before it writes a file. What it raises
+                ends the training.
             validator: Called after each epoch with the arguments of `validate`, and returns what
                 `validate` returns.
 
@@ -91,6 +95,7 @@ class Trainer:
         self.device, self.distributed = device, distributed
         self.on_fallback, self.on_step, self.validator = on_fallback, on_step, validator
         self._rows = distributed.share_batch(task.configuration.batch_size)
+        self._files = RunFiles(folder, distributed.is_master, before_writing)
         self._optimizer = build_optimizer(network, task.configuration, device)
         self.progress = resume_training(folder, network, self._optimizer)
         distributed.broadcast_weights(network)
@@ -123,18 +128,10 @@ class Trainer:
                 self._save()
                 saved = f"state saved at step {self.progress.step}"
                 raise _stopped(stop.number, saved) from None
-            if self.distributed.is_master:
-                self._finish()
+            self._files.save_final(self.network, has_best=self.task.held_out)
         self.distributed.barrier()
         if self._signals.number is not None:
             raise _stopped(self._signals.number, "the training is finished, what follows it is not")
-
-    def _finish(self) -> None:
-        best = self.folder.checkpoint(BEST)
-        has_best = self.task.held_out and best.is_file()
-        final = load_weights(best) if has_best else self.network.adapter()
-        save_weights(final, self.folder.checkpoint(FINAL))
-        self.folder.checkpoint(PREVIOUS).unlink(missing_ok=True)
 
     def _train(self) -> None:
         configuration, progress = self.task.configuration, self.progress
@@ -297,8 +294,9 @@ class Trainer:
         progress.loss_count = 0
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
-            if task.held_out and self.distributed.is_master:
-                save_weights(self.network.adapter(), self.folder.checkpoint(BEST))
+            if task.held_out:
+                self._files.save_best(self.network)
+        self._files.check()
         self.history.add(row)
         self.history.draw()
 
@@ -323,8 +321,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._check_weights()
-        if self.distributed.is_master:
-            save_training(self.folder, self.network, self._optimizer, self.progress)
+        self._files.save_state(self.network, self._optimizer, self.progress)
 
     def _stop_if_requested(self) -> None:
         """Raise `Interrupted` in every process when a signal has come to one of them."""

@@ -24,6 +24,7 @@ from samnet.training.embeddings.cache import EmbeddingCache
 from samnet.training.embeddings.choice import CacheChoice, choose_cache
 from samnet.training.embeddings.variants import VariantReader
 from samnet.training.loop import Trainer
+from samnet.training.out_of_memory import Fallback
 from samnet.training.resolve import ResolvedRun
 from samnet.training.run_cases import load_cases, names_in_splits, warn_of_changed_data
 from samnet.training.run_record import RunRecord, Session
@@ -69,8 +70,8 @@ def open_run(
     # Only now is the folder changed, as all that may be missing is there: what this run replaces
     # is not lost for nothing.
     parent = run.folder.path.parent
-    lock = lock_folder(parent, f"training {run.folder.name}", waits=False)
-    with lock if distributed.is_master else contextlib.nullcontext():
+    locked = lock_folder(parent, f"training {run.folder.name}", waits=False)
+    with locked if distributed.is_master else contextlib.nullcontext() as lock:
         session = Session.begin(distributed.device, choice)
         record = RunRecord(run.request, [*_kept_sessions(run), session])
         if distributed.is_master:
@@ -78,13 +79,23 @@ def open_run(
             if not has_begun:
                 record_base(task.configuration, run.folder, base_file)
         distributed.barrier()
+
+        def check_lock() -> None:
+            if lock is not None:  # that of the master process, which writes
+                lock.check()
+
+        def note_fallback(fallback: Fallback) -> None:
+            check_lock()
+            record.add_fallback(fallback, run.folder)
+
         yield Trainer(
             network,
             task,
             run.folder,
             distributed.device,
             distributed,
-            on_fallback=lambda fallback: record.add_fallback(fallback, run.folder),
+            on_fallback=note_fallback,
+            before_writing=check_lock,
         )
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +11,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from builders.locks import FILE, FOREIGN, killed_owner, leave_lock, renewed
 from builders.waiting import becomes_true
 
-import samnet
 from samnet.core import locks
 from samnet.core.files import TEMPORARY_PREFIX
-from samnet.core.locks import FolderBusy, Owner, find_owner, lock_folder
-
-FOREIGN = Owner("node7", "node7 other-boot", 1234, "1", "work", "foreign")
-FILE = ".work.samnet-lock"
+from samnet.core.lock_owner import Owner
+from samnet.core.locks import FolderBusy, LockLost, find_owner, lock_folder
 
 
 @pytest.fixture(autouse=True)
@@ -33,44 +28,10 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "POLL_SECONDS", 0.02)
 
 
-def leave_lock(folder: Path, owner: Owner) -> Path:
-    """Write the lock that an owner would have left; return its file."""
-    file = folder / FILE
-    file.write_text(json.dumps(asdict(owner)))
-    return file
-
-
 @pytest.fixture
 def dead_owner(tmp_path: Path) -> Owner:
-    """Leave the lock of a process that was killed while it held it; return the owner."""
-    program = (
-        "import os, sys\nfrom pathlib import Path\nfrom samnet.core.locks import lock_folder\n"
-        "with lock_folder(Path(sys.argv[1]), 'work'):\n    os.kill(os.getpid(), 9)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(samnet.__file__).parents[1])}
-    command = [sys.executable, "-c", program, tmp_path]
-    process = subprocess.run(command, env=environment, check=False)
-    assert process.returncode == -9
-    return Owner(**json.loads((tmp_path / FILE).read_text()))
-
-
-@contextlib.contextmanager
-def renewed(file: Path) -> Iterator[None]:
-    """Renew the date of a lock within the block, as a living owner on another machine does."""
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(0.05):
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(file)
-
-    thread = threading.Thread(target=renew)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    """The owner of a lock in `tmp_path`, which was killed while it held it."""
+    return killed_owner(tmp_path)
 
 
 @pytest.fixture
@@ -127,6 +88,29 @@ def test_find_owner_ignores_dead_owners(tmp_path: Path, dead_owner: Owner) -> No
     assert find_owner(tmp_path, "work") == FOREIGN
     os.utime(file, (1e9, 1e9))
     assert find_owner(tmp_path, "work") is None
+    assert os.listdir(tmp_path) == [FILE]
+
+
+@pytest.mark.parametrize("seconds_off", [3600, -3600])
+def test_find_owner_dates_locks_by_the_clock_of_the_file_system(
+    seconds_off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = leave_lock(tmp_path, FOREIGN)
+    now = file.stat().st_mtime
+    monkeypatch.setattr(time, "time", lambda: now + seconds_off)
+    monkeypatch.setattr(time, "time_ns", lambda: int((now + seconds_off) * 1e9))
+    assert find_owner(tmp_path, "work") == FOREIGN
+    os.utime(file, (now - 60, now - 60))
+    assert find_owner(tmp_path, "work") is None
+
+
+def test_find_owner_knows_that_a_suspended_owner_on_this_machine_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 1e9)
+    with lock_folder(tmp_path, "work"):
+        os.utime(tmp_path / FILE, (1e9, 1e9))
+        assert find_owner(tmp_path, "work") is not None
 
 
 def test_lock_names_its_living_owner_to_a_process_that_does_not_wait(tmp_path: Path) -> None:
@@ -138,21 +122,37 @@ def test_lock_names_its_living_owner_to_a_process_that_does_not_wait(tmp_path: P
         pass
 
 
-def test_lock_is_taken_over_at_once_from_a_dead_owner_on_this_machine(
-    tmp_path: Path, dead_owner: Owner, monkeypatch: pytest.MonkeyPatch
+def test_owner_that_lost_its_lock_neither_renews_nor_removes_that_of_another(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(locks, "STALE_SECONDS", 1e9)
-    with lock_folder(tmp_path, "work", waits=False):
-        assert json.loads((tmp_path / FILE).read_text())["token"] != dead_owner.token
-    assert not (tmp_path / FILE).exists()
+    """The owner was suspended, and a process of another machine has taken the lock over."""
+    with lock_folder(tmp_path, "work") as lock:
+        lock.check()
+        file = leave_lock(tmp_path, FOREIGN)
+        date = file.stat().st_mtime_ns
+        with pytest.raises(LockLost, match=r"process 1234 on node7 \(work\) has taken over"):
+            lock.check()
+        time.sleep(0.3)
+        assert file.stat().st_mtime_ns == date
+    assert json.loads(file.read_text()) == asdict(FOREIGN)
 
 
-def test_lock_is_taken_over_when_another_process_has_the_number_of_its_owner(
-    tmp_path: Path, dead_owner: Owner
-) -> None:
-    leave_lock(tmp_path, replace(dead_owner, process=os.getpid(), started="1"))
-    with lock_folder(tmp_path, "work", waits=False):
-        pass
+def test_lock_counts_as_lost_when_it_is_deleted(tmp_path: Path) -> None:
+    with lock_folder(tmp_path, "work") as lock:
+        (tmp_path / FILE).unlink()
+        with pytest.raises(LockLost, match="its lock is deleted"):
+            lock.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_is_not_lost_while_another_process_puts_it_back(tmp_path: Path) -> None:
+    with lock_folder(tmp_path, "work") as lock:
+        away = tmp_path / "away"
+        (tmp_path / FILE).rename(away)
+        putting_back = threading.Timer(0.01, away.rename, [tmp_path / FILE])
+        putting_back.start()
+        lock.check()
+        putting_back.join()
 
 
 def test_lock_of_another_machine_is_taken_over_when_its_date_stands_still(tmp_path: Path) -> None:
@@ -192,10 +192,13 @@ def test_empty_lock_is_taken_over_after_a_while(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("dead_owner")
+@pytest.mark.parametrize("has_links", [True, False])
 def test_lock_of_a_quicker_process_is_put_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process takes over the dead owner's lock just before this one removes it."""
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse_link)
     file = tmp_path / FILE
     rename = os.rename
 
@@ -259,12 +262,13 @@ def test_lock_that_is_removed_while_it_is_created_is_created_again(
 def test_lock_works_on_a_file_system_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError("no links here")
-
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse_link)
     with lock_folder(tmp_path, "work"):
         with pytest.raises(FolderBusy), lock_folder(tmp_path, "work", waits=False):
             pass
         assert (tmp_path / FILE).exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def refuse_link(*_: object) -> None:
+    raise PermissionError("no links here")

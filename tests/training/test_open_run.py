@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from builders.runs import Stopped, after_step, stop
+from builders.locks import FOREIGN
+from builders.runs import Stopped, after_step, in_validation, send_signal, stop
 from builders.tiny import use_folders
 
 from samnet.core.errors import UserError
-from samnet.core.locks import FolderBusy
+from samnet.core.locks import FolderBusy, LockLost
 from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.training.distributed import Distributed
 from samnet.training.open_run import open_run
 from samnet.training.options import TrainingOptions
+from samnet.training.out_of_memory import Fallback
 from samnet.training.resolve import ResolvedRun, resolve_run
 from samnet.training.run_record import RunRecord
 
@@ -130,6 +135,31 @@ def test_restart_that_cannot_begin_deletes_nothing(resolve: Resolve) -> None:
 def test_folder_in_which_another_process_trains_is_refused(resolve: Resolve) -> None:
     with open_run(resolve(), Distributed()), pytest.raises(FolderBusy, match="fold_all"):
         open_only(resolve())
+
+
+@pytest.mark.parametrize("moment", ["step", "validation", "stop", "out of memory"])
+def test_run_that_has_lost_its_lock_writes_nothing_more(moment: str, resolve: Resolve) -> None:
+    """It was suspended, and a process on another machine has resumed the run meanwhile."""
+    folder = resolve().folder.path
+    found: dict[Path, bytes] = {}
+
+    def lose_lock() -> None:
+        [lock] = folder.parent.glob(".*.samnet-lock")
+        lock.write_text(json.dumps(asdict(FOREIGN)))
+        found.update((file, file.read_bytes()) for file in folder.iterdir())
+        if moment == "stop":
+            send_signal(signal.SIGTERM)
+        if moment == "out of memory":
+            trainer.on_fallback(Fallback(3, 1, False, "out of memory"))
+
+    with open_run(resolve(), Distributed()) as trainer:
+        if moment == "validation":
+            in_validation(trainer, 1, lose_lock)
+        else:
+            trainer.on_step = after_step(3, lose_lock)
+        with pytest.raises(LockLost, match=r"fold_all\) writes nothing more there: .* on node7"):
+            trainer.run()
+    assert {file: file.read_bytes() for file in folder.iterdir()} == found
 
 
 def test_batch_that_cannot_be_shared_is_refused_before_the_folder_is_made(
