@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from samnet.core.errors import UserError
-from samnet.core.memory_limit import usable_memory
+from samnet.core.limits import usable_memory
 
 _DEVICE = re.compile(r"(cuda|mps|cpu)(?::(\d+))?")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from samnet.core import main_guard
 from samnet.core.errors import SamnetError, UserError
+from samnet.core.limits import usable_cores
 from samnet.core.progress import ProgressBar
 
 log = logging.getLogger(__name__)
@@ -41,13 +42,6 @@ _NO_WORKERS = (
 )
 
 
-def count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_processes() -> int:
     """Return the default number of worker processes.
 
@@ -55,7 +49,7 @@ def default_processes() -> int:
         One for each CPU core that this process may use, but at most 8, because each worker process
         holds a case in memory.
     """
-    return min(8, count_cores())
+    return min(8, usable_cores())
 
 
 @dataclass

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 
 from samnet.core.errors import SamnetError, UserError
+from samnet.core.limits import usable_cores
 from samnet.core.signals import STOP_SIGNALS, Interrupted, StopSignals
 
 _LAUNCHER = "SAMNET_LAUNCHER"
@@ -71,7 +72,7 @@ def _start(size: int, words: Sequence[str]) -> list[subprocess.Popen]:
         "LOCAL_WORLD_SIZE": str(size),
         _LAUNCHER: str(os.getpid()),
     }
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // size)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // size)))
     children = []
     for rank in range(size):
         child = subprocess.Popen(

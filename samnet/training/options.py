@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samnet.core.worker_pool import count_cores, default_processes
+from samnet.core.limits import usable_cores
+from samnet.core.worker_pool import default_processes
 
 SAVE_EVERY_SECONDS = 300.0
 _MAX_WORKERS = 7
@@ -71,4 +72,4 @@ class TrainingOptions:
         """
         if self.workers is not None:
             return self.workers
-        return min(_MAX_WORKERS, max(1, count_cores() // world_size - 1))
+        return min(_MAX_WORKERS, max(1, usable_cores() // world_size - 1))

@@ -26,7 +26,5 @@ def test_default_number_of_workers_leaves_a_core_to_each_training_process(
     monkeypatch: pytest.MonkeyPatch, num_cores: int, world_size: int, workers: int
 ) -> None:
     """Several training processes share all cores of the machine."""
-    monkeypatch.setattr(
-        "samnet.core.worker_pool.os.sched_getaffinity", lambda pid: range(num_cores)
-    )
+    monkeypatch.setattr("samnet.training.options.usable_cores", lambda: num_cores)
     assert TrainingOptions().sample_workers(world_size) == workers
