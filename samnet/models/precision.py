@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 _AMPERE = 8  # compute capability of the first GPUs with bfloat16
@@ -26,15 +28,20 @@ def used_precision(planned: str, device: torch.device) -> str:
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def autocast(planned: str, device: torch.device) -> torch.autocast:
+def autocast(planned: str, device: torch.device) -> contextlib.AbstractContextManager:
     """Return the context in which networks compute on a device.
+
+    No autocast is made where none is used: torch refuses even a disabled one for devices that it
+    has none for, which for `mps` means torch 2.4, and torch 2.5 warns of bfloat16 there.
 
     Args:
         planned: The plan's `precision`.
         device: The device to compute on.
 
     Returns:
-        An autocast to bfloat16, disabled where `used_precision` is `float32`.
+        An autocast to bfloat16, or a context that changes nothing where `used_precision` is
+        `float32`.
     """
-    is_half = used_precision(planned, device) == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_half)
+    if used_precision(planned, device) == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)

@@ -32,6 +32,16 @@ def test_bfloat16_is_used_on_devices_that_compute_in_it(
     assert used_precision(planned, torch.device(device)) == used
 
 
+def test_no_autocast_is_made_for_devices_that_compute_in_single_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch 2.4 has no autocast for `mps`, as no version has one for `meta`."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: pytest.fail("an autocast was made"))
+    for name in ("mps", "cpu", "meta"):
+        with autocast("bfloat16", torch.device(name)):
+            pass
+
+
 def test_autocast_leaves_a_cpu_in_single_precision() -> None:
     with autocast("bfloat16", torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")
