@@ -57,7 +57,7 @@ def training_jobs(
     if not set(known) <= set(chosen):
         return [train]
     command = ("find_best_configuration", dataset.name, "-c", *configurations)
-    no_gpus = replace(resources, gpus=0)
+    no_gpus = resources.without_gpus()
     choose = Job(f"samnet-choose-{number}", (command,), no_gpus, after=(train.name,))
     return [train, choose]
 
@@ -101,7 +101,8 @@ def preparation_jobs(
     name, number = folder.name, folder.number
     part = ("--num-parts", str(num_parts), "--part-id", PART)
     command = ("preprocess", "-d", name, *part)
-    prepare = Job(f"samnet-preprocess-{number}", (command,), resources, num_tasks=num_parts)
+    no_gpus = resources.without_gpus()  # planning alone may measure one
+    prepare = Job(f"samnet-preprocess-{number}", (command,), no_gpus, num_tasks=num_parts)
     if folder.plan_file.is_file():
         if options:
             raise UserError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samnet.core.paths import preprocessed_folder, raw_folder, results_folder
+from samnet.models.registry import checkpoints_folder
 
 PART = "{part}"  # stands in a command for the number of the task
 WARNING_SECONDS = 120
@@ -17,7 +19,10 @@ _FOLDERS = {
     "samnet_raw": raw_folder,
     "samnet_preprocessed": preprocessed_folder,
     "samnet_results": results_folder,
+    "samnet_checkpoints": checkpoints_folder,
 }
+# Options of sbatch by which a job gets GPUs, and those that need them.
+_GPU_OPTION = re.compile(r"--gres[= ]gpu|--gpus|--gpu-|--(cpus|mem|ntasks)-per-gpu|-G")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,15 @@ class Resources:
         }
         given = [f"--{name}={value}" for name, value in values.items() if value is not None]
         return [*given, *self.options]
+
+    def without_gpus(self) -> Resources:
+        """Return these resources for a job that computes without GPUs.
+
+        Returns:
+            The same without GPUs, also where other options of sbatch request them.
+        """
+        others = tuple(text for text in self.options if not _GPU_OPTION.match(text))
+        return replace(self, gpus=0, options=others)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,36 @@ def test_script_directives(tmp_path: Path) -> None:
     assert "--array" not in script_of(Job("a", (("status",),), Resources()), tmp_path)
 
 
+def test_script_hands_on_the_folders_that_variables_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("samnet_raw", "samnet_preprocessed", "samnet_results", "samnet_checkpoints")
+    for name in names:
+        monkeypatch.setenv(name, str(tmp_path / f"a folder of {name}"))
+    script = script_of(Job("a", (("status",),), Resources()), tmp_path)
+    for name in names:
+        assert f"export {name}='{tmp_path / f'a folder of {name}'}'\n" in script
+
+
+GPU_OPTIONS = ("--gres=gpu:2", "--gpus-per-task=1", "--mem-per-gpu=8G", "-G 1")
+OTHER_OPTIONS = ("--account=imaging", "--gres=scratch:10")
+
+
+@pytest.mark.usefixtures("planned")
+@pytest.mark.parametrize(
+    "words", [["train", "501", "lora"], ["preprocess", "501", "--num-parts", "2"]]
+)
+def test_jobs_that_compute_without_gpus_request_none(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--sbatch={option}" for option in (*GPU_OPTIONS, *OTHER_OPTIONS)]
+    assert main([*words, "--gpus", "1", *options, "--dry-run"]) == 0
+    last = capsys.readouterr().out.split("# sbatch")[-1]  # choosing, or preparing
+    directives = [line for line in last.splitlines() if line.startswith("#SBATCH")]
+    assert {f"#SBATCH {option}" for option in OTHER_OPTIONS} <= set(directives)
+    assert not [line for line in directives if "gpu" in line or "-G" in line]
+
+
 def test_submit_dry_run_prints_folds_times_configurations_and_what_follows(
     planned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
