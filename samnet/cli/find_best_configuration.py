@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 
 from samnet.cli.command import Command
+from samnet.cli.named_positionals import add_named_positional, read_named_positionals
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="ID", help="id or name of a data set, such as 8")
+    add_named_positional(parser, "dataset", "ID", "id or name of a data set, such as 8")
     parser.add_argument(
         "-c",
         "--configurations",
@@ -26,6 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.evaluation.best_configuration import find_best_configuration
 
+    read_named_positionals(options, required=("dataset",))
     print(find_best_configuration(options.dataset, options.configurations))
 
 

@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from samnet.cli.command import Command, duration, non_negative_int, positive_int
+from samnet.cli.named_positionals import add_named_positional, read_named_positionals
 
 if TYPE_CHECKING:
     from samnet.cluster.script import Job, Resources
@@ -30,8 +31,8 @@ def _add_train(kinds: _Kinds) -> None:
     train = kinds.add_parser(
         "train", help="folds x configurations as a job array, then their summary and the choice"
     )
-    train.add_argument(
-        "dataset", metavar="ID", help="id or name of a planned and prepared data set, such as 8"
+    add_named_positional(
+        train, "dataset", "ID", "id or name of a planned and prepared data set, such as 8"
     )
     train.add_argument(
         "configuration",
@@ -40,9 +41,15 @@ def _add_train(kinds: _Kinds) -> None:
         help="a configuration of its plan, such as lora",
     )
     train.add_argument(
-        "--configs", nargs="+", default=[], metavar="CONFIG", help="more than one configuration"
+        "-c",
+        "--configs",
+        nargs="+",
+        default=[],
+        metavar="CONFIG",
+        help="one or more configurations, in place of CONFIG or in addition to it",
     )
     train.add_argument(
+        "-f",
         "--folds",
         nargs="+",
         default=["cv"],
@@ -68,7 +75,7 @@ def _add_preprocess(kinds: _Kinds) -> None:
     preprocess = kinds.add_parser(
         "preprocess", help="planning, where there is no plan, then shares of the cases"
     )
-    preprocess.add_argument("dataset", metavar="ID", help="id or name of a data set, such as 8")
+    add_named_positional(preprocess, "dataset", "ID", "id or name of a data set, such as 8")
     _add_parts(preprocess)
     _add_common_options(preprocess, "samnet_plan")
 
@@ -131,6 +138,8 @@ def _make_jobs(options: argparse.Namespace) -> list[Job]:
     from samnet.core.errors import UserError
 
     resources, further = _resources(options), shlex.split(options.options)
+    if options.kind != "predict":
+        read_named_positionals(options, required=("dataset",))
     if options.kind == "train":
         first = [options.configuration] if options.configuration else []
         configurations = list(dict.fromkeys([*first, *options.configs]))

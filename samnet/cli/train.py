@@ -27,15 +27,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_target(parser: argparse.ArgumentParser) -> None:
     """Add what is trained: in order, or by the flags of samnet_predict."""
     add_named_positional(
-        parser, "dataset", "-d", "ID", "id or name of a planned and prepared data set, such as 8"
+        parser, "dataset", "ID", "id or name of a planned and prepared data set, such as 8"
     )
     add_named_positional(
-        parser, "configuration", "-c", "CONFIG", "a configuration of its plan, such as lora"
+        parser, "configuration", "CONFIG", "a configuration of its plan, such as lora"
     )
     add_named_positional(
         parser,
         "fold",
-        "-f",
         "FOLD",
         "the number of a fold of splits_final.json, all, or cv for its folds one after the other "
         "(default: 0)",

@@ -308,7 +308,7 @@ def test_continue_refuses_to_change_what_the_weights_rest_on(
         (["501", "-c", "lora"], "'501' is given in order and '--configuration lora' by flags"),
         (["501", "lora", "-f", "0"], "'501 lora' is given in order and '--fold 0' by flags"),
         (["-d", "501", "-c", "lora", "-f", "0", "1"], "'1' is given in order"),
-        (["501"], "configuration missing; give them in order, such as 8 lora 0"),
+        (["501"], "configuration missing; write for example 8 lora 0, or -d 8 -c lora -f 0"),
         (["-c", "lora"], "dataset missing"),
         ([], "dataset and configuration missing"),
         (["501", "lore"], "no configuration 'lore'; it has"),

@@ -130,6 +130,25 @@ def test_submit_dry_run_prints_folds_times_configurations_and_what_follows(
     assert "samnet-choose" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("planned")
+@pytest.mark.parametrize(
+    ("by_flags", "in_order"),
+    [
+        ("train -d 501 -c lora frozen -f 0 2", "train 501 lora --configs frozen --folds 0 2"),
+        ("train --dataset 501 -c lora", "train 501 lora"),
+        ("preprocess -d 501 --num-parts 2", "preprocess 501 --num-parts 2"),
+    ],
+)
+def test_submit_takes_flags_in_place_of_the_order(
+    by_flags: str, in_order: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = []
+    for words in (by_flags, in_order):
+        assert main([*words.split(), "--dry-run"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != ""
+
+
 def test_submit_preprocess_plans_first_where_there_is_no_plan(
     folders: dict[str, Path], make_dataset: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +164,8 @@ def test_submit_preprocess_plans_first_where_there_is_no_plan(
     ("words", "message"),
     [
         (["train", "501"], "which configuration"),
+        (["train", "-c", "lora"], "dataset missing; write for example 8, or -d 8"),
+        (["train", "-d", "501", "lora"], "'lora' is given in order and '--dataset 501' by flags"),
         (["train", "501", "lore"], "no configuration 'lore'"),
         (["train", "501", "lora", "--folds", "9"], "fold '9': choose from 0, 1, 2, 3, all, or cv"),
         (["preprocess", "501", "--options", "--memory 8G"], "is planned already"),

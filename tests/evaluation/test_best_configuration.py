@@ -57,6 +57,8 @@ def test_find_best_configuration_counts_every_case_once_and_takes_the_best_mean(
     assert main(["501"]) == 0
     printed = capsys.readouterr().out
     assert f"samnet_predict -d {dataset.name} -c lora" in printed
+    assert main(["-d", "501"]) == 0
+    assert capsys.readouterr().out == printed
     results = dataset.folder.results
     record = json.loads((results / "best_configuration.json").read_text())
     assert record["best"] == "lora"
