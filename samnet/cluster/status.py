@@ -86,7 +86,11 @@ def _read_run(folder: RunFolder) -> RunStatus:
         return RunStatus(name, "damaged", None, None, None, str(error))
     if record is None or not record.sessions:
         return RunStatus(name, "damaged", None, None, None, f"{folder.record_file}: incomplete")
-    last = _last_row(folder.metrics_file)
+    try:
+        last = _last_row(folder.metrics_file)
+    except (OSError, UnicodeDecodeError) as error:  # the other runs are shown all the same
+        message = f"{folder.metrics_file}: cannot be read ({error})"
+        return RunStatus(name, "damaged", None, None, None, message)
     state, message = _state(folder, record)
     left = _seconds_left(record.request, last) if state in ("running", "stopped") else None
     return RunStatus(name, state, last.get("epoch"), last.get("mean_dice"), left, message)
