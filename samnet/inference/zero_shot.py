@@ -29,7 +29,7 @@ from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
 from samnet.preprocessing.channels import compose_channels
 from samnet.preprocessing.intensity import apply_window, window_bounds
-from samnet.preprocessing.slice_frame import SliceFrame, frame_slice
+from samnet.preprocessing.slice_frame import SliceFrame
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,7 @@ class ZeroShot:
     def _frame(self, volume: PreparedVolume, size: tuple[int, ...], axis: int) -> SliceFrame:
         rows, columns = (index for index in range(3) if index != axis)
         spacing = (volume.spacing[rows], volume.spacing[columns])
-        # The whole slice fills the input, as in SAM's own preparation of an image.
-        longest = max(length * step for length, step in zip(size, spacing, strict=True))
-        zoom = self.input_size / longest
-        return frame_slice((size[0], size[1]), spacing, 1.0, zoom, self.input_size)
+        return frame_as_sam((size[0], size[1]), spacing, self.input_size)
 
     def _segment_slice(self, image: Tensor, plane: np.ndarray, frame: SliceFrame) -> np.ndarray:
         boxes, numbers = find_object_boxes(plane, self.label_scheme.label_sets, self.margin)
@@ -88,13 +85,47 @@ class ZeroShot:
             return np.zeros(plane.shape)
         device = next(self.network.parameters()).device
         on_canvas = torch.tensor([_to_canvas(box, frame) for box in boxes], device=device)
-        logits = self.network(frame.to_canvas(image).to(device), on_canvas)
+        rows, columns = filled_pixels(frame)
+        shown = frame.to_canvas(image)[:, :rows, :columns]
+        logits = self.network(shown.to(device), on_canvas)
         native = frame.from_canvas(logits, STRIDE).cpu()
         regions = self.label_scheme.regions
         if regions is None:
             strongest, winners = native.max(dim=0)
             return np.where(strongest.numpy() > 0, np.array(numbers)[winners.numpy()], 0)
         return draw_regions(native.numpy() > 0, np.array(numbers), regions)
+
+
+def frame_as_sam(
+    size: tuple[int, int], spacing: tuple[float, float], input_size: int
+) -> SliceFrame:
+    """Place a slice as SAM's own preparation of an image does (arXiv 2304.02643, and its code).
+
+    The longer edge fills the input. The slice lies in the upper left corner, and its edges are
+    whole pixels of the input.
+
+    Args:
+        size: Rows and columns of the slice in pixels.
+        spacing: Spacing of its rows and columns in mm.
+        input_size: Edge of the network's input in pixels.
+
+    Returns:
+        The frame.
+    """
+    lengths = [count * step for count, step in zip(size, spacing, strict=True)]
+    zoom = input_size / max(lengths)
+    edges = [max(1, int(length * zoom + 0.5)) for length in lengths]
+    scale = (edges[0] / size[0], edges[1] / size[1])
+    return SliceFrame(size, scale, (input_size, input_size), is_centred=False)
+
+
+def filled_pixels(frame: SliceFrame) -> tuple[int, int]:
+    """Return how many rows and columns of its canvas a slice fills.
+
+    Args:
+        frame: A frame of `frame_as_sam`.
+    """
+    return round(frame.size[0] * frame.scale[0]), round(frame.size[1] * frame.scale[1])
 
 
 def draw_regions(masks: np.ndarray, numbers: np.ndarray, regions: Regions) -> np.ndarray:

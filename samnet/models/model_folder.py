@@ -29,6 +29,7 @@ TRAINING_DATA_FILE = "training_data.json"
 FINAL_WEIGHTS = f"checkpoint_{FINAL}.safetensors"
 FOLD_FOLDER = re.compile(r"fold_(?:0|[1-9][0-9]{0,3}|all)")
 _FOLD_PREFIX = "fold_"
+_REPLACED_PREFIX = ".replaced-"
 
 
 @dataclass(frozen=True)
@@ -254,17 +255,29 @@ def _by_checkpoint(
     return usable, unusable
 
 
+def replaced_model(model: Path) -> Path:
+    """Return where a model waits while another one takes its place.
+
+    Args:
+        model: The folder of the model.
+    """
+    return model.with_name(f"{_REPLACED_PREFIX}{model.name}")
+
+
+def _is_model(folder: Path) -> bool:
+    """Tell whether a folder is in the place of a model, not half installed and not replaced."""
+    return not folder.name.startswith((TEMPORARY_PREFIX, _REPLACED_PREFIX))
+
+
 def list_models() -> list[ModelFolder]:
     """List the models below the results folder that hold at least one run.
 
     Returns:
-        Their folders, without those that are half installed.
+        Their folders, without those that are half installed or replaced.
     """
     plans = results_folder().glob(f"*/*/{_FOLD_PREFIX}*/{PLAN_FILE}")
     folders = sorted({plan.parent.parent for plan in plans})
-    return [
-        ModelFolder(folder) for folder in folders if not folder.name.startswith(TEMPORARY_PREFIX)
-    ]
+    return [ModelFolder(folder) for folder in folders if _is_model(folder)]
 
 
 def list_runs(dataset_name: str | None = None) -> list[RunFolder]:
@@ -278,4 +291,4 @@ def list_runs(dataset_name: str | None = None) -> list[RunFolder]:
     """
     pattern = f"{dataset_name or '*'}/*/{_FOLD_PREFIX}*"
     runs = [RunFolder(folder) for folder in sorted(results_folder().glob(pattern))]
-    return [run for run in runs if run.record_file.is_file()]
+    return [run for run in runs if run.record_file.is_file() and _is_model(run.path.parent)]

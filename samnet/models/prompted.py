@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import InputStem, build_encoder
@@ -81,15 +82,20 @@ class BoxPromptedSam(nn.Module):
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
         """Segment the object in each box of an image.
 
+        As in SAM's training, an image that does not fill the input is padded on the right and
+        below, with zeros that are not normalised.
+
         Args:
-            image: `(3, S, S)`, values from 0 to 1.
+            image: `(3, H, W)`, values from 0 to 1; H and W are at most the edge S of the input.
             boxes: `(N, 4)`: left, top, right and bottom in pixels of the input.
 
         Returns:
             The logits `(N, S / 4, S / 4)` of the masks; above 0 is inside the object.
         """
         prompts, decoder = self.decoder.prompt_encoder, self.decoder.mask_decoder
-        embedding = self.encoder(self.stem(image[None]))
+        size = self.grid * PATCH
+        right, below = size - image.shape[2], size - image.shape[1]
+        embedding = self.encoder(functional.pad(self.stem(image[None]), (0, right, 0, below)))
         sparse, dense = prompts(points=None, boxes=boxes, masks=None)
         masks, _ = decoder(
             image_embeddings=embedding,

@@ -28,14 +28,17 @@ class SliceFrame:
         size: Rows and columns of the slice.
         scale: Canvas pixels for each slice pixel, along rows and columns.
         canvas: Rows and columns of the canvas.
+        is_centred: Whether the slice lies in the middle of the canvas. Otherwise it begins in the
+            upper left corner.
     """
 
     size: tuple[int, int]
     scale: tuple[float, float]
     canvas: tuple[int, int]
+    is_centred: bool = True
 
     def offset(self, axis: int) -> float:
-        """Return where the slice begins on the canvas. It lies in the middle.
+        """Return where the slice begins on the canvas.
 
         Args:
             axis: 0 for rows, 1 for columns.
@@ -43,6 +46,8 @@ class SliceFrame:
         Returns:
             The position in canvas pixels.
         """
+        if not self.is_centred:
+            return 0.0
         return (self.canvas[axis] - self.size[axis] * self.scale[axis]) / 2
 
     def to_canvas(self, slices: Tensor) -> Tensor:

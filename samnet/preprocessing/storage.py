@@ -190,6 +190,9 @@ def store_case(
 ) -> None:
     """Write a prepared case. It exists from the moment its record does.
 
+    The record of a case that was prepared from other files is removed first. Otherwise, if the
+    process is killed half way, the old record would stand for new arrays.
+
     Args:
         folder: Folder of the prepared cases.
         identifier: Name of the case.
@@ -198,6 +201,8 @@ def store_case(
         labels: Its label map `(Z, Y, X)`, canonical and cropped as `volume.array`.
         views: The canonical axes across which slices are stored.
     """
+    if not stored_views(folder, identifier, source_key):
+        _record_file(folder, identifier).unlink(missing_ok=True)
     class_slices = {}
     for axis in views:
         across = np.moveaxis(labels, axis, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -38,6 +39,7 @@ from samnet.models.model_folder import (
     FINAL_WEIGHTS,
     ModelFolder,
     RunFolder,
+    replaced_model,
 )
 from samnet.sharing.archive_checks import (
     DEFAULT_LIMITS,
@@ -47,6 +49,8 @@ from samnet.sharing.archive_checks import (
     check_entry,
 )
 from samnet.sharing.export import MANIFEST_FILE, SCHEMA_VERSION, Manifest, Member
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 2**20
 _FOLDER_NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
@@ -82,6 +86,7 @@ def install_model(
         manifest = _read_manifest(archive, file, limits)
         check_entries(archive, manifest, file.stat().st_size, limits)
         target = results_folder() / _target(manifest, name, file)
+        _settle_replacement(target)  # of an installation that was killed
         if target.exists() and not force:
             raise UserError(
                 f"{target} is there already; --name NAME installs {file.name} next to it, --force "
@@ -89,12 +94,14 @@ def install_model(
             )
         needed = sum(member.size for member in manifest.files.values())
         _require_space(results_folder(), needed)
-        with atomic_path(target) as temporary:
-            _unpack(archive, manifest, temporary)
-            _check_content(ModelFolder(temporary), manifest)
-            replaced = _move_away(target)
-        if replaced is not None:
-            shutil.rmtree(replaced)
+        try:
+            with atomic_path(target) as temporary:
+                _unpack(archive, manifest, temporary)
+                _check_content(ModelFolder(temporary), manifest)
+                if target.exists():
+                    os.replace(target, replaced_model(target))
+        finally:
+            _settle_replacement(target)
     return target, manifest
 
 
@@ -249,13 +256,23 @@ def _have_same_labels(one: LabelScheme, other: LabelScheme) -> bool:
     return (one.labels, one.regions) == (other.labels, other.regions)
 
 
-def _move_away(target: Path) -> Path | None:
-    """Rename a model that is replaced. It is deleted when the new one has its place."""
+def _settle_replacement(target: Path) -> None:
+    """Delete a replaced model if the new one has its place; otherwise put it back.
+
+    The replaced model waits under a name that nothing cleans away. So it is still there if the
+    process is killed before the new one has its place, and the next installation puts it back.
+    """
+    waiting = replaced_model(target)
+    if not waiting.exists():
+        return
     if not target.exists():
-        return None
-    old = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-replaced-{target.name}")
-    os.replace(target, old)
-    return old
+        log.warning("%s: is put back, as its replacement was not completed", target)
+        os.replace(waiting, target)
+        return
+    # Renamed first: if the deletion is interrupted, half a model is never put back.
+    leftover = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{target.name}")
+    os.replace(waiting, leftover)
+    shutil.rmtree(leftover)
 
 
 def _require_space(folder: Path, needed: int) -> None:

@@ -12,17 +12,20 @@ import pytest
 import torch
 from builders.data import write_dataset
 from builders.numerics import assert_close_to_norm, to_double
-from builders.tiny import prepare_dataset
+from builders.tiny import make_configuration, prepare_dataset
 
 from samnet.cli import zero_shot
+from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.inference.zero_shot import draw_regions, find_object_boxes
+from samnet.inference.zero_shot import ZeroShot, draw_regions, find_object_boxes
 from samnet.models import registry
 from samnet.models.encoder import PIXEL_MEAN, PIXEL_STD, build_encoder
 from samnet.models.heads.mask_decoder import build_mask_decoder
 from samnet.models.prompted import BoxPromptedSam
 from samnet.models.sam_modules import PromptEncoder
 from samnet.plan.backbones import BACKBONES, Backbone
+from samnet.plan.configuration import IntensityWindow
+from samnet.preprocessing.case import PreparedVolume, prepare_volume
 
 SIZE = 224
 TINY = Backbone("tiny", 48, 2, 2, (1,), SIZE)
@@ -63,6 +66,65 @@ def test_box_prompted_sam_gives_the_masks_of_sams_modules(
         )
     found = to_double(BoxPromptedSam(TINY, SIZE, file))(image, boxes)
     assert_close_to_norm(found, expected[:, 0])
+
+
+def a_wide_slice() -> tuple[PreparedVolume, np.ndarray]:
+    """A slice of 28 x 56 pixels of 1 x 2 mm: a bright box, and the label map of it."""
+    reference = np.zeros((1, 28, 56), np.uint8)
+    reference[0, 12:24, 5:17] = 1
+    values = np.where(reference, 200, 50).astype(np.uint8)
+    return prepare_volume(values[None], Grid((1, 28, 56), spacing_affine((1, 1, 2)))), reference
+
+
+def zero_shot_with(network: Any) -> ZeroShot:
+    scheme = LabelScheme({"background": 0, "box": 1})
+    window = (IntensityWindow("fixed", 0, 255),)
+    return ZeroShot(network, make_configuration(intensity=window), scheme, SIZE)
+
+
+def test_zero_shot_shows_sam_images_as_in_its_training(
+    sam_parts: tuple[dict[str, Any], Path],
+) -> None:
+    """SAM's code: the longer edge fills the input, normalised, then zeros on the right and below.
+
+    (`Sam.preprocess`, `ResizeLongestSide` in segment_anything 1.0.)
+    """
+    network = BoxPromptedSam(TINY, SIZE, sam_parts[1])
+    shown: dict[str, torch.Tensor] = {}
+    network.encoder.register_forward_pre_hook(lambda _, inputs: shown.update(image=inputs[0]))
+    network.decoder.prompt_encoder.register_forward_pre_hook(
+        lambda _, __, prompts: shown.update(boxes=prompts["boxes"]), with_kwargs=True
+    )
+    zero_shot_with(network).segment(*a_wide_slice())
+    image = shown["image"][0]
+    assert image.shape == (3, SIZE, SIZE)
+    # 28 x 112 mm
+    assert not image[:, SIZE // 4 :].any()
+    filled = image[:, : SIZE // 4].double()
+    mean, std = (torch.tensor(values).double()[:, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    for row, column, value in ((0, 0, 50), (55, 223, 50), (36, 44, 200)):
+        torch.testing.assert_close(filled[:, row, column, None], (value / 255 - mean) / std)
+    assert shown["boxes"].tolist() == [[20.0, 24.0, 68.0, 48.0]]
+
+
+class BrightAreas(torch.nn.Module):
+    """In place of SAM: what is brighter than grey, as SAM would return it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threshold = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """Return logits of a quarter of the input's size."""
+        size = (0, SIZE - image.shape[2], 0, SIZE - image.shape[1])
+        padded = torch.nn.functional.pad(image, size)
+        return torch.nn.functional.avg_pool2d(padded, 4)[:1].detach() - self.threshold.detach()
+
+
+def test_zero_shot_returns_masks_to_where_they_were_seen() -> None:
+    volume, reference = a_wide_slice()
+    found = zero_shot_with(BrightAreas()).segment(volume, reference)
+    assert np.array_equal(found, reference)
 
 
 def test_find_object_boxes_finds_every_object() -> None:

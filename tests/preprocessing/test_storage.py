@@ -6,7 +6,9 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import blosc2
 import numpy as np
 import pytest
 
@@ -144,3 +146,39 @@ def test_record_of_a_case_is_plain_json(tmp_path: Path, store: Callable[..., Sto
     content = json.loads((tmp_path / "case.json").read_text())
     assert content["shape"] == list(SHAPE)
     assert len(content["quantiles"][0]) == 201
+
+
+def test_killed_half_way_leaves_no_old_record_of_new_arrays(
+    tmp_path: Path, store: Callable[..., StoredCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, labels = make_volume()
+    store(volume, labels)
+    write, written = blosc2.asarray, []
+
+    def fail_at_the_second(*args: Any, **options: Any) -> Any:
+        if written:
+            raise OSError("the disk is full")
+        written.append(options["urlpath"])
+        return write(*args, **options)
+
+    monkeypatch.setattr(blosc2, "asarray", fail_at_the_second)
+    with pytest.raises(OSError, match="the disk is full"):
+        store_case(tmp_path, "case", "of other raw files", volume, 1 - labels.clip(0, 1), (0,))
+    assert written
+    assert stored_views(tmp_path, "case", "key") == ()
+
+
+def test_case_stays_while_views_are_added(
+    tmp_path: Path, store: Callable[..., StoredCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training run may read it at that moment, and the arrays stay the same."""
+    volume, labels = make_volume()
+    store(volume, labels, (0,))
+
+    def fail(*args: Any, **options: Any) -> Any:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(blosc2, "asarray", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        store_case(tmp_path, "case", "key", volume, labels, (0, 1))
+    assert stored_views(tmp_path, "case", "key") == (0,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from builders.archives import (
 from builders.models import DATASET
 
 from samnet.core.errors import SamnetError, UserError
+from samnet.core.files import remove_partial_files
 from samnet.models.model_folder import ModelFolder, list_models
 from samnet.sharing.archive_checks import UnsafeArchive
 from samnet.sharing.export import Member
@@ -228,6 +230,63 @@ def test_install_leaves_the_old_model_when_the_disk_fails(
         install_model(archive, force=True)
     assert contents_of(results) == before
     assert list(results.rglob(".partial-*")) == []
+
+
+def end_before_the_new_model_has_its_place(file: Path, patch: pytest.MonkeyPatch) -> None:
+    """Install in a process of its own that ends at once when the old model has been moved away."""
+    rename = os.replace
+
+    def end(source: Path, target: Path) -> None:
+        if Path(source).parent.name.startswith(".partial-"):
+            os._exit(9)
+        rename(source, target)
+
+    patch.setattr(os, "replace", end)
+    process = multiprocessing.get_context("fork").Process(
+        target=install_model, args=(file,), kwargs={"force": True}
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    patch.undo()
+
+
+def test_install_that_was_killed_keeps_the_replaced_model(
+    archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = install_model(archive)
+    (folder / "mine.txt").write_text("notes")
+    with monkeypatch.context() as patch:
+        end_before_the_new_model_has_its_place(archive, patch)
+    assert not folder.exists()
+    assert list_models() == []
+    remove_partial_files(folder.parent)
+    with pytest.raises(UserError, match="is there already"):
+        install_model(archive)
+    assert (folder / "mine.txt").read_text() == "notes"
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
+    install_model(archive, force=True)
+    assert not (folder / "mine.txt").exists()
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
+
+
+def test_install_puts_the_old_model_back_when_the_new_one_cannot_have_its_place(
+    archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = install_model(archive)
+    before = contents_of(results)
+    rename = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(source).parent.name.startswith(".partial-"):
+            raise OSError("the disk is gone")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        install_model(archive, force=True)
+    assert contents_of(results) == before
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
 
 
 def test_list_models_leaves_out_a_half_installed_model(archive: Path, results: Path) -> None:
