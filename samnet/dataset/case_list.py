@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,8 @@ def read_case_list(path: Path) -> dict[str, ListedCase] | None:
         Case name -> its files, or None where the file has no `dataset` key.
 
     Raises:
-        UserError: The list, or an entry of it, has another form. All faults are reported.
+        UserError: The list, or an entry of it, has another form, or an environment variable in a
+            path is not set or set to a wrong folder. All faults are reported.
     """
     content = read_json(path)
     if not isinstance(content, dict) or "dataset" not in content:
@@ -60,6 +63,8 @@ def read_case_list(path: Path) -> dict[str, ListedCase] | None:
         else:
             images = tuple(_locate(text, path.parent) for text in entry["images"])
             cases[name] = ListedCase(images, _locate(entry["label"], path.parent))
+    usable = [text for name in cases for text in _paths_of(entries[name])]
+    faults += [f"{path}: {fault}" for fault in _wrong_variables(usable, path.parent)]
     if faults:
         raise DatasetFaults(path.parent.name, faults)
     return cases
@@ -90,11 +95,10 @@ def _entry_faults(name: str, entry: Any, folder: Path) -> list[str]:
 def _unset_variables(entry: Any, folder: Path) -> list[str]:
     """Return a fault for each environment variable that a path names and that is not set."""
     faults = []
-    for text in (*entry["images"], entry["label"]):
+    for text in _paths_of(entry):
         if _locate(text, folder).exists():  # its name may hold a dollar sign
             continue
-        for match in _VARIABLE.finditer(text):
-            name = match["braced"] or match["plain"]
+        for name in _variables_in(text):
             if not os.environ.get(name):
                 state = "empty" if name in os.environ else "not set"
                 faults.append(
@@ -102,6 +106,37 @@ def _unset_variables(entry: Any, folder: Path) -> list[str]:
                     "to the folder that holds the file"
                 )
     return faults
+
+
+def _wrong_variables(texts: Iterable[str], folder: Path) -> list[str]:
+    """Return a fault for each environment variable below whose folder none of the files lies."""
+    counts: Counter[str] = Counter()
+    found: set[str] = set()
+    for text in texts:
+        names = [name for name in _variables_in(text) if name not in found]
+        if names and _locate(text, folder).exists():
+            found.update(names)
+        counts.update(names)
+    faults = []
+    for name, count in counts.items():
+        if name in found:  # files that are missing there are reported one by one
+            continue
+        value = os.environ[name]
+        state = "is there, but holds none of them" if (folder / value).is_dir() else "is not there"
+        faults.append(
+            f'"dataset" names {count} files by the environment variable {name}; it is set to '
+            f"{value!r}, which {state}; set it to the folder that holds the files"
+        )
+    return faults
+
+
+def _variables_in(text: str) -> list[str]:
+    """Return the names of the environment variables in a path."""
+    return [match["braced"] or match["plain"] for match in _VARIABLE.finditer(text)]
+
+
+def _paths_of(entry: Any) -> list[str]:
+    return [*entry["images"], entry["label"]]
 
 
 def _has_expected_form(entry: Any) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from samnet.core.figures import drawing_may_fail
 from samnet.core.machine import detect_machine
 from samnet.core.paths import raw_folder
 from samnet.core.worker_pool import default_processes
-from samnet.dataset.cases import RawDataset, find_prediction_cases
+from samnet.dataset.cases import Case, RawDataset, find_prediction_cases
 from samnet.dataset.integrity import verify_dataset
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.demo.anatomy import DATASET_NAME, make_demo_dataset
 from samnet.evaluation.evaluator import evaluate_folder
 from samnet.evaluation.overlays import draw_overlays
@@ -33,6 +34,7 @@ from samnet.training.options import TrainingOptions
 from samnet.training.run import train
 
 CONFIGURATION = "lora"
+_SHOWN_CASES = 4
 log = logging.getLogger(__name__)
 
 
@@ -78,13 +80,13 @@ def run_demo(options: DemoOptions) -> float:
         dataset = RawDataset.load(DATASET_NAME)
         _prepare(dataset, options)
         run = _train(dataset, options)
-        summary = _predict_and_score(dataset, run, options.device, figure)
+        summary, is_drawn = _predict_and_score(dataset, run, options.device, figure)
     num_cases = len(summary["metric_per_case"])
     print(f"\nScores on the {num_cases} test cases, which nothing was trained or planned on:\n")
     print(format_table(summary))
     print(
         f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.\n"
-        f"  overlays of the predictions: {figure}\n"
+        f"  overlays of the predictions: {figure if is_drawn else 'not drawn'}\n"
         f"  the curves of the training:  {run.progress_file}\n"
         f"  the plan, with reasons:      {dataset.folder.plan_file}"
     )
@@ -112,8 +114,8 @@ def _train(dataset: RawDataset, options: DemoOptions) -> RunFolder:
 
 def _predict_and_score(
     dataset: RawDataset, run: RunFolder, device: str, figure: Path
-) -> dict[str, Any]:
-    """Predict the test cases, draw some of them, and return the summary of the scores."""
+) -> tuple[dict[str, Any], bool]:
+    """Predict the test cases, return the summary of the scores, and whether some were drawn."""
     folder, description = dataset.folder, dataset.description
     predictions, references = folder.results / "predictions", folder.test_labels
     predictor = Predictor.from_folder(run.path, device=device)
@@ -122,9 +124,33 @@ def _predict_and_score(
     summary = evaluate_folder(
         predictions, references, description, predictions, default_processes()
     )
+    is_drawn = illustrate(cases, predictions, references, description.label_scheme, figure)
+    return summary, is_drawn
+
+
+def illustrate(
+    cases: Sequence[Case],
+    predictions: Path,
+    references: Path,
+    label_scheme: LabelScheme,
+    figure: Path,
+) -> bool:
+    """Draw the first predictions and their references. Where that fails, the demo is complete too.
+
+    Args:
+        cases: The predicted cases.
+        predictions: Folder of their label maps.
+        references: Folder of the true label maps.
+        label_scheme: The classes.
+        figure: The file to draw.
+
+    Returns:
+        Whether the figure was drawn; the log says what prevented it.
+    """
     with drawing_may_fail(figure):
-        draw_overlays(cases, predictions, references, description.label_scheme, figure, max_cases=4)
-    return summary
+        draw_overlays(cases, predictions, references, label_scheme, figure, _SHOWN_CASES)
+        return True
+    return False
 
 
 @contextlib.contextmanager

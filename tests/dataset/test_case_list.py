@@ -113,6 +113,35 @@ def test_unset_variable_in_a_path_is_named(
     assert f"{path!r}, but the environment variable SCANS is {state}" in str(caught.value)
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_variable_that_is_set_to_a_wrong_folder_is_named(
+    is_there: bool,
+    folders: dict[str, Path],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = make_dataset(folders["raw"], num_cases=2)
+    wrong = tmp_path / "other"
+    monkeypatch.setenv("SCANS", str(wrong))
+    entries = {}
+    for name in ("case_00", "case_01"):
+        image, label = f"$SCANS/imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"
+        entries[name] = {"images": [image], "label": label}
+    write_case_list(folder, entries)
+    if is_there:
+        wrong.mkdir()
+    with pytest.raises(DatasetFaults) as caught:
+        RawDataset.load(501)
+    state = "is there, but holds none of them" if is_there else "is not there"
+    [fault] = caught.value.faults
+    assert f"2 files by the environment variable SCANS; it is set to {str(wrong)!r}" in fault
+    assert f"which {state}; set it to the folder that holds the files" in fault
+    monkeypatch.setenv("SCANS", str(folder))
+    (folder / "imagesTr" / "case_01_0000.nii.gz").unlink()
+    assert len(RawDataset.load(501).cases) == 2  # the one file is named where it is read
+
+
 def test_dollar_sign_in_the_name_of_a_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "a$b_0000.nii.gz").touch()
     entry = {"images": ["a$b_0000.nii.gz"], "label": "a.nii.gz"}
