@@ -1,5 +1,7 @@
 """Hashes of the contents of raw files, by which changed data are found.
 
+A file that older versions of samnet read otherwise counts as changed, too.
+
 What counts is the content of a file and not its date: a copied or touched file is the same file.
 Hashes are remembered with the size and date of the file, and only a file that differs in one of
 these is read again. So the replacement of a file by another of the same size and date is not
@@ -12,7 +14,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from samnet.core.locks import lock_folder
 from samnet.core.records import from_json, to_json
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, RawDataset
+from samnet.dataset.reading_changes import READING_VERSION, describe_reading_changes
 
 # The key of a case whose files cannot be read. The step that reads the case reports the reason.
 UNREADABLE = ""
@@ -36,11 +39,14 @@ class HashedFile:
         size: Size in bytes.
         mtime_ns: Time of its last change in nanoseconds.
         sha256: Hash of its content in hexadecimal.
+        reading_changes: What of it is read otherwise than by older versions of samnet; None where
+            this was not looked at.
     """
 
     size: int
     mtime_ns: int
     sha256: str
+    reading_changes: str | None = None
 
     def has_state(self, state: tuple[int, int]) -> bool:
         """Tell whether a file still has the size and date of this one.
@@ -110,6 +116,8 @@ def hash_files(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Has
         if entry is None or not entry.has_state(state):
             size, mtime_ns = state
             entry = HashedFile(size, mtime_ns, file_sha256(file))
+        if entry.reading_changes is None:
+            entry = replace(entry, reading_changes=describe_reading_changes(file))
         hashes[path] = entry
     return hashes
 
@@ -135,6 +143,9 @@ def known_of(case: Case, folder: Path, known: Mapping[str, HashedFile]) -> Hashe
 def case_key(hashes: Mapping[str, HashedFile]) -> str:
     """Return a hash over the names and contents of files, whatever folder they are in.
 
+    It also depends on what of them older versions read otherwise, so that what was made by these
+    is outdated.
+
     Args:
         hashes: Path -> file.
 
@@ -144,6 +155,8 @@ def case_key(hashes: Mapping[str, HashedFile]) -> str:
     digest = hashlib.sha256()
     for path, entry in hashes.items():
         digest.update(f"{Path(path).name}\0{entry.sha256}\n".encode())
+        if entry.reading_changes:
+            digest.update(f"\0{entry.reading_changes}\n".encode())
     return digest.hexdigest()
 
 
@@ -159,10 +172,14 @@ def load_hashes(dataset: RawDataset) -> Hashes:
     """
     file = dataset.folder.hashes_file
     try:
-        entries = read_json(file)["files"]
-        return {path: from_json(HashedFile, entry, str(file)) for path, entry in entries.items()}
+        content = read_json(file)
+        entries = content["files"]
+        known = {path: from_json(HashedFile, entry, str(file)) for path, entry in entries.items()}
     except (UserError, AttributeError, KeyError, TypeError):
         return {}
+    if content.get("reading_version") == READING_VERSION:
+        return known
+    return {path: replace(entry, reading_changes=None) for path, entry in known.items()}
 
 
 def remember_hashes(dataset: RawDataset, found: Iterable[Hashes]) -> None:
@@ -180,7 +197,8 @@ def remember_hashes(dataset: RawDataset, found: Iterable[Hashes]) -> None:
     file = dataset.folder.hashes_file
     with contextlib.suppress(OSError), lock_folder(file.parent, "raw files"):
         merged: dict[str, Any] = to_json(load_hashes(dataset) | new)
-        write_json_rows(file, {"files": dict(sorted(merged.items()))})
+        files = dict(sorted(merged.items()))
+        write_json_rows(file, {"reading_version": READING_VERSION, "files": files})
 
 
 def _hashes_without_reading(
@@ -192,7 +210,9 @@ def _hashes_without_reading(
         for file in case.raw_files():
             path = os.path.relpath(file, folder)
             entry = known.get(path)
-            if entry is None or not entry.has_state(_state(file)):
+            if entry is None or entry.reading_changes is None:
+                return None
+            if not entry.has_state(_state(file)):
                 return None
             hashes[path] = entry
     except (UserError, OSError):

@@ -89,7 +89,7 @@ def _find_open_cases(
 
 
 def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes: int) -> list[str]:
-    """Find prepared cases whose raw files have changed since.
+    """Find prepared cases whose raw files have changed since, or were read otherwise.
 
     Args:
         dataset: The raw data set.
@@ -163,7 +163,8 @@ def prepare_all_configurations(
 
     if plan.data_key != data_key(dataset, content_keys(dataset, dataset.cases, processes)):
         log.warning(
-            "the raw files of %s have changed since they were planned: run samnet_plan again",
+            "the raw files of %s have changed since they were planned, or older versions of samnet "
+            "read them otherwise: run samnet_plan again",
             dataset.name,
         )
     needed: set[int] = set()

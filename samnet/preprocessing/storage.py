@@ -29,7 +29,8 @@ class CaseRecord:
 
     Attributes:
         identifier: Name of the case.
-        source_key: Key of the contents of the raw files from which it was prepared.
+        source_key: Key of the raw files from which it was prepared: of their contents, and of how
+            they are read.
         spacing: Distance of voxel centres along the canonical `(Z, Y, X)` in mm.
         shape: Number of voxels along the canonical `(Z, Y, X)`, cropped.
         native_shape: Number of voxels along the file's own `(Z, Y, X)`.

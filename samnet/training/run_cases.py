@@ -163,9 +163,9 @@ def warn_of_changed_data(
     outdated = find_outdated(dataset, cases, processes)
     if outdated:
         log.warning(
-            "the raw files of %d of %d training cases have changed since they were prepared, such "
-            "as those of %s: run samnet_plan_and_preprocess again, or the training goes by the old "
-            "ones",
+            "the raw files of %d of %d training cases have changed since they were prepared, or "
+            "older versions of samnet read them otherwise, such as those of %s: run "
+            "samnet_plan_and_preprocess again, or the training goes by the old ones",
             len(outdated),
             len(cases),
             outdated[0],

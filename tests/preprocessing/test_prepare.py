@@ -203,10 +203,8 @@ def test_prepare_all_configurations_prepares_every_view_and_reports_changed_raw_
     assert "have changed" not in caplog.text
     image.write_bytes((dataset.folder.training_images / "case_02_0000.nii.gz").read_bytes())
     prepare_all_configurations(dataset, plan, 0)
-    assert (
-        "raw files of Dataset501_Tiny have changed since they were planned: run samnet_plan again"
-        in caplog.text
-    )
+    assert "raw files of Dataset501_Tiny have changed since they were planned" in caplog.text
+    assert "run samnet_plan again" in caplog.text
 
 
 PROGRAM = """

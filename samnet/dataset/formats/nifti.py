@@ -51,8 +51,23 @@ def read(file: Path) -> Image:
 def _in_millimetres(nifti: Any) -> np.ndarray:
     """Return the 4 x 4 matrix from `(x, y, z)` indices to mm, whatever the header's unit."""
     affine = np.array(nifti.affine, dtype=float)
-    affine[:3] *= _MILLIMETRES.get(int(nifti.header["xyzt_units"]) & _SPACE_BITS, 1.0)
+    affine[:3] *= _unit_of(nifti)
     return affine
+
+
+def _unit_of(nifti: Any) -> float:
+    return _MILLIMETRES.get(int(nifti.header["xyzt_units"]) & _SPACE_BITS, 1.0)
+
+
+def millimetres_of_unit(file: Path) -> float:
+    """Return the length of the unit that a header states, in mm; 1 where it states none.
+
+    Args:
+        file: A NIfTI file.
+    """
+    import nibabel
+
+    return _unit_of(nibabel.load(file))
 
 
 def serves(image: Image) -> bool:

@@ -118,13 +118,13 @@ def _as_image(colours: np.ndarray) -> Image:
 
 
 def _read_pixels(file: Path) -> _Pixels:
-    with _open(file) as image:
+    with open_image(file) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise UserError(
                 f"{file}: is animated, with {image.n_frames} frames; save the one that is meant"
             )
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
-        bits = _bits_of(file) if image.format == "PNG" else 8
+        bits = bits_of(file) if image.format == "PNG" else 8
         indices = palette = None
         if image.mode == "P":
             indices = upright(np.asarray(image), orientation)
@@ -137,8 +137,15 @@ def _read_pixels(file: Path) -> _Pixels:
     return _Pixels(colours, alpha, indices, palette, is_lossy, bits)
 
 
-def _open(file: Path) -> PIL.Image.Image:
-    """Open a file of any size: the limit of the library is meant for files from the internet."""
+def open_image(file: Path) -> PIL.Image.Image:
+    """Open a file of any size: the limit of the library is meant for files from the internet.
+
+    Args:
+        file: A PNG, JPEG, BMP or GIF file.
+
+    Returns:
+        The image of Pillow, whose pixels are not read yet.
+    """
     from PIL import Image
 
     with _opening:
@@ -150,7 +157,12 @@ def _open(file: Path) -> PIL.Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _bits_of(file: Path) -> int:
+def bits_of(file: Path) -> int:
+    """Return the number of bits of a sample.
+
+    Args:
+        file: A PNG file.
+    """
     with file.open("rb") as handle:
         return handle.read(_DEPTH_BYTE + 1)[_DEPTH_BYTE]
 

@@ -43,6 +43,15 @@ def split_alpha(samples: np.ndarray, page: TiffPage) -> tuple[np.ndarray, np.nda
     return samples[others], samples[opacity[0]]
 
 
+def is_plain(page: TiffPage) -> bool:
+    """Tell whether the samples of a page are grey values or colours without any conversion.
+
+    Args:
+        page: The page.
+    """
+    return int(page.photometric) in (_MINISBLACK, _RGB, _MASK)
+
+
 def as_shown(
     samples: np.ndarray,
     page: TiffPage,
@@ -66,7 +75,7 @@ def as_shown(
         UserError: The colour space is not supported.
     """
     kind = int(page.photometric)
-    if kind in (_MINISBLACK, _RGB, _MASK) or (is_imagej and kind in (_MINISWHITE, _PALETTE)):
+    if is_plain(page) or (is_imagej and kind in (_MINISWHITE, _PALETTE)):
         return samples
     if kind == _YCBCR and int(page.compression) in _JPEG:
         return samples

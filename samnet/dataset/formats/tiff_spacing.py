@@ -57,7 +57,7 @@ def find_spacing(tiff: TiffFile, file: Path, is_stack: bool) -> Spacing | None:
     """
     if is_stack and spacing_file(file).is_file():
         return _spacing_from_json(spacing_file(file))
-    sizes = {axis: size for axis, size in _stated_sizes(tiff).items() if _is_length(size)}
+    sizes = {axis: size for axis, size in stated_sizes(tiff).items() if _is_length(size)}
     if "X" not in sizes or "Y" not in sizes:
         return None
     if is_stack and "Z" not in sizes:
@@ -93,8 +93,15 @@ def _is_length(value: Any) -> bool:
     return is_number and 0 < value < float("inf")
 
 
-def _stated_sizes(tiff: TiffFile) -> dict[str, float]:
-    """Return axis -> size in mm, as far as the file states sizes that are meant as such."""
+def stated_sizes(tiff: TiffFile) -> dict[str, float]:
+    """Return the sizes of voxels that a file states, as far as they are meant as such.
+
+    Args:
+        tiff: The open file.
+
+    Returns:
+        Axis (`X`, `Y` or `Z`) -> size in mm.
+    """
     if tiff.is_ome:
         return physical_size(tiff)
     shaped = tiff.shaped_metadata or ({},)
