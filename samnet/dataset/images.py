@@ -221,12 +221,12 @@ def _is_usable(grid: Grid) -> bool:
 
 
 def _plain_numbers(array: np.ndarray, file: Path) -> np.ndarray:
-    """Return the voxels as numbers of at most 32 bits in the byte order of this machine."""
+    """Return the voxels as whole numbers or 32-bit floats in the byte order of this machine."""
     if array.dtype.kind not in "iufb":
         raise UserError(f"{file}: has voxels of type {array.dtype}; expected one number each")
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
-    if array.dtype.kind == "f" and array.dtype.itemsize > 4:
+    if array.dtype.kind == "f" and array.dtype.itemsize != 4:
         return array.astype(np.float32)
     return np.asarray(array, array.dtype.newbyteorder("="))
 

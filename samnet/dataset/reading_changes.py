@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from samnet.core.errors import UserError
 from samnet.core.read_failures import raise_failure_of_machine
 from samnet.core.units import millimetres_per
-from samnet.dataset.formats import nifti, raster
-from samnet.dataset.formats.itk_headers import NRRD_ENDINGS, nrrd_units
+from samnet.dataset.formats import itk, nifti, raster
+from samnet.dataset.formats.itk_headers import units_of_axes
 from samnet.dataset.formats.pixels import ORIENTATION_TAG
 from samnet.dataset.formats.tiff_colours import is_plain
 from samnet.dataset.formats.tiff_spacing import spacing_file, stated_sizes
@@ -64,9 +64,9 @@ def _of_nifti(file: Path) -> list[str]:
     return [] if unit == 1 else [f"unit of {unit:g} mm"]
 
 
-def _of_nrrd(file: Path) -> list[str]:
+def _of_itk(file: Path) -> list[str]:
     """Units other than mm, which were taken for mm."""
-    units = nrrd_units(file, dimension=3)
+    units = units_of_axes(file, dimension=3)
     is_in_millimetres = all(millimetres_per(unit) == 1 for unit in units)
     return [] if is_in_millimetres else [f"units {' '.join(units)}"]
 
@@ -116,7 +116,7 @@ def _has_new_spacing(tiff: TiffFile, file: Path) -> bool:
 
 _DESCRIBE: dict[str, Callable[[Path], list[str]]] = (
     dict.fromkeys((".nii.gz", ".nii"), _of_nifti)
-    | dict.fromkeys(NRRD_ENDINGS, _of_nrrd)
+    | dict.fromkeys(itk.HEADER_ENDINGS, _of_itk)
     | dict.fromkeys((".png", ".bmp", ".jpg", ".jpeg"), _of_raster)
     | dict.fromkeys((".tif", ".tiff"), _of_tiff)
 )

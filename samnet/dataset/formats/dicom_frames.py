@@ -188,6 +188,10 @@ def _frame(file: Path, items: Sequence[Any], number: int, num_frames: int) -> Fr
     size = tuple(int(header.get(word) or 1) for word in ("Rows", "Columns", "SamplesPerPixel"))
     # Dose grids have a factor of their own (DICOM PS3.3 C.8.8.3).
     slope = _number(items, "DoseGridScaling") or _number(items, "RescaleSlope")
+    if slope == 0:
+        raise UserError(
+            f"{where}: RescaleSlope is 0, so all its intensities would be equal; export it again"
+        )
     return Frame(
         file=file,
         number=number,

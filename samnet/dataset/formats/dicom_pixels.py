@@ -2,7 +2,8 @@
 
 The pixels are decoded by GDCM, through SimpleITK. GDCM knows one slope for all frames of a file,
 and SimpleITK inverts images whose lowest value is shown in white. So such files are decoded from a
-copy that has nothing but the stored values, and their intensities are computed here.
+copy that has nothing but the stored values, and their intensities are computed here. GDCM knows
+neither values that are stored as floats nor tables of intensities; these are read here as well.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _PIXEL_KEYWORDS = (
     "BluePaletteColorLookupTableData",
     "PixelData",
 )
+_FLOAT_PIXELS = {"FloatPixelData": "<f4", "DoubleFloatPixelData": "<f8"}
 # Modalities whose values are measurements. MONOCHROME1 then says only how they are displayed.
 _MEASURING_MODALITIES = ("CT", "MR", "PT", "NM", "RTDOSE")
 
@@ -92,10 +94,14 @@ def read_intensities(file: Path, header: Any, frames: Sequence[Frame]) -> np.nda
     """
     is_inverted = header.get("PhotometricInterpretation") == "MONOCHROME1"
     is_dose = "DoseGridScaling" in header
-    if not (has_many_frames(header) or is_inverted or is_dose):
+    is_plain = not (is_dose or _holds_floats(header) or _has_table(header))
+    if is_plain and not (has_many_frames(header) or is_inverted):
         return itk.channels_first(read_file(file))
     stored = _read_stored_values(file, header)
-    if is_inverted and header.get("Modality") not in _MEASURING_MODALITIES:
+    if _has_table(header):
+        stored = _looked_up(stored, header)
+    is_measured = _holds_floats(header) or header.get("Modality") in _MEASURING_MODALITIES
+    if is_inverted and not is_measured:
         log.info("%s: is stored with white as the lowest value, and read inverted", file)
         stored = _inverted(stored, header)
     if frames and stored.shape[1] != len(frames):
@@ -107,17 +113,26 @@ def read_intensities(file: Path, header: Any, frames: Sequence[Frame]) -> np.nda
 
 
 def _read_stored_values(file: Path, header: Any) -> np.ndarray:
-    """Decode a copy of a file that has no more than its pixels. Returns `(C, N, Y, X)`."""
+    """Return the stored values `(C, N, Y, X)` of a file."""
     import pydicom
-    from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
     source = pydicom.dcmread(file, force=True)
+    if _holds_floats(header):
+        return _read_floats(file, source)
     if "PixelData" not in source:
         raise UserError(
             f"{file}: has no pixels that can be read; copy it again if it may be cut off, or "
             "export it as whole numbers"
         )
     _check_complete(file, source)
+    return _decode(file, source)
+
+
+def _decode(file: Path, source: Any) -> np.ndarray:
+    """Decode a copy of a file that has no more than its pixels. Returns `(C, N, Y, X)`."""
+    import pydicom
+    from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+
     copy = pydicom.Dataset()
     for keyword in _PIXEL_KEYWORDS:
         if keyword in source:
@@ -130,11 +145,40 @@ def _read_stored_values(file: Path, header: Any) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="samnet-") as folder:
         stored_values = Path(folder) / file.name
         copy.save_as(stored_values, enforce_file_format=True)
-        del source, copy
         try:
             return itk.channels_first(read_file(stored_values))
         except UserError as error:
             raise UserError(str(error).replace(str(stored_values), str(file))) from error
+
+
+def _holds_floats(header: Any) -> bool:
+    """Tell whether pixels are stored as floats, as in parametric maps (DICOM PS3.3 C.7.6.24)."""
+    return "PixelRepresentation" not in header and int(header.get("BitsAllocated") or 0) >= 32
+
+
+def _read_floats(file: Path, source: Any) -> np.ndarray:
+    """Return pixels that are stored as floats, `(1, N, Y, X)`."""
+    keyword = next((name for name in _FLOAT_PIXELS if name in source), None)
+    if keyword is None:
+        raise UserError(f"{file}: has no pixels; copy it again if it may be cut off")
+    values = np.frombuffer(source[keyword].value, _FLOAT_PIXELS[keyword])
+    shape = (1, count_frames(source), int(source.Rows), int(source.Columns))
+    if len(values) < np.prod(shape):
+        raise UserError(
+            f"{file}: is cut off: it has {len(values)} of {np.prod(shape)} pixels; copy it again"
+        )
+    return values[: np.prod(shape)].reshape(shape)
+
+
+def _has_table(header: Any) -> bool:
+    """Tell whether a table gives the intensity of each stored value (DICOM PS3.3 C.11.1)."""
+    return bool(header.get("ModalityLUTSequence"))
+
+
+def _looked_up(stored: np.ndarray, header: Any) -> np.ndarray:
+    from pydicom.pixels import apply_modality_lut
+
+    return np.asarray(apply_modality_lut(stored, header))
 
 
 def _check_complete(file: Path, source: Any) -> None:
@@ -169,7 +213,10 @@ def _transfer_syntax(source: Any) -> Any:
 
 
 def _inverted(stored: np.ndarray, header: Any) -> np.ndarray:
-    """Swap the darkest and the brightest value that the stored bits can hold."""
+    """Swap the darkest and the brightest value that the stored bits, or a table, can hold."""
+    if _has_table(header):
+        num_bits = int(header.ModalityLUTSequence[0].LUTDescriptor[2])
+        return (2**num_bits - 1 - stored.astype(np.int64)).astype(stored.dtype)
     is_signed = int(header.get("PixelRepresentation") or 0) == 1
     darkest_plus_brightest = -1 if is_signed else 2 ** int(header.BitsStored) - 1
     return (darkest_plus_brightest - stored.astype(np.int64)).astype(stored.dtype)

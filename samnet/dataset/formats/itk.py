@@ -20,9 +20,12 @@ from samnet.core.units import millimetres_per
 from samnet.dataset.formats.image import Image
 from samnet.dataset.formats.itk_headers import (
     NRRD_ENDINGS,
-    add_nrrd_units,
+    add_units,
+    check_geometry,
+    check_scale,
     files_of_voxels,
-    nrrd_units,
+    states_spacing,
+    units_of_axes,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +61,8 @@ def read(file: Path) -> Image:
 
     Raises:
         UserError: A file of the voxels is missing or not named by the header, its unit is not
-            known, or the image has neither 2 nor 3 dimensions.
+            known, its directions are no numbers, its values are to be scaled, or the image has
+            neither 2 nor 3 dimensions.
     """
     import SimpleITK
 
@@ -71,19 +75,16 @@ def read(file: Path) -> Image:
     image = SimpleITK.ReadImage(str(file))
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{file}: has {image.GetDimension()} dimensions; expected 2 or 3")
-    converted = as_image(image)
-    return _with_units(converted, _units_of(file, image))
-
-
-def _units_of(file: Path, image: SimpleITK.Image) -> tuple[str, ...]:
-    """Return the units of the axes in space: ITK takes all lengths for mm."""
-    if file.suffix.lower() not in NRRD_ENDINGS:
-        return ()
-    return nrrd_units(file, image.GetDimension())
+    check_scale(file)
+    check_geometry(file)
+    converted = _with_units(as_image(image), units_of_axes(file, image.GetDimension()))
+    if states_spacing(file):
+        return converted
+    return replace(converted, grid=replace(converted.grid, has_spacing=False))
 
 
 def _with_units(image: Image, units: tuple[str, ...]) -> Image:
-    """Return an image with its grid in mm."""
+    """Return an image with its grid in mm: ITK takes all lengths for mm."""
     if not units:
         return image
     geometry = replace(image.header, units=units)
@@ -170,7 +171,7 @@ def _write_one_file(image: SimpleITK.Image, file: Path, units: tuple[str, ...] =
             SimpleITK.WriteImage(image, str(single), useCompression=True)
             shutil.move(single, file)
     if units:
-        add_nrrd_units(file, units)
+        add_units(file, units)
 
 
 def copy_into_one_file(source: Path, target: Path) -> None:
@@ -183,7 +184,7 @@ def copy_into_one_file(source: Path, target: Path) -> None:
     import SimpleITK
 
     image = SimpleITK.ReadImage(str(source))
-    _write_one_file(image, target, _units_of(source, image))
+    _write_one_file(image, target, units_of_axes(source, image.GetDimension()))
 
 
 def companions(file: Path) -> list[Path]:

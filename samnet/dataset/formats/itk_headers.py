@@ -1,6 +1,7 @@
-"""What ITK's readers leave out of the headers of NRRD and MetaImage: units, and files of voxels.
+"""What ITK's readers leave out of the headers of NRRD and MetaImage: units, scales, data files.
 
-NRRD's fields: http://teem.sourceforge.net/nrrd/format.html.
+NRRD's fields: http://teem.sourceforge.net/nrrd/format.html, MetaImage's:
+https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ NRRD_ENDINGS = (".nrrd", ".nhdr")
 _HEADER_BYTES = 65536
 _QUOTED = re.compile(r'"([^"]*)"')
 _NUMBERED = re.compile(r"(?P<name>\S*%\d*d\S*) (?P<first>-?\d+) (?P<last>-?\d+) (?P<step>-?\d+).*")
-_NOT_STATED = ("", "none", "???", "pixel", "pixels", "voxel", "voxels", "unknown")
+_SCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+_NOT_STATED = ("", "none", "?", "???", "pixel", "pixels", "voxel", "voxels", "unknown")
 
 
 def nrrd_units(file: Path, dimension: int) -> tuple[str, ...]:
@@ -44,6 +46,101 @@ def nrrd_units(file: Path, dimension: int) -> tuple[str, ...]:
             f"each of its {dimension} axes in space"
         )
     return tuple(units) if len(units) == dimension else (units[0],) * dimension
+
+
+def units_of_axes(file: Path, dimension: int) -> tuple[str, ...]:
+    """Read the units of the axes of a file.
+
+    Args:
+        file: A NRRD or MetaImage file.
+        dimension: Number of its axes in space, 2 or 3.
+
+    Returns:
+        The unit of each axis as the header names it; empty where it names none, which means mm.
+
+    Raises:
+        UserError: The header names a unit that is not known.
+    """
+    if file.suffix.lower() in NRRD_ENDINGS:
+        return nrrd_units(file, dimension)
+    unit = _metaimage_fields(file).get("distanceunits", "")
+    if unit.lower() in _NOT_STATED:
+        return ()
+    if millimetres_per(unit) is None:
+        raise UserError(f"{file}: its DistanceUnits are {unit!r}; write a unit of length, as mm")
+    return (unit,) * dimension
+
+
+def states_spacing(file: Path) -> bool:
+    """Tell whether a header states the distances of voxels; ITK takes 1 mm where none are stated.
+
+    Args:
+        file: A NRRD or MetaImage file.
+    """
+    if file.suffix.lower() in NRRD_ENDINGS:
+        fields = _nrrd_fields(file)
+        return any(word in fields for word in ("space directions", "spacings"))
+    fields = _metaimage_fields(file)
+    return "elementspacing" in fields or "elementsize" in fields
+
+
+def check_geometry(file: Path) -> None:
+    """Check that a header gives numbers for directions and spacings; ITK takes 1 mm for others.
+
+    Args:
+        file: A NRRD or MetaImage file.
+
+    Raises:
+        UserError: One of them is no number.
+    """
+    fields = _nrrd_fields(file) if file.suffix.lower() in NRRD_ENDINGS else {}
+    directions = fields.get("space directions", "")
+    if "nan" in directions.lower() or "inf" in directions.lower():
+        raise UserError(
+            f"{file}: its space directions are {directions}; write the distance of voxels in mm"
+        )
+
+
+def check_scale(file: Path) -> None:
+    """Check that the values of a MetaImage are not to be scaled: ITK would leave them unscaled.
+
+    Args:
+        file: A NRRD or MetaImage file.
+
+    Raises:
+        UserError: The header states another factor than 1, or another offset than 0.
+    """
+    if file.suffix.lower() in NRRD_ENDINGS:
+        return
+    fields = _metaimage_fields(file)
+    for name, expected in _SCALE.items():
+        value = fields.get(name.lower())
+        if value is not None and _number(value) != expected:
+            raise UserError(
+                f"{file}: its header has {name} = {value}, which is not applied by ITK; save the "
+                "scaled values"
+            )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def add_units(file: Path, units: tuple[str, ...]) -> None:
+    """Add units of space to a NRRD or MetaImage file.
+
+    Args:
+        file: A file with a header that states none.
+        units: The unit of each axis in space.
+    """
+    if file.suffix.lower() in NRRD_ENDINGS:
+        add_nrrd_units(file, units)
+        return
+    first, end, rest = file.read_bytes().partition(b"\n")
+    file.write_bytes(first + end + f"DistanceUnits = {units[0]}\n".encode() + rest)
 
 
 def add_nrrd_units(file: Path, units: tuple[str, ...]) -> None:
@@ -118,6 +215,17 @@ def _nrrd_fields(file: Path) -> dict[str, str]:
     for line in decoded.splitlines():
         name, separator, value = line.partition(": ")
         if separator and not line.startswith("#"):
+            fields[name.strip().lower()] = value.strip()
+    return fields
+
+
+def _metaimage_fields(file: Path) -> dict[str, str]:
+    """Return the fields of a MetaImage header, which ends with the name of the file of voxels."""
+    text = _read_start(file).partition(b"ElementDataFile")[0]
+    fields = {}
+    for line in text.decode("latin-1").splitlines():
+        name, separator, value = line.partition("=")
+        if separator:
             fields[name.strip().lower()] = value.strip()
     return fields
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from samnet.dataset.formats.image import Image
 # a unit is in mm, as for every other program.
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 1e-3}
 _SPACE_BITS = 7
+_LARGEST_DISAGREEMENT = 0.05  # an sform may hold a registration, which changes sizes a little
+
+log = logging.getLogger(__name__)
 
 
 def read(file: Path) -> Image:
@@ -28,7 +32,8 @@ def read(file: Path) -> Image:
         The image with the array `(1, Z, Y, X)`.
 
     Raises:
-        UserError: The file has fewer than two or more than three dimensions.
+        UserError: The file has fewer than two or more than three dimensions, or states a distance
+            of 0 between voxels.
     """
     import nibabel
 
@@ -44,8 +49,42 @@ def read(file: Path) -> Image:
     # Without a slope the stored type is kept; get_fdata would convert everything to float64.
     voxels_xyz = np.asarray(nifti.dataobj).reshape(shape_xyz)
     voxels_zyx = voxels_xyz.transpose()
+    _check_spacing(nifti, file, len(shape))
     affine = _in_millimetres(nifti)
     return Image(voxels_zyx[None], Grid(voxels_zyx.shape, affine), nifti.header.copy())
+
+
+def _check_spacing(nifti: Any, file: Path, num_axes: int) -> None:
+    """Refuse a distance of 0, which nibabel takes for 1 mm, and name two distances that disagree.
+
+    The distances of voxels are stated twice: by pixdim, and by the columns of the sform. Programs
+    differ in which of them they read.
+    """
+    from nibabel.openers import ImageOpener
+
+    with ImageOpener(file) as handle:
+        stored = type(nifti.header).from_fileobj(handle, check=False)
+    distances = np.abs(stored["pixdim"][1 : 1 + num_axes]).astype(float)
+    has_sform = int(stored["sform_code"]) > 0
+    if has_sform:
+        columns = np.linalg.norm(nifti.affine[:3, :3], axis=0)[:num_axes]
+        if not np.allclose(distances, columns, rtol=_LARGEST_DISAGREEMENT):
+            log.warning(
+                "%s: the header has two sizes of voxels, %s in pixdim and %s in the sform; the "
+                "sform is used",
+                file,
+                _show(distances),
+                _show(columns),
+            )
+    elif (distances == 0).any():
+        raise UserError(
+            f"{file}: the header states voxels of {_show(distances)} (pixdim) and has no sform; "
+            "write their true size"
+        )
+
+
+def _show(lengths: np.ndarray) -> str:
+    return " x ".join(f"{length:g}" for length in lengths)
 
 
 def _in_millimetres(nifti: Any) -> np.ndarray:

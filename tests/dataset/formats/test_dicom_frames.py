@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -12,6 +14,10 @@ from builders.dicom import AXIAL, CORONAL, SERIES_UID, write_enhanced, write_obj
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     CTImageStorage,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     NuclearMedicineImageStorage,
     RLELossless,
     RTDoseStorage,
@@ -437,4 +443,102 @@ def test_frames_of_another_series_are_refused(tmp_path: Path) -> None:
             SeriesDescription=f"series {name}",
         )
     with pytest.raises(UserError, match=r"2 series: series a \(1 files\), series b \(1 files\)"):
+        read(tmp_path)
+
+
+def lossless_jpeg(plane: np.ndarray) -> bytes:
+    return imagecodecs.ljpeg_encode(plane)
+
+
+def jpeg_2000(plane: np.ndarray) -> bytes:
+    return imagecodecs.jpeg2k_encode(plane, codecformat="j2k", reversible=True, level=0)
+
+
+def baseline_jpeg(plane: np.ndarray) -> bytes:
+    return imagecodecs.jpeg8_encode(plane, level=100)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode", "kind", "tolerance"),
+    [
+        (JPEGBaseline8Bit, baseline_jpeg, np.uint8, 2),
+        (JPEGLosslessSV1, lossless_jpeg, np.uint16, 0),
+        (JPEGLSLossless, imagecodecs.jpegls_encode, np.uint16, 0),
+        (JPEG2000Lossless, jpeg_2000, np.uint16, 0),
+    ],
+    ids=["baseline", "lossless", "JPEG-LS", "JPEG 2000"],
+)
+def test_compressed_frames_are_read(
+    tmp_path: Path,
+    syntax: str,
+    encode: Callable[[np.ndarray], bytes],
+    kind: type,
+    tolerance: int,
+) -> None:
+    ramp = np.add.outer(np.arange(4) * 7, np.add.outer(np.arange(16) * 5, np.arange(20) * 2))
+    scan = ramp.astype(kind)
+    heights = {"ImagePositionPatient": evenly(scan)}
+    dataset = write_enhanced(tmp_path / "a.dcm", scan, heights)
+    dataset.PixelData = encapsulate([encode(plane) for plane in scan])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(tmp_path / "a.dcm")
+    found = read(tmp_path).array[0].astype(int)
+    assert np.abs(found - scan).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("keyword", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")]
+)
+def test_pixels_that_are_floats_are_read(tmp_path: Path, keyword: str, kind: str) -> None:
+    values = (SCAN / 8 - 40).astype(kind)
+    dataset = write_enhanced(tmp_path / "a.dcm", SCAN, {"ImagePositionPatient": evenly()})
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, name)
+    dataset.BitsAllocated = 8 * values.itemsize
+    setattr(dataset, keyword, values.tobytes())
+    dataset.save_as(tmp_path / "a.dcm")
+    assert np.array_equal(read(tmp_path).array[0], values.astype(np.float32))
+    setattr(dataset, keyword, values.tobytes()[:-16])
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=r"is cut off: it has .* of 144 pixels"):
+        read(tmp_path)
+
+
+def write_slice(file: Path, number: int, **elements: Any) -> None:
+    write_object(
+        file,
+        CTImageStorage,
+        SCAN[number],
+        ImagePositionPatient=[0, 0, 3.0 * number],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        PixelSpacing=[0.7, 0.5],
+        **elements,
+    )
+
+
+@pytest.mark.parametrize(("modality", "kind"), [("CT", "MONOCHROME2"), ("CR", "MONOCHROME1")])
+def test_table_of_intensities_is_applied(tmp_path: Path, modality: str, kind: str) -> None:
+    squares = np.arange(256, dtype=np.uint16) ** 2
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [256, 0, 16], "US"
+    table.add_new("LUTData", "OW", squares.tobytes())
+    for number in range(2):
+        write_slice(
+            tmp_path / f"{number}.dcm",
+            number,
+            Modality=modality,
+            PhotometricInterpretation=kind,
+            ModalityLUTSequence=[table],
+        )
+    expected = squares[SCAN[:2].clip(0, 255)]
+    if kind == "MONOCHROME1":
+        expected = 65535 - expected
+    assert np.array_equal(read(tmp_path).array[0], expected)
+
+
+def test_slope_of_0_is_refused(tmp_path: Path) -> None:
+    write_slice(tmp_path / "a.dcm", 0, RescaleSlope=0, RescaleIntercept=-1024)
+    with pytest.raises(UserError, match=r"a\.dcm: RescaleSlope is 0, so all its intensities"):
         read(tmp_path)

@@ -300,3 +300,21 @@ def test_fourth_sample_counts_as_a_channel_unless_it_is_opacity(tmp_path: Path) 
     assert len(read_image([tmp_path / "a.tif"]).array) == 3
     tifffile.imwrite(tmp_path / "b.tif", four, photometric="rgb", extrasamples=["unspecified"])
     assert len(read_image([tmp_path / "b.tif"]).array) == 4
+
+
+@pytest.mark.parametrize("kind", ["cielab", "icclab", "ycbcr"])
+def test_16_bits_of_other_colour_spaces_are_refused(tmp_path: Path, kind: str) -> None:
+    pixels = np.full((5, 6, 3), 300, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=kind)
+    with pytest.raises(
+        UserError, match=f"kind {kind.upper()} with 16 bits; save it in grey or RGB"
+    ):
+        read_image([tmp_path / "a.tif"])
+
+
+def test_half_precision_is_read_as_32_bit_floats(tmp_path: Path) -> None:
+    values = np.linspace(0, 60000, 30).reshape(5, 6).astype(np.float16)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    array = read_image([tmp_path / "a.tif"]).array
+    assert array.dtype == np.float32
+    assert np.array_equal(array[0, 0], values)

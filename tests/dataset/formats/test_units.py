@@ -112,3 +112,93 @@ def test_lengths_of_a_microscope_are_neither_rounded_nor_shown_as_0() -> None:
     assert round_length(0.0, 3) == 0.0
     assert show_length(0.00025, 2) == "0.00025"
     assert show_length(1.234, 2) == "1.23"
+
+
+def write_metaimage(file: Path, **fields: str) -> None:
+    """Write a MetaImage with further fields in its header."""
+    image = SimpleITK.GetImageFromArray(VOXELS)
+    image.SetSpacing(SPACING[::-1])
+    SimpleITK.WriteImage(image, str(file))
+    lines = "".join(f"{name} = {value}\n" for name, value in fields.items()).encode()
+    file.write_bytes(file.read_bytes().replace(b"ElementDataFile", lines + b"ElementDataFile", 1))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("um", 1e-3), ("mm", 1.0), ("cm", 10.0), ("?", 1.0)])
+def test_metaimage_of_any_unit_lies_on_the_same_grid_as_its_label_map(
+    tmp_path: Path, unit: str, factor: float
+) -> None:
+    write_metaimage(tmp_path / "a.mha", DistanceUnits=unit)
+    image = read_image([tmp_path / "a.mha"])
+    assert np.allclose(image.grid.spacing, np.multiply(SPACING, factor))
+    assert np.array_equal(image.array[0], VOXELS)
+    write_labels(VOXELS, image, tmp_path / "labels.mha")
+    labels = read_labels(tmp_path / "labels.mha")
+    assert labels.grid.difference(image.grid) is None
+    assert np.array_equal(labels.array[0], VOXELS)
+
+
+def test_metaimage_of_an_unknown_unit_is_refused(tmp_path: Path) -> None:
+    write_metaimage(tmp_path / "a.mha", DistanceUnits="cubit")
+    with pytest.raises(UserError, match="DistanceUnits are 'cubit'; write a unit of length"):
+        read_image([tmp_path / "a.mha"])
+
+
+def test_metaimage_whose_values_are_to_be_scaled_is_refused(tmp_path: Path) -> None:
+    write_metaimage(tmp_path / "a.mha", ElementToIntensityFunctionSlope="1.0")
+    assert np.array_equal(read_image([tmp_path / "a.mha"]).array[0], VOXELS)
+    write_metaimage(tmp_path / "b.mha", ElementToIntensityFunctionSlope="2.5")
+    with pytest.raises(UserError, match=r"FunctionSlope = 2\.5, which is not app"):
+        read_image([tmp_path / "b.mha"])
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_no_spacing_in_a_header_is_not_taken_for_1_mm(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"a{ending}"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VOXELS), str(file))
+    assert read_image([file]).grid.has_spacing
+    text = file.read_bytes()
+    for name in (b"space directions", b"spacings", b"space origin", b"space:", b"ElementSpacing"):
+        start = text.find(name)
+        if start >= 0:
+            text = text[:start] + text[text.index(b"\n", start) + 1 :]
+    file.write_bytes(text)
+    image = read_image([file])
+    assert not image.grid.has_spacing
+    assert np.array_equal(image.array[0], VOXELS)
+
+
+def test_nrrd_with_directions_that_are_no_numbers_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.nrrd"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VOXELS), str(file))
+    file.write_bytes(file.read_bytes().replace(b"(1,0,0)", b"(nan,nan,nan)", 1))
+    with pytest.raises(UserError, match=r"its space directions are \(nan,nan,nan\)"):
+        read_image([file])
+
+
+def write_nifti_header(file: Path, **fields: object) -> None:
+    """Write a NIfTI file whose header has these values, valid or not."""
+    write_nifti(file, "mm", 1.0)
+    content = file.read_bytes()
+    header = nibabel.Nifti1Header(content[:348], check=False)
+    for name, value in fields.items():
+        header[name] = value
+    file.write_bytes(header.binaryblock + content[348:])
+
+
+def test_nifti_with_voxels_of_0_mm_is_refused(tmp_path: Path) -> None:
+    pixdim = [1, 0.5, 0.7, 0, 1, 1, 1, 1]
+    write_nifti_header(tmp_path / "a.nii", pixdim=pixdim, sform_code=0, qform_code=1)
+    with pytest.raises(UserError, match=r"voxels of 0\.5 x 0\.7 x 0 \(pixdim\) and has no sform"):
+        read_image([tmp_path / "a.nii"])
+
+
+def test_nifti_with_two_sizes_of_voxels_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_nifti_header(tmp_path / "a.nii", pixdim=[1, 0.51, 0.69, 2, 1, 1, 1, 1])
+    read_image([tmp_path / "a.nii"])
+    assert not caplog.records
+    write_nifti_header(tmp_path / "b.nii", pixdim=[1, 5, 7, 20, 1, 1, 1, 1])
+    assert np.allclose(read_image([tmp_path / "b.nii"]).grid.spacing, SPACING)
+    [record] = caplog.records
+    assert "5 x 7 x 20 in pixdim and 0.5 x 0.7 x 2 in the sform" in record.message
