@@ -7,7 +7,7 @@ what was made from them stays valid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +114,7 @@ def _has_new_spacing(tiff: TiffFile, file: Path) -> bool:
     return {"X", "Y"} <= set(stated_sizes(tiff))
 
 
-_DESCRIBE: dict[str, Callable[[Path], list[str]]] = (
+_DESCRIBE: Mapping[str, Callable[[Path], list[str]]] = (
     dict.fromkeys((".nii.gz", ".nii"), _of_nifti)
     | dict.fromkeys(itk.HEADER_ENDINGS, _of_itk)
     | dict.fromkeys((".png", ".bmp", ".jpg", ".jpeg"), _of_raster)

@@ -70,8 +70,20 @@ def read_file(file: Path) -> SimpleITK.Image:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
             f"{file}: cannot be read as an image ({reason}); remove it if it is a report, "
-            "copy it again if it is a slice"
+            f"copy it again if it is a slice{_advice_on_compression(file)}"
         ) from error
+
+
+def _advice_on_compression(file: Path) -> str:
+    """Name the compression of a file that could not be decoded, if it has one."""
+    import pydicom
+
+    syntax = pydicom.dcmread(file, force=True, stop_before_pixels=True).file_meta.get(
+        "TransferSyntaxUID"
+    )
+    if syntax is None or not syntax.is_transfer_syntax or not syntax.is_compressed:
+        return ""
+    return f"; if its compression ({syntax.name}) is not supported, decompress it first"
 
 
 def read_intensities(file: Path, header: Any, frames: Sequence[Frame]) -> np.ndarray:

@@ -62,7 +62,7 @@ def _check_spacing(nifti: Any, file: Path, num_axes: int) -> None:
     """
     from nibabel.openers import ImageOpener
 
-    with ImageOpener(file) as handle:
+    with ImageOpener(str(file)) as handle:
         stored = type(nifti.header).from_fileobj(handle, check=False)
     distances = np.abs(stored["pixdim"][1 : 1 + num_axes]).astype(float)
     has_sform = int(stored["sform_code"]) > 0

@@ -13,6 +13,7 @@ import pytest
 from builders.dicom import AXIAL, CORONAL, SERIES_UID, write_enhanced, write_object, write_series
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
+    MPEG2MPML,
     CTImageStorage,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -541,4 +542,15 @@ def test_table_of_intensities_is_applied(tmp_path: Path, modality: str, kind: st
 def test_slope_of_0_is_refused(tmp_path: Path) -> None:
     write_slice(tmp_path / "a.dcm", 0, RescaleSlope=0, RescaleIntercept=-1024)
     with pytest.raises(UserError, match=r"a\.dcm: RescaleSlope is 0, so all its intensities"):
+        read(tmp_path)
+
+
+def test_compression_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    dataset = write_enhanced(tmp_path / "a.dcm", SCAN, {"ImagePositionPatient": evenly()})
+    dataset.PixelData = encapsulate([b"a film" for _ in SCAN])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = MPEG2MPML
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=r"compression \(MPEG2 Main .*\) is not supported, decomp"):
         read(tmp_path)
