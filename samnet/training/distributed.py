@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -115,6 +115,21 @@ class Distributed:
         found: list[Any] = [None] * self.world_size
         torch_distributed.all_gather_object(found, value)
         return found
+
+    def from_master(self, compute: Callable[[], Item]) -> Item:
+        """Let the master process compute a value that may differ from one process to the next.
+
+        Args:
+            compute: Returns the value, which can be pickled. Only the master process calls it.
+
+        Returns:
+            The value, the same in every process.
+        """
+        if self.world_size == 1:
+            return compute()
+        values: list[Any] = [compute() if self.is_master else None]
+        torch_distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
     def gather_batch(self, share: Tensor) -> Tensor:
         """Return the whole batch. Its gradient goes to the own rows.

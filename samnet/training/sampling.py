@@ -18,8 +18,9 @@ from samnet.training.intensity_changes import change_intensities
 from samnet.training.placement import place_image
 from samnet.training.slice_reader import SampleSpecification, SliceReader
 
-# Class -> the (case, axis, slices) that show it.
-PlacesByClass = dict[int, list[tuple[int, int, tuple[int, ...]]]]
+# Class -> the (case, axis, slices) that show it. The slices are in arrays: an object for each would
+# be copied into every worker process that draws.
+PlacesByClass = dict[int, list[tuple[int, int, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _places_by_class(reader: SliceReader) -> PlacesByClass:
         shown = reader.cases[case_index].record.class_slices[str(axis)]
         for value, indices in shown.items():
             if int(value) != ignore_label:
-                places.setdefault(int(value), []).append((case_index, axis, indices))
+                slices = np.array(indices, np.int32)
+                places.setdefault(int(value), []).append((case_index, axis, slices))
     return dict(sorted(places.items()))
 
 
@@ -158,7 +160,8 @@ def _filter_places(
     filtered: PlacesByClass = {}
     for value, places in places_by_class.items():
         for case_index, axis, indices in places:
-            kept = tuple(i for i in indices if may_show(value, case_index, axis, i))
-            if kept:
+            is_kept = [may_show(value, case_index, axis, int(index)) for index in indices]
+            if any(is_kept):
+                kept = indices[np.array(is_kept)]
                 filtered.setdefault(value, []).append((case_index, axis, kept))
     return filtered

@@ -31,8 +31,15 @@ from samnet.plan.configuration import keys_with
 from samnet.plan.plan_key import Role
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
-from samnet.training.embeddings.choice import Block, CacheChoice, choose_blocks, embedding_bytes
+from samnet.training.embeddings.choice import (
+    Block,
+    CacheChoice,
+    choose_blocks,
+    embedding_bytes,
+    size_of_arrays,
+)
 from samnet.training.embeddings.encoder import SliceEncoder
+from samnet.training.embeddings.variant_table import VariantTable
 from samnet.training.embeddings.variants import SliceVariant, VariantReader
 
 log = logging.getLogger(__name__)
@@ -66,7 +73,7 @@ class StoredBlock:
 
     file: Path
     block: Block
-    variants: tuple[SliceVariant, ...]
+    variants: VariantTable
 
 
 @dataclass(frozen=True)
@@ -110,18 +117,23 @@ def fill_cache(
     blocks = [
         block for block in choose_blocks(every, cache.choice) if block.identifier in source_keys
     ]
+
+    def read() -> dict[Block, StoredBlock]:
+        write_json(folder / "embeddings.json", origin | {"samnet": __version__})
+        stored = _read_blocks(folder, blocks, source_keys)
+        _log_choice(cache, variants, blocks, stored, folder)
+        return stored
+
     lock = lock_folder(folder, "encoding") if distributed.is_master else contextlib.nullcontext()
     with lock:
-        distributed.barrier()
-        write_json(folder / "embeddings.json", origin | {"samnet": __version__})
-        stored = {block: _read(folder, block, source_keys[block.identifier]) for block in blocks}
-        missing = [block for block in blocks if stored[block] is None]
-        _log_choice(cache, variants, blocks, missing, folder)
+        # One process decides what is missing: while another looks, the first may be writing.
+        stored = distributed.from_master(read)
+        missing = [block for block in blocks if block not in stored]
         share = distributed.share(missing)
         encoded = list(_encode(variants, encoder, share, folder, source_keys, deadline))
         for part in distributed.gather(encoded):
             stored |= {entry.block: entry for entry in part}
-    return [entry for entry in stored.values() if entry is not None]
+    return [stored[block] for block in blocks if block in stored]
 
 
 def embeddings_key(encoder: nn.Module, variants: VariantReader, precision: str) -> tuple[str, dict]:
@@ -217,7 +229,19 @@ def _write(
         raise SamnetError(
             f"{file}: {error.strerror}; train with a smaller --cache-size, or --no-cache"
         ) from None
-    return StoredBlock(file, block, tuple(variants))
+    return StoredBlock(file, block, VariantTable.of(variants))
+
+
+def _read_blocks(
+    folder: Path, blocks: Sequence[Block], source_keys: dict[str, str]
+) -> dict[Block, StoredBlock]:
+    """Return the blocks that are there."""
+    found = {}
+    for block in blocks:
+        entry = _read(folder, block, source_keys[block.identifier])
+        if entry is not None:
+            found[block] = entry
+    return found
 
 
 def _read(folder: Path, block: Block, source_key: str) -> StoredBlock | None:
@@ -229,7 +253,9 @@ def _read(folder: Path, block: Block, source_key: str) -> StoredBlock | None:
         return None
     slices = tuple(variant.index for variant in record.views)
     is_same = record.source_key == source_key and slices == block.slices
-    return StoredBlock(file, block, record.views) if is_same and file.is_file() else None
+    if not is_same or not file.is_file():
+        return None
+    return StoredBlock(file, block, VariantTable.of(record.views))
 
 
 def _record_file(file: Path) -> Path:
@@ -240,12 +266,12 @@ def _log_choice(
     cache: EmbeddingCache,
     variants: VariantReader,
     blocks: Sequence[Block],
-    missing: Sequence[Block],
+    stored: dict[Block, StoredBlock],
     folder: Path,
 ) -> None:
     bytes_each = embedding_bytes(variants.configuration.input_size)
     num_variants = sum(len(block.slices) for block in blocks)
-    num_missing = sum(len(block.slices) for block in missing)
+    num_missing = sum(len(block.slices) for block in blocks if block not in stored)
     kept: set[tuple[str, int, int]] = set()
     for block in blocks:
         kept.update((block.identifier, block.axis, index) for index in block.slices)
@@ -278,7 +304,7 @@ def _log_others(root: Path, folder: Path) -> None:
     taken = 0
     for other in root.iterdir():
         if other.is_dir() and other != folder:
-            taken += sum(file.stat().st_size for file in other.glob("*.npy"))
+            taken += size_of_arrays(other)
     if taken > 2**30:
         log.info(
             "embeddings of other plans and encoders take %.1f GiB in %s; delete what you do not "

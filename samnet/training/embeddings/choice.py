@@ -5,8 +5,10 @@ Whether any, how many variants of each slice, and which slices where not all fit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -207,6 +209,25 @@ def _default_size(root: Path) -> float:
     first.
     """
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
-    kept = sum(file.stat().st_size for file in root.rglob("*.npy")) if root.is_dir() else 0
-    free = (shutil.disk_usage(existing).free + kept) / 2**30
+    free = (shutil.disk_usage(existing).free + size_of_arrays(root)) / 2**30
     return round(min(DEFAULT_SIZE, DISK_SHARE * free), 1)
+
+
+def size_of_arrays(folder: Path) -> int:
+    """Return what the arrays in a folder take, those of the folders within it included.
+
+    What vanishes meanwhile counts as nothing: other runs rename and remove their temporary files.
+
+    Args:
+        folder: The folder. It need not exist.
+
+    Returns:
+        Their size in bytes.
+    """
+    total = 0
+    for inner, _, names in os.walk(folder):  # which passes over folders that vanish
+        for name in names:
+            if name.endswith(".npy"):
+                with contextlib.suppress(OSError):
+                    total += Path(inner, name).stat().st_size
+    return total

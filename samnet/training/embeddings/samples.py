@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,8 @@ from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.cache import EmbeddingCache, StoredBlock, fill_cache
 from samnet.training.embeddings.encoder import SliceEncoder
-from samnet.training.embeddings.variants import SliceVariant, VariantReader
+from samnet.training.embeddings.index import EmbeddingIndex, StoredEmbedding
+from samnet.training.embeddings.variants import VariantReader
 from samnet.training.sampling import SliceChooser, draw_sample
 from samnet.training.slice_reader import SampleSpecification
 
@@ -39,15 +39,6 @@ class EmbeddedInputs(NamedTuple):
     images: Tensor | None
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A stored embedding: its block, its row in the block's array, and how its slice was shown."""
-
-    block: int
-    row: int
-    variant: SliceVariant
-
-
 class EmbeddedSamples(Dataset):
     """An endless map from a number to a sample: embedding or None, image or None, and the target.
 
@@ -57,6 +48,7 @@ class EmbeddedSamples(Dataset):
 
     Attributes:
         variants: The slices.
+        embedded: The embeddings of them.
         chooser: Draws slices. For a class it leaves out slices of whose variants none shows it: a
             small structure may be cut off.
     """
@@ -78,9 +70,8 @@ class EmbeddedSamples(Dataset):
             uses_image: Whether the head uses the image in addition to its embedding.
         """
         self.variants = VariantReader(cases, specification)
-        self.files = [entry.file for entry in blocks]
         self.uses_image = uses_image
-        self.embedded = _by_slice(self.variants.cases, blocks)
+        self.embedded = EmbeddingIndex(self.variants.reader, blocks)
         self.chooser = SliceChooser(self.variants.reader, self._may_show)
         self._maps: dict[int, np.ndarray] = {}
 
@@ -88,28 +79,28 @@ class EmbeddedSamples(Dataset):
         generator = np.random.default_rng([self.variants.specification.seed, number])
         choice = self.chooser.draw(generator)
         case_index, axis = choice.case_index, choice.axis
-        known = self.embedded.get((case_index, axis, choice.index))
-        if known is None:
+        known = self.embedded.find(case_index, axis, choice.index)
+        if not known:
             return None, *draw_sample(self.variants.reader, generator, choice)
         wanted = choice.wanted
-        showing = [entry for entry in known if wanted is None or wanted in entry.variant.classes]
-        chosen = showing[generator.integers(len(showing))]
+        showing = known if wanted is None else self.embedded.showing(known, wanted)
+        chosen = self.embedded[showing[generator.integers(len(showing))]]
         image = None
         if self.uses_image:
             image = self.variants.image(case_index, axis, chosen.variant)
         target = self.variants.target(case_index, axis, chosen.variant)
         return self._embedding(chosen), image, target
 
-    def _embedding(self, entry: _Row) -> Tensor:
+    def _embedding(self, entry: StoredEmbedding) -> Tensor:
         if entry.block not in self._maps:
             if len(self._maps) >= _MAX_OPEN:
                 del self._maps[next(iter(self._maps))]
-            self._maps[entry.block] = np.load(self.files[entry.block], mmap_mode="r")
+            self._maps[entry.block] = np.load(self.embedded.file(entry.block), mmap_mode="r")
         return torch.from_numpy(np.array(self._maps[entry.block][entry.row]))
 
     def _may_show(self, value: int, case_index: int, axis: int, index: int) -> bool:
-        known = self.embedded.get((case_index, axis, index))
-        return known is None or any(value in entry.variant.classes for entry in known)
+        known = self.embedded.find(case_index, axis, index)
+        return not known or len(self.embedded.showing(known, value)) > 0
 
     def __getstate__(self) -> dict[str, Any]:
         # Mapped files would travel to worker processes with all they hold. The chooser is complete;
@@ -221,16 +212,3 @@ def predict_logits(
     if known is not None:
         embeddings[is_embedded] = known
     return network.decode(embeddings, images if uses_image else None)
-
-
-def _by_slice(
-    cases: Sequence[StoredCase], blocks: Sequence[StoredBlock]
-) -> dict[tuple[int, int, int], list[_Row]]:
-    """Return the embeddings of each (case, axis, slice)."""
-    case_index = {case.identifier: index for index, case in enumerate(cases)}
-    found: dict[tuple[int, int, int], list[_Row]] = {}
-    for number, entry in enumerate(blocks):
-        for row, variant in enumerate(entry.variants):
-            place = (case_index[entry.block.identifier], entry.block.axis, variant.index)
-            found.setdefault(place, []).append(_Row(number, row, variant))
-    return found

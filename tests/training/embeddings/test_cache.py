@@ -4,13 +4,17 @@ import logging
 import multiprocessing
 import os
 import signal
-from dataclasses import replace
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from builders.embeddings import (
+    CPU,
     NUM_SLICES,
     count_encoded,
     fill,
@@ -23,8 +27,15 @@ from builders.embeddings import (
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.embeddings.cache import embeddings_key
-from samnet.training.embeddings.choice import embedding_bytes
+from samnet.training.distributed import Distributed
+from samnet.training.embeddings.cache import (
+    EmbeddingCache,
+    StoredBlock,
+    embeddings_key,
+    fill_cache,
+)
+from samnet.training.embeddings.choice import CacheChoice, embedding_bytes
+from samnet.training.embeddings.encoder import SliceEncoder
 
 GIB = 2**30
 
@@ -154,6 +165,69 @@ def test_folds_and_heads_share_embeddings(tmp_path: Path, cases: list[StoredCase
     assert encoded["cnn_slim"] == encoded["upsampling"] == []
     folders = {file.parent for file in tmp_path.rglob("*.npy")}
     assert len({folder for folder in folders if "slices" not in folder.parts}) == 1
+
+
+@dataclass
+class Meetings:
+    """Where two threads meet that stand for two processes."""
+
+    brought: list[Any] = field(default_factory=lambda: [None, None])
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+    master_came: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+
+@dataclass(frozen=True)
+class Rank(Distributed):
+    """One of two processes, of which the second is always late.
+
+    It leaves each meeting only when the master process has come to the next, and has written all
+    that it writes in between.
+    """
+
+    meetings: Meetings = field(default_factory=Meetings)
+
+    def gather(self, value: Any) -> list[Any]:
+        if self.is_master:
+            self.meetings.master_came.release()
+        self.meetings.brought[self.rank] = value
+        self.meetings.both.wait(60)
+        found = list(self.meetings.brought)
+        self.meetings.both.wait(60)
+        if not self.is_master:
+            assert self.meetings.master_came.acquire(timeout=60)
+        return found
+
+    def barrier(self) -> None:
+        self.gather(None)
+
+    def from_master(self, compute: Callable[[], Any]) -> Any:
+        return self.gather(compute() if self.is_master else None)[0]
+
+
+def test_processes_share_what_is_missing_though_one_writes_before_another_looks(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    networks, meetings = [make_network(), make_network()], Meetings()
+    encoded = [count_encoded(network) for network in networks]
+    cache = EmbeddingCache(tmp_path / "shared", CacheChoice(1.0, 2), cases)
+
+    def fill_as(rank: int) -> list[StoredBlock]:
+        distributed = Rank(rank, 2, meetings=meetings)
+        if rank == 1:
+            assert meetings.master_came.acquire(timeout=60)
+        encoder = SliceEncoder(networks[rank], CPU)
+        stored = fill_cache(cache, make_variants(cases), encoder, distributed=distributed)
+        meetings.master_came.release()
+        return stored
+
+    with ThreadPoolExecutor(2) as threads:
+        stored = list(threads.map(fill_as, range(2)))
+    num_encoded = [sum(counts) for counts in encoded]
+    assert sum(num_encoded) == 2 * NUM_SLICES
+    assert min(num_encoded) > 0
+    blocks = [entry.block for entry in fill(tmp_path / "alone", cases)]
+    assert [[entry.block for entry in part] for part in stored] == [blocks, blocks]
+    assert stored_bytes(tmp_path / "shared") == stored_bytes(tmp_path / "alone")
 
 
 def test_cache_keeps_to_its_bound(

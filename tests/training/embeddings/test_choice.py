@@ -13,6 +13,7 @@ from samnet.training.embeddings.choice import (
     choose_blocks,
     choose_cache,
     embedding_bytes,
+    size_of_arrays,
 )
 
 GIB = 2**30
@@ -21,10 +22,13 @@ PLENTY = {"steps": 8 * NUM_SLICES, "batch_size": 2}
 
 
 def choose(
-    cases: list[StoredCase], requested: float | None = None, **changes: Any
+    cases: list[StoredCase],
+    requested: float | None = None,
+    root: Path = Path("nowhere"),
+    **changes: Any,
 ) -> CacheChoice | None:
     network = make_network(**changes)
-    return choose_cache(make_variants(cases, **changes), network, Path("nowhere"), requested)
+    return choose_cache(make_variants(cases, **changes), network, root, requested)
 
 
 def test_embedding_takes_at_most_two_megabytes() -> None:
@@ -48,6 +52,20 @@ def test_cache_is_not_used_where_embeddings_would_not_be_used_twice(
     caplog.set_level(logging.INFO)
     assert choose(cases, steps=1) is None
     assert "do not see each of the 52 slices 2 times" in caplog.text
+
+
+def test_files_that_vanish_while_they_are_counted_do_no_harm(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    """Other folds rename and remove their temporary files at any time."""
+    temporary = tmp_path / "key" / ".partial-1"
+    temporary.mkdir(parents=True)
+    (tmp_path / "key" / "kept.npy").write_bytes(bytes(100))
+    # Listed, and gone when its size is read.
+    (temporary / "renamed.npy").symlink_to(tmp_path / "gone")
+    assert size_of_arrays(tmp_path) == 100
+    assert size_of_arrays(tmp_path / "nowhere") == 0
+    assert choose(cases, root=tmp_path, **PLENTY) is not None
 
 
 def test_requested_cache_size_is_kept_to(

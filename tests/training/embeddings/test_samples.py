@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+from types import FunctionType, ModuleType
 
+import numpy as np
 import pytest
 import torch
 from builders.embeddings import (
@@ -13,6 +16,7 @@ from builders.embeddings import (
     make_specification,
 )
 from builders.numerics import SINGLE, assert_close_to_norm
+from builders.tiny import make_case
 from torch.utils.data import DataLoader
 
 from samnet.dataset.label_scheme import LabelScheme
@@ -95,12 +99,36 @@ def test_samples_show_every_variant_and_the_class_they_are_drawn_for(
     changes = {"zoom": 4.0, "views": (0,), "foreground_share": 1.0}
     blocks = fill(tmp_path, cases, num_variants=3, **changes)
     samples = make_samples(cases, blocks, **changes)
-    num_embedded = sum(len(known) for known in samples.embedded.values())
-    assert num_embedded == 12 * samples.variants.num_tiles(0, 0) * 3
+    assert len(samples.embedded) == 12 * samples.variants.num_tiles(0, 0) * 3
     shown = [set(samples[number][2].unique().tolist()) - {0} for number in range(200)]
     assert all(shown)
     # Class 2 is drawn as often as class 1, though few of the variants show it.
     assert sum(2 in classes for classes in shown) == pytest.approx(100, abs=30)
+
+
+def count_objects(root: object) -> int:
+    """Count the Python objects that a worker process would copy by looking at them."""
+    seen: dict[int, object] = {}
+    left = [root]
+    while left:
+        found = left.pop()
+        if id(found) not in seen and not isinstance(found, (type, ModuleType, FunctionType)):
+            seen[id(found)] = found
+            left += gc.get_referents(found)
+    return len(seen)
+
+
+def test_samples_hold_no_object_for_each_embedding(tmp_path: Path) -> None:
+    """Objects that forked processes share are copied into each as soon as it looks at them."""
+    image = np.full((1, 60, 8, 8), 100, np.uint8)
+    case = make_case(tmp_path / "slices", image, image[0] // 100, name="case")
+    changes = {"views": (0,)}
+    counts = {}
+    for num_variants in (1, 4):
+        blocks = fill(tmp_path, [case], num_variants=num_variants, **changes)
+        counts[len(blocks)] = count_objects(make_samples([case], blocks, **changes))
+    assert list(counts) == [1, 4]
+    assert counts[4] - counts[1] < 60  # 180 embeddings more
 
 
 def test_samples_of_worker_processes_are_the_same(tmp_path: Path, cases: list[StoredCase]) -> None:
