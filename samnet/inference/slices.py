@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
@@ -19,10 +20,6 @@ from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.slice_frame import SliceFrame, frame_slice, tile_starts, tile_weights
-
-# By measurement: on a CPU, what a head makes of more inputs no longer fits the caches.
-INPUTS_PER_BATCH = 8
-INPUTS_PER_BATCH_ON_CPU = 4
 
 
 class SlicePredictor:
@@ -38,6 +35,7 @@ class SlicePredictor:
         frame: Where the slices lie on their canvas.
         stride: Input pixels for each output pixel.
         device: Where the networks are.
+        memory: What is predicted at once, and where probabilities are added and resampled.
     """
 
     def __init__(
@@ -76,6 +74,7 @@ class SlicePredictor:
         mirrored_axes = configuration.mirror_axes if mirror else ()
         self.flips = _mirror_flips((rows, columns), mirrored_axes)
         self.device = next(networks[0].parameters()).device
+        self.memory = PredictionMemory(self.device)
 
     def probabilities(self, start: int, stop: int) -> Tensor:
         """Predict some slices, on their canvas.
@@ -112,7 +111,6 @@ class SlicePredictor:
             images.append(compose_channels(resampled[np.subtract(indices, first)], layout))
         return torch.from_numpy(np.stack(images))
 
-    @torch.inference_mode()
     def predict(self, canvases: Tensor) -> Tensor:
         """Predict canvases, in tiles where they are larger than the input.
 
@@ -121,21 +119,28 @@ class SlicePredictor:
 
         Returns:
             Probabilities `(K, N, Hc / stride, Wc / stride)`, float32.
+
+        Raises:
+            SamnetError: The memory is too small.
         """
+        return self.memory.predict(lambda: self._predict(canvases))
+
+    @torch.inference_mode()
+    def _predict(self, canvases: Tensor) -> Tensor:
         size, stride = self.configuration.input_size, self.stride
         overlap = self.configuration.tile_overlap
         rows, columns = (tile_starts(length, size, overlap) for length in self.frame.canvas)
         corners = list(itertools.product(rows, columns))
         if len(corners) == 1:
             return self._mean_over_inputs(canvases).transpose(0, 1)
-        weights = tile_weights(size // stride).to(self.device)
+        weights = tile_weights(size // stride).to(self.memory.device)
         shape = [length // stride for length in self.frame.canvas]
         total: Tensor | None = None
-        norm = torch.zeros(shape, device=self.device)
+        norm = torch.zeros(shape, device=self.memory.device)
         for row, column in corners:
             tile = self._mean_over_inputs(canvases[..., row : row + size, column : column + size])
             if total is None:
-                total = torch.zeros(tile.shape[0], tile.shape[1], *shape, device=self.device)
+                total = tile.new_zeros(tile.shape[0], tile.shape[1], *shape)
             down = slice(row // stride, (row + size) // stride)
             along = slice(column // stride, (column + size) // stride)
             total[..., down, along] += tile * weights
@@ -156,15 +161,17 @@ class SlicePredictor:
         is_distinct[empty[1:]] = False
         source = is_distinct.cumsum(0) - 1
         source[empty] = source[empty[:1]]
-        return self._mean_of_all(inputs[is_distinct])[source.to(self.device)]
+        return self._mean_of_all(inputs[is_distinct])[source.to(self.memory.device)]
 
     def _mean_of_all(self, inputs: Tensor) -> Tensor:
-        most = INPUTS_PER_BATCH_ON_CPU if self.device.type == "cpu" else INPUTS_PER_BATCH
-        batches = inputs.split(max(1, most // len(self.flips)))
-        return torch.cat([self._batch_mean(batch.to(self.device)) for batch in batches])
+        batches = inputs.split(max(1, self.memory.inputs_per_batch // len(self.flips)))
+        means = []
+        for batch in batches:
+            means.append(self._batch_mean(batch.to(self.device)).to(self.memory.device))
+        return torch.cat(means)
 
     def _batch_mean(self, batch: Tensor) -> Tensor:
-        """Average over mirrors and networks; all mirrors of the inputs form one batch."""
+        """Average over mirrors and networks; mirrors form one batch where memory is enough."""
         mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
         total = reduce(torch.add, self._predictions(mirrored)).split(len(batch))
         restored = []
@@ -174,9 +181,12 @@ class SlicePredictor:
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
         for network in self.networks:
-            with autocast(self.configuration.precision, self.device):
-                logits = network(batch)
-            yield self.outputs.probabilities(logits.float())
+            parts = []
+            for part in batch.split(self.memory.inputs_per_batch):
+                with autocast(self.configuration.precision, self.device):
+                    logits = network(part)
+                parts.append(self.outputs.probabilities(logits.float()))
+            yield torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -81,10 +82,18 @@ def _predict_single_view(
         if labels is None:  # the number of outputs is known from the first slice on
             label_type = predictor.outputs.label_type(len(maps))
             labels = np.empty((shape[axis], *in_plane), label_type)
-        view = ViewMaps(maps, 0, predictor.frame, predictor.stride, predictor.device)
-        label_slices(predictor.outputs, view, labels[start : start + maps.shape[1]])
+        _label_chunk(predictor, maps, labels[start : start + maps.shape[1]])
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
+
+
+def _label_chunk(predictor: SlicePredictor, maps: Tensor, labels: np.ndarray) -> None:
+    def label() -> None:
+        device = predictor.memory.device
+        view = ViewMaps(maps.to(device), 0, predictor.frame, predictor.stride, device)
+        label_slices(predictor.outputs, view, labels)
+
+    predictor.memory.resample(label)
 
 
 def _all_probabilities(predictor: SlicePredictor, slab_bytes: int, view_bytes: int) -> Tensor:
@@ -144,14 +153,19 @@ def _reduce_views(
     shape: tuple[int, ...],
     slab_bytes: int,
 ) -> np.ndarray:
-    outputs = next(iter(predictors.values())).outputs
+    first = next(iter(predictors.values()))
+    outputs, memory = first.outputs, first.memory
     num_outputs = len(next(iter(stored.values())))
-    views = []
-    for axis, maps in stored.items():
-        predictor = predictors[axis]
-        views.append(ViewMaps(maps, axis, predictor.frame, predictor.stride, predictor.device))
     labels: np.ndarray = np.empty(shape, outputs.label_type(num_outputs))
-    for slab in cut(slice(0, shape[0]), slab_bytes // (4 * shape[1] * shape[2])):
+
+    def label(slab: slice) -> None:
+        views = []
+        for axis, maps in stored.items():
+            predictor = predictors[axis]
+            views.append(ViewMaps(maps, axis, predictor.frame, predictor.stride, memory.device))
         subvolume = (slab, slice(0, shape[1]), slice(0, shape[2]))
         labels[slab] = label_subvolume(outputs, views, subvolume, (BLOCK, BLOCK, BLOCK))
+
+    for slab in cut(slice(0, shape[0]), slab_bytes // (4 * shape[1] * shape[2])):
+        memory.resample(partial(label, slab))
     return labels

@@ -29,8 +29,8 @@ from samnet.training.forecast import Forecast
 from samnet.training.history import History
 from samnet.training.loader import build_loader, build_samples
 from samnet.training.loss import segmentation_loss
-from samnet.training.optimizer import build_optimizer
-from samnet.training.out_of_memory import BatchGradients, Fallback
+from samnet.training.optimizer import allocate_state, build_optimizer
+from samnet.training.out_of_memory import BatchGradients, Fallback, call_optimizer
 from samnet.training.run_files import RunFiles
 from samnet.training.schedule import planned_rate
 from samnet.training.task import TrainingTask
@@ -98,6 +98,7 @@ class Trainer:
         self._files = RunFiles(folder, distributed.is_master, before_writing)
         self._optimizer = build_optimizer(network, task.configuration, device)
         self.progress = resume_training(folder, network, self._optimizer)
+        call_optimizer(partial(allocate_state, self._optimizer))
         distributed.broadcast_weights(network)
         if len(set(distributed.gather(self.progress.step))) > 1:
             raise SamnetError(
@@ -232,7 +233,7 @@ class Trainer:
         )
         value = float(loss)  # waits for the device
         check_step(value, float(norm), progress.step, configuration.learning_rate)
-        self._optimizer.step()
+        call_optimizer(self._optimizer.step)
         return value
 
     def _predict(self, inputs: Inputs) -> Tensor:

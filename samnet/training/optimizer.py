@@ -32,3 +32,28 @@ def build_optimizer(
         weight_decay=configuration.weight_decay,
         fused=device.type in FUSED_DEVICES or None,  # None: torch decides
     )
+
+
+def allocate_state(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimiser have its state before its first step.
+
+    By itself it makes the state at the end of the first step. A memory that is too small for a step
+    with it would show only there, where nothing can be done about it. The state is made by a step
+    with gradients of 0 and a rate of 0, which changes no weight, and counts from 0 again.
+
+    Args:
+        optimizer: An optimiser of `build_optimizer`. One that has a state already keeps it.
+    """
+    if optimizer.state:
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for weight in group["params"]:
+            weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for state in optimizer.state.values():
+        state["step"].zero_()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

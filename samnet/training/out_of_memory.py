@@ -5,7 +5,6 @@ First the batch is cut into smaller parts, then blocks are computed again in the
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,18 +15,10 @@ from torch import Tensor
 
 from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
+from samnet.models.out_of_memory import compute_in_less_memory
 from samnet.training.embeddings.samples import EmbeddedInputs, take_rows
 
 log = logging.getLogger(__name__)
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "STATUS_ALLOC_FAILED",  # of cuBLAS and of cuDNN
-    # A convolution tries one algorithm after the other, and does not say that each wanted more
-    # work space than there is.
-    "unable to find an engine to execute this computation",
-)
 _REMEDY = (
     "Train with a smaller --batch-size or --set input_size=..., with --backbone small or the "
     "configuration frozen, or where there is more memory; samnet_plan --memory SIZE plans for what "
@@ -102,16 +93,11 @@ class BatchGradients:
         Raises:
             SamnetError: The memory is too small for a single row, or falling back is not allowed.
         """
-        while True:
-            try:
-                return self._compute(inputs, predict, loss_of)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            # Not inside the handler: the error holds on to all tensors of the step.
-            self._free()
-            on_fallback(self._fall_back(step, reason))
+        return compute_in_less_memory(
+            lambda: self._compute(inputs, predict, loss_of),
+            lambda reason: on_fallback(self._fall_back(step, reason)),
+            clean_up=lambda: self.network.zero_grad(set_to_none=True),
+        )
 
     def _compute(
         self,
@@ -145,12 +131,6 @@ class BatchGradients:
             parts.append(take_rows(inputs, start, stop, uses_image))
         return parts
 
-    def _free(self) -> None:
-        self.network.zero_grad(set_to_none=True)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
     def _fall_back(self, step: int, reason: str) -> Fallback:
         encoder: Any = self.network.encoder
         if not self.may_fall_back:
@@ -174,15 +154,19 @@ class BatchGradients:
         return Fallback(step, self.part, encoder.gradient_checkpointing, reason)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error, of torch's or of Python's, says that memory is too small.
+def call_optimizer(action: Callable[[], Any]) -> None:
+    """Let the optimiser do something, for which there is no fallback.
 
     Args:
-        error: The error.
+        action: What it does: a step, or the allocation of its state.
 
-    Returns:
-        Whether it does.
+    Raises:
+        SamnetError: The memory is too small.
     """
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return any(mark in str(error) for mark in _OUT_OF_MEMORY)
+
+    def fall_back(reason: str) -> None:
+        raise SamnetError(
+            f"the state of the optimiser does not fit into the memory ({reason}). {_REMEDY}"
+        )
+
+    compute_in_less_memory(action, fall_back)

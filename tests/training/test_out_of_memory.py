@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from builders.numerics import (
 )
 from builders.tiny import make_case, make_configuration
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from samnet.core.errors import SamnetError
 from samnet.dataset.label_scheme import LabelScheme
@@ -25,7 +26,7 @@ from samnet.models.model_folder import FINAL, RunFolder
 from samnet.models.network import SegmentationNetwork, build_network, load_weights
 from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits, take_rows
 from samnet.training.loop import Trainer
-from samnet.training.out_of_memory import BatchGradients, Fallback, is_out_of_memory
+from samnet.training.out_of_memory import BatchGradients, Fallback
 from samnet.training.task import TrainingTask
 
 CPU = torch.device("cpu")
@@ -170,8 +171,52 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(make_trainer: MakeTrain
     run_out_of_memory(trainer.network, error, lambda images: False)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         trainer.run()
-    assert not is_out_of_memory(RuntimeError("shapes"))
-    assert not is_out_of_memory(ValueError("full"))
+
+
+@pytest.fixture
+def on_optimizer_step() -> Iterator[list[Callable[[], None]]]:
+    """Return a list of functions that are called before every step of an optimiser."""
+    called: list[Callable[[], None]] = []
+
+    def call_all(*_: Any) -> None:
+        for function in called:
+            function()
+
+    handle = register_optimizer_step_pre_hook(call_all)
+    yield called
+    handle.remove()
+
+
+def test_optimiser_has_its_state_before_the_first_forward_pass(
+    make_trainer: MakeTrainer, on_optimizer_step: list[Callable[[], None]]
+) -> None:
+    """Else the memory would run out after the first step, where nothing can fall back any more."""
+    happened: list[str] = []
+    on_optimizer_step.append(lambda: happened.append("optimiser"))
+    trainer = make_trainer("run")
+    torch.manual_seed(0)
+    untrained = build_network(trainer.task.configuration, 1, 2).adapter()
+    begun = trainer.network.adapter()
+    assert all(torch.equal(begun[name], value) for name, value in untrained.items())
+    trainer.network.register_forward_pre_hook(lambda *_: happened.append("forward"))
+    trainer.step(torch.rand(4, 3, 32, 32), torch.zeros(4, 16, 16, dtype=torch.int64))
+    assert happened == ["optimiser", "forward", "optimiser"]
+
+
+@pytest.mark.parametrize("step", [0, 2], ids=["state", "later step"])
+def test_optimiser_that_does_not_fit_is_reported_with_a_remedy(
+    make_trainer: MakeTrainer, on_optimizer_step: list[Callable[[], None]], step: int
+) -> None:
+    steps = iter(range(10))
+
+    def run_out() -> None:
+        if next(steps) >= step:
+            raise CUDA_ERROR
+
+    on_optimizer_step.append(run_out)
+    message = r"state of the optimiser does not fit.*2\.00 GiB.*--backbone small"
+    with pytest.raises(SamnetError, match=message):
+        make_trainer("run").run()
 
 
 def test_one_of_several_processes_does_not_fall_back_by_itself() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
+from samnet.models.out_of_memory import compute_in_less_memory
 from samnet.models.precision import autocast, used_precision
 from samnet.training.embeddings.choice import Block
 from samnet.training.embeddings.variants import SliceVariant, VariantReader
 
+log = logging.getLogger(__name__)
 _MAX_BATCH = 32
 
 
@@ -39,6 +43,7 @@ class SliceEncoder:
         """
         self.network, self.device = network, device
         self.workers, self.worker_setup = workers, worker_setup
+        self._most = _MAX_BATCH  # images at a time; fewer after memory has run out
 
     def precision(self, variants: VariantReader) -> str:
         """Return the precision in which embeddings are computed.
@@ -66,7 +71,8 @@ class SliceEncoder:
             precision.
 
         Raises:
-            SamnetError: An embedding exceeds half precision.
+            SamnetError: An embedding exceeds half precision, or a single image does not fit into
+                the memory.
         """
         images = _VariantImages(variants, blocks)
         # Batches end with their block: its content does not depend on what else was left to encode.
@@ -81,12 +87,28 @@ class SliceEncoder:
             pin_memory=self.device.type == "cuda",
         )
         for shown, batch in loader:
-            with autocast(variants.configuration.precision, self.device):
-                embeddings = self.network.embed(batch.to(self.device, non_blocking=True))
-            rows = embeddings.half().cpu().numpy()
+            precision = variants.configuration.precision
+            rows = compute_in_less_memory(partial(self._embed, batch, precision), self._fall_back)
             if not np.isfinite(rows).all():
                 raise SamnetError("an embedding exceeds half precision; train with --no-cache")
             yield from zip(shown, rows, strict=True)
+
+    def _embed(self, images: Tensor, precision: str) -> np.ndarray:
+        rows = []
+        for part in images.split(self._most):
+            with autocast(precision, self.device):
+                embeddings = self.network.embed(part.to(self.device, non_blocking=True))
+            rows.append(embeddings.half().cpu().numpy())
+        return np.concatenate(rows)
+
+    def _fall_back(self, reason: str) -> None:
+        if self._most == 1:
+            raise SamnetError(
+                f"encoding a single image does not fit into the memory ({reason}). Train with "
+                "--backbone small or --set input_size=..., or where there is more memory"
+            )
+        self._most //= 2
+        log.warning("out of memory (%s): encoding at most %d images at a time", reason, self._most)
 
     def _batch_size(self, input_size: int) -> int:
         images = (4 if self.device.type == "cuda" else 1) * 1024**2 // input_size**2

@@ -56,3 +56,26 @@ def test_embedding_beyond_half_precision_is_an_error(cases: list[StoredCase]) ->
     network.encoder.register_forward_hook(lambda encoder, inputs, embedding: embedding * 1e9)
     with pytest.raises(SamnetError, match="exceeds half precision; train with --no-cache"):
         list(SliceEncoder(network, CPU).encode(make_variants(cases), BLOCKS))
+
+
+def test_encoder_falls_back_on_smaller_batches(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    variants = make_variants(cases)
+    expected = list(SliceEncoder(make_network(), CPU).encode(variants, BLOCKS))
+    poor = make_network()
+
+    def refuse(encoder: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    poor.encoder.register_forward_pre_hook(refuse)
+    most = 2
+    found = list(SliceEncoder(poor, CPU).encode(variants, BLOCKS))
+    assert "encoding at most 2 images at a time" in caplog.text
+    assert [variant for variant, _ in found] == [variant for variant, _ in expected]
+    for (_, row), (_, other) in zip(found, expected, strict=True):
+        assert_close_to_norm(row, other, 1e-3)
+    most = 0
+    with pytest.raises(SamnetError, match=r"single image does not fit into the memory.*small"):
+        list(SliceEncoder(poor, CPU).encode(variants, BLOCKS))
