@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +16,7 @@ from samnet.training.embeddings.samples import EmbeddedSamples, collate, embed_s
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
+from samnet.training.time_limit import MAX_SHARE
 
 
 def build_samples(
@@ -31,7 +33,8 @@ def build_samples(
         task: What to train on.
         device: Where the network is.
         distributed: The processes that train together, and share the encoding.
-        seconds_trained: Time trained so far. Encoding takes at most half of what is left.
+        seconds_trained: Time trained so far. Encoding takes at most half of what is left for the
+            training.
 
     Returns:
         An endless map from a number to a sample.
@@ -42,17 +45,25 @@ def build_samples(
     if task.embeddings is None:
         return SliceSamples(task.training_cases, specification)
     encoder = SliceEncoder(network, device, workers=task.workers, worker_setup=_ignore_signals)
-    seconds = None
-    if task.max_seconds is not None:
-        seconds = (task.max_seconds - seconds_trained) / 2
     return embed_samples(
         task.embeddings,
         encoder,
         task.training_cases,
         specification,
-        seconds=seconds,
+        seconds=_encoding_seconds(task, seconds_trained),
         distributed=distributed,
     )
+
+
+def _encoding_seconds(task: TrainingTask, seconds_trained: float) -> float | None:
+    """Return half of what is left of the time, without what is kept for the predictions."""
+    if task.max_seconds is None:
+        return None
+    left = task.max_seconds - seconds_trained
+    if task.ends_at is not None:
+        left = min(left, task.ends_at - time.monotonic())
+    reserved = task.validation_seconds + task.prediction_seconds
+    return (left - min(reserved, MAX_SHARE * task.max_seconds)) / 2
 
 
 def build_loader(

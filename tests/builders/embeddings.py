@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,17 @@ def fill(
     size: float = 1.0,
     num_variants: int = 2,
     every: Sequence[StoredCase] | None = None,
+    seconds: float | None = None,
     **changes: Any,
 ) -> list[StoredBlock]:
-    """Encode what is missing in a cache of `size` GiB, which is shared by the cases `every`."""
+    """Encode what is missing in a cache of `size` GiB, which is shared by the cases `every`.
+
+    It may take some seconds; None for as long as it takes.
+    """
     cache = EmbeddingCache(root, CacheChoice(size, num_variants), every or cases)
     encoder = SliceEncoder(network or make_network(**changes), CPU)
-    return fill_cache(cache, make_variants(cases, **changes), encoder)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return fill_cache(cache, make_variants(cases, **changes), encoder, deadline)
 
 
 def make_samples(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from torch import nn
@@ -24,7 +25,7 @@ from torch import nn
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path, read_json, write_json
-from samnet.core.locks import lock_folder
+from samnet.core.locks import POLL_SECONDS, FolderBusy, lock_folder
 from samnet.core.progress import ProgressBar
 from samnet.core.records import from_json, to_json
 from samnet.plan.configuration import keys_with
@@ -43,6 +44,7 @@ from samnet.training.embeddings.variant_table import VariantTable
 from samnet.training.embeddings.variants import SliceVariant, VariantReader
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 VERSION = 2  # to be raised whenever the same plan shows the encoder something else
 
 
@@ -84,6 +86,10 @@ class _BlockRecord:
     views: tuple[SliceVariant, ...]  # the name in files
 
 
+class _TimeIsOver(Exception):
+    """No more may be encoded."""
+
+
 def fill_cache(
     cache: EmbeddingCache,
     variants: VariantReader,
@@ -99,7 +105,8 @@ def fill_cache(
         cache: Where embeddings are kept.
         variants: The slices of the training cases.
         encoder: The encoder.
-        deadline: Time on `time.monotonic` after which no further block is begun.
+        deadline: Time on `time.monotonic` after which nothing more is encoded, nor waited for
+            another run; None for no limit.
         distributed: The processes that train together. They share what is missing, and return the
             same.
 
@@ -124,7 +131,7 @@ def fill_cache(
         _log_choice(cache, variants, blocks, stored, folder)
         return stored
 
-    lock = lock_folder(folder, "encoding") if distributed.is_master else contextlib.nullcontext()
+    lock = _lock(folder, deadline) if distributed.is_master else contextlib.nullcontext()
     with lock:
         # One process decides what is missing: while another looks, the first may be writing.
         stored = distributed.from_master(read)
@@ -188,17 +195,49 @@ def _encode(
 ) -> Iterator[StoredBlock]:
     if not missing:
         return
-    encoded = encoder.encode(variants, missing)
+    encoded = _until(deadline, encoder.encode(variants, missing))
     num_slices = sum(len(block.slices) for block in missing)
     with ProgressBar(total=num_slices, desc="encoding", unit="slice") as bar:
         for block in missing:
-            if deadline is not None and time.monotonic() > deadline:
+            try:
+                yield _write(folder, block, source_keys[block.identifier], encoded, bar.update)
+            except _TimeIsOver:
                 log.info(
-                    "half of the time is over: the slices that are left are encoded when they are "
-                    "drawn"
+                    "the time for encoding is over: the slices that are left are encoded when they "
+                    "are drawn"
                 )
                 return
-            yield _write(folder, block, source_keys[block.identifier], encoded, bar.update)
+
+
+def _until(deadline: float | None, encoded: Iterator[Item]) -> Iterator[Item]:
+    """Yield what is encoded, as long as there is time; a block may take longer than all there is.
+
+    Raises:
+        _TimeIsOver: The deadline has passed.
+    """
+    while True:
+        if deadline is not None and time.monotonic() > deadline:
+            raise _TimeIsOver
+        entry = next(encoded, None)
+        if entry is None:
+            return
+        yield entry
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, deadline: float | None) -> Iterator[None]:
+    """Keep other runs from encoding the same; without the lock where one of them takes too long."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock_folder(folder, "encoding", waits=deadline is None))
+                break
+            except FolderBusy as busy:
+                if deadline is None or time.monotonic() > deadline:
+                    log.info("there is no time left to wait for its embeddings: %s", busy)
+                    break
+                time.sleep(POLL_SECONDS)
+        yield
 
 
 def _write(

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from builders.embeddings import (
@@ -18,12 +20,15 @@ from builders.embeddings import (
     NUM_SLICES,
     count_encoded,
     fill,
+    make_frozen,
     make_network,
     make_samples,
     make_variants,
     stored_bytes,
 )
+from builders.tiny import TWO_CLASSES, make_case
 
+from samnet.core.locks import lock_folder
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.storage import StoredCase
@@ -36,6 +41,8 @@ from samnet.training.embeddings.cache import (
 )
 from samnet.training.embeddings.choice import CacheChoice, embedding_bytes
 from samnet.training.embeddings.encoder import SliceEncoder
+from samnet.training.loader import build_samples
+from samnet.training.task import TrainingTask
 
 GIB = 2**30
 
@@ -228,6 +235,62 @@ def test_processes_share_what_is_missing_though_one_writes_before_another_looks(
     blocks = [entry.block for entry in fill(tmp_path / "alone", cases)]
     assert [[entry.block for entry in part] for part in stored] == [blocks, blocks]
     assert stored_bytes(tmp_path / "shared") == stored_bytes(tmp_path / "alone")
+
+
+def test_encoding_ends_within_a_block_when_its_time_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A block of a large case may take longer than all the time that there is."""
+    caplog.set_level(logging.INFO)
+    image = np.full((1, 70, 8, 8), 100, np.uint8)
+    case = make_case(tmp_path / "slices", image, np.zeros((70, 8, 8), np.uint8))
+    network = make_network()
+    encoded = count_encoded(network)
+    network.encoder.register_forward_pre_hook(lambda *_: time.sleep(0.6))
+    assert fill(tmp_path / "cache", [case], network, seconds=0.5, views=(0,)) == []
+    assert sum(encoded) < 70  # a block of which
+    assert stored_bytes(tmp_path / "cache") == {}
+    assert "the time for encoding is over" in caplog.text
+
+
+def test_time_of_encoding_includes_waiting_for_another_run(
+    tmp_path: Path, cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    network = make_network()
+    stored = fill(tmp_path, cases[:1], network, every=cases)
+    encoded = count_encoded(network)
+    with lock_folder(stored[0].file.parent, "encoding"):
+        found = fill(tmp_path, cases, network, seconds=0.1)
+    assert encoded == []
+    assert [entry.block for entry in found] == [entry.block for entry in stored]
+    assert "there is no time left to wait for its embeddings" in caplog.text
+
+
+def test_encoding_leaves_time_for_what_follows_the_training(
+    tmp_path: Path, cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The command ends in 1 s, though the run may be trained for an hour in all its sessions."""
+    caplog.set_level(logging.INFO)
+    network, cache = make_network(), EmbeddingCache(tmp_path / "cache", CacheChoice(1.0, 2), cases)
+    encoded = count_encoded(network)
+    network.encoder.register_forward_pre_hook(lambda *_: time.sleep(0.3))
+    task = TrainingTask(
+        configuration=make_frozen(),
+        label_scheme=TWO_CLASSES,
+        training_cases=cases,
+        validation_cases=[],
+        held_out=False,
+        seed=0,
+        max_seconds=3600.0,
+        workers=0,
+        embeddings=cache,
+        ends_at=time.monotonic() + 1.0,
+        prediction_seconds=0.5,
+    )
+    build_samples(network, task, CPU, Distributed(), 0.0)
+    assert 0 < len(encoded) <= 2  # of 16 blocks
+    assert "the time for encoding is over" in caplog.text
 
 
 def test_cache_keeps_to_its_bound(
