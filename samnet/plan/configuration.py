@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from samnet.plan.backbones import BACKBONES, PATCH
-from samnet.plan.plan_key import PlanKey, Role, Scope, declared_keys, plan_key
+from samnet.plan.plan_key import REQUIRED, PlanKey, Role, Scope, declared_keys, plan_key
 
 INITIAL_WEIGHTS = ("pretrained", "random")
 WEIGHT_ENDINGS = (".pth", ".pt", ".safetensors")
@@ -282,3 +282,12 @@ def keys_with(role: Role) -> tuple[str, ...]:
         The keys in their declared order.
     """
     return tuple(name for name, key in PLAN_KEYS.items() if role in key.role)
+
+
+def earlier_values() -> dict[str, Any]:
+    """Return what plans and runs have that are older than some of the keys.
+
+    Returns:
+        The values by key; keys without such a value are left out.
+    """
+    return {name: key.earlier for name, key in PLAN_KEYS.items() if key.earlier is not REQUIRED}

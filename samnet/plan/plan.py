@@ -17,11 +17,12 @@ from samnet.dataset.dataset_folder import PLAN_FILE
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.plan.checks import build_configuration, check_value
-from samnet.plan.configuration import PLAN_KEYS, Configuration
+from samnet.plan.configuration import PLAN_KEYS, Configuration, earlier_values
 
 SCHEMA_VERSION = 1
 BY_HAND = "by hand"
 ON_COMMAND_LINE = "--set"
+OLDER = "older plan"
 SPLIT_KEYS = ("patient_key", "folds")
 HOW_TO_CHANGE_SPLITS = "set patient_key in dataset.json, or edit splits_final.json"
 
@@ -127,7 +128,11 @@ class Plan:
             UserError: There is no such configuration, or the chain of `inherit` leads nowhere or
                 in a circle.
         """
-        merged = dict(self.decisions)
+        merged = {
+            key: Decision(value, "the plan is older than this key", OLDER)
+            for key, value in earlier_values().items()
+        }
+        merged |= self.decisions
         for link in reversed(self._chain(name)):
             merged |= self.configurations[link].decisions
         return {key: merged[key] for key in PLAN_KEYS if key in merged}

@@ -18,6 +18,7 @@ from typing import Any
 from samnet.core.errors import UserError
 
 _METADATA = "plan_key"
+REQUIRED: Any = object()  # marks a key without which a plan cannot be used
 
 
 class Scope(enum.Enum):
@@ -62,6 +63,8 @@ class PlanKey:
         lowest: Smallest allowed number, or None.
         highest: Largest allowed number, or None.
         is_valid: A further check of a value; None where type, choices and limits say everything.
+        earlier: The value of plans and runs that are older than the key; `REQUIRED` where those
+            cannot be used.
     """
 
     name: str
@@ -75,6 +78,7 @@ class PlanKey:
     lowest: float | None
     highest: float | None
     is_valid: Callable[[Any], bool] | None
+    earlier: Any
 
     def check(self, value: Any, where: str) -> None:
         """Check a value that has the right type.
@@ -124,6 +128,7 @@ def plan_key(
     choices: Callable[[], tuple[str, ...]] | tuple[str, ...] | None = None,
     limits: tuple[float, float | None] | None = None,
     is_valid: Callable[[Any], bool] | None = None,
+    earlier: Any = REQUIRED,
 ) -> Any:
     """Declare a field of `Configuration` as a key of the plan.
 
@@ -136,6 +141,8 @@ def plan_key(
         choices: The allowed values, or a function that returns them.
         limits: Smallest and largest allowed number; None as the largest for no limit.
         is_valid: A further check of a value.
+        earlier: For a key that is added to a released version: the value that stands for what
+            samnet did before. Plans and runs that are older than the key have it.
 
     Returns:
         A dataclass field.
@@ -151,6 +158,7 @@ def plan_key(
         "lowest": lowest,
         "highest": highest,
         "is_valid": is_valid,
+        "earlier": earlier,
     }
     return dataclasses.field(metadata={_METADATA: declared})
 

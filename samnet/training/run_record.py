@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
 from samnet.core.records import from_json, to_json
 from samnet.models.model_folder import RunFolder
-from samnet.plan.configuration import PLAN_KEYS
+from samnet.plan.configuration import PLAN_KEYS, earlier_values
 from samnet.plan.plan_key import Role
 from samnet.training.embeddings.choice import CacheChoice
 from samnet.training.out_of_memory import Fallback
@@ -36,6 +36,9 @@ _FIXED = ("training_cases", "seed", "data_key", "start_from")
 @dataclass(frozen=True)
 class RunRequest:
     """What was requested of a run. Its weights rest on all of it.
+
+    The same command resumes a run whose request is the same. So a field that is added needs a
+    default that stands for what was done before, and a key of the plan an `earlier` value.
 
     Attributes:
         fold: The fold.
@@ -141,6 +144,9 @@ class RunRecord:
         if not isinstance(content, dict) or "request" not in content:
             raise UserError(f"{file}: no record of a training run; --restart trains again")
         request = from_json(RunRequest, content["request"], f"{file}: request")
+        # A run that is older than a key was trained as if it had the key's earlier value.
+        known = to_json(earlier_values()) | request.configuration
+        request = replace(request, configuration=known)
         sessions = []
         for index, entry in enumerate(_as_list(content.get("sessions"))):
             sessions.append(_session(entry, f"{file}: sessions[{index}]"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from builders.tiny import SHORT, use_folders
 from torch import Tensor
 
 from samnet.core.errors import UserError
+from samnet.core.files import read_json, write_json
 from samnet.models.model_folder import FINAL, LAST, ModelFolder, RunFolder
 from samnet.models.network import save_weights
+from samnet.plan.configuration import PLAN_KEYS
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.training.checkpoint import Progress, save_training
 from samnet.training.options import TrainingOptions
@@ -259,6 +262,40 @@ def test_continue_leaves_a_run_that_kept_time_for_its_prediction(resolve: Resolv
     """It ended before its limit, and nothing more is requested."""
     leave(resolve(max_seconds=9.0), step=4, seconds=5.0, is_finished=True)
     assert resolve(resume=True, settings={"patience": 2}).is_finished
+
+
+def leave_without(key: str, run: ResolvedRun) -> None:
+    """Write the folder of a run as a version of samnet leaves it that does not know a key."""
+    leave(run, step=2)
+    for file in (run.folder.record_file, run.folder.plan_file):
+        content = read_json(file)
+        places = [content["request"]["configuration"]] if "request" in content else []
+        places += [entry["decisions"] for entry in content.get("configurations", {}).values()]
+        for place in places:
+            del place[key]
+        write_json(file, content)
+
+
+def test_run_that_is_older_than_a_key_resumes_by_the_same_command(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = resolve()
+    leave_without("tile_overlap", run)
+    value = run.plan.single_configuration.tile_overlap
+    key = replace(PLAN_KEYS["tile_overlap"], earlier=value)
+    monkeypatch.setitem(PLAN_KEYS, "tile_overlap", key)
+    again = resolve()
+    assert again.record is not None
+    assert again.record.request == again.request == run.request
+    assert resolve(resume=True).request == run.request
+    with pytest.raises(UserError, match="other settings"):
+        resolve(settings={"tile_overlap": value / 2})
+
+
+def test_run_without_a_key_that_older_plans_may_not_lack_is_another_run(resolve: Resolve) -> None:
+    leave_without("tile_overlap", resolve())
+    with pytest.raises(UserError, match="other settings"):
+        resolve()
 
 
 def test_restart_does_not_need_a_readable_record_or_state(
