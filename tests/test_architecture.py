@@ -38,7 +38,7 @@ FORBIDDEN = {("evaluation", "inference")}
 COSMETICS = {
     ".savefig(": "core/figures.py",
     "backend_agg": "core/figures.py",
-    "from tqdm": "core/progress.py",
+    "from tqdm": "core/progress_line.py",
 }
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE)
 

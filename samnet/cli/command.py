@@ -129,11 +129,13 @@ class _StrictParser(argparse.ArgumentParser):
 
 
 def _start_logging(verbose: bool) -> None:
+    from samnet.core.progress_line import HandlerAboveBars
+
     logging.basicConfig(
         level=logging.WARNING,  # for other packages: their debug lines would hide ours
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
-        stream=sys.stderr,
+        handlers=[HandlerAboveBars(sys.stderr)],
         force=True,
     )
     log.setLevel(logging.DEBUG if verbose else logging.INFO)

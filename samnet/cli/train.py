@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    began = time.monotonic()  # loading the libraries takes seconds, and counts for --max-time
     from samnet.core.errors import UserError
     from samnet.core.machine import choose_device, parse_memory
     from samnet.training.distributed import started_by_torchrun
@@ -182,7 +184,7 @@ def _run(options: argparse.Namespace) -> None:
         resume=options.resume,
         restart=options.restart,
     )
-    train_folds(options.dataset, options.configuration, options.fold, training_options)
+    train_folds(options.dataset, options.configuration, options.fold, training_options, began)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

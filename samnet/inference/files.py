@@ -29,6 +29,7 @@ from samnet.inference.predictor import Predictor
 from samnet.inference.warning_file import WARNING_FILE, record_warnings
 
 log = logging.getLogger(__name__)
+PREDICTING = "predicting"  # the name of the progress bar
 
 
 def predict_cases(
@@ -96,8 +97,8 @@ def _predict_cases(
     started = time.monotonic()
     read = partial(_read, len(predictor.plan.channel_names))
     steps = _until(ends_at, prefetch(read, open_cases))
-    predicted = (_predict(predictor, step) for step in steps)
-    with ProgressBar(total=len(open_cases), desc="predicting", unit="case") as bar:
+    with ProgressBar(total=len(open_cases), desc=PREDICTING, unit="case") as bar:
+        predicted = _predict_all(predictor, steps, bar)
         for step in prefetch(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
             if step.failure is None:
@@ -106,8 +107,6 @@ def _predict_cases(
                     doubtful[name] = step.warnings
             else:
                 outcome.failures[name] = step.failure
-            bar.set_postfix_str(name, refresh=False)
-            bar.update()
     seconds = time.monotonic() - started
     log.info("predicted %d cases in %.0f s", len(outcome.results), seconds)
     _summarize_warnings(doubtful, targets, len(outcome.results))
@@ -170,6 +169,14 @@ def _read(num_channels: int, case: Case) -> _Step:
         return _Step(case, read_aligned_image(case, num_channels))
     except Exception as error:
         return _failed(case, error)
+
+
+def _predict_all(predictor: Predictor, steps: Iterator[_Step], bar: ProgressBar) -> Iterator[_Step]:
+    for step in steps:
+        bar.set_postfix_str(step.case.identifier)
+        predicted = _predict(predictor, step)
+        bar.update()
+        yield predicted
 
 
 def _predict(predictor: Predictor, step: _Step) -> _Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
 import numpy as np
@@ -36,6 +36,8 @@ class SlicePredictor:
         stride: Input pixels for each output pixel.
         device: Where the networks are.
         memory: What is predicted at once, and where probabilities are added and resampled.
+        on_slices: Called with the number of slices that are done after each batch; of a slice that
+            is done in tiles, with its share.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class SlicePredictor:
         self.flips = _mirror_flips((rows, columns), mirrored_axes)
         self.device = next(networks[0].parameters()).device
         self.memory = PredictionMemory(self.device)
+        self.on_slices: Callable[[float], object] = lambda count: None
 
     def probabilities(self, start: int, stop: int) -> Tensor:
         """Predict some slices, on their canvas.
@@ -131,14 +134,16 @@ class SlicePredictor:
         overlap = self.configuration.tile_overlap
         rows, columns = (tile_starts(length, size, overlap) for length in self.frame.canvas)
         corners = list(itertools.product(rows, columns))
+        share = 1 / len(corners)
         if len(corners) == 1:
-            return self._mean_over_inputs(canvases).transpose(0, 1)
+            return self._mean_over_inputs(canvases, share).transpose(0, 1)
         weights = tile_weights(size // stride).to(self.memory.device)
         shape = [length // stride for length in self.frame.canvas]
         total: Tensor | None = None
         norm = torch.zeros(shape, device=self.memory.device)
         for row, column in corners:
-            tile = self._mean_over_inputs(canvases[..., row : row + size, column : column + size])
+            window = canvases[..., row : row + size, column : column + size]
+            tile = self._mean_over_inputs(window, share)
             if total is None:
                 total = tile.new_zeros(tile.shape[0], tile.shape[1], *shape)
             down = slice(row // stride, (row + size) // stride)
@@ -148,26 +153,28 @@ class SlicePredictor:
         assert total is not None
         return total.div_(norm).transpose(0, 1)
 
-    def _mean_over_inputs(self, inputs: Tensor) -> Tensor:
+    def _mean_over_inputs(self, inputs: Tensor, share: float) -> Tensor:
         """Return probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged.
 
         Inputs that are 0 everywhere, such as tiles next to what was scanned, are all the same to
-        the networks, which look at one of them.
+        the networks, which look at one of them. An input is a share of a slice.
         """
         empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0]
         if len(empty) <= 1:
-            return self._mean_of_all(inputs)
+            return self._mean_of_all(inputs, share)
         is_distinct = torch.ones(len(inputs), dtype=torch.bool)
         is_distinct[empty[1:]] = False
         source = is_distinct.cumsum(0) - 1
         source[empty] = source[empty[:1]]
-        return self._mean_of_all(inputs[is_distinct])[source.to(self.memory.device)]
+        self.on_slices(share * (len(empty) - 1))
+        return self._mean_of_all(inputs[is_distinct], share)[source.to(self.memory.device)]
 
-    def _mean_of_all(self, inputs: Tensor) -> Tensor:
+    def _mean_of_all(self, inputs: Tensor, share: float) -> Tensor:
         batches = inputs.split(max(1, self.memory.inputs_per_batch // len(self.flips)))
         means = []
         for batch in batches:
             means.append(self._batch_mean(batch.to(self.device)).to(self.memory.device))
+            self.on_slices(share * len(batch))
         return torch.cat(means)
 
     def _batch_mean(self, batch: Tensor) -> Tensor:

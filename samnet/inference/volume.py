@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from samnet.core.prefetch import prefetch
+from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
 from samnet.inference.slices import SlicePredictor
@@ -42,7 +43,7 @@ def predict_volume(
 
     Several views are averaged as probabilities. With one view, slices are reduced to labels at
     once. With several, their probabilities are kept at the networks' output resolution in half
-    precision, in main memory or in a temporary file.
+    precision, in main memory or in a temporary file. A progress bar that is open shows the slices.
 
     Args:
         networks: Networks of one configuration, in evaluation mode, on one device.
@@ -63,13 +64,17 @@ def predict_volume(
         for axis in configuration.views
     }
     shape = volume.array.shape[1:]
-    if len(predictors) == 1:
-        axis = configuration.slicing_axis
-        return _predict_single_view(axis, predictors[axis], shape, slab_bytes)
-    stored = {
-        axis: _all_probabilities(predictor, slab_bytes, view_bytes)
-        for axis, predictor in predictors.items()
-    }
+    num_slices = sum(len(predictor.slices) for predictor in predictors.values())
+    with ProgressBar(total=num_slices, desc="slice", is_part=True, only_within=True) as bar:
+        for predictor in predictors.values():
+            predictor.on_slices = bar.update
+        if len(predictors) == 1:
+            axis = configuration.slicing_axis
+            return _predict_single_view(axis, predictors[axis], shape, slab_bytes)
+        stored = {
+            axis: _all_probabilities(predictor, slab_bytes, view_bytes)
+            for axis, predictor in predictors.items()
+        }
     return _reduce_views(predictors, stored, shape, slab_bytes)
 
 

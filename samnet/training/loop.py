@@ -34,7 +34,7 @@ from samnet.training.out_of_memory import BatchGradients, Fallback, call_optimiz
 from samnet.training.run_files import RunFiles
 from samnet.training.schedule import planned_rate
 from samnet.training.task import TrainingTask
-from samnet.training.time_limit import has_time_to_validate, training_seconds
+from samnet.training.time_limit import TimeLimit
 from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
@@ -109,8 +109,8 @@ class Trainer:
         is_master = distributed.is_master
         self.history = History(folder.path, self.progress.epoch, is_master=is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
-        self._max_seconds = training_seconds(task, self.progress.seconds, distributed)
-        self._forecast = Forecast()
+        self._time_limit = TimeLimit(task, self.progress.seconds, distributed)
+        self._forecast = Forecast(task.configuration, self._time_limit)
         self._signals = StopSignals()
         self._waited = self._worked = 0.0
 
@@ -162,14 +162,13 @@ class Trainer:
                 progress.loss_sum += loss
                 progress.loss_count += 1
                 self._count_seconds(began)
-                bar.update()
-                bar.set_postfix_str(self._postfix(loss), refresh=False)
                 if time.monotonic() - last_saved > self.task.save_seconds:
                     self._save()
                     last_saved = time.monotonic()
-                self._forecast.count_step(
-                    configuration.steps - progress.step, self._max_seconds, progress.seconds
-                )
+                self._forecast.count_step(progress.step, progress.seconds)
+                bar.note = self._note(loss)
+                bar.seconds_left = self._forecast.training_left(progress.step, progress.seconds)
+                bar.update()
                 self.on_step(progress.step, loss)
                 self._stop_if_requested()
         if progress.loss_count:
@@ -218,7 +217,7 @@ class Trainer:
             SamnetError: The loss or a gradient is not finite.
         """
         configuration, progress = self.task.configuration, self.progress
-        factor, limit = progress.plateau.factor, self._max_seconds
+        factor, limit = progress.plateau.factor, self._time_limit.max_seconds
         rate = planned_rate(configuration, progress.step, progress.seconds, limit, factor)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -254,7 +253,7 @@ class Trainer:
 
     def _is_over(self) -> bool:
         """Tell whether the time is over, though not without a single step, or to stop early."""
-        limit, progress = self._max_seconds, self.progress
+        limit, progress = self._time_limit.max_seconds, self.progress
         if limit is not None and progress.seconds >= limit and progress.step:
             return True
         patience = self.task.configuration.patience if self.task.held_out else 0
@@ -272,8 +271,12 @@ class Trainer:
         self._check_weights()
         started = time.monotonic()
         names = task.label_scheme.class_names
-        has_time = has_time_to_validate(task, self.distributed)
+        has_time = self._time_limit.has_time_to_validate()
         dice = self._validate() if has_time else np.full(len(names), math.nan)
+        seconds = time.monotonic() - started
+        if has_time:
+            self._time_limit.learn_from_validation(seconds, progress.seconds + seconds)
+            self._forecast.count_validation(seconds)
         progress.epoch += 1
         loss = progress.loss_sum / max(1, progress.loss_count)
         progress.plateau.finish_epoch(loss)
@@ -289,7 +292,7 @@ class Trainer:
             "seconds": round(progress.seconds, 1),
             "waiting_seconds": round(self._waited, 1),
             "waiting_share": round(self._waited / max(1e-9, self._waited + self._worked), 4),
-            "validation_seconds": round(time.monotonic() - started, 1),
+            "validation_seconds": round(seconds, 1),
         }
         self._waited = self._worked = progress.loss_sum = 0.0
         progress.loss_count = 0
@@ -330,12 +333,8 @@ class Trainer:
         if number:
             raise Interrupted(int(number))
 
-    def _postfix(self, loss: float) -> str:
-        parts = [f"loss {loss:.3f}", *self.history.notes()]
-        if self._max_seconds is not None:
-            minutes = max(0, self._max_seconds - self.progress.seconds) / 60
-            parts.append(f"time left {minutes:.1f} min")
-        return ", ".join(parts)
+    def _note(self, loss: float) -> str:
+        return ", ".join([f"loss {loss:.3f}", *self.history.notes()])
 
 
 def _stopped(number: int, saved: str) -> BaseException:

@@ -117,25 +117,26 @@ def _task(run: ResolvedRun, distributed: Distributed) -> TrainingTask:
 def _with_expected_times(
     run: ResolvedRun, task: TrainingTask, network: SegmentationNetwork, distributed: Distributed
 ) -> TrainingTask:
-    """Add how long validation and final prediction take, where the time is limited."""
-    if task.ends_at is None:
-        return task
+    """Add how long validation and final prediction take."""
     scored = task.validation_cases if run.cases.held_out else []
     validation, prediction = distributed.maximum(
         *estimate_prediction(
             network.to(distributed.device),
             task.configuration,
+            task.validation_cases,
             scored,
             task.label_scheme,
             distributed.world_size,
         )
     )
-    log.info(
-        "of the %.3g s, about %.3g s are kept for the last validation and the prediction of the "
-        "held-out cases",
-        task.max_seconds,
-        min(validation + prediction, MAX_SHARE * (task.max_seconds or 0.0)),
-    )
+    if task.ends_at is not None and task.max_seconds is not None:
+        reserved = min(validation + prediction, MAX_SHARE * task.max_seconds)
+        log.info(
+            "of the %.3g s, about %.3g s are kept for the last validation and the prediction of "
+            "the held-out cases",
+            task.max_seconds,
+            reserved,
+        )
     return replace(task, validation_seconds=validation, prediction_seconds=prediction)
 
 

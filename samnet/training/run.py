@@ -9,6 +9,8 @@ from dataclasses import replace
 import torch
 
 from samnet.core.machine import choose_device
+from samnet.core.progress import CommandBar
+from samnet.inference.files import PREDICTING
 from samnet.models.model_folder import ModelFolder, RunFolder
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.training.distributed import Distributed, join_process_group
@@ -16,12 +18,19 @@ from samnet.training.final_validation import validate_run
 from samnet.training.open_run import open_run
 from samnet.training.options import TrainingOptions
 from samnet.training.resolve import resolve_run
+from samnet.training.time_limit import MARGIN
 
 log = logging.getLogger(__name__)
 CROSS_VALIDATION = "cv"
 
 
-def train_folds(identifier: str, configuration: str, fold: str, options: TrainingOptions) -> None:
+def train_folds(
+    identifier: str,
+    configuration: str,
+    fold: str,
+    options: TrainingOptions,
+    began: float | None = None,
+) -> None:
     """Train one fold, or all of them; in several processes where `torchrun` started them.
 
     Args:
@@ -29,6 +38,8 @@ def train_folds(identifier: str, configuration: str, fold: str, options: Trainin
         configuration: The name of a configuration of its plan.
         fold: The number of a fold, `all`, or `cv` for all folds one after the other.
         options: The options.
+        began: When the command began, by `time.monotonic`, from where its time limit counts; None
+            for now.
 
     Raises:
         UserError: Data set, configuration, fold or an option cannot be used.
@@ -36,12 +47,17 @@ def train_folds(identifier: str, configuration: str, fold: str, options: Trainin
     dataset = PlannedDataset.find(identifier)
     folds = dataset.fold_names if fold == CROSS_VALIDATION else [fold]
     model = ModelFolder.of(dataset.folder, configuration)
-    with join_process_group(torch.device(choose_device(options.device))) as distributed:
-        for name in folds:
+    with (
+        join_process_group(torch.device(choose_device(options.device))) as distributed,
+        CommandBar(f"{configuration}, fold {fold}", disable=not distributed.is_master) as bar,
+    ):
+        for number, name in enumerate(folds, 1):
             # In a cross-validation, folds that have not begun begin.
             may_resume = fold != CROSS_VALIDATION or model.run(name).record_file.is_file()
             fold_options = replace(options, resume=options.resume and may_resume)
-            train(dataset, configuration, name, fold_options, distributed)
+            bar.begin_round(rounds_left=len(folds) - number)
+            train(dataset, configuration, name, fold_options, distributed, bar=bar, began=began)
+            began = None  # each fold has the whole limit
 
 
 def train(
@@ -50,6 +66,9 @@ def train(
     fold: str,
     options: TrainingOptions,
     distributed: Distributed | None = None,
+    *,
+    bar: CommandBar | None = None,
+    began: float | None = None,
 ) -> RunFolder:
     """Train one fold to its end and validate it. A finished one stays unchanged.
 
@@ -59,6 +78,8 @@ def train(
         fold: The number of a fold, or `all`.
         options: The options.
         distributed: The processes that do it together; None for this one alone.
+        bar: The progress bar of the command; None to show one for each stage.
+        began: When the command began, by `time.monotonic`; None for now.
 
     Returns:
         The folder of the run.
@@ -69,15 +90,18 @@ def train(
     """
     if distributed is None:
         distributed = Distributed(device=torch.device(choose_device(options.device)))
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
+    bar = bar or CommandBar("", disable=True)
     run = resolve_run(dataset, configuration, fold, options, distributed.world_size)
     limit = run.options.max_seconds  # with `--continue` that of the beginning
     ends_at = None if limit is None else began + limit
+    bar.end_round_at(ends_at)
     distributed.barrier()  # all have read the folder before the first changes it
     if run.is_finished:
         log.info("%s is finished; --restart would train it again", run.folder)
     else:
         with open_run(run, distributed, ends_at) as trainer:
+            bar.expect(PREDICTING, trainer.task.prediction_seconds / MARGIN)
             trainer.run()
     validate_run(run, distributed, ends_at)
     return run.folder

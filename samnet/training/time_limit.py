@@ -19,84 +19,117 @@ from samnet.training.task import TrainingTask
 from samnet.training.validation import choose_validation_cases
 
 log = logging.getLogger(__name__)
-TIMED_SLICES = 4
+MIN_TIMED_SLICES = 4
+TIMED_GROWTH = 4
+TIMED_SECONDS = 0.5
 MARGIN = 1.5  # files are read and written too, and the label maps are evaluated
 GRACE_SECONDS = 5.0  # so much later a command may end, so that short tasks come to their end
 MIN_SECONDS = 1e-9
 MAX_SHARE = 0.5  # at least half of the time is for the training
 
 
-def training_seconds(task: TrainingTask, done: float, distributed: Distributed) -> float | None:
-    """Return the limit of the training time over all sessions, without what follows it.
+class TimeLimit:
+    """The time limit of a training run, and what of it is kept for what follows the training.
 
-    Args:
-        task: What to do, with the limit of the whole and the expected time of what follows.
-        done: Seconds trained in earlier sessions.
-        distributed: The processes that train together; all get the same limit.
-
-    Returns:
-        The limit in seconds; None for no limit.
+    Attributes:
+        max_seconds: Limit of the training time over all sessions, without what follows it; None for
+            no limit.
+        validation_seconds: How long a validation is expected to take at most.
+        prediction_seconds: How long what follows the training is expected to take at most.
     """
-    if task.max_seconds is None:
-        return None
-    whole = task.max_seconds
-    if task.ends_at is not None:
-        whole = min(whole, done + task.ends_at - time.monotonic())
-    reserved = task.validation_seconds + task.prediction_seconds
-    limit = whole - min(reserved, MAX_SHARE * task.max_seconds)
-    [shortest] = distributed.maximum(-limit)
-    return max(MIN_SECONDS, -shortest)
 
+    def __init__(self, task: TrainingTask, done: float, distributed: Distributed) -> None:
+        """Share the time.
 
-def has_time_to_validate(task: TrainingTask, distributed: Distributed) -> bool:
-    """Tell whether a validation can be expected to end with the command, in every process.
+        Args:
+            task: What to do, with the limit of the whole and the expected time of what follows.
+            done: Seconds trained in earlier sessions.
+            distributed: The processes that train together; all get the same limit.
+        """
+        self.validation_seconds = task.validation_seconds
+        self.prediction_seconds = task.prediction_seconds
+        self._task, self._distributed = task, distributed
+        self._is_told = False
+        self.max_seconds = self._limit(done)
 
-    Args:
-        task: What to do, with the end of the command.
-        distributed: The processes that train together.
+    def has_time_to_validate(self) -> bool:
+        """Tell whether a validation can be expected to end with the command, in every process.
 
-    Returns:
-        Whether it can; always where the command has no end, and where a validation is short.
-    """
-    if task.ends_at is None:
-        return True
-    [late] = distributed.maximum(time.monotonic() + task.validation_seconds - task.ends_at)
-    has_time = late <= 0 or task.validation_seconds <= GRACE_SECONDS
-    if not has_time:
-        log.warning(
-            "there is no time for a validation, which takes about %.0f s: give a longer --max-time",
-            task.validation_seconds,
-        )
-    return has_time
+        Returns:
+            Whether it can; always where the command has no end, and where a validation is short.
+        """
+        ends_at = self._task.ends_at
+        if ends_at is None or self.validation_seconds <= GRACE_SECONDS:
+            return True
+        left = ends_at - time.monotonic()
+        [late] = self._distributed.maximum(self.validation_seconds - left)
+        if late > 0 and not self._is_told:
+            self._is_told = True
+            log.warning(
+                "there is no time for a validation, which may take %.0f s when %.0f s are left of "
+                "--max-time; without one, the weights are those of the last step and not the best",
+                self.validation_seconds,
+                max(0.0, left),
+            )
+        return late <= 0
+
+    def learn_from_validation(self, seconds: float, done: float) -> None:
+        """Correct what was expected after a few slices by how long a whole validation has taken.
+
+        Args:
+            seconds: How long it has taken.
+            done: Seconds trained so far, over all sessions.
+        """
+        if self._task.ends_at is None:
+            return
+        [longest] = self._distributed.maximum(MARGIN * seconds)
+        if self.validation_seconds > 0:
+            self.prediction_seconds *= longest / self.validation_seconds
+        self.validation_seconds = longest
+        self.max_seconds = self._limit(done)
+
+    def _limit(self, done: float) -> float | None:
+        task = self._task
+        if task.max_seconds is None:
+            return None
+        whole = task.max_seconds
+        if task.ends_at is not None:
+            whole = min(whole, done + task.ends_at - time.monotonic())
+        reserved = self.validation_seconds + self.prediction_seconds
+        limit = whole - min(reserved, MAX_SHARE * task.max_seconds)
+        [shortest] = self._distributed.maximum(-limit)
+        return max(MIN_SECONDS, -shortest)
 
 
 def estimate_prediction(
     network: SegmentationNetwork,
     configuration: Configuration,
+    validated: Sequence[StoredCase],
     scored: Sequence[StoredCase],
     label_scheme: LabelScheme,
     processes: int,
 ) -> tuple[float, float]:
-    """Estimate how long the held-out cases take, from a few slices of one of them.
+    """Estimate how long validation and final prediction take, from some slices of one case.
 
     Args:
         network: The network, on its device. It is in training mode afterwards.
         configuration: Its configuration.
-        scored: The held-out cases.
+        validated: The cases to validate on.
+        scored: The held-out cases, which are predicted in the end.
         label_scheme: The classes or regions of its outputs.
         processes: The number of processes that share the cases.
 
     Returns:
         Seconds of one validation during the training, and of the final prediction.
     """
-    if not scored:
+    if not validated:
         return 0.0, 0.0
-    timed = sorted(scored, key=_num_voxels)[len(scored) // 2]
+    timed = sorted(validated, key=_num_voxels)[len(validated) // 2]
     network.eval()
-    watched = _num_voxels(*choose_validation_cases(scored))
+    watched = _num_voxels(*choose_validation_cases(validated))
     validation = _seconds_per_voxel(network, configuration, timed, label_scheme, mirror=False)
     final = validation
-    if configuration.mirror_at_prediction:
+    if configuration.mirror_at_prediction and scored:
         final = _seconds_per_voxel(network, configuration, timed, label_scheme, mirror=True)
     network.train()
     share = MARGIN / processes
@@ -115,23 +148,28 @@ def _seconds_per_voxel(
     *,
     mirror: bool,
 ) -> float:
-    """Predict a few slices of each view; return the seconds a voxel takes in all views."""
+    """Predict some slices of each view; return the seconds a voxel takes in all views.
+
+    A moment in which the machine was busy, or a thread that has to start, weighs much in a short
+    time: so more slices are predicted until they have taken long enough to be timed.
+    """
     started = time.monotonic()
     volume = case.volume()
     total = (time.monotonic() - started) / volume.array[0].size
     for axis in configuration.views:
         view = replace(configuration, views=(axis,), slicing_axis=axis)
-        for count in (1, TIMED_SLICES):  # the first prepares the device
-            middle = volume.array.shape[axis + 1] // 2
-            start = max(0, middle - count // 2)
-            array = np.take(
-                volume.array,
-                range(start, min(start + count, volume.array.shape[axis + 1])),
-                axis=axis + 1,
-            )
+        length = volume.array.shape[axis + 1]
+        count, seconds = 1, 0.0  # the first prepares the device
+        while True:
+            start = (length - count) // 2
+            array = np.take(volume.array, range(start, start + count), axis=axis + 1)
             started = time.monotonic()
             part = replace(volume, array=array)
             predict_volume([network], view, part, mirror=mirror, label_scheme=label_scheme)
             seconds = time.monotonic() - started
+            is_timed = count >= MIN_TIMED_SLICES and seconds >= TIMED_SECONDS
+            if count == length or is_timed:
+                break
+            count = min(length, TIMED_GROWTH * count)
         total += seconds / array[0].size
     return total

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.metrics import dice_per_class
 from samnet.inference.volume import predict_volume
@@ -58,13 +59,16 @@ def validate(
     network.eval()
     scores = {}
     numbered = list(enumerate(cases))
-    for first in range(0, len(cases), distributed.world_size):
-        for number, case in distributed.share(numbered[first : first + distributed.world_size]):
-            prediction = predict_volume(
-                [network], configuration, case.volume(), mirror=False, label_scheme=label_scheme
-            )
-            scores[number] = dice_per_class(prediction, case.labels(), label_scheme)
-        after_case()
+    together = distributed.world_size
+    with ProgressBar(total=len(cases), desc="validating", only_within=True) as bar:
+        for first in range(0, len(cases), together):
+            for number, case in distributed.share(numbered[first : first + together]):
+                prediction = predict_volume(
+                    [network], configuration, case.volume(), mirror=False, label_scheme=label_scheme
+                )
+                scores[number] = dice_per_class(prediction, case.labels(), label_scheme)
+            bar.update(min(together, len(cases) - first))
+            after_case()
     network.train()
     every: dict[int, np.ndarray] = {}
     for part in distributed.gather(scores):

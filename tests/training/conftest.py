@@ -67,6 +67,7 @@ def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
         max_seconds: float | None = None,
         workers: int = 0,
         save_seconds: float = SAVE_EVERY_SECONDS,
+        times: dict[str, float] | None = None,
         hooks: dict[str, Callable] | None = None,
         **changes: Any,
     ) -> Trainer:
@@ -81,6 +82,7 @@ def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
             max_seconds=max_seconds,
             workers=workers,
             save_seconds=save_seconds,
+            **(times or {}),
         )
         torch.manual_seed(task.seed)
         network = build_network(configuration, 1, TWO_CLASSES.num_outputs)
