@@ -21,6 +21,8 @@ from samnet.preprocessing.case import PreparedVolume
 
 # For CT, files are a tenth larger than with ZSTD, written in a third and read in half of the time.
 _COMPRESSION = {"codec": blosc2.Codec.LZ4, "clevel": 1, "nthreads": 1}
+# The threads of blosc2 do not survive a fork, and a forked sample worker waits for them forever.
+_DECOMPRESSION = {"nthreads": 1}
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class StoredCase:
         if file not in self._open_arrays:
             if not file.is_file():
                 raise SamnetError(f"{file}: is missing; run samnet_preprocess again")
-            self._open_arrays[file] = blosc2.open(str(file), mode="r")
+            self._open_arrays[file] = blosc2.open(str(file), mode="r", dparams=_DECOMPRESSION)
         return self._open_arrays[file]
 
     def __reduce__(self) -> tuple:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -182,3 +183,23 @@ def test_case_stays_while_views_are_added(
     with pytest.raises(OSError, match="the disk is full"):
         store_case(tmp_path, "case", "key", volume, labels, (0, 1))
     assert stored_views(tmp_path, "case", "key") == (0,)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here"
+)
+def test_forked_worker_reads_cases_after_its_parent_has(
+    store: Callable[..., StoredCase],
+) -> None:
+    """A slice that is read by several threads left the sample worker waiting for them forever."""
+    shape = (1, 1500, 1500)
+    image = np.random.default_rng(0).integers(1, 255, (1, *shape)).astype(np.uint8)
+    volume = prepare_volume(image, Grid(shape, spacing_affine((1.0, 1.0, 1.0))))
+    case = store(volume, image[0], views=(0,))
+    case.volume()
+    worker = multiprocessing.get_context("fork").Process(target=case.volume)
+    worker.start()
+    worker.join(10)
+    is_waiting = worker.is_alive()
+    worker.kill()
+    assert not is_waiting
