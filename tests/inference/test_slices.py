@@ -12,6 +12,7 @@ from builders.numerics import assert_close_to_norm
 from builders.tiny import FakeNetwork, thresholds
 from builders.volumes import LEVELS, ROUNDED, configure, slice_predictor, smooth_volume
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.channels import compose_channels, slice_indices
@@ -137,3 +138,30 @@ def test_slice_predictor_averages_mirrors_over_the_allowed_axes(
     assert_close_to_norm(predictor.probabilities(0, 1)[:, 0], expected, ROUNDED)
     unmirrored = slice_predictor(network, smooth_volume(), configuration)
     assert_close_to_norm(unmirrored.probabilities(0, 1)[:, 0], one, ROUNDED)
+
+
+def oblique_network() -> FakeNetwork:
+    """Return a network whose logits depend on the image, and differently in every direction."""
+    generator = torch.Generator().manual_seed(0)
+    kernels = torch.randn(3, 3, 5, 5, generator=generator)
+    return FakeNetwork(2, lambda images: conv2d(images, kernels, stride=2, padding=2))
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slice_predictor_averages_over_mirrored_volumes(axis: int, axes: tuple[int, ...]) -> None:
+    """Mirroring the input is mirroring the volume along its in-plane axes among the allowed."""
+    volume, network = smooth_volume((20, 22, 26)), oblique_network()
+    configuration = configure(axis, mirror_axes=axes)
+    found = slice_predictor(network, volume, configuration, axis, mirror=True).probabilities(0, 3)
+    in_plane = [other for other in range(3) if other != axis]
+    allowed = [position for position, other in enumerate(in_plane) if other in axes]
+    expected = []
+    for count in range(len(allowed) + 1):
+        for positions in itertools.combinations(allowed, count):
+            array = np.flip(volume.array, [in_plane[position] + 1 for position in positions])
+            mirrored = slice_predictor(network, replace(volume, array=array), configuration, axis)
+            back = [position - 2 for position in positions]
+            expected.append(mirrored.probabilities(0, 3).flip(back))
+    assert len(expected) == 2 ** len(allowed)
+    assert_close_to_norm(found, torch.stack(expected).mean(0), ROUNDED)

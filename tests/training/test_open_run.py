@@ -82,6 +82,23 @@ def test_open_run_begins_with_weights_fixed_by_the_seed(resolve: Resolve) -> Non
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
 
+def first_inputs(run: ResolvedRun) -> torch.Tensor:
+    """Return the first batch that a run trains on."""
+    seen: list[torch.Tensor] = []
+    with open_run(run, Distributed()) as trainer:
+        trainer.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0]))
+        trainer.on_step = after_step(1, stop)
+        with pytest.raises(Stopped):
+            trainer.run()
+    return seen[0]
+
+
+def test_open_run_trains_on_samples_fixed_by_the_seed(resolve: Resolve) -> None:
+    first, again = first_inputs(resolve(seed=4)), first_inputs(resolve(seed=4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, first_inputs(resolve(seed=5)))
+
+
 def test_record_lists_every_session_whose_state_is_resumed(resolve: Resolve) -> None:
     open_only(resolve())
     train_steps(resolve(), 3)  # the state of step 2 is saved

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.slices import SlicePredictor
+from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
@@ -173,6 +175,43 @@ def test_samples_show_neighbouring_slices_in_order(
         assert shown in (expected, expected[::-1])
         is_in_order.add(shown == expected)
     assert is_in_order == ({True} if 0 not in mirror_axes else {True, False})
+
+
+def rising_case(folder: Path, axis: int) -> StoredCase:
+    """Return a case of three channels, of which each rises along one axis of the volume."""
+    ramps = [100 + 100 * np.linspace(-1, 1, length) for length in (20, 22, 24)]
+    image = np.stack(np.meshgrid(*ramps, indexing="ij")).astype(np.uint8)
+    return make_case(folder, image, 0 * image[0], views=(axis,))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_samples_are_mirrored_along_the_allowed_axes_of_the_volume(
+    tmp_path: Path, axis: int
+) -> None:
+    """Where a sample is mirrored along an axis, the channel that rises along it falls.
+
+    Image and target of a wrongly mirrored sample agree, so that nothing else tells.
+    """
+    case = rising_case(tmp_path, axis)
+    in_plane = [other for other in range(3) if other != axis]
+    for mirror_axes in [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]:
+        samples = make_samples(
+            [case],
+            views=(axis,),
+            slicing_axis=axis,
+            channel_layout="as_is",
+            intensity=(IntensityWindow("fixed", 0, 255),) * 3,
+            mirror_axes=mirror_axes,
+        )
+        samples.reader.profile = replace(samples.reader.profile, intensities=False)
+        mirrored = set()
+        for number in range(40):
+            shown = samples[number][0][:, 12:20, 12:20]  # within the slice, wherever that lies
+            rise_of_rows = shown[in_plane[0]].diff(dim=0).mean()
+            rise_of_columns = shown[in_plane[1]].diff(dim=1).mean()
+            mirrored.add((bool(rise_of_rows < 0), bool(rise_of_columns < 0)))
+        choices = [(False, True) if other in mirror_axes else (False,) for other in in_plane]
+        assert mirrored == set(itertools.product(*choices))
 
 
 @pytest.mark.parametrize("layout", ["repeat", "neighbours"])
