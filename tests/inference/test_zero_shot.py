@@ -12,7 +12,7 @@ import pytest
 import torch
 from builders.data import write_dataset
 from builders.numerics import assert_close_to_norm, to_double
-from builders.tiny import make_configuration, prepare_dataset
+from builders.tiny import TWO_CLASSES, make_configuration, prepare_dataset
 
 from samnet.cli import zero_shot
 from samnet.core.geometry import Grid, spacing_affine
@@ -183,3 +183,37 @@ def test_draw_regions_writes_regions_in_their_order() -> None:
     masks = np.stack([plane > 0, plane == 2])
     drawn = draw_regions(masks, np.array(numbers), regions)
     assert np.array_equal(drawn, np.where(plane == 4, 1, plane))
+
+
+class FilledBoxes(torch.nn.Module):
+    """In place of SAM: every object fills its box."""
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.centres = 4 * torch.arange(input_size // 4) + 2
+
+    def forward(self, image: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """Return logits of a quarter of the input's size."""
+        rows, columns = self.centres[:, None], self.centres[None]
+        masks = [
+            (left < columns) & (columns < right) & (top < rows) & (rows < bottom)
+            for left, top, right, bottom in boxes
+        ]
+        return 2.0 * torch.stack(masks) - 1
+
+
+@pytest.mark.parametrize(("axis", "input_size"), [(0, 64), (1, 80), (2, 80)])
+def test_zero_shot_returns_filled_boxes_to_the_objects_across_every_axis(
+    axis: int, input_size: int
+) -> None:
+    """A pixel of the slice is whole pixels of the masks, so that the labels are exact."""
+    reference = np.zeros((10, 12, 16), np.uint8)
+    reference[1:4, 2:9, 3:5] = 1
+    reference[6:8, 1:3, 7:15] = 2
+    image = np.full((1, *reference.shape), 9, np.uint8)
+    volume = prepare_volume(image, Grid(reference.shape, spacing_affine((2.0, 1.0, 1.0))))
+    configuration = make_configuration(slicing_axis=axis, views=(axis,))
+    network: Any = FilledBoxes(input_size)
+    model = ZeroShot(network, configuration, TWO_CLASSES, input_size)
+    assert np.array_equal(model.segment(volume, reference), reference)

@@ -171,3 +171,27 @@ def test_without_a_meter_memory_limits_nothing() -> None:
     decisions = plan.configuration_decisions("lora")
     assert values_of(decisions) == ("vit_b", 448, 4, False, "all", "lora")
     assert "its memory was not measured" in decisions["batch_size"].because
+
+
+@pytest.mark.parametrize(
+    ("device", "total", "usable"),
+    [
+        ("cuda", 0.75, 0.0),
+        ("cuda", 16.0, 14.03),
+        ("cuda", 80.0, 72.91),
+        ("mps", 16.0, 9.8),
+        ("cpu", 2.0, 0.0),
+        ("cpu", 16.0, 8.4),
+    ],
+)
+def test_usable_memory_is_a_share_of_what_is_not_reserved(
+    device: str, total: float, usable: float
+) -> None:
+    assert usable_memory(Machine(device, total)) == pytest.approx(usable)
+
+
+def test_step_that_just_fits_is_planned_and_one_above_is_not() -> None:
+    """A step of 4 images of 448 pixels takes 8.5 GiB."""
+    fingerprint = make_fingerprint(diameters={"a": 20.0})
+    assert decide(fingerprint, 8.5)["batch_size"].value == 4
+    assert decide(fingerprint, 8.48)["batch_size"].value == 3

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.numerics import SINGLE, assert_close_to_norm
 from builders.runs import (
     Stopped,
     after_step,
@@ -27,6 +28,7 @@ from samnet.models.network import load_weights
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import read_progress
 from samnet.training.loop import Trainer
+from samnet.training.loss import segmentation_loss
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -183,6 +185,28 @@ def test_learning_rate_follows_the_schedule(make_trainer: MakeTrainer) -> None:
     expected = [0.01, 0.01 * (1 - 3 / 8) ** 0.9, 0.01 * (1 - 7 / 8) ** 0.9]
     rates = [row["learning_rate"] for row in read_rows(trainer.folder)]
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("gradient_clip", [0.0, 0.01])
+def test_step_limits_the_norm_of_all_gradients_together(
+    make_trainer: MakeTrainer, gradient_clip: float
+) -> None:
+    """Below the limit, and without one, the gradients are those of the loss."""
+    trainer = make_trainer(gradient_clip=gradient_clip)
+    images, size = torch.rand(2, 3, 32, 32), 32 // trainer.network.stride
+    target = torch.randint(0, 3, (2, size, size))
+    trained = [weight for weight in trainer.network.parameters() if weight.requires_grad]
+    loss = segmentation_loss(
+        trainer.network.train()(images), target, cross_entropy_weight=0.2, dice_weight=0.8
+    )
+    expected = torch.cat([part.flatten() for part in torch.autograd.grad(loss, trained)])
+    assert expected.norm() > 0.1
+    value = trainer.step(images, target)
+    assert value == pytest.approx(loss.item(), rel=1e-6)
+    found = torch.cat([weight.grad.flatten() for weight in trained if weight.grad is not None])
+    if gradient_clip:
+        expected *= gradient_clip / expected.norm()
+    assert_close_to_norm(found, expected, SINGLE)
 
 
 def test_divergence_is_reported_with_a_remedy(make_trainer: MakeTrainer) -> None:

@@ -15,6 +15,8 @@ from samnet.core.machine import Machine
         (Machine("cpu", 64), "small", "float32", 448),
         (Machine("cuda", 16), "vit_b", "bfloat16", 896),
         (Machine("cuda", 32), "vit_b", "bfloat16", 896),
+        (Machine("cuda", 38.9), "vit_b", "bfloat16", 896),
+        (Machine("cuda", 39.0), "vit_l", "bfloat16", 896),
         (Machine("cuda", 39.4), "vit_l", "bfloat16", 896),
         (Machine("cuda", 80), "vit_l", "bfloat16", 896),
         (Machine("mps", 16), "vit_b", "float32", 896),

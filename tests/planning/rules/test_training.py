@@ -61,3 +61,10 @@ def test_batch_size_keeps_the_number_of_tokens(machine: Machine) -> None:
 )
 def test_learning_rate_is_smaller_for_weights_that_know_more(settings: dict, rate: float) -> None:
     assert values(make_fingerprint(), **settings)["learning_rate"] == rate
+
+
+def test_training_stops_early_after_half_of_the_planned_validations() -> None:
+    planned = values(make_fingerprint(labelled_slices=200), views=[0])
+    assert planned["patience"] == 15
+    num_validations = planned["steps"] / planned["steps_per_epoch"]
+    assert num_validations == pytest.approx(2 * planned["patience"], rel=0.1)
