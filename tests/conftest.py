@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from builders.data import write_dataset
+from builders.skips import (
+    NO_REAL_DATA,
+    REAL_DATA,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
+from builders.surroundings import hide_surroundings
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "raw"
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings() -> Iterator[None]:
+    """Hide the job or training run that the tests may be started in, and the user's folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        hide_surroundings(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real raw data sets next to the repository, never to be written to."""
     if not REAL_DATA.is_dir():
-        pytest.skip(f"the real data sets are not at {REAL_DATA}")
-    return REAL_DATA
+        pytest.skip(NO_REAL_DATA)
+    return REAL_DATA / "raw"
 
 
 @pytest.fixture

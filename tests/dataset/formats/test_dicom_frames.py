@@ -31,7 +31,6 @@ from samnet.dataset.images import Image, read_image
 
 SCAN = np.random.default_rng(0).integers(0, 1000, (6, 6, 4)).astype(np.uint16)
 STORED_ORDER = [3, 0, 5, 1, 4, 2]
-DCMQI = Path(__file__).parents[3] / "../shared/data/dicom/dcmqi"
 
 
 def positions(heights: Sequence[float]) -> list[list[float]]:
@@ -153,10 +152,9 @@ def test_enhanced_files_of_one_frame_are_a_series(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["23x38x3", "24x38x3"])
-def test_converted_file_is_the_series_it_was_converted_from(name: str) -> None:
-    if not DCMQI.is_dir():
-        pytest.skip(f"no real data in {DCMQI}")
-    series, converted = read(DCMQI / name / "image"), read(DCMQI / name / "multiframe")
+def test_converted_file_is_the_series_it_was_converted_from(real_data: Path, name: str) -> None:
+    folder = real_data.parent / "dicom" / "dcmqi" / name
+    series, converted = read(folder / "image"), read(folder / "multiframe")
     assert np.array_equal(series.array, converted.array)
     assert series.grid.difference(converted.grid) is None
 

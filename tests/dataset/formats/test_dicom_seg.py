@@ -6,6 +6,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -45,7 +46,6 @@ def write_case(tmp_path: Path) -> Case:
 def test_dicom_segmentation_lies_on_the_slices_of_its_series(
     tmp_path: Path, labels: np.ndarray
 ) -> None:
-    highdicom = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
     predict_cases(
         FakePredictor(labels), [write_case(tmp_path)], tmp_path / "out", dicom_segmentation=True
     )
@@ -63,7 +63,6 @@ def test_dicom_segmentation_lies_on_the_slices_of_its_series(
 
 
 def test_dicom_segmentation_of_many_frames_lies_on_the_right_ones(tmp_path: Path) -> None:
-    highdicom = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
     order = [2, 0, 3, 1]
     source = write_enhanced(
         tmp_path / "mr" / "a.dcm",
@@ -89,7 +88,6 @@ def test_dicom_segmentation_of_many_frames_lies_on_the_right_ones(tmp_path: Path
 
 
 def test_dicom_segmentation_of_several_files_of_many_frames_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
     for name, first in (("a", 0), ("b", 2)):
         write_enhanced(
             tmp_path / "mr" / f"{name}.dcm",
@@ -102,7 +100,6 @@ def test_dicom_segmentation_of_several_files_of_many_frames_is_refused(tmp_path:
 
 
 def test_dicom_segmentation_has_texts_in_utf_8_of_the_standards_lengths(tmp_path: Path) -> None:
-    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
     (folder,) = write_case(tmp_path).image_files
     for file in folder.iterdir():
         source = pydicom.dcmread(file)

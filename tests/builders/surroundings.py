@@ -1,0 +1,36 @@
+"""What tests must not see of the place they run in: a job, a training run, the user's folders."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# How variables begin by which schedulers describe a job, and by which processes that train together
+# find each other.
+_OF_A_JOB = ("SLURM_", "LSB_", "LSF_", "PBS_", "SGE_", "JOB_COMPLETION_INDEX", "KUBERNETES_")
+_OF_A_TRAINING = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_", "SAMNET_LAUN")
+_OF_THE_USER = ("samnet_", "nnUNet_")
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether tests must not see an environment variable.
+
+    Args:
+        name: The name of the variable.
+
+    Returns:
+        Whether samnet would work on other data or for a scheduler because of it.
+    """
+    return name.startswith((*_OF_A_JOB, *_OF_A_TRAINING, *_OF_THE_USER))
+
+
+def hide_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove such variables, so that a suite that runs within a job behaves as anywhere.
+
+    Args:
+        monkeypatch: Restores them in the end.
+    """
+    for name in list(os.environ):
+        if is_hidden(name):
+            monkeypatch.delenv(name)
