@@ -28,6 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     choose the format by the name. Files that a writer puts next to it (safetensors first writes to
     another file) lie in the temporary folder too, so they are recognised as temporary.
     Where the block fails, `path` is left unchanged and the temporary folder is removed.
+    What was written is on the disk before the rename, and the new name after it.
     Files and folders get at least the mode that the umask gives to new ones: some writers create
     files that only their owner can read.
 
@@ -46,6 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _open_to_others(temporary)
         _flush_to_disk(temporary)
         os.replace(temporary, path)
+        _flush_entries(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,10 +75,32 @@ def _open_to_others(path: Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Make sure that a power cut after the rename leaves no empty file under the final name."""
-    if path.is_file():
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
+    """Make sure that a power cut after the rename leaves nothing half-written at the final place.
+
+    That is a file without its content, or a folder without some of its files.
+    """
+    for entry in (path, *path.rglob("*")):
+        if entry.is_symlink():
+            continue
+        if entry.is_file():
+            with entry.open("rb") as handle:
+                os.fsync(handle.fileno())
+        elif entry.is_dir():
+            _flush_entries(entry)
+
+
+def _flush_entries(folder: Path) -> None:
+    """Make sure that a power cut does not undo which names a folder holds.
+
+    Some network drives cannot flush a folder, and Windows does not open one. Files are whole there
+    all the same.
+    """
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove_partial_files(folder: Path) -> None:

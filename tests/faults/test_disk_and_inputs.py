@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.disk import fill_disk, forbid_writing
+from builders.rights import rights_of_a_user
 from builders.stages import STAGES, Project, contents, leftovers, start
 
 from samnet.core.locks import lock_folder
@@ -73,6 +76,62 @@ def test_stages_name_a_disk_that_cannot_be_written_to_without_a_traceback(
     assert STAGES[number].run() == 1
     printed = capsys.readouterr().err
     assert "Read-only file system" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("stage", ["preprocessing", "training", "prediction", "export"])
+def test_stage_on_a_full_disk_says_so_leaves_nothing_half_done_and_ends_as_if_undisturbed(
+    project: Project, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    number = NUMBERS[stage]
+    project.go_back_to(number)
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk(patch)
+        assert STAGES[number].run() == 1
+    printed = capsys.readouterr().err
+    assert "No space left on device" in printed
+    assert "Traceback" not in printed
+    assert leftovers(project.root) == []
+    assert STAGES[number].run() == 0
+    project.check(number)
+
+
+@pytest.mark.parametrize("stage", ["training", "prediction"])
+def test_stage_on_a_disk_for_reading_only_says_so(
+    project: Project, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    number = NUMBERS[stage]
+    project.go_back_to(number)
+    with pytest.MonkeyPatch.context() as patch:
+        forbid_writing(patch)
+        assert STAGES[number].run() == 1
+    printed = capsys.readouterr().err
+    assert "Read-only file system" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("stage", ["training", "prediction"])
+def test_stage_in_a_folder_of_another_user_says_so(
+    project: Project, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    number = NUMBERS[stage]
+    project.go_back_to(number)
+    folder = project.root / "results" / "Dataset501_Tiny" / "lora"
+    if stage == "training":
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    else:
+        folder = project.root / "preds"
+        folder.mkdir()
+    folder.chmod(0o555)
+    try:
+        with rights_of_a_user():
+            assert STAGES[number].run() == 1
+    finally:
+        folder.chmod(0o755)
+    printed = capsys.readouterr().err
+    assert "Permission denied" in printed
+    assert str(folder) in printed or folder.name in printed
     assert "Traceback" not in printed
 
 
