@@ -23,6 +23,16 @@ COMMANDS = [
 ]
 
 
+def test_readme_shows_the_commands_of_a_whole_project() -> None:
+    """The tests below take the commands from it, and must not find none."""
+    shown = {command.split()[0] for command in COMMANDS}
+    assert {"samnet_plan_and_preprocess", "samnet_train", "samnet_predict"} <= shown
+    assert len(COMMANDS) == sum(
+        line.startswith("samnet_") and not line.startswith("samnet_data/")
+        for line in README.read_text(encoding="utf-8").splitlines()
+    )
+
+
 def run(line: str) -> int:
     words = shlex.split(line)
     return importlib.import_module(f"samnet.cli.{words[0].removeprefix('samnet_')}").main(words[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -111,3 +112,25 @@ def forbid_writing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(os, "mkdir", fail)
+
+
+def call_at_changes(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
+    """Call a function before each flush, rename, link and removal of a file, with its number.
+
+    Between two of them the files that have their final names do not change.
+
+    Args:
+        monkeypatch: Restores the functions of the operating system.
+        act: Called with the number of the change, from 0.
+    """
+    numbers = itertools.count()
+
+    def preceded(change: Callable[..., None]) -> Callable[..., None]:
+        def act_and_change(*arguments: Any, **options: Any) -> None:
+            act(next(numbers))
+            change(*arguments, **options)
+
+        return act_and_change
+
+    for name in ("fsync", "replace", "rename", "link", "unlink"):
+        monkeypatch.setattr(os, name, preceded(getattr(os, name)))

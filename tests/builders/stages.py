@@ -23,6 +23,7 @@ from builders.data import write_dataset
 from builders.tiny import SHORT
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.models.model_folder import LAST, RunFolder
+from samnet.training import dry_run
 
 CPU = ("--device", "cpu")
 SETTINGS = [
@@ -84,6 +85,8 @@ class Project:
         monkeypatch.chdir(self.root)
         # Without its monitor: a thread that may hold the lock while a process is forked.
         monkeypatch.setattr(tqdm, "monitor_interval", 0)
+        # Measuring a step takes seconds for each configuration; this is its memory in GiB.
+        monkeypatch.setattr(dry_run, "measure_step", lambda *configuration: 0.5)
 
     def complete(self) -> None:
         """Run all stages undisturbed, and keep the states between them."""
@@ -130,7 +133,11 @@ def _hash(file: Path) -> str:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return temporary files and locks."""
+    """Return temporary files and locks.
+
+    Args:
+        folder: Where to look, also in the folders below.
+    """
     return [
         file
         for file in folder.rglob("*")
@@ -141,7 +148,15 @@ def leftovers(folder: Path) -> list[Path]:
 def start(
     function: Callable[..., object], *arguments: object
 ) -> multiprocessing.process.BaseProcess:
-    """Run a function in another process, which has all modules loaded already."""
+    """Run a function in another process, which has all modules loaded already.
+
+    Args:
+        function: What to run. Its return value is the exit code.
+        arguments: Its arguments.
+
+    Returns:
+        The process.
+    """
     process = multiprocessing.get_context("fork").Process(
         target=_silently, args=(function, arguments)
     )
