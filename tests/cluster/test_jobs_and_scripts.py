@@ -214,7 +214,7 @@ def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFix
         "data_key": "key",
         "configuration": {"steps": 120},
     }
-    for name in ("fold_all", "fold_0", "fold_1", "fold_2", "fold_3"):
+    for name in ("fold_all", "fold_0", "fold_1", "fold_2", "fold_3", "fold_4"):
         folder = planned / NAME / "lora" / name
         folder.mkdir(parents=True)
         record = {
@@ -226,7 +226,7 @@ def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFix
     for name in ("fold_all", "fold_1"):
         (planned / NAME / "lora" / name / "checkpoint_final.safetensors").touch()
     (planned / NAME / "lora" / "fold_2" / "run.json").write_text("{")
-    (planned / NAME / "lora" / "fold_3" / "metrics.jsonl").write_bytes(b"\xff")
+    (planned / NAME / "lora" / "fold_4" / "metrics.jsonl").write_bytes(b"\xff")
     with lock_folder(planned / NAME / "lora", "training fold_0"):
         assert status(["-d", "501"]) == 0
     rows = capsys.readouterr().out.splitlines()
@@ -236,4 +236,6 @@ def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFix
     assert "finished" in lines["fold_all"]
     assert "trained" in lines["fold_1"]
     assert "damaged" in lines["fold_2"]
-    assert "metrics.jsonl: cannot be read" in lines["fold_3"]
+    assert lines["fold_3"].split()[1:6] == ["stopped", "3", "0.7123", "30", "min"]
+    assert "begun 2026-01-02 03:04:05; the same command resumes it" in lines["fold_3"]
+    assert "metrics.jsonl: cannot be read" in lines["fold_4"]
