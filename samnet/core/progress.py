@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextvars import ContextVar
 from typing import Any
 
@@ -53,7 +53,7 @@ class ProgressBar:
             only_within: Whether to show it within another bar only.
             **options: Options of tqdm, such as `unit`.
         """
-        if total is None and hasattr(iterable, "__len__"):
+        if total is None and isinstance(iterable, Sized):
             total = len(iterable)
         self.iterable, self.description, self.total, self.done = iterable, desc, total, initial
         self.seconds_left: float | None = None
@@ -234,6 +234,8 @@ class CommandBar:
         Args:
             bar: The bar; None when the stage is over.
         """
+        if bar is not None and bar.is_part:  # what is timed before the first stage
+            return
         if bar is None and self._inner is not None:
             self._expected[self._inner.description] = 0.0
         self._inner = bar

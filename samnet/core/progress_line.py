@@ -94,7 +94,7 @@ class ProgressLine(tqdm):
         self._last_text = text
         if hasattr(self, "start_t"):
             passed = time.time() - self.start_t
-            self.mininterval = max(self.mininterval, LINE_SHARE * passed)
+            self.mininterval: float = max(self.mininterval, LINE_SHARE * passed)
         return bool(text)  # otherwise `close` moves to the start of the line
 
     def close(self) -> None:

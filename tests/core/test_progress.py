@@ -119,6 +119,12 @@ def test_estimate_of_a_command_ends_with_its_limit_and_counts_all_folds(
         assert command.remaining() == 60.0 + 4 * 90.0
 
 
+def test_parts_that_are_timed_before_the_first_stage_are_no_stage() -> None:
+    with CommandBar("lora") as command:
+        list(ProgressBar(range(4), desc="slice", is_part=True, only_within=True))
+        assert command.remaining() is None
+
+
 def test_work_that_fails_is_not_shown_as_done(read_log: ReadLog) -> None:
     def work() -> None:
         with CommandBar("lora"), ProgressBar(total=2, desc="training") as bar:

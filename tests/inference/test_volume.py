@@ -16,6 +16,8 @@ from builders.volumes import LEVELS, ROUNDED, configure, slice_predictor, smooth
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from samnet.core import progress, progress_line
+from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.slices import SlicePredictor
 from samnet.inference.volume import predict_volume
@@ -277,3 +279,23 @@ def test_predict_volume_never_holds_all_regions_at_native_size() -> None:
         )
     assert labels.dtype == np.uint16
     assert largest.bytes <= 3 * volume.array.nbytes
+
+
+@pytest.mark.parametrize("views", [(0,), (0, 1, 2)], ids=["one view", "three views"])
+def test_open_progress_bar_shows_every_slice(
+    views: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a slice is done in tiles, each of which counts as a part of it."""
+    for owner, name in (
+        (progress, "PART_SECONDS"),
+        (progress_line, "LINE_SECONDS"),
+        (progress_line, "LINE_SHARE"),
+    ):
+        monkeypatch.setattr(owner, name, 0.0)
+    volume = smooth_volume()
+    with ProgressBar(total=1, desc="predicting") as bar:
+        predict(thresholds(LEVELS, 2), volume, configure(views=views))
+        bar.update()
+    number = sum(volume.array.shape[axis + 1] for axis in views)
+    printed = capsys.readouterr().err
+    assert f"predicting: 100%, 1/1, 00:00 passed, 00:00 left, slice {number}/{number}" in printed
