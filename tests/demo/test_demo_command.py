@@ -1,0 +1,70 @@
+"""`samnet_demo` on as little data and time as it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.tiny import SHORT, tiny_backbone
+
+from samnet.cli.demo import COMMAND, main
+from samnet.core.machine import Machine
+from samnet.demo.anatomy import DATASET_NAME
+from samnet.fingerprint.records import Fingerprint
+from samnet.plan.plan import Plan
+from samnet.planning.planner import make_plan
+
+__all__ = ["tiny_backbone"]
+
+
+# Two steps of the tiny network on coarse slices, which one input shows whole.
+QUICK = SHORT | {
+    "steps": 2,
+    "views": [0],
+    "slicing_axis": 0,
+    "in_plane_spacing": 12.0,
+    "mirror_at_prediction": False,
+    "initial_weights": "random",
+}
+
+
+def plan_quick_training(fingerprint: Fingerprint, machine: Machine, **options: Any) -> Plan:
+    return make_plan(fingerprint, machine, QUICK)
+
+
+def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("samnet_results", str(tmp_path / "mine"))
+    monkeypatch.setattr("samnet.demo.run.make_plan", plan_quick_training)
+    monkeypatch.setattr("samnet.demo.run.default_processes", lambda: 0)
+    folder = tmp_path / "demo"
+    words = ["-o", str(folder), "--num-training", "2", "--num-test", "1"]
+    assert main([*words, "--max-time", "1h", "--seed", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "Scores on the 1 test cases" in printed
+    for name in ("overlays.png", "progress.png", "samnetPlans.json"):
+        [file] = folder.rglob(name)
+        assert str(file) in printed
+    raw = folder / "raw" / DATASET_NAME
+    assert len(list((raw / "imagesTr").iterdir())) == 2
+    [image] = (raw / "imagesTs").iterdir()
+    predictions = folder / "results" / DATASET_NAME / "predictions"
+    summary = json.loads((predictions / "summary.json").read_text())
+    [scored] = summary["metric_per_case"]
+    assert Path(scored["prediction_file"]).name == image.name.replace("_0000", "")
+    [record] = folder.rglob("run.json")
+    request = json.loads(record.read_text())["request"]
+    assert (request["fold"], request["seed"], request["max_seconds"]) == ("all", 5, 3600.0)
+    assert json.loads((raw / "dataset.json").read_text())["demo"]["seed"] == 5
+    assert os.environ["samnet_results"] == str(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_demo_takes_minutes_on_a_cpu_by_default() -> None:
+    options = COMMAND.parser().parse_args([])
+    assert (options.num_training, options.num_test, options.seed) == (12, 4, 0)
+    assert (options.output, options.max_time, options.device) == (Path("demo_output"), 300.0, None)
