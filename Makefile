@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # your CUDA instead.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test mutants lint format docs clean
 
 $(VENV)/.ready: pyproject.toml setup.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'samnet needs Python 3.10 or newer, this is ' + sys.version.split()[0])"
@@ -20,6 +20,11 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# One module: make mutants MODULES=loss
+mutants: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[mutants]"
+	$(BIN)/python tests/mutation/run.py $(MODULES)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
