@@ -97,6 +97,23 @@ def test_train_takes_flags_in_place_of_the_order(results: Path) -> None:
     assert read_record(results / "fold_all").request.fold == "all"
 
 
+@pytest.mark.parametrize(("options", "saved"), [(["--save-every", "1e-6s"], True), ([], False)])
+def test_train_saves_the_state_as_often_as_it_is_told(
+    results: Path, options: list[str], saved: bool
+) -> None:
+    """The first step is in the middle of an epoch, at whose end the state is saved anyway."""
+    found: list[bool] = []
+
+    def look(step: int, loss: float) -> None:
+        found.append(checkpoint(results / "fold_all", LAST).is_file())
+
+    with pytest.MonkeyPatch.context() as patch:
+        looking_trainer = functools.partial(Trainer, on_step=look)
+        patch.setattr("samnet.training.open_run.Trainer", looking_trainer)
+        assert train("--steps", "2", *options) == 0
+    assert found == [saved, saved]
+
+
 def test_train_takes_fold_0_by_default_in_both_forms() -> None:
     for words in (["8", "lora"], ["-d", "8", "-c", "lora"]):
         options = COMMAND.parser().parse_args(words)
@@ -457,11 +474,12 @@ def test_train_ends_in_the_same_weights_after_it_was_killed(
     options = ["--steps", "24", "--workers", "0"]
     folder = results / "fold_all"
     state = checkpoint(folder, LAST)
+    generator = random.Random(0)
     for _ in range(2):
         before = date_of(state)
         process = start(*options)
         wait_for(lambda before=before: date_of(state) > before, process)
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(generator.uniform(0, 0.5))
         process.kill()
         process.wait()
         assert all(row["step"] for row in read_metrics(folder))

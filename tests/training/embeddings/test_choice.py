@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,30 @@ def test_cache_is_used_by_default_where_embeddings_are_used_often(cases: list[St
     choice = choose(cases, **PLENTY)
     assert choice is not None
     assert choice.variants == 4
-    assert 0 < choice.size <= 20
     fewer_steps = choose(cases, **(PLENTY | {"steps": 3 * NUM_SLICES}))
     assert fewer_steps is not None
     assert fewer_steps.variants == 3  # each is used twice
+
+
+@pytest.mark.parametrize(("free", "size"), [(100, 20.0), (40, 20.0), (30, 15.0), (3, 1.5)])
+def test_default_cache_takes_half_of_the_free_disk_and_20_gib_at_most(
+    cases: list[StoredCase], free: float, size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(Path())._replace(free=int(free * GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert choose(cases, **PLENTY) == CacheChoice(size, 4)
+
+
+def test_embeddings_that_are_there_count_as_free(
+    cases: list[StoredCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_a_run").mkdir()
+    with (tmp_path / "of_a_run" / "a.npy").open("wb") as handle:
+        handle.truncate(4 * GIB)  # takes no room: the file is sparse
+    usage = shutil.disk_usage(tmp_path)._replace(free=6 * GIB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    choice = choose_cache(make_variants(cases, **PLENTY), make_network(**PLENTY), tmp_path)
+    assert choice == CacheChoice(5.0, 4)
 
 
 def test_cache_is_not_used_where_embeddings_would_not_be_used_twice(
