@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -64,6 +65,9 @@ def test_readme_first_commands_and_python_example_work_as_written(
     make_dataset: Any, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     make_dataset(folders["raw"], number=8, name="Liver", num_cases=3, num_test=2)
+    # With a GPU, a backbone would be planned whose weights have to be downloaded.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagesTs").symlink_to(folders["raw"] / "Dataset008_Liver" / "imagesTs")
     plan, train, predict = BLOCKS[0][1].strip().splitlines()

@@ -1,4 +1,4 @@
-"""What is asked of the disk, and disks that fail."""
+"""Which changes of files reach the disk in which order, and disks that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of schedulers that only note what is asked of them."""
+"""Programs of schedulers that only note their arguments."""
 
 from __future__ import annotations
 

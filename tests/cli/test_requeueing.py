@@ -1,4 +1,4 @@
-"""A stopped command within a SLURM job: what it asks of `scontrol`, and what it prints."""
+"""A stopped command within a SLURM job: what it requests by `scontrol`, and what it prints."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_command_that_succeeds_or_fails_is_not_put_back(scontrol: Callable[[str]
     assert not noted.exists()
 
 
-def test_stopped_command_outside_of_slurm_asks_nothing_of_it(
+def test_stopped_command_outside_of_slurm_requests_nothing(
     scontrol: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted = scontrol("RUNNING")
