@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from builders.programs import install_program
 
 from samnet.cli.command import STOPPED, Command
+from samnet.core.signals import Interrupted
 
 
 @pytest.fixture
@@ -74,3 +76,27 @@ def test_stopped_command_outside_of_slurm_requests_nothing(
     monkeypatch.delenv("SLURM_JOB_ID")
     assert stop_by(signal.SIGTERM) == STOPPED
     assert not noted.exists()
+
+
+def test_signal_that_ends_a_job_put_back_into_the_queue_does_not_disturb_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The training holds signals back and raises the error itself, when its state is saved."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    install_program(tmp_path, monkeypatch, "scontrol", "kill -TERM $PPID; sleep 0.1")
+
+    def run(options: argparse.Namespace) -> None:
+        raise Interrupted(signal.SIGUSR1, "state saved")
+
+    assert Command("samnet_try", "Tries.", lambda parser: None, run).main([]) == STOPPED
+    assert "state saved; SLURM starts it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EPERM])
+def test_failure_of_the_disk_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(options: argparse.Namespace) -> None:
+        raise OSError(number, os.strerror(number), "/disk/a")
+
+    assert Command("samnet_try", "Tries.", lambda parser: None, run).main([]) == 1
+    expected = f"samnet_try: error: /disk/a: {os.strerror(number)}\n"
+    assert capsys.readouterr().err == expected
