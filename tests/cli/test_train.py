@@ -212,7 +212,7 @@ def test_train_takes_fold_0_by_default_and_all_folds_for_cv(
 ) -> None:
     trained = []
 
-    def note(dataset: Any, configuration: str, fold: str, *options: Any) -> None:
+    def note(dataset: Any, configuration: str, fold: str, *rest: Any, **options: Any) -> None:
         trained.append(fold)
 
     monkeypatch.setattr("samnet.training.run.train", note)
