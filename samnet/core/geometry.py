@@ -2,7 +2,8 @@
 
 Inside samnet every volume is an array `(C, Z, Y, X)`. Its X axis runs to the patient's right, Y to
 the front and Z to the head, as nearly as the file's own axes allow (nibabel's RAS+). No voxel is
-interpolated for this: axes are permuted and flipped, so the conversion back is exact.
+interpolated for this: axes are permuted and flipped, so the conversion back is exact. Models that
+other code has trained may need other axes, see `Reorientation`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 GRID_TOLERANCE_VOXELS = 0.1
-_CANONICAL = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+PATIENT = "patient"  # the canonical axes
+# Pixels before and behind, of the rows and of the columns of a slice.
+Margins = tuple[tuple[int, int], tuple[int, int]]
+_UNCHANGED = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+# Orientations by the axes of the file, whatever their directions: Z, Y, X and Z, X, Y.
+_OF_FILE = {"file": _UNCHANGED, "file_transposed": _UNCHANGED[[1, 0, 2]]}
+_AXIS_LETTERS = ("LR", "PA", "IS")
 
 
 @dataclass(frozen=True)
@@ -176,19 +189,47 @@ def spacing_affine(spacing: tuple[float, float, float]) -> np.ndarray:
     return np.diag([spacing[2], spacing[1], spacing[0], 1.0])
 
 
+def is_orientation(text: str) -> bool:
+    """Tell whether a text names an orientation, see `Reorientation`.
+
+    Args:
+        text: The text.
+
+    Returns:
+        Whether it is `patient`, `file`, `file_transposed`, or three letters with one for each axis
+        of the patient.
+    """
+    if text == PATIENT or text in _OF_FILE:
+        return True
+    if len(text) != 3:
+        return False
+    return all(len(set(text) & set(pair)) == 1 for pair in _AXIS_LETTERS)
+
+
 @dataclass(frozen=True)
 class Reorientation:
     """The permutation and flips between a native grid and its canonical form.
 
     Attributes:
         native: The grid of the file.
+        orientation: What takes the place of the canonical axes, for models that other code has
+            trained. `patient`: nothing. `file`: the file's own Z, Y, X. `file_transposed`: its Z,
+            X, Y. Three letters: the directions in which slices, rows and columns run, of R, L, A,
+            P, S, I (right, left, front, back, head, feet); `SAR` are the canonical axes.
     """
 
     native: Grid
+    orientation: str = PATIENT
 
     @property
     def _orientation(self) -> np.ndarray:
-        return io_orientation(self.native.affine)
+        if self.orientation in _OF_FILE:
+            return _OF_FILE[self.orientation]
+        canonical = io_orientation(self.native.affine)
+        if self.orientation == PATIENT:
+            return canonical
+        # nibabel names the axes in the order x, y, z.
+        return ornt_transform(canonical, axcodes2ornt(tuple(reversed(self.orientation))))
 
     @property
     def canonical_grid(self) -> Grid:
@@ -219,7 +260,7 @@ class Reorientation:
         Returns:
             The same values `(..., Z, Y, X)` on the native grid.
         """
-        return _apply(array, ornt_transform(_CANONICAL, self._orientation))
+        return _apply(array, ornt_transform(_UNCHANGED, self._orientation))
 
 
 def _apply(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
@@ -250,6 +291,21 @@ class Box:
         """Number of voxels along `(Z, Y, X)`."""
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
+
+    def margins(self, whole: tuple[int, int, int], axis: int) -> Margins:
+        """Return what a crop to this box takes of slices.
+
+        Args:
+            whole: Number of voxels along `(Z, Y, X)` before it.
+            axis: The axis across which the slices lie.
+
+        Returns:
+            Pixels before and behind, of rows and of columns.
+        """
+        ends = zip(self.start, self.stop, whole, strict=True)
+        margins = [(start, length - stop) for start, stop, length in ends]
+        rows, columns = (margin for index, margin in enumerate(margins) if index != axis)
+        return rows, columns
 
 
 def bounding_box(mask: np.ndarray) -> Box:

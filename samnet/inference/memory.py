@@ -9,7 +9,7 @@ from samnet.core.errors import UserError
 from samnet.core.machine import detect_machine
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
-from samnet.preprocessing.slice_frame import SliceFrame, frame_slice
+from samnet.preprocessing.slice_frame import SliceFrame, planned_frame
 
 _GIB = 2**30
 _FLOAT, _DOUBLE = 4, 8  # bytes
@@ -52,13 +52,14 @@ def estimate_memory(
     needs = []
     for axis in configuration.views:
         rows, columns = (index for index in range(3) if index != axis)
-        frame = frame_slice(
+        frame = planned_frame(
+            configuration,
             (shape[rows], shape[columns]),
             (volume.spacing[rows], volume.spacing[columns]),
-            configuration.in_plane_spacing,
-            configuration.zoom,
-            configuration.input_size,
+            volume.margins(axis),
         )
+        if frame.enlarges_logits:
+            stride = 1
         canvas = math.prod(frame.canvas)
         matrices = sum(a * b for a, b in zip(frame.canvas, frame.size, strict=True))
         resampled = _FLOAT * canvas * (num_channels * num_slices + max(3, num_channels))

@@ -211,7 +211,8 @@ class Predictor:
         data, scheme = self.training_data, self.plan.label_scheme
         if data is not None:
             refuse_hopeless_grid(grid, data)
-        volume = prepare_volume(array, grid)
+        orientation = self.configuration.orientation
+        volume = prepare_volume(array, grid, orientation=orientation)
         stride = self.networks[0].stride
         need = estimate_memory(self.configuration, volume, scheme.num_outputs, stride)
         refuse_beyond_memory(need)

@@ -9,6 +9,7 @@ from functools import reduce
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.out_of_memory import PredictionMemory
@@ -19,7 +20,7 @@ from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
-from samnet.preprocessing.slice_frame import SliceFrame, frame_slice, tile_starts, tile_weights
+from samnet.preprocessing.slice_frame import SliceFrame, planned_frame, tile_starts, tile_weights
 
 
 class SlicePredictor:
@@ -33,7 +34,7 @@ class SlicePredictor:
         bounds: Lower and upper intensity of each channel `(C, 2)`; see `window_bounds`.
         flips: The mirrors to average over, as image dimensions to flip; the first is none.
         frame: Where the slices lie on their canvas.
-        stride: Input pixels for each output pixel.
+        stride: Input pixels for each pixel of the maps.
         device: Where the networks are.
         memory: What is predicted at once, and where probabilities are added and resampled.
         on_slices: Called with the number of slices that are done after each batch; of a slice that
@@ -65,14 +66,13 @@ class SlicePredictor:
         self.slices = np.moveaxis(volume.array, axis + 1, 0)
         self.bounds = window_bounds(configuration.intensity, volume.quantiles)
         rows, columns = (index for index in range(3) if index != axis)
-        self.frame: SliceFrame = frame_slice(
+        self.frame: SliceFrame = planned_frame(
+            configuration,
             self.slices.shape[-2:],
             (volume.spacing[rows], volume.spacing[columns]),
-            configuration.in_plane_spacing,
-            configuration.zoom,
-            configuration.input_size,
+            volume.margins(axis),
         )
-        self.stride = networks[0].stride
+        self.stride = 1 if self.frame.enlarges_logits else networks[0].stride
         mirrored_axes = configuration.mirror_axes if mirror else ()
         self.flips = _mirror_flips((rows, columns), mirrored_axes)
         self.device = next(networks[0].parameters()).device
@@ -106,7 +106,8 @@ class SlicePredictor:
         layout, count = self.configuration.channel_layout, len(self.slices)
         needed = [slice_indices(layout, index, count) for index in range(start, stop)]
         first, last = needed[0][0], needed[-1][-1]
-        windowed = apply_window(self.slices[first : last + 1], self.bounds)
+        whole = self.frame.whole_slices(self.slices[first : last + 1])
+        windowed = apply_window(whole, self.bounds)
         on_canvas = self.frame.to_canvas(torch.from_numpy(np.ascontiguousarray(windowed)))
         resampled = on_canvas.numpy()
         images = []
@@ -191,8 +192,10 @@ class SlicePredictor:
             parts = []
             for part in batch.split(self.memory.inputs_per_batch):
                 with autocast(self.configuration.precision, self.device):
-                    logits = network(part)
-                parts.append(self.outputs.probabilities(logits.float()))
+                    logits = network(part).float()
+                if self.frame.enlarges_logits:
+                    logits = functional.interpolate(logits, part.shape[-2:], mode="bilinear")
+                parts.append(self.outputs.probabilities(logits))
             yield torch.cat(parts) if len(parts) > 1 else parts[0]
 
 

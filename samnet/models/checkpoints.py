@@ -86,8 +86,8 @@ def load_sam_weights(
 ) -> None:
     """Fill an encoder and, if it has SAM's parts, a head from weights with SAM's names.
 
-    Position tables are resized to the encoder's input. The parts that exist only in samnet's head,
-    above all the mask tokens, keep their random values. The encoder takes the tensors themselves,
+    Position tables are resized to the encoder's input. What SAM's decoder lacks of a head, such as
+    the tokens of other classes, keeps its random values. The encoder takes the tensors themselves,
     without a copy; it may have been built on torch's `meta` device.
 
     Args:
@@ -140,11 +140,12 @@ def _load_head(head: Head, weights: dict[str, Tensor], where: str) -> None:
     fitting, absent = {}, []
     for key, value in head.state_dict().items():
         stays_random = any(part in key for part in head.randomly_initialised)
+        is_for_output = any(part in key for part in head.one_for_each_output)
         if stays_random or not key.startswith(_HEAD_PARTS):
             continue
         if key in weights and weights[key].shape == value.shape:
             fitting[key] = weights[key]
-        elif key.startswith(_SAM_PARTS):
+        elif key.startswith(_SAM_PARTS) and not is_for_output:
             absent.append(key)
     if absent:
         log.warning(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_type_hints
 
+from samnet.core.geometry import is_orientation
 from samnet.plan.backbones import BACKBONES, PATCH
 from samnet.plan.plan_key import REQUIRED, PlanKey, Role, Scope, declared_keys, plan_key
 
@@ -157,6 +158,25 @@ class Configuration:
         limits=(1e-3, 1e3),
         possible="0.001 to 1,000",
     )
+    frame: str = _INPUT(
+        "how slices lie in the input. `scale`: all at one scale, larger ones in several inputs; "
+        "`stretch`: each is stretched to the input, whatever its size and shape; `splines`: "
+        "stretched, and in prediction resampled as SAMed's code does, by cubic splines and back to "
+        "the nearest pixel; `splines_224`: the same through 224 pixels",
+        Role.EMBEDDINGS | Role.FOLDS,
+        choices=("scale", "stretch", "splines", "splines_224"),
+        earlier="scale",
+    )
+    orientation: str = _INPUT(
+        "the directions of slices, rows and columns. `patient`: canonical; `file`, "
+        "`file_transposed`: as they lie in a file (Z, Y, X or Z, X, Y), for imported models; other "
+        "directions likewise. Training runs need `patient`",
+        Role.FOLDS,
+        is_valid=is_orientation,
+        possible="`patient`, `file`, `file_transposed`, or three letters of R, L, A, P, S, I such "
+        "as `SPL`: slices to the head, rows to the back, columns to the left",
+        earlier="patient",
+    )
     head: str = _NETWORK(
         "from the embedding to the classes",
         Role.MEMORY | Role.FOLDS,
@@ -220,18 +240,22 @@ class Configuration:
         limits=(0, 1),
         possible="0 to 1",
     )
-    optimizer: str = _TRAINING("the optimiser", Role.NONE, choices=("adamw", "adam"))
+    optimizer: str = _TRAINING(
+        "the optimiser; `sgd` with a momentum of 0.9", Role.NONE, choices=("adamw", "adam", "sgd")
+    )
     schedule: str = _TRAINING(
-        "what follows the warm-up: a polynomial fall, or a tenth whenever the training loss has "
-        "not fallen for ten epochs",
+        "what follows the warm-up: a polynomial fall; `plateau`: a tenth whenever the training "
+        "loss has not fallen for ten epochs; `plateau_by_pass`: the same by the last batch of each "
+        "pass over the slices, as AutoSAM's code",
         Role.RESUMABLE,
-        choices=("polynomial", "plateau"),
+        choices=("polynomial", "plateau", "plateau_by_pass"),
     )
     loss: str = _TRAINING(
         "`samed`: cross-entropy and Dice over all classes with squared denominators; `autosam`: "
-        "cross-entropy and soft Dice over the foreground of the whole batch",
+        "cross-entropy and soft Dice over the foreground of the whole batch; `autosam_release`: as "
+        "AutoSAM's code, with squared denominators and 1 added above and below",
         Role.RESUMABLE | Role.MEMORY,
-        choices=("samed", "autosam"),
+        choices=("samed", "autosam", "autosam_release"),
     )
     gradient_clip: float = _TRAINING(
         "largest norm of all gradients together",
@@ -250,6 +274,13 @@ class Configuration:
         Role.RESUMABLE,
         limits=(0, 1),
         possible="0 to 1",
+    )
+    slice_order: str = _TRAINING(
+        "how the other slices are chosen: each at random, or in `passes` that show every slice "
+        "once",
+        Role.RESUMABLE,
+        choices=("random", "passes"),
+        earlier="random",
     )
     augmentation: str = _TRAINING(
         "random changes of the slices",

@@ -118,6 +118,8 @@ class Plan:
     def configuration_decisions(self, name: str) -> dict[str, Decision]:
         """Return all decisions that apply to a configuration, inherited ones included.
 
+        A plan that is older than a key means by it what samnet did then.
+
         Args:
             name: The configuration.
 
@@ -128,11 +130,7 @@ class Plan:
             UserError: There is no such configuration, or the chain of `inherit` leads nowhere or
                 in a circle.
         """
-        merged = {
-            key: Decision(value, "the plan is older than this key", OLDER)
-            for key, value in earlier_values().items()
-        }
-        merged |= self.decisions
+        merged = earlier_decisions() | self.decisions
         for link in reversed(self._chain(name)):
             merged |= self.configurations[link].decisions
         return {key: merged[key] for key in PLAN_KEYS if key in merged}
@@ -264,6 +262,16 @@ class Plan:
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
         return checked
+
+
+def earlier_decisions() -> dict[str, Decision]:
+    """Return the decisions that hold in a plan that is older than their keys.
+
+    Returns:
+        The decisions by key.
+    """
+    because = "what samnet did before this key existed; the plan is older"
+    return {key: Decision(value, because, OLDER) for key, value in earlier_values().items()}
 
 
 def decisions_key(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from samnet.plan.plan import (
     Plan,
     PlannedConfiguration,
     decisions_key,
+    earlier_decisions,
 )
 from samnet.plan.plan_key import Scope
 from samnet.planning.memory import Meter
@@ -191,6 +192,8 @@ def _without_splits(decisions: Decisions) -> Decisions:
 
 
 def _differences(known: Decisions, expected: Decisions) -> list[str]:
+    before = {key: entry for key, entry in earlier_decisions().items() if key in expected}
+    known = before | known
     keys = _without_splits(expected | known)
     return [key for key in keys if not same_value(known.get(key), expected.get(key))]
 

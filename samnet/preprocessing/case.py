@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samnet.core.geometry import Box, Grid, Reorientation, nonzero_box
+from samnet.core.geometry import PATIENT, Box, Grid, Margins, Reorientation, nonzero_box
 from samnet.preprocessing.intensity import channel_quantiles, without_nan
 
 
@@ -21,6 +21,7 @@ class PreparedVolume:
         quantiles: `channel_quantiles` of each channel, `(C, 201)`.
         native: The grid of the file.
         box: The crop on the canonical grid.
+        orientation: What the axes are instead of canonical, see `Reorientation`.
     """
 
     array: np.ndarray
@@ -28,6 +29,23 @@ class PreparedVolume:
     quantiles: np.ndarray
     native: Grid
     box: Box
+    orientation: str = PATIENT
+
+    @property
+    def reorientation(self) -> Reorientation:
+        """The way from the grid of the file to the axes of the array, and back."""
+        return Reorientation(self.native, self.orientation)
+
+    def margins(self, axis: int) -> Margins:
+        """Return what was cropped of slices.
+
+        Args:
+            axis: The axis across which they lie.
+
+        Returns:
+            Pixels before and behind, of rows and of columns.
+        """
+        return self.box.margins(self.reorientation.canonical_grid.shape, axis)
 
     def restore(self, labels: np.ndarray) -> np.ndarray:
         """Bring a label map of this volume to the native grid.
@@ -38,14 +56,17 @@ class PreparedVolume:
         Returns:
             The label map `(Z, Y, X)` on the native grid; background outside the crop.
         """
-        reorientation = Reorientation(self.native)
+        reorientation = self.reorientation
         whole = np.zeros(reorientation.canonical_grid.shape, labels.dtype)
         whole[self.box.slices] = labels
         return np.ascontiguousarray(reorientation.to_native(whole))
 
 
 def prepare_volume(
-    array: np.ndarray, native: Grid, labels: np.ndarray | None = None
+    array: np.ndarray,
+    native: Grid,
+    labels: np.ndarray | None = None,
+    orientation: str = PATIENT,
 ) -> PreparedVolume:
     """Bring an image to canonical form.
 
@@ -54,11 +75,12 @@ def prepare_volume(
         native: The grid of the file.
         labels: Label map `(Z, Y, X)` on the native grid, where there is one (training). Nothing
             labelled is cropped away. The labels are not part of the result.
+        orientation: What the axes are to be instead of canonical, see `Reorientation`.
 
     Returns:
         The canonical, cropped image.
     """
-    reorientation = Reorientation(native)
+    reorientation = Reorientation(native, orientation)
     canonical = reorientation.to_canonical(without_nan(array))
     canonical_labels = None if labels is None else reorientation.to_canonical(labels)
     box = nonzero_box(canonical, canonical_labels)
@@ -70,6 +92,7 @@ def prepare_volume(
         quantiles=np.stack([channel_quantiles(channel) for channel in cropped]),
         native=native,
         box=box,
+        orientation=orientation,
     )
 
 
@@ -83,5 +106,5 @@ def prepare_labels(labels: np.ndarray, volume: PreparedVolume) -> np.ndarray:
     Returns:
         The label map `(Z, Y, X)`, canonical and cropped.
     """
-    canonical = Reorientation(volume.native).to_canonical(labels)
+    canonical = volume.reorientation.to_canonical(labels)
     return np.ascontiguousarray(canonical[volume.box.slices])

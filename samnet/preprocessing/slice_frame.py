@@ -10,12 +10,18 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from samnet.core.geometry import Margins
 from samnet.plan.backbones import PATCH
+from samnet.plan.configuration import Configuration
 
 SQUEEZE = 1.1
+SCALE = "scale"  # the plan's `frame` that shows all slices at one scale
+SAMED_SLICES = 224  # edge in pixels of the slices that SAMed was trained on
+NO_MARGINS: Margins = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,11 @@ class SliceFrame:
     canvas: tuple[int, int]
     is_centred: bool = True
 
+    @property
+    def enlarges_logits(self) -> bool:
+        """Whether maps are made from logits enlarged to the input, one for each of its pixels."""
+        return False
+
     def offset(self, axis: int) -> float:
         """Return where the slice begins on the canvas.
 
@@ -50,11 +61,22 @@ class SliceFrame:
             return 0.0
         return (self.canvas[axis] - self.size[axis] * self.scale[axis]) / 2
 
+    def whole_slices(self, slices: np.ndarray) -> np.ndarray:
+        """Return slices as `to_canvas` needs them: unchanged, unless they are stretched.
+
+        Args:
+            slices: Raw intensities `(..., H, W)`.
+
+        Returns:
+            The slices.
+        """
+        return slices
+
     def to_canvas(self, slices: Tensor) -> Tensor:
         """Resample slices onto the canvas. Where this shrinks them, it averages.
 
         Args:
-            slices: Slices `(..., H, W)`.
+            slices: Slices `(..., H, W)`, see `whole_slices`.
 
         Returns:
             The canvas `(..., Hc, Wc)`; 0 outside the slice.
@@ -94,7 +116,7 @@ class SliceFrame:
         Returns:
             Rows or columns of the map.
         """
-        first, last = _supports(*self._slice_mapping(axis, stride))
+        first, last = _supports(self, axis, stride)
         return slice(min(first[pixels]), max(last[pixels]) + 1)
 
     def _canvas_matrix(self, axis: int) -> Tensor:
@@ -104,12 +126,111 @@ class SliceFrame:
         )
 
     def _slice_matrix(self, axis: int, stride: int) -> Tensor:
-        return interpolation_matrix(*self._slice_mapping(axis, stride))
-
-    def _slice_mapping(self, axis: int, stride: int) -> tuple[int, int, float, float]:
-        """Return the arguments of `interpolation_matrix` from a map to the slice."""
         length = self.canvas[axis] // stride
-        return self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
+        return interpolation_matrix(
+            self.size[axis], length, self.scale[axis] / stride, self.offset(axis) / stride
+        )
+
+
+@dataclass(frozen=True)
+class StretchedFrame(SliceFrame):
+    """The place of a slice that is stretched to the canvas, whatever its size and shape.
+
+    Attributes:
+        margins: Pixels by which the whole slice is larger than `size`, before and behind, of rows
+            and of columns. Prepared images are cropped; it is the whole slice that is stretched.
+    """
+
+    margins: Margins = NO_MARGINS
+
+    def offset(self, axis: int) -> float:
+        """Return where the slice begins on the canvas.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+
+        Returns:
+            The position in canvas pixels.
+        """
+        return self.margins[axis][0] * self.scale[axis]
+
+    def whole_slices(self, slices: np.ndarray) -> np.ndarray:
+        """Return slices as `to_canvas` needs them: with their margins, of intensity 0.
+
+        Args:
+            slices: Raw intensities `(..., H, W)`.
+
+        Returns:
+            The whole slices.
+        """
+        return np.pad(slices, [(0, 0)] * (slices.ndim - 2) + list(self.margins))
+
+    def _whole(self, axis: int) -> int:
+        return self.size[axis] + sum(self.margins[axis])
+
+    def _canvas_matrix(self, axis: int) -> Tensor:
+        return interpolation_matrix(
+            self.canvas[axis], self._whole(axis), 1 / self.scale[axis], start=0.0
+        )
+
+
+@dataclass(frozen=True)
+class SplineFrame(StretchedFrame):
+    """The place of a stretched slice, with the resampling of SAMed's code (arXiv 2304.13785).
+
+    Slices come to the canvas by cubic splines. A pixel of the slice takes the value of the nearest
+    pixel of the input. Both align the centres of the outermost pixels, as `scipy.ndimage.zoom`.
+
+    Attributes:
+        through: Edge in pixels to which slices are resampled first; None for the canvas at once.
+    """
+
+    through: int | None = None
+
+    @property
+    def enlarges_logits(self) -> bool:
+        """Whether maps are made from logits enlarged to the input, one for each of its pixels."""
+        return True
+
+    def _canvas_matrix(self, axis: int) -> Tensor:
+        size, length = self._whole(axis), self.canvas[axis]
+        if self.through is None:
+            return zoom_matrix(length, size, order=3)
+        first = zoom_matrix(self.through, size, order=3)
+        return zoom_matrix(length, self.through, order=3) @ first
+
+    def _slice_matrix(self, axis: int, stride: int) -> Tensor:
+        first = self.margins[axis][0]
+        nearest = zoom_matrix(self._whole(axis), self.canvas[axis] // stride, order=0)
+        return nearest[first : first + self.size[axis]]
+
+
+def planned_frame(
+    configuration: Configuration,
+    size: tuple[int, int],
+    spacing: tuple[float, float],
+    margins: Margins = NO_MARGINS,
+) -> SliceFrame:
+    """Place a slice on its canvas as a configuration says.
+
+    Args:
+        configuration: Its `frame`, `input_size`, `in_plane_spacing` and `zoom` count.
+        size: Rows and columns of the slice in pixels.
+        spacing: Spacing of its rows and columns in mm.
+        margins: What was cropped of it, see `StretchedFrame`. At one scale it does not matter.
+
+    Returns:
+        The frame.
+    """
+    edge = configuration.input_size
+    if configuration.frame == SCALE:
+        return frame_slice(size, spacing, configuration.in_plane_spacing, configuration.zoom, edge)
+    rows, columns = (count + sum(ends) for count, ends in zip(size, margins, strict=True))
+    scale, canvas = (edge / rows, edge / columns), (edge, edge)
+    if configuration.frame == "stretch":
+        return StretchedFrame(size, scale, canvas, margins)
+    through = SAMED_SLICES if configuration.frame == "splines_224" else None
+    return SplineFrame(size, scale, canvas, margins, through)
 
 
 def frame_slice(
@@ -178,9 +299,32 @@ def interpolation_matrix(num_out: int, num_in: int, step: float, start: float) -
 
 
 @lru_cache(maxsize=16)
-def _supports(num_out: int, num_in: int, step: float, start: float) -> tuple[list[int], list[int]]:
-    """Return the first and last input pixel with a weight in each row of an interpolation."""
-    has_weight = interpolation_matrix(num_out, num_in, step, start) > 0
+def zoom_matrix(num_out: int, num_in: int, order: int) -> Tensor:
+    """Return the interpolation of `scipy.ndimage.zoom` along one axis as a matrix.
+
+    Args:
+        num_out: Number of output pixels.
+        num_in: Number of input pixels.
+        order: Order of the splines: 3 for cubic ones, 0 for the nearest pixel.
+
+    Returns:
+        Weights `(num_out, num_in)` in float32.
+    """
+    if num_out == num_in:
+        return torch.eye(num_in)
+    # Imported here: otherwise every worker process would load SciPy for it.
+    from scipy.ndimage import zoom
+
+    # Splines are linear in the values: what becomes of a single 1 is a column of the matrix.
+    columns = [zoom(row, num_out / num_in, order=order) for row in np.eye(num_in)]
+    return torch.from_numpy(np.stack(columns, axis=1)).float()
+
+
+@lru_cache(maxsize=16)
+def _supports(frame: SliceFrame, axis: int, stride: int) -> tuple[list[int], list[int]]:
+    """Return the first and last position on a map with a weight in each pixel of the slice."""
+    has_weight = frame._slice_matrix(axis, stride) > 0
+    num_in = has_weight.shape[1]
     first = has_weight.int().argmax(1)
     last = num_in - 1 - has_weight.flip(1).int().argmax(1)
     return first.tolist(), last.tolist()

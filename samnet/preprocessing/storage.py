@@ -15,7 +15,7 @@ import numpy as np
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import atomic_path, read_json, write_json
-from samnet.core.geometry import Box, Grid
+from samnet.core.geometry import Box, Grid, Margins, Reorientation
 from samnet.core.records import from_json, to_json
 from samnet.preprocessing.case import PreparedVolume
 
@@ -91,6 +91,20 @@ class StoredCase:
         """
         rows, columns = (value for index, value in enumerate(self.record.spacing) if index != axis)
         return rows, columns
+
+    def margins(self, axis: int) -> Margins:
+        """Return what was cropped of slices.
+
+        Args:
+            axis: The canonical axis across which the slices lie.
+
+        Returns:
+            Pixels before and behind, of rows and of columns.
+        """
+        record = self.record
+        native = Grid(record.native_shape, np.array(record.native_affine))
+        box = Box(record.box_start, record.box_stop)
+        return box.margins(Reorientation(native).canonical_grid.shape, axis)
 
     def num_slices(self, axis: int) -> int:
         """Return the number of slices across an axis.

@@ -32,7 +32,7 @@ from samnet.training.loss import segmentation_loss
 from samnet.training.optimizer import allocate_state, build_optimizer
 from samnet.training.out_of_memory import BatchGradients, Fallback, call_optimizer
 from samnet.training.run_files import RunFiles
-from samnet.training.schedule import planned_rate
+from samnet.training.schedule import BY_PASS, planned_rate
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import TimeLimit
 from samnet.training.validation import choose_validation_cases, validate
@@ -106,8 +106,7 @@ class Trainer:
             )
         may_fall_back = distributed.world_size == 1
         self._gradients = BatchGradients(network, len(self._rows), may_fall_back=may_fall_back)
-        is_master = distributed.is_master
-        self.history = History(folder.path, self.progress.epoch, is_master=is_master)
+        self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
         self._time_limit = TimeLimit(task, self.progress.seconds, distributed)
         self._forecast = Forecast(task.configuration, self._time_limit)
@@ -136,6 +135,7 @@ class Trainer:
 
     def _train(self) -> None:
         configuration, progress = self.task.configuration, self.progress
+        num_slices = self.task.num_slices
         self.network.train()
         began, last_saved = time.monotonic() - progress.seconds, time.monotonic()
         bar = ProgressBar(
@@ -161,6 +161,7 @@ class Trainer:
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
+                progress.plateau.finish_step(configuration, progress.step, num_slices, loss)
                 self._count_seconds(began)
                 if time.monotonic() - last_saved > self.task.save_seconds:
                     self._save()
@@ -279,7 +280,8 @@ class Trainer:
             self._forecast.count_validation(seconds)
         progress.epoch += 1
         loss = progress.loss_sum / max(1, progress.loss_count)
-        progress.plateau.finish_epoch(loss)
+        if task.configuration.schedule != BY_PASS:
+            progress.plateau.finish_epoch(loss)
         mean = math.nan if np.isnan(dice).all() else float(np.nanmean(dice))
         row: dict[str, Any] = {
             "epoch": progress.epoch,

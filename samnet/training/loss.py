@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 SMOOTH = 1e-5
+RELEASED_SMOOTH = 1.0  # in AutoSAM's code
+_WITHOUT_BACKGROUND = ("autosam", "autosam_release")
 _ALL_BUT_OUTPUTS = (0, 2, 3)  # axes of (B, K, H, W)
 
 
@@ -29,7 +31,8 @@ def segmentation_loss(
         target: Classes `(B, H, W)` from 0 to K - 1; or regions `(B, K, H, W)`, 1 within each and 0
             elsewhere.
         form: The form of the Dice loss: `samed` (arXiv 2304.13785) with squared denominators, over
-            all classes; or `autosam` (arXiv 2306.13731), over all classes except the background.
+            all classes; `autosam` (arXiv 2306.13731), over all classes except the background; or
+            `autosam_release`, the same as AutoSAM's code computes it.
         cross_entropy_weight: Weight of the cross-entropy.
         dice_weight: Weight of the Dice loss.
         ignore: Value of the target where nothing is known, or None.
@@ -53,21 +56,34 @@ def segmentation_loss(
         probabilities, mask = logits.softmax(dim=1), known[:, None]
     cross_entropy = (per_pixel * known).sum() / known.sum().clamp_min(1)
     dice = _dice_loss(probabilities * mask, expected * mask, form)
-    if form == "autosam" and not has_regions:
+    if form in _WITHOUT_BACKGROUND and not has_regions:
         dice = dice[1:]
-    return cross_entropy_weight * cross_entropy + dice_weight * dice.mean()
+    return cross_entropy_weight * cross_entropy + dice_weight * _mean(dice, form)
+
+
+def _mean(dice: Tensor, form: str) -> Tensor:
+    """Return the mean of the losses of each output.
+
+    AutoSAM's code leaves out those that are not above 0. Where none is left, its mean is NaN; here
+    it is 0.
+    """
+    if form != "autosam_release":
+        return dice.mean()
+    is_counted = dice > 0
+    return (dice * is_counted).sum() / is_counted.sum().clamp_min(1)
 
 
 def _dice_loss(probabilities: Tensor, expected: Tensor, form: str) -> Tensor:
     """Return 1 - soft Dice of each of K outputs over the whole batch, `(K,)`.
 
     With s = 1e-5 the soft Dice is, as `samed`, `(2 sum p t + s) / (sum p p + sum t t + s)`; as
-    `autosam` it is `(2 sum p t + s) / (sum p + sum t + s)`. Both arguments are `(B, K, H, W)`, and
-    0 where nothing is known.
+    `autosam` it is `(2 sum p t + s) / (sum p + sum t + s)`; as `autosam_release` it is that of
+    `samed` with s = 1. Both arguments are `(B, K, H, W)`, and 0 where nothing is known.
     """
+    smooth = RELEASED_SMOOTH if form == "autosam_release" else SMOOTH
     overlap = (probabilities * expected).sum(_ALL_BUT_OUTPUTS)
     if form == "autosam":
         terms = probabilities + expected
     else:
         terms = probabilities * probabilities + expected * expected
-    return 1 - (2 * overlap + SMOOTH) / (terms.sum(_ALL_BUT_OUTPUTS) + SMOOTH)
+    return 1 - (2 * overlap + smooth) / (terms.sum(_ALL_BUT_OUTPUTS) + smooth)

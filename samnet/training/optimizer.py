@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 
 from samnet.plan.configuration import Configuration
 
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+_BETAS = (0.9, 0.999)
+_MOMENTUM = 0.9  # as in SAMed's code, which has SGD as an option
+# Name in plans -> builds the optimiser of some weights.
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, betas=_BETAS),
+    "adam": partial(torch.optim.Adam, betas=_BETAS),
+    "sgd": partial(torch.optim.SGD, momentum=_MOMENTUM),
+}
 FUSED_DEVICES = ("cuda", "cpu")  # which update all weights in one step
 
 
@@ -28,7 +38,6 @@ def build_optimizer(
     return OPTIMIZERS[configuration.optimizer](
         trained,
         lr=configuration.learning_rate,
-        betas=(0.9, 0.999),
         weight_decay=configuration.weight_decay,
         fused=device.type in FUSED_DEVICES or None,  # None: torch decides
     )

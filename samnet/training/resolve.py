@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from samnet.core.errors import UserError
+from samnet.core.geometry import PATIENT
 from samnet.core.records import to_json
 from samnet.models.model_folder import LAST, ModelFolder, RunFolder
 from samnet.plan.checks import check_value
@@ -73,6 +74,7 @@ def resolve_run(
     record = None if options.restart else RunRecord.load(folder)
     options = _complete_options(folder, record, options)
     plan = _plan_of_run(dataset, configuration, folder, options, world_size)
+    _check_orientation(plan)
     cases = choose_cases(
         dataset.splits,
         fold,
@@ -145,6 +147,16 @@ def _plan_of_run(
     if "steps" in settings and "warmup_steps" not in settings:
         plan = _with_shorter_warmup(plan, configuration)
     return plan.only(configuration)
+
+
+def _check_orientation(plan: Plan) -> None:
+    orientation = plan.single_configuration.orientation
+    if orientation != PATIENT:
+        raise UserError(
+            f"{plan.dataset_name}: configuration {plan.single_name}: orientation is "
+            f"{orientation!r}. Prepared cases have the patient's axes: train with orientation="
+            f"{PATIENT}; others are for models that were trained elsewhere"
+        )
 
 
 def _plan_in_folder(folder: RunFolder) -> Plan:

@@ -18,6 +18,7 @@ from samnet.training.intensity_changes import change_intensities
 from samnet.training.placement import place_image
 from samnet.training.slice_reader import SampleSpecification, SliceReader
 
+_ORDER_OF_PASS = 1  # sets the draw of an order apart from other draws
 # Class -> the (case, axis, slices) that show it. The slices are in arrays: an object for each would
 # be copied into every worker process that draws.
 PlacesByClass = dict[int, list[tuple[int, int, np.ndarray]]]
@@ -41,7 +42,10 @@ class SliceChoice:
 
 
 class SliceChooser:
-    """Draws slices: a planned share by class, every class equally often, the others from all."""
+    """Draws slices: a planned share by class, every class equally often, the others from all.
+
+    The others are drawn independently, or in passes that show every slice once.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,9 @@ class SliceChooser:
                 that it shows. None where all may.
         """
         self._foreground_share = reader.configuration.foreground_share
+        self._in_passes = reader.configuration.slice_order == "passes"
+        self._seed = reader.specification.seed
+        self._pass: tuple[int, np.ndarray] = (-1, np.empty(0, int))  # the latest one, and its order
         self._stacks = reader.stacks
         lengths = [reader.cases[index].num_slices(axis) for index, axis in self._stacks]
         self._last_slices = np.cumsum(lengths)
@@ -68,11 +75,12 @@ class SliceChooser:
         """The number of all slices."""
         return int(self._last_slices[-1])
 
-    def draw(self, generator: np.random.Generator) -> SliceChoice:
-        """Draw a slice.
+    def draw(self, generator: np.random.Generator, number: int) -> SliceChoice:
+        """Draw the slice of a sample.
 
         Args:
             generator: Draws it.
+            number: The number of the sample.
 
         Returns:
             The slice, and the class it was drawn for.
@@ -83,11 +91,22 @@ class SliceChooser:
             case_index, axis, indices = places[generator.integers(len(places))]
             index = int(indices[generator.integers(len(indices))])
             return SliceChoice(case_index, axis, index, wanted)
-        chosen = int(generator.integers(self._last_slices[-1]))
+        if self._in_passes:
+            chosen = self._slice_of_pass(*divmod(number, self.num_slices))
+        else:
+            chosen = int(generator.integers(self._last_slices[-1]))
         stack = int(np.searchsorted(self._last_slices, chosen, side="right"))
         case_index, axis = self._stacks[stack]
         first = int(self._last_slices[stack - 1]) if stack else 0
         return SliceChoice(case_index, axis, chosen - first, None)
+
+    def _slice_of_pass(self, number: int, position: int) -> int:
+        """Return the slice at a position of a pass, in which every slice comes once."""
+        if number != self._pass[0]:
+            # The sample itself is drawn with the seed and one number.
+            generator = np.random.default_rng([self._seed, number, _ORDER_OF_PASS])
+            self._pass = number, generator.permutation(self.num_slices)
+        return int(self._pass[1][position])
 
 
 class SliceSamples(Dataset):
@@ -114,7 +133,7 @@ class SliceSamples(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         generator = np.random.default_rng([self.reader.specification.seed, number])
-        return draw_sample(self.reader, generator, self.chooser.draw(generator))
+        return draw_sample(self.reader, generator, self.chooser.draw(generator, number))
 
 
 def draw_sample(

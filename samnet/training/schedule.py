@@ -10,6 +10,8 @@ MAX_WARMUP_SHARE = 0.1
 PLATEAU_EPOCHS = 10
 PLATEAU_FACTOR = 0.1
 PLATEAU_THRESHOLD = 1e-4
+BY_PASS = "plateau_by_pass"  # the schedule in the form of AutoSAM's code
+PASSES_BEFORE_PLATEAU = 10  # in which the rate cannot fall
 
 
 def learning_rate(peak: float, warmup_done: float, progress: float, decay_power: float) -> float:
@@ -48,7 +50,8 @@ def planned_rate(
         step: The number of the step, from 0.
         seconds: Time trained so far.
         max_seconds: Limit of the training time; None to go by steps alone.
-        plateau_factor: Factor of the peak, for the schedule `plateau`, see `Plateau`.
+        plateau_factor: Factor of the peak, for the schedules `plateau` and `plateau_by_pass`, see
+            `Plateau`.
 
     Returns:
         The rate.
@@ -57,7 +60,7 @@ def planned_rate(
     clock = 0.0 if max_seconds is None else min(1.0, seconds / max_seconds)
     # Steps may be slow: the warm-up takes a tenth of the time at most.
     warmup_done = max((step + 1) / warmup if warmup else 1.0, clock / MAX_WARMUP_SHARE)
-    if configuration.schedule == "plateau":
+    if configuration.schedule != "polynomial":
         return learning_rate(peak * plateau_factor, warmup_done, 0.0, configuration.decay_power)
     warmup = min(warmup, configuration.steps - 1)
     share = max((step - warmup) / (configuration.steps - warmup), clock)
@@ -83,11 +86,33 @@ class Plateau:
     best_loss: float | None = None
     epochs_since: int = 0
 
-    def finish_epoch(self, loss: float) -> None:
-        """Take note of an epoch.
+    def finish_step(
+        self, configuration: Configuration, step: int, num_slices: int, loss: float
+    ) -> None:
+        """Take note of a step, for the schedule `plateau_by_pass`.
+
+        A pass ends with the batch in which the last of its slices is. AutoSAM's code goes by the
+        loss of that batch alone, from the eleventh pass on.
 
         Args:
-            loss: Its mean training loss.
+            configuration: The schedule.
+            step: The number of steps done, from 1.
+            num_slices: The number of slices of a pass.
+            loss: The loss of the step.
+        """
+        if configuration.schedule != BY_PASS:
+            return
+        before, after = (
+            count * configuration.batch_size // num_slices for count in (step - 1, step)
+        )
+        if after > before and after > PASSES_BEFORE_PLATEAU:
+            self.finish_epoch(loss)
+
+    def finish_epoch(self, loss: float) -> None:
+        """Take note of an epoch, or of a pass.
+
+        Args:
+            loss: Its mean training loss, or that of its last batch.
         """
         if self.best_loss is None or loss < self.best_loss * (1 - PLATEAU_THRESHOLD):
             self.best_loss, self.epochs_since = loss, 0

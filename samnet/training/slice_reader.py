@@ -13,7 +13,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import compose_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
-from samnet.preprocessing.slice_frame import SliceFrame, frame_slice
+from samnet.preprocessing.slice_frame import SCALE, SliceFrame, planned_frame
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.augmentation import PROFILES, draw_bend_seed
 from samnet.training.placement import Placement, place_labels, place_regions
@@ -41,7 +41,9 @@ class SampleSpecification:
 class SliceReader:
     """Slices of prepared cases, as images and targets of the network.
 
-    A slice is named by the number of its case, the axis across which it lies, and its index.
+    A slice is named by the number of its case, the axis across which it lies, and its index. Where
+    slices are stretched to the input, they have the size they have in their file: prepared cases
+    are cropped, and the margins are put back.
 
     Attributes:
         cases: The cases, sorted by name.
@@ -85,7 +87,8 @@ class SliceReader:
         indices = slice_indices(layout, index, case.num_slices(axis))
         if is_reversed:
             indices = indices[::-1]
-        slices = apply_window(case.image_slices(axis, indices), self._bounds[case_index])
+        raw = self._with_margins(case.image_slices(axis, indices), case, axis)
+        slices = apply_window(raw, self._bounds[case_index])
         return torch.from_numpy(np.ascontiguousarray(compose_channels(slices, layout)))
 
     def labels(self, case_index: int, axis: int, index: int) -> np.ndarray:
@@ -99,7 +102,15 @@ class SliceReader:
         Returns:
             Labels `(H, W)` on the slice's own pixels.
         """
-        return self.cases[case_index].label_slice(axis, index)
+        case = self.cases[case_index]
+        return self._with_margins(case.label_slice(axis, index), case, axis)
+
+    def _with_margins(self, slices: np.ndarray, case: StoredCase, axis: int) -> np.ndarray:
+        """Put back what was cropped of slices `(..., H, W)`, where they are to be stretched."""
+        if self.configuration.frame == SCALE:
+            return slices
+        margins = [(0, 0)] * (slices.ndim - 2) + list(case.margins(axis))
+        return np.pad(slices, margins)
 
     def frame(self, case_index: int, axis: int) -> SliceFrame:
         """Return where the slices of a stack lie on the network's canvas.
@@ -114,13 +125,10 @@ class SliceReader:
         case, configuration = self.cases[case_index], self.configuration
         lengths = enumerate(case.record.shape)
         rows, columns = (length for other, length in lengths if other != axis)
-        return frame_slice(
-            (rows, columns),
-            case.in_plane_spacing(axis),
-            configuration.in_plane_spacing,
-            configuration.zoom,
-            configuration.input_size,
-        )
+        if configuration.frame != SCALE:
+            down, along = case.margins(axis)
+            rows, columns = rows + sum(down), columns + sum(along)
+        return planned_frame(configuration, (rows, columns), case.in_plane_spacing(axis))
 
     def target(self, labels: np.ndarray, placement: Placement) -> Tensor:
         """Bring the labels of a slice to the target of a sample.

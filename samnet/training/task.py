@@ -49,3 +49,9 @@ class TrainingTask:
     validation_seconds: float = 0.0
     prediction_seconds: float = 0.0
     save_seconds: float = SAVE_EVERY_SECONDS
+
+    @property
+    def num_slices(self) -> int:
+        """The number of slices to train on: those of a pass through all."""
+        views = self.configuration.views
+        return sum(case.num_slices(axis) for case in self.training_cases for axis in views)

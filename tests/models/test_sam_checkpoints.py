@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 from builders.numerics import assert_close_to_norm, to_double
-from builders.tiny_sam import TINY, Build, sam_encoder
+from builders.tiny_sam import TINY, VALUES, Build, sam_encoder
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from samnet.core.errors import UserError
 from samnet.models.checkpoints import load_checkpoint
+from samnet.models.network import build_network
 from samnet.models.registry import find_checkpoint
+from samnet.plan.configuration import Configuration
 
 Write = Callable[[dict[str, Tensor], Path], None]
 RANDOM_PARTS = {
-    "mask_decoder": ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head"),
+    "mask_decoder": (),
     "vit": ("iou_token", "mask_tokens", "iou_prediction_head"),
     "linear": (),
 }
@@ -103,11 +105,37 @@ def test_heads_are_filled_with_sams_parts_and_the_rest_stays_random(
     head: str, sam_file: Path, sam_weights: dict[str, Tensor], build: Build
 ) -> None:
     for key, value in build(head=head).head.state_dict().items():
+        if key not in sam_weights or value.shape != sam_weights[key].shape:
+            continue
         stays_random = any(part in key for part in RANDOM_PARTS[head])
-        if key.startswith(("mask_decoder", "prompt_encoder")) and not stays_random:
-            assert torch.equal(value, sam_weights[key]), key
-        elif key in sam_weights and value.shape == sam_weights[key].shape:
-            assert not torch.equal(value, sam_weights[key]), key
+        assert torch.equal(value, sam_weights[key]) != stays_random, key
+
+
+@pytest.mark.parametrize("head", ["mask_decoder", "mask_decoder_lora"])
+@pytest.mark.parametrize("num_outputs", [2, 4, 6])
+def test_mask_decoder_starts_from_sam_as_far_as_weights_of_its_outputs_fit(
+    sam_file: Path,
+    sam_weights: dict[str, Tensor],
+    caplog: pytest.LogCaptureFixture,
+    head: str,
+    num_outputs: int,
+) -> None:
+    """As in effect in SAMed's code: hyper-networks 0 to 3, most of the IoU head, 4 tokens."""
+    configuration = Configuration(**(VALUES | {"head": head}))
+    with caplog.at_level(logging.WARNING):
+        network = build_network(configuration, 1, num_outputs)
+    assert not caplog.records
+    weights = network.head.mask_decoder.state_dict()
+    for number in range(min(num_outputs, 4)):
+        for layer in range(3):
+            name = f"output_hypernetworks_mlps.{number}.layers.{layer}.weight"
+            assert torch.equal(weights[name], sam_weights[f"mask_decoder.{name}"]), name
+    for name, fits in {
+        "mask_tokens.weight": num_outputs == 4,
+        "iou_prediction_head.layers.1.weight": True,
+        "iou_prediction_head.layers.2.weight": num_outputs == 4,
+    }.items():
+        assert torch.equal(weights[name], sam_weights[f"mask_decoder.{name}"]) == fits, name
 
 
 def test_weights_of_the_decoder_that_a_file_lacks_are_logged(

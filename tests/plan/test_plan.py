@@ -182,3 +182,27 @@ def test_plan_of_regions_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_plan_from_before_there_were_regions_is_read(plan: Plan, edit: Callable) -> None:
     assert edit(lambda content: content.pop("regions_class_order")) == plan
+
+
+def test_plan_older_than_a_key_means_by_it_what_samnet_did_then(
+    plan: Plan, edit: Callable, tmp_path: Path
+) -> None:
+    """Though the named configuration would now be planned with another value."""
+    assert plan.configuration("samed").slice_order == "passes"
+
+    def change(content: dict) -> None:
+        for entry in content["configurations"].values():
+            for key in ("frame", "orientation", "slice_order"):
+                del entry["decisions"][key]
+
+    old = edit(change)
+    for name in old.configurations:
+        values = old.configuration(name)
+        assert (values.frame, values.orientation, values.slice_order) == (
+            "scale",
+            "patient",
+            "random",
+        )
+    assert "frame" not in old.configurations["samed"].decisions
+    old.only("samed").save(tmp_path / "model.json")
+    assert Plan.load(tmp_path / "model.json").single_configuration == old.configuration("samed")

@@ -107,6 +107,23 @@ class TestUpdate:
         edited = with_value(plan, "zoom", 3.0, "lora")
         assert update_plan(edited, make_fingerprint(), GPU, {"patience": 3}) == edited
 
+    def test_a_plan_older_than_a_key_is_not_changed_by_hand_for_that(self) -> None:
+        plan = with_value(make_plan(make_fingerprint(), GPU), "zoom", 3.0, "lora")
+        older = {}
+        for name, entry in plan.configurations.items():
+            decisions = {
+                key: decision
+                for key, decision in entry.decisions.items()
+                if key not in ("frame", "orientation")
+            }
+            older[name] = dataclasses.replace(entry, decisions=decisions)
+        old_plan = dataclasses.replace(plan, configurations=older)
+        assert find_hand_made(old_plan, make_fingerprint()) == ["lora.zoom"]
+        kept = update_plan(old_plan, make_fingerprint(), GPU, {})
+        assert kept.configuration("lora").frame == "scale"
+        with pytest.raises(UserError, match="changed by hand"):
+            update_plan(old_plan, make_fingerprint(), GPU, {"frame": "stretch"})
+
     def test_a_new_configuration_stays(self) -> None:
         plan = make_plan(make_fingerprint(), GPU)
         mine = dataclasses.replace(plan.configurations["lora"], inherit="lora", decisions={})

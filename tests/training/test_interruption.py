@@ -78,6 +78,26 @@ def test_stopped_run_resumes_to_the_same_weights(
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"optimizer": "sgd"}, {"schedule": "plateau_by_pass", "slice_order": "passes"}],
+    ids=["sgd", "passes"],
+)
+def test_stopped_run_of_other_values_resumes_to_the_same_weights(
+    make_trainer: MakeTrainer, values: dict[str, str]
+) -> None:
+    undisturbed = make_trainer("undisturbed", **values)
+    undisturbed.run()
+    stop = partial(send_signal, signal.SIGTERM)
+    stopped = make_trainer(**values, hooks={"on_step": after_step(3, stop)})
+    with pytest.raises(Interrupted):
+        stopped.run()
+    resumed = make_trainer(**values)
+    assert resumed.progress.step == 3
+    resumed.run()
+    assert checkpoint_bytes(resumed, FINAL) == checkpoint_bytes(undisturbed, FINAL)
+
+
 def test_second_ctrl_c_ends_training_at_once(make_trainer: MakeTrainer) -> None:
     def press_twice() -> None:
         send_signal(signal.SIGINT)

@@ -209,6 +209,28 @@ def test_step_limits_the_norm_of_all_gradients_together(
     assert_close_to_norm(found, expected, SINGLE)
 
 
+def test_plateau_by_pass_lowers_the_rate_within_an_epoch(make_trainer: MakeTrainer) -> None:
+    """The case has 4 slices: a step of 4 is a pass. With so small a rate the loss stays."""
+    trainer = make_trainer(
+        schedule="plateau_by_pass",
+        slice_order="passes",
+        foreground_share=0.0,
+        augmentation="none",
+        batch_size=4,
+        steps=24,
+        steps_per_epoch=24,
+        learning_rate=1e-12,
+        warmup_steps=0,
+    )
+    factors = []
+    trainer.on_step = lambda step, loss: factors.append(trainer.progress.plateau.factor)
+    trainer.run()
+    # The eleventh pass is the first that counts; eleven more do not lower its loss.
+    assert factors == [1.0] * 21 + [pytest.approx(0.1)] * 3
+    [row] = read_rows(trainer.folder)
+    assert row["learning_rate"] == pytest.approx(1e-13)
+
+
 def test_divergence_is_reported_with_a_remedy(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(learning_rate=0.03)
 

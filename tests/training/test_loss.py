@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from samnet.training.loss import segmentation_loss
 
+GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = {"cross_entropy_weight": 0.2, "dice_weight": 0.8}
 
 
@@ -118,6 +121,45 @@ def test_loss_of_regions_and_its_gradient_are_those_of_the_formula(ignore: int |
     )
     assert_close_to_norm(own_gradient, plain_gradient)
     assert bool(own_gradient[0, :, :2].any()) == (ignore is None)
+
+
+RELEASED = json.loads((GOLDEN / "autosam_loss.json").read_text(encoding="utf-8"))["cases"]
+
+
+@pytest.mark.parametrize("figures", RELEASED, ids=lambda figures: figures["case"])
+def test_loss_autosam_release_equals_the_figures_of_autosams_code(figures: dict) -> None:
+    """The figures were computed in single precision and are written with six digits."""
+    logits = torch.tensor(figures["logits"], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor(figures["target"])
+
+    def loss(cross_entropy: float, dice: float) -> Tensor:
+        return segmentation_loss(
+            logits,
+            target,
+            form="autosam_release",
+            cross_entropy_weight=cross_entropy,
+            dice_weight=dice,
+        )
+
+    assert loss(1, 0).item() == pytest.approx(figures["cross_entropy"], rel=1e-5)
+    assert loss(0, 1).item() == pytest.approx(figures["dice"], rel=1e-5)
+    assert loss(1, 1).item() == pytest.approx(figures["total"], rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss(0, 1), logits)
+    expected = torch.tensor(figures["gradient_of_dice"], dtype=torch.float64)
+    assert_close_to_norm(gradient, expected, 1e-4)
+
+
+def test_loss_autosam_release_leaves_out_classes_whose_loss_is_0() -> None:
+    """A class without a pixel, in prediction or target, would halve the loss of the other one."""
+    logits, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+    logits[:, 2] = -1e4
+    target[0, :2] = 1
+    options = {"form": "autosam_release", "cross_entropy_weight": 0, "dice_weight": 1}
+    # p is a half everywhere: 8 pixels of class 1 overlap by 4; squares sum to 4 and 8.
+    expected = 1 - (2 * 4 + 1) / (4 + 8 + 1)
+    assert segmentation_loss(logits, target, **options).item() == pytest.approx(expected)
+    certain = 1e4 * torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2).float()
+    assert segmentation_loss(certain, target, **options).item() == 0
 
 
 def test_loss_of_a_single_region_is_that_of_a_class_against_background() -> None:

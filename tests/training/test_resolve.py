@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
 from samnet.models.model_folder import FINAL, LAST, ModelFolder, RunFolder
 from samnet.models.network import save_weights
-from samnet.plan.configuration import PLAN_KEYS
+from samnet.plan.configuration import PLAN_KEYS, earlier_values
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.training.checkpoint import Progress, save_training
 from samnet.training.options import TrainingOptions
@@ -137,6 +138,24 @@ def test_same_request_resumes_an_unfinished_run(resolve: Resolve) -> None:
     assert not again.is_finished
     assert again.record is not None
     assert again.record.request == again.request
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}], ids=["again", "--continue"])
+def test_run_older_than_keys_of_the_plan_is_resumed(
+    resolve: Resolve, options: dict[str, bool]
+) -> None:
+    run = resolve()
+    leave(run, step=3)
+    for file in (run.folder.plan_file, run.folder.record_file):
+        content = json.loads(file.read_text())
+        values = content.get("request", {}).get("configuration")
+        for key in earlier_values():
+            del (values or content["configurations"]["lora"]["decisions"])[key]
+        file.write_text(json.dumps(content))
+    again = resolve(**options)
+    assert not again.is_finished
+    assert again.request == run.request
+    assert again.plan.single_configuration == run.plan.single_configuration
 
 
 def test_same_request_leaves_a_finished_run_alone(resolve: Resolve) -> None:
@@ -322,8 +341,17 @@ def test_restart_does_not_need_a_readable_record_or_state(
         ("0", {"settings": {"steps": "many"}}, "steps"),
         ("0", {"epochs": 2, "settings": {"steps_per_epoch": "x"}}, "steps_per_epoch"),
         ("0", {"settings": {"backbone": "vit_x"}}, "vit_x"),
+        ("0", {"settings": {"orientation": "file"}}, "train with orientation=patient"),
     ],
-    ids=["fold", "number of cases", "unknown key", "steps", "steps of an epoch", "backbone"],
+    ids=[
+        "fold",
+        "number of cases",
+        "unknown key",
+        "steps",
+        "steps of an epoch",
+        "backbone",
+        "orientation",
+    ],
 )
 def test_request_that_cannot_be_met_is_refused(
     resolve: Resolve, fold: str, options: dict[str, Any], message: str

@@ -39,6 +39,7 @@ RESUMABLE = {
     "cross_entropy_weight",
     "dice_weight",
     "foreground_share",
+    "slice_order",
     "augmentation",
     "tile_overlap",
     "mirror_at_prediction",
@@ -123,6 +124,18 @@ def test_old_record_without_newer_values_of_a_request_is_read(folder: RunFolder)
     record = RunRecord.load(folder)
     assert record is not None
     assert record.request == make_request(cache_size=None, start_from=None)
+
+
+def test_record_older_than_keys_of_the_plan_means_by_them_what_was_done_then(
+    folder: RunFolder,
+) -> None:
+    content = {"request": to_json(make_request()), "sessions": []}
+    for key in ("frame", "orientation", "slice_order"):
+        del content["request"]["configuration"][key]
+    write(folder, content)
+    record = RunRecord.load(folder)
+    assert record is not None
+    assert record.request == make_request()
 
 
 def test_unknown_and_missing_facts_of_a_session_are_no_fault(folder: RunFolder) -> None:

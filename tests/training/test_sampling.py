@@ -96,7 +96,7 @@ def test_slices_are_chosen_by_class_in_the_planned_share_and_each_class_equally_
     cases: list[StoredCase], share: float
 ) -> None:
     samples = make_samples(cases, foreground_share=share, views=(0, 1, 2))
-    drawn = [samples.chooser.draw(np.random.default_rng(number)) for number in range(400)]
+    drawn = [samples.chooser.draw(np.random.default_rng(number), number) for number in range(400)]
     counts = Counter(choice.wanted for choice in drawn)
     assert 1 - counts[None] / 400 == pytest.approx(share, abs=0.07)
     assert counts[1] == pytest.approx(200 * share, abs=35)  # though far more slices show it
@@ -105,6 +105,35 @@ def test_slices_are_chosen_by_class_in_the_planned_share_and_each_class_equally_
         assert choice.wanted is None or choice.wanted in labels
     assert {choice.case_index for choice in drawn} == {0, 1, 2}
     assert {choice.axis for choice in drawn} == {0, 1, 2}
+
+
+def test_passes_show_every_slice_once_and_each_pass_in_another_order(
+    cases: list[StoredCase],
+) -> None:
+    samples = make_samples(cases, foreground_share=0.0, slice_order="passes", views=(0, 1))
+    chooser, count = samples.chooser, samples.chooser.num_slices
+    draws = [chooser.draw(np.random.default_rng(number), number) for number in range(3 * count)]
+    passes = [draws[first : first + count] for first in (0, count, 2 * count)]
+    every_slice = {
+        (case_index, axis, index)
+        for case_index, axis in samples.reader.stacks
+        for index in range(cases[case_index].num_slices(axis))
+    }
+    for one_pass in passes:
+        assert len(one_pass) == len(every_slice)
+        assert {(one.case_index, one.axis, one.index) for one in one_pass} == every_slice
+        assert all(one.wanted is None for one in one_pass)
+    assert passes[0] != passes[1] != passes[2]
+    # A worker process draws any sample, in any order.
+    other = make_samples(cases, foreground_share=0.0, slice_order="passes", views=(0, 1)).chooser
+    for number in (2 * count, 1, count + 3, 0):
+        assert other.draw(np.random.default_rng(number), number) == draws[number]
+
+
+def test_passes_leave_the_share_that_is_chosen_by_class(cases: list[StoredCase]) -> None:
+    samples = make_samples(cases, foreground_share=0.6, slice_order="passes")
+    draws = [samples.chooser.draw(np.random.default_rng(number), number) for number in range(200)]
+    assert sum(one.wanted is None for one in draws) / 200 == pytest.approx(0.4, abs=0.1)
 
 
 def test_samples_of_slices_without_any_label(tmp_path: Path) -> None:
@@ -169,7 +198,7 @@ def test_samples_show_neighbouring_slices_in_order(
     samples.reader.profile = replace(samples.reader.profile, intensities=False)
     is_in_order = set()
     for number in range(40):
-        index = samples.chooser.draw(np.random.default_rng([SEED, number])).index
+        index = samples.chooser.draw(np.random.default_rng([SEED, number]), number).index
         expected = [int(values[i]) for i in (max(index - 1, 0), index, min(index + 1, 5))]
         shown = (255 * samples[number][0][:, 16, 16]).round().tolist()
         assert shown in (expected, expected[::-1])

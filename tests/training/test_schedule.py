@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 import torch
 from builders.tiny import make_configuration
 
 from samnet.training.schedule import PLATEAU_EPOCHS, Plateau, learning_rate, planned_rate
+
+GOLDEN = Path(__file__).parent / "golden"
+PLATEAUS = json.loads((GOLDEN / "autosam_plateau.json").read_text(encoding="utf-8"))["cases"]
 
 
 def samed_rate(step: int, peak: float, warmup: int, steps: int, power: float) -> float:
@@ -82,3 +87,36 @@ def test_plateau_acts_as_the_schedule_of_torch() -> None:
         assert plateau.factor == pytest.approx(optimizer.param_groups[0]["lr"])
         factors.add(round(plateau.factor, 9))
     assert len(factors) > 2
+
+
+@pytest.mark.parametrize("figures", PLATEAUS, ids=lambda figures: figures["case"])
+def test_plateau_by_pass_has_the_rates_of_autosams_code(figures: dict) -> None:
+    values = make_configuration(
+        schedule="plateau_by_pass", warmup_steps=0, learning_rate=5e-4, batch_size=4
+    )
+    plateau, rates = Plateau(), []
+    for number, loss in enumerate(figures["loss_of_the_last_batch_of_each_epoch"]):
+        rates.append(planned_rate(values, 3 * number, 0.0, None, plateau.factor))
+        for batch, loss_of_batch in enumerate((100.0, 0.0, loss), 1):
+            plateau.finish_step(values, 3 * number + batch, 12, loss_of_batch)
+    assert rates == pytest.approx(figures["rate_in_each_epoch"])
+
+
+@pytest.mark.parametrize(("num_slices", "step"), [(12, 33), (10, 28), (3, 9)])
+def test_pass_ends_with_the_batch_that_holds_its_last_slice(num_slices: int, step: int) -> None:
+    """The eleventh is the first that counts."""
+    values = make_configuration(schedule="plateau_by_pass", batch_size=4)
+    plateau = Plateau()
+    for before in range(1, step):
+        plateau.finish_step(values, before, num_slices, float(before))
+        assert plateau.best_loss is None
+    plateau.finish_step(values, step, num_slices, float(step))
+    assert plateau.best_loss == step
+
+
+def test_other_schedules_take_no_note_of_steps() -> None:
+    for schedule in ("plateau", "polynomial"):
+        plateau = Plateau()
+        for step in range(1, 60):
+            plateau.finish_step(make_configuration(schedule=schedule), step, 2, 1.0)
+        assert plateau == Plateau()

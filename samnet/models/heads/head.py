@@ -22,9 +22,12 @@ class Head(nn.Module):
             argument `decoder_mlp`, see `Backbone`.
         uses_image: Whether the output depends on the image in addition to its embedding.
         randomly_initialised: Parts of names of weights that are never filled from released ones.
+        one_for_each_output: Parts of names of weights of which each output has one. They are filled
+            as far as released ones have the same name and shape.
     """
 
     stride: int
     holds_mask_decoder: bool = False
     uses_image: bool = False
     randomly_initialised: tuple[str, ...] = ()
+    one_for_each_output: tuple[str, ...] = ()

@@ -20,6 +20,11 @@ class MaskDecoderHead(Head):
     to it. Its other parts and the layers that estimate IoU exist, as in SAM's and SAMed's files,
     but are not used.
 
+    SAM's decoder has four masks. As far as weights of the masks fit, they start from SAM's: the
+    hyper-networks of the first four outputs, and the tokens where there are four outputs. SAMed's
+    code leaves them out of what it loads, but only after torch has tried to load everything, which
+    copies all that fits.
+
     Attributes:
         grid: Rows and columns of the embedding.
         prompt_encoder: SAM's prompt encoder.
@@ -28,7 +33,7 @@ class MaskDecoderHead(Head):
 
     stride = 4
     holds_mask_decoder = True
-    randomly_initialised = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
+    one_for_each_output = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
 
     def __init__(self, num_outputs: int, grid: int, decoder_mlp: int = SAM_DECODER_MLP) -> None:
         """Build the head.

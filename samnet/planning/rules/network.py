@@ -165,6 +165,16 @@ def zoom(facts: Facts) -> tuple[float, str]:
     )
 
 
+def frame(facts: Facts) -> tuple[str, str]:
+    """Show all slices at one scale."""
+    return "scale", "all slices at one scale: organs keep their sizes and proportions"
+
+
+def orientation(facts: Facts) -> tuple[str, str]:
+    """Take the patient's axes."""
+    return "patient", "slices are turned alike, however files store them"
+
+
 def head(facts: Facts) -> tuple[str, str]:
     """Take SAM's mask decoder for LoRA, a convolutional head otherwise.
 

@@ -209,6 +209,11 @@ def foreground_share(facts: Facts) -> tuple[float, str]:
     return 0.67, "two of three slices show a chosen class, so that rare classes are seen"
 
 
+def slice_order(facts: Facts) -> tuple[str, str]:
+    """Draw each slice at random."""
+    return "random", "most slices are drawn by class; the others are drawn alike"
+
+
 def augmentation(facts: Facts) -> tuple[str, str]:
     """Take samnet's own."""
     return "planned", "rotation, scaling, shift, bending, mirroring, and changes of intensities"

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import nn
@@ -28,7 +28,7 @@ from samnet.core.files import atomic_path, read_json, write_json
 from samnet.core.locks import POLL_SECONDS, FolderBusy, lock_folder
 from samnet.core.progress import ProgressBar
 from samnet.core.records import from_json, to_json
-from samnet.plan.configuration import keys_with
+from samnet.plan.configuration import earlier_values, keys_with
 from samnet.plan.plan_key import Role
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
@@ -154,16 +154,29 @@ def embeddings_key(encoder: nn.Module, variants: VariantReader, precision: str) 
     Returns:
         The hash, and what it was computed from, for a person to read.
     """
-    values = to_json(variants.configuration)
     origin = {
         "version": VERSION,
         "encoder_sha256": encoder_sha256(encoder),
         "precision": precision,
         "ignore_label": variants.specification.label_scheme.ignore_label,
-        **{key: values[key] for key in keys_with(Role.EMBEDDINGS)},
+        **_values_of_slices(to_json(variants.configuration)),
     }
     text = json.dumps(origin, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16], origin
+
+
+def _values_of_slices(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a plan's embeddings depend on.
+
+    A key is left out where it means what samnet did before the key existed: embeddings of then are
+    still right.
+    """
+    before = earlier_values()
+    return {
+        key: values[key]
+        for key in keys_with(Role.EMBEDDINGS)
+        if key not in before or values[key] != before[key]
+    }
 
 
 def encoder_sha256(encoder: nn.Module) -> str:

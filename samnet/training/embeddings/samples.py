@@ -77,7 +77,7 @@ class EmbeddedSamples(Dataset):
 
     def __getitem__(self, number: int) -> Any:
         generator = np.random.default_rng([self.variants.specification.seed, number])
-        choice = self.chooser.draw(generator)
+        choice = self.chooser.draw(generator, number)
         case_index, axis = choice.case_index, choice.axis
         known = self.embedded.find(case_index, axis, choice.index)
         if not known:

@@ -126,6 +126,14 @@ def test_key_of_embeddings_does_not_depend_on_the_head_of_the_network() -> None:
     assert key_of(make_network(head="cnn_slim")) == key_of()
 
 
+def test_embeddings_from_before_a_key_of_the_plan_existed_are_still_found() -> None:
+    def origin_of(frame: str) -> dict[str, Any]:
+        return embeddings_key(make_network().encoder, make_variants([], frame=frame), "float32")[1]
+
+    assert "frame" not in origin_of("scale")
+    assert origin_of("stretch") == origin_of("scale") | {"frame": "stretch"}
+
+
 def test_key_of_embeddings_depends_on_encoder_precision_and_images() -> None:
     other = {
         "zoom": 1.1,
