@@ -55,7 +55,8 @@ def case_metrics(
     The names of the scores are nnU-Net's: Dice, IoU, and TP, FP, FN, TN, n_pred and n_ref in
     voxels. In addition there are HD95 and ASSD in units of the spacing, and NSD (normalised surface
     Dice). Voxels that the reference ignores count in none of them: for surfaces, they are set to
-    background in both label maps. In a volume of one slice, contours in its plane are compared.
+    background in both label maps. In a volume of one slice, contours in its plane are compared,
+    except by `synapse_legacy`.
 
     The policy decides about a structure that a label map lacks:
 
@@ -64,7 +65,8 @@ def case_metrics(
       missing a structure, or inventing one, never improves a mean.
     - `synapse_legacy`, for comparison with published numbers only: Dice and HD95 alone, HD95 in
       voxels. A structure that is predicted but not in the reference has Dice 1 and HD95 0. One that
-      is missed, or in neither label map, has Dice 0 and HD95 0.
+      is missed, or in neither label map, has Dice 0 and HD95 0. In a volume of one slice all voxels
+      of a structure belong to its surface, as there is nothing above and below it.
 
     Args:
         prediction: Whole numbers `(Z, Y, X)`.
@@ -90,7 +92,8 @@ def case_metrics(
     label_sets, ignore_label = label_scheme.label_sets, label_scheme.ignore_label
     overlaps = Overlaps.count(prediction, reference, label_sets, ignore_label)
     prediction, reference = _without_ignored(prediction, reference, ignore_label)
-    prediction, reference, spacing = _drop_flat_axis(prediction, reference, spacing)
+    if policy != SYNAPSE_LEGACY:  # MedPy takes every voxel of a single slice for a border
+        prediction, reference, spacing = _drop_flat_axis(prediction, reference, spacing)
     lengths = _Lengths(
         spacing=tuple(spacing),
         diagonal=float(np.linalg.norm(np.multiply(reference.shape, spacing))),

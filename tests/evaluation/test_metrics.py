@@ -296,6 +296,25 @@ def test_synapse_legacy_policy_pools_the_distances_of_both_directions() -> None:
     assert scores["HD95"] == pytest.approx(1.85)
 
 
+@pytest.mark.parametrize("flat_axis", [0, 1, 2])
+def test_synapse_legacy_policy_takes_all_voxels_of_a_single_slice_for_its_surface(
+    flat_axis: int,
+) -> None:
+    """As MedPy, for which voxels without a neighbour above and below are border."""
+    prediction, reference = np.zeros((2, 12, 12), dtype=np.uint8)
+    reference[1:6, 1:11] = 1
+    prediction[1:8, 1:8] = 1
+    scores = score_organ(
+        np.expand_dims(prediction, flat_axis),
+        np.expand_dims(reference, flat_axis),
+        policy="synapse_legacy",
+    )
+    # 35 pixels are in both. Of the reference three columns of 5 lie outside, of the prediction two
+    # rows of 7. Of the outlines alone, more than a twentieth lie at a distance of 3.
+    distances = [0.0] * 70 + [1.0] * 12 + [2.0] * 12 + [3.0] * 5
+    assert scores["HD95"] == pytest.approx(np.percentile(distances, 95)) == pytest.approx(2.1)
+
+
 def test_case_metrics_refuses_shapes_that_cannot_be_scored() -> None:
     with pytest.raises(ValueError, match="shape"):
         case_metrics(EMPTY, EMPTY[:2], ONE_CLASS, SPACING)
