@@ -30,12 +30,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="SAMed's --img_size: 512 (default), or 224",
     )
     parser.add_argument(
+        "--frame",
+        metavar="FRAME",
+        help="how slices come to the input: splines_224 (default, as SAMed's code: each stretched "
+        "to 224 pixels and to the input), splines (at once), stretch (linearly), scale (all at one "
+        "scale)",
+    )
+    parser.add_argument(
         "--slice-width",
         type=positive_float,
-        default=400.0,
         metavar="MM",
-        help="width of the slices SAMed was trained on; the network sees everything at this scale "
-        "(400)",
+        help="--frame scale, with this width of the slices SAMed was trained on",
+    )
+    parser.add_argument(
+        "--axes",
+        default="file",
+        metavar="AXES",
+        help="directions of slices, rows and columns that SAMed was trained on: file (default, as "
+        "SimpleITK reads a file), file_transposed (as nibabel), patient (turned as samnet does), "
+        "or three letters of R, L, A, P, S, I such as SPL",
     )
     parser.add_argument(
         "--window",
@@ -56,11 +69,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _frame(options: argparse.Namespace) -> str:
+    from samnet.core.errors import UserError
+    from samnet.sharing.samed import SamedOptions
+
+    if options.slice_width is None:
+        return options.frame or SamedOptions.frame
+    if options.frame not in (None, "scale"):
+        raise UserError(
+            f"--slice-width is for --frame scale; {options.frame} fills the input with every slice"
+        )
+    return "scale"
+
+
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.paths import dataset_number
     from samnet.dataset.description import DatasetDescription
+    from samnet.plan.checks import check_value
     from samnet.sharing.samed import SamedOptions, import_samed
 
+    frame = _frame(options)
+    check_value("frame", frame, "--frame")
+    check_value("orientation", options.axes, "--axes")
     dataset_number(options.dataset_name)
     plan = import_samed(
         options.file,
@@ -69,7 +99,9 @@ def _run(options: argparse.Namespace) -> None:
         SamedOptions(
             dataset_name=options.dataset_name,
             input_size=options.input_size,
-            slice_width=options.slice_width,
+            frame=frame,
+            orientation=options.axes,
+            slice_width=options.slice_width or SamedOptions.slice_width,
             window=(options.window[0], options.window[1]),
             base_file=options.base,
         ),

@@ -42,19 +42,24 @@ _MACHINE = Machine("cpu", 16.0)  # of the values that only training needs
 
 @dataclass(frozen=True)
 class SamedOptions:
-    """What a SAMed file does not say.
+    """What a SAMed file does not say. The defaults are the way in which SAMed's code predicts.
 
     Attributes:
         dataset_name: The name of the data set in the plan.
         input_size: Edge of the network's input in pixels.
-        slice_width: Width in mm that the input shows. SAMed shrinks every slice to its input,
-            whatever its size; samnet shows all slices at one scale.
+        frame: How slices lie in the input, see the key `frame` of plans. SAMed's code stretches
+            each to 224 pixels and then to its input.
+        orientation: In which directions slices, rows and columns ran in the training, see the key
+            `orientation` of plans. SAMed's code takes the axes as they lie in a file.
+        slice_width: Width in mm that the input shows, with the frame `scale`.
         window: The intensities that become 0 and 1.
         base_file: The weights that it was trained on; None for SAM's released ones.
     """
 
     dataset_name: str = "Dataset000_SAMed"
     input_size: int = 512
+    frame: str = "splines_224"
+    orientation: str = "file"
     slice_width: float = 400.0
     window: tuple[float, float] = (-125.0, 275.0)
     base_file: Path | None = None
@@ -198,6 +203,8 @@ def _prediction_values(found: SamedFile, options: SamedOptions) -> dict[str, Any
         "in_plane_spacing": options.slice_width / options.input_size,
         "zoom": 1.0,
         "input_size": options.input_size,
+        "frame": options.frame,
+        "orientation": options.orientation,
         "channel_layout": "repeat",
         "intensity": [{"scheme": "fixed", "lower": float(lower), "upper": float(upper)}],
         "pixel_statistics": "none",

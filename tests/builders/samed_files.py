@@ -7,7 +7,9 @@ SAMed does.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.ndimage import zoom
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -193,6 +195,46 @@ def samed_logits(
         mask, _ = decoder.predict_masks(embedding[None], positions, sparse, dense)
         masks.append(mask)
     return torch.cat(masks)
+
+
+def predict_as_samed(
+    image: np.ndarray,
+    content: dict[str, Tensor],
+    sam: dict[str, Tensor],
+    encoder: nn.Module,
+    backbone: Backbone,
+    size: int,
+    first: int = 224,
+) -> np.ndarray:
+    """Predict a CT volume slice by slice as SAMed's code does.
+
+    Each slice is clipped to [-125, 275] HU and scaled, resampled by cubic splines to `first`
+    pixels, and likewise to the input. The logits are enlarged bilinearly to the input. The map of
+    the winners goes back to the slice by the nearest pixel.
+
+    Args:
+        image: Intensities `(Z, Y, X)` in HU.
+        content: The content of SAMed's file.
+        sam: SAM's weights.
+        encoder: SAM's encoder of that input size; it is filled and changed.
+        backbone: Dimensions of the encoder.
+        size: Edge of the square input in pixels.
+        first: Edge of the square that slices are resampled to at first.
+
+    Returns:
+        Labels `(Z, Y, X)`.
+    """
+    inputs = []
+    for plane in (np.clip(image, -125, 275) + 125) / 400:
+        rows, columns = plane.shape
+        square = zoom(plane, (first / rows, first / columns), order=3)
+        inputs.append(zoom(square, size / first, order=3))
+    grey = torch.from_numpy(np.stack(inputs)).float()
+    logits = samed_logits(grey[:, None].repeat(1, 3, 1, 1), content, sam, encoder, backbone)
+    enlarged = functional.interpolate(logits, (size, size), mode="bilinear")
+    scales = (image.shape[1] / size, image.shape[2] / size)
+    winners = enlarged.softmax(1).argmax(1).numpy()
+    return np.stack([zoom(plane, scales, order=0) for plane in winners])
 
 
 def _fill_encoder(

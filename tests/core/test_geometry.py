@@ -5,10 +5,18 @@ import itertools
 import numpy as np
 import pytest
 from builders.geometry import SPACING_XYZ, native_affine
-from nibabel.orientations import io_orientation
+from nibabel.orientations import aff2axcodes, io_orientation
 from scipy.spatial.transform import Rotation
 
-from samnet.core.geometry import Box, Grid, Reorientation, bounding_box, nonzero_box, spacing_affine
+from samnet.core.geometry import (
+    Box,
+    Grid,
+    Reorientation,
+    bounding_box,
+    is_orientation,
+    nonzero_box,
+    spacing_affine,
+)
 
 SHAPE_ZYX = (3, 4, 5)
 MARKED_ZYX = (2, 1, 3)
@@ -58,6 +66,47 @@ def test_reorientation_keeps_the_voxels_of_any_turned_grid_in_place(seed: int) -
     assert np.array_equal(reorientation.to_native(turned), array)
     index = tuple(int(i) for i in np.argwhere(turned == array[MARKED_ZYX])[0])
     assert np.allclose(world(reorientation.canonical_grid, index), world(native, MARKED_ZYX))
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS[::5])
+@pytest.mark.parametrize("code", ["SAR", "SPL", "LIA"])
+def test_reorientation_to_given_directions_and_back(
+    order: tuple[int, ...], signs: tuple[int, ...], code: str
+) -> None:
+    """A code names slices, rows and columns; nibabel names x, y and z."""
+    native = Grid(SHAPE_ZYX, native_affine(order, signs, 17.0))
+    reorientation = Reorientation(native, code)
+    array = np.arange(60).reshape(SHAPE_ZYX)
+    turned = reorientation.to_canonical(array)
+    assert "".join(reversed(aff2axcodes(reorientation.canonical_grid.affine))) == code
+    assert turned.shape == reorientation.canonical_grid.shape
+    assert np.array_equal(reorientation.to_native(turned), array)
+    if code == "SAR":
+        assert np.array_equal(turned, Reorientation(native).to_canonical(array))
+
+
+def test_reorientation_to_the_axes_of_the_file_leaves_or_transposes_slices() -> None:
+    native = Grid(SHAPE_ZYX, native_affine((2, 0, 1), (1, -1, -1), 0.0))
+    array = np.arange(60).reshape(SHAPE_ZYX)
+    as_stored, transposed = Reorientation(native, "file"), Reorientation(native, "file_transposed")
+    assert np.array_equal(as_stored.to_canonical(array), array)
+    assert as_stored.canonical_grid.spacing == native.spacing
+    assert np.array_equal(transposed.to_canonical(array), array.swapaxes(1, 2))
+    assert np.array_equal(transposed.to_native(array.swapaxes(1, 2)), array)
+    z, y, x = native.spacing
+    assert transposed.canonical_grid.spacing == (z, x, y)
+
+
+def test_is_orientation_knows_names_and_one_letter_for_each_axis() -> None:
+    assert all(map(is_orientation, ("patient", "file", "file_transposed", "SAR", "LPI")))
+    assert not any(map(is_orientation, ("", "SA", "SAX", "SAP", "SSS", "SARA", "sar", "Patient")))
+
+
+def test_box_margins_are_what_is_cut_from_rows_and_columns() -> None:
+    box = Box((1, 2, 3), (4, 7, 9))
+    assert box.margins((10, 20, 30), 0) == ((2, 13), (3, 21))
+    assert box.margins((10, 20, 30), 1) == ((1, 6), (3, 21))
+    assert box.margins((10, 20, 30), 2) == ((1, 6), (2, 13))
 
 
 def test_reorientation_copies_no_voxels() -> None:

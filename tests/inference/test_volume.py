@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from builders.numerics import MARGIN, assert_close_to_norm, assert_same_winners
-from builders.tiny import TWO_CLASSES, FakeNetwork, thresholds
+from builders.tiny import TWO_CLASSES, FakeNetwork, make_volume, thresholds
 from builders.volumes import LEVELS, ROUNDED, configure, slice_predictor, smooth_volume
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -82,6 +82,24 @@ def test_predict_volume_gives_the_same_in_slabs_of_any_size(axis: int, slab_byte
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) == {0, 1, 2}
     assert_same_winners(labels, probabilities)
+
+
+@pytest.mark.parametrize("frame", ["stretch", "splines"])
+@pytest.mark.parametrize("views", [(0,), (0, 1, 2)], ids=["one view", "three views"])
+def test_predict_volume_of_stretched_slices_is_that_of_the_whole_volume(
+    frame: str, views: tuple[int, ...]
+) -> None:
+    """What was cropped is 0 in the file, and predicted as if it had not been cropped."""
+    whole = np.zeros((8, 26, 30), np.float32)
+    whole[1:7, 3:22, 2:28] = smooth_volume((6, 19, 26)).array[0]
+    cropped = make_volume(whole)
+    assert cropped.array.shape == (1, 6, 19, 26)
+    whole[whole == 0] = 1e-5  # not cropped
+    configuration, network = configure(views=views, frame=frame), thresholds(LEVELS, 2)
+    expected = predict(network, make_volume(whole), configuration)[cropped.box.slices]
+    found = predict(network, cropped, configuration)
+    assert len(np.unique(found)) == 3
+    assert (found == expected).mean() > 0.999
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 2**27])

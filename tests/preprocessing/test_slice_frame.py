@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from builders.tiny import make_configuration
+from scipy.ndimage import zoom as scipy_zoom
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from samnet.preprocessing.slice_frame import (
     SQUEEZE,
     SliceFrame,
+    SplineFrame,
+    StretchedFrame,
     frame_slice,
     interpolation_matrix,
+    planned_frame,
     tile_starts,
     tile_weights,
+    zoom_matrix,
 )
 
 SIZE = 224
@@ -173,3 +180,58 @@ def test_a_slice_of_a_single_row_survives_the_canvas() -> None:
     row = one_hot(torch.arange(30) // 4).T[:, None].float()
     assert framed.to_canvas(row).shape == (8, SIZE, SIZE)
     assert torch.equal(framed.from_canvas(framed.to_canvas(row), 1).argmax(0), row.argmax(0))
+
+
+@pytest.mark.parametrize("order", [0, 3])
+@pytest.mark.parametrize(("num_in", "num_out"), [(50, 224), (333, 96), (96, 96), (1, 5), (7, 1)])
+def test_zoom_matrix_is_the_zoom_of_scipy(num_in: int, num_out: int, order: int) -> None:
+    values = np.random.default_rng(0).uniform(0, 1, num_in)
+    found = zoom_matrix(num_out, num_in, order) @ torch.from_numpy(values).float()
+    np.testing.assert_allclose(found, scipy_zoom(values, num_out / num_in, order=order), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "through"),
+    [
+        ("scale", SliceFrame, None),
+        ("stretch", StretchedFrame, None),
+        ("splines", SplineFrame, None),
+        ("splines_224", SplineFrame, 224),
+    ],
+)
+def test_planned_frame_is_the_one_of_the_plan(
+    value: str, kind: type[SliceFrame], through: int | None
+) -> None:
+    configuration = make_configuration(frame=value, input_size=32, zoom=2.0)
+    framed = planned_frame(configuration, (10, 40), (1.0, 1.0), ((4, 2), (0, 0)))
+    assert type(framed) is kind
+    assert getattr(framed, "through", None) == through
+    assert framed.size == (10, 40)
+    if value == "scale":
+        assert framed.scale == (2.0, 2.0)
+        assert framed.canvas == (32, 80)
+    else:
+        assert framed.scale == (2.0, 0.8)
+        assert framed.canvas == (32, 32)
+
+
+def test_stretched_slice_comes_back_without_its_margins() -> None:
+    """The ramps are positions in the whole slice: an offset would show."""
+    ramps = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="ij"))
+    framed = StretchedFrame((29, 20), (120 / 40, 120 / 30), (120, 120), ((8, 3), (4, 6)))
+    cropped = ramps[:, 8:37, 4:24].numpy()
+    whole = framed.whole_slices(cropped)
+    assert whole.shape == (2, 40, 30)
+    assert np.array_equal(whole[:, 8:37, 4:24], cropped)
+    assert whole.sum() == cropped.sum()
+    back = framed.from_canvas(framed.to_canvas(ramps), 1)
+    torch.testing.assert_close(back[:, 1:-1, 1:-1], ramps[:, 9:36, 5:23], rtol=0, atol=0.2)
+
+
+def test_spline_frame_takes_the_nearest_pixel_of_the_map_for_a_crop_too() -> None:
+    maps = torch.arange(32.0 * 32).view(1, 32, 32)
+    framed = SplineFrame((29, 20), (0.8, 32 / 30), (32, 32), ((8, 3), (4, 6)))
+    expected = scipy_zoom(maps[0].numpy(), (40 / 32, 30 / 32), order=0)[8:37, 4:24]
+    assert np.array_equal(framed.from_canvas(maps, 1)[0], expected)
+    part = framed.from_canvas(maps, 1, slice(3, 9), slice(5, 6))[0]
+    assert np.array_equal(part, expected[3:9, 5:6])

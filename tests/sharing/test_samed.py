@@ -31,7 +31,9 @@ SIZE = 96
 CLASSES = LabelScheme({"background": 0, "spleen": 1, "liver": 2})
 REGIONS = LabelScheme({"background": 0, "whole": (1, 2), "core": 2}, regions_class_order=(1, 2))
 ORGANS = DatasetDescription(("CT",), CLASSES.labels, None, ".nii.gz")
-OPTIONS = SamedOptions(input_size=SIZE, slice_width=SIZE * 1.0)
+OPTIONS = SamedOptions(
+    input_size=SIZE, frame="scale", orientation="patient", slice_width=SIZE * 1.0
+)
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_import_samed_records_other_weights_as_base(sam: dict[str, Tensor], tmp_
     changed = {key: value * 1.1 for key, value in sam.items()}
     torch.save(changed, medsam)
     content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=False)
-    options = SamedOptions(input_size=SIZE, slice_width=SIZE * 1.0, base_file=medsam)
+    options = dataclasses.replace(OPTIONS, base_file=medsam)
     samed.import_samed(save(content, tmp_path), ORGANS, tmp_path / "model", options)
     network = Predictor.from_folder(tmp_path / "model", device="cpu").networks[0]
     inputs = torch.rand(1, 3, SIZE, SIZE)

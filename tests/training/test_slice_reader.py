@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.tiny import TWO_CLASSES, make_case, make_configuration
+from builders.numerics import assert_close_to_norm
+from builders.tiny import TWO_CLASSES, FakeNetwork, make_case, make_configuration
 
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.slices import SlicePredictor
+from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.placement import place_labels, place_regions
+from samnet.training.placement import place_image, place_labels, place_regions
 from samnet.training.slice_reader import SampleSpecification, SliceReader
 
 
@@ -112,6 +115,45 @@ def test_frame_of_a_stack_has_the_planned_scale(tmp_path: Path) -> None:
     frame = make_reader(case, views=(1,), slicing_axis=1, zoom=1.25).frame(0, 1)
     assert frame.size == (6, 20)
     assert frame.scale == pytest.approx((3.0 * 1.25, 0.5 * 1.25), rel=0.1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_stretched_slices_are_shown_with_their_margins_as_in_prediction(
+    tmp_path: Path, axis: int
+) -> None:
+    """A window that does not begin at 0 tells what was cropped from what lies outside."""
+    image = np.zeros((1, 8, 18, 24), np.float32)
+    image[:, 1:7, 3:16, 5:20] = np.random.default_rng(0).uniform(50, 250, (6, 13, 15))
+    labels = (image[0] > 150).astype(np.uint8)
+    case = make_case(tmp_path, image, labels, views=(axis,))
+    values = {
+        "frame": "stretch",
+        "slicing_axis": axis,
+        "views": (axis,),
+        "augmentation": "none",
+        "intensity": (IntensityWindow("fixed", -50, 300),),
+    }
+    reader = make_reader(case, **values)
+    frame = reader.frame(0, axis)
+    assert frame.size == tuple(np.delete((8, 18, 24), axis))
+    shown, drawn = reader.image(0, axis, 2), reader.labels(0, axis, 2)
+    assert drawn.shape == frame.size
+    placement = reader.draw_placement(np.random.default_rng(0), 0, axis, drawn, None)
+    placed = place_image(shown, placement, 32)
+    predictor = SlicePredictor(
+        [FakeNetwork(2, lambda images: images)],
+        reader.configuration,
+        case.volume(),
+        axis,
+        mirror=False,
+        label_scheme=TWO_CLASSES,
+    )
+    assert_close_to_norm(placed, predictor.canvases(2, 3)[0], 1e-5)
+    whole = make_reader(case, **values | {"frame": "scale"}).labels(0, axis, 2)
+    down, along = case.margins(axis)
+    inner = drawn[down[0] : drawn.shape[0] - down[1], along[0] : drawn.shape[1] - along[1]]
+    assert np.array_equal(inner, whole)
+    assert drawn.sum() == whole.sum() > 0
 
 
 def test_target_has_classes_or_a_mask_of_each_region(tmp_path: Path) -> None:
