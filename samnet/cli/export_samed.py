@@ -28,8 +28,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.sharing.samed import export_samed
 
-    export_samed(options.model, options.output, options.fold)
+    differences = export_samed(options.model, options.output, options.fold)
     print(options.output)
+    for sentence in differences:
+        print(f"note: {sentence}")
 
 
 COMMAND = Command(

@@ -33,6 +33,7 @@ from samnet.models.samed import SamedFile, from_samed, inspect_samed, save_samed
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Decision, Plan, PlannedConfiguration
 from samnet.planning.planner import make_plan
+from samnet.sharing.samed_limits import differences_of_samed, refuse_beyond_samed
 
 _RULE = "import of a SAMed file"
 _SAMEDS_VALUE = "SAMed's released code, or given at the import"
@@ -104,7 +105,7 @@ def import_samed(
     return plan
 
 
-def export_samed(folder: Path, output: Path, fold: str | None = None) -> None:
+def export_samed(folder: Path, output: Path, fold: str | None = None) -> list[str]:
     """Write a model trained as `samed` or `samed_s` in the form that SAMed's own code loads.
 
     Args:
@@ -112,19 +113,25 @@ def export_samed(folder: Path, output: Path, fold: str | None = None) -> None:
         output: The `.pth` file to write.
         fold: The fold; None where there is a single one.
 
+    Returns:
+        A sentence for each thing that SAMed's code does otherwise with images than the training
+        did.
+
     Raises:
-        UserError: There are several folds to choose from, or SAMed has no form for this network.
+        UserError: There are several folds to choose from, or SAMed has no form for this network, or
+            its code would compute other logits.
     """
     runs = ModelFolder(folder).select_runs(None if fold is None else [fold])
     if len(runs) > 1:
         names = ", ".join(run.name for run in runs)
         raise UserError(f"{folder} has {names}; choose one with -f")
     [run] = runs
-    if run.plan.label_scheme.regions is not None:
-        raise UserError(f"{run}: was trained on regions; SAMed's code would take them for classes")
+    configuration = run.configuration
+    refuse_beyond_samed(configuration, run.plan.label_scheme, str(run))
     network = load_network(run)
     with atomic_path(output) as temporary:
         save_samed(to_samed(network, str(run)), temporary)
+    return differences_of_samed(configuration)
 
 
 def _check_described(found: SamedFile, description: DatasetDescription, file: Path) -> None:

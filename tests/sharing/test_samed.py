@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from samnet.inference.predictor import Predictor
 from samnet.models.base import load_base
 from samnet.models.model_folder import ALL_CASES, ModelFolder
 from samnet.models.registry import CHECKPOINTS
+from samnet.plan.configuration import IntensityWindow
 from samnet.sharing import samed
 from samnet.sharing.samed import SamedOptions
 
@@ -209,7 +211,8 @@ def test_import_samed_refuses_code_and_files_that_are_not_samed(
 def test_export_samed_refuses_what_samed_cannot_hold(
     sam: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    model = make_model(tmp_path / "lora", make_plan(**LORA), ("fold_0", "fold_1"))
+    plan = make_plan(**LORA, pixel_statistics="none")
+    model = make_model(tmp_path / "lora", plan, ("fold_0", "fold_1"))
     with pytest.raises(UserError, match="has fold_0, fold_1; choose one with -f"):
         samed.export_samed(model, tmp_path / "out.pth")
     with pytest.raises(UserError, match="SAMed's files hold"):
@@ -223,3 +226,80 @@ def test_export_samed_refuses_a_model_of_regions(sam: dict[str, Tensor], tmp_pat
     with pytest.raises(UserError, match="was trained on regions"):
         samed.export_samed(model, tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
+
+
+AS_SAMED = {
+    **LORA,
+    "head": "mask_decoder",
+    "pixel_statistics": "none",
+    "intensity": (IntensityWindow("fixed", -125, 275),),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pixel_statistics": "sam"}, "SAM's pixel mean and standard deviation.*=none"),
+        ({"channel_layout": "neighbours"}, "channel_layout 'neighbours'.*=repeat"),
+    ],
+    ids=["pixel statistics", "neighbours"],
+)
+def test_export_samed_refuses_a_model_whose_logits_samed_cannot_compute(
+    sam: dict[str, Tensor], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    model = make_model(tmp_path / "lora", make_plan(**(AS_SAMED | changes)))
+    with pytest.raises(UserError, match=message):
+        samed.export_samed(model, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentences"),
+    [
+        ({"frame": "stretch", "orientation": "file", "input_size": 512}, []),
+        (
+            {"frame": "stretch", "orientation": "file"},
+            ["--img_size 64"],
+        ),
+        (
+            {"zoom": 0.5, "input_size": 512},
+            ["one scale, 2 mm a pixel.*squares of 1024 mm", "turned to the patient's axes"],
+        ),
+        (
+            {"views": (0, 1), "frame": "stretch", "input_size": 512},
+            ["slices across several axes were averaged"],
+        ),
+    ],
+    ids=["as SAMed", "size", "scale and axes", "views"],
+)
+def test_export_samed_says_what_samed_does_otherwise(
+    sam: dict[str, Tensor],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    sentences: list[str],
+) -> None:
+    model = make_model(tmp_path / "lora", make_plan(**(AS_SAMED | changes)))
+    assert export_samed.main(["-m", str(model), "-o", str(tmp_path / "out.pth")]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == len(sentences)
+    for note, sentence in zip(notes, sentences, strict=True):
+        assert re.search(sentence, note), note
+
+
+@pytest.mark.parametrize(
+    ("window", "sentence"),
+    [
+        (IntensityWindow("fixed", -160, 240), "from -160 to 240 became 0 to 1"),
+        (IntensityWindow("percentiles", 0.5, 99.5), "image was scaled by the percentiles 0.5 and"),
+        (IntensityWindow("slice_range", 0, 100), "slice was scaled by its lowest and highest"),
+    ],
+    ids=lambda value: getattr(value, "scheme", ""),
+)
+def test_export_samed_says_how_images_have_to_be_scaled(
+    sam: dict[str, Tensor], tmp_path: Path, window: IntensityWindow, sentence: str
+) -> None:
+    values = AS_SAMED | {"intensity": (window,), "frame": "stretch", "orientation": "file"}
+    model = make_model(tmp_path / "lora", make_plan(**values))
+    notes = samed.export_samed(model, tmp_path / "out.pth")
+    assert sentence in notes[0]
