@@ -72,7 +72,7 @@ def _table(rows: Sequence[Row]) -> str:
             if not group:
                 continue
             dice = ", ".join(f"{row.dice:.3f}" for row in group)
-            steps = ", ".join(str(value) for value in distinct(row.steps for row in group))
+            steps = ", ".join(map(str, distinct([row.steps for row in group])))
             loss = mean(row.losses[-1] for row in group)
             of_seeds = mean(row.dice for row in group)
             cells = (way, str(patients or "all"), steps, dice, f"{of_seeds:.3f}", f"{loss:.3f}")
@@ -110,9 +110,9 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 def _draw_losses(axes: Any, rows: Sequence[Row]) -> None:
     for way in distinct(row.way for row in rows):
         curves = [row.losses for row in rows if row.way == way]
-        length = min(map(len, curves))
-        means = [mean(curve[index] for curve in curves) for index in range(length)]
-        axes.plot(range(1, length + 1), means, marker=".", label=way)
+        # A run may have ended early: the curve is as long as the shortest one.
+        means = [mean(losses) for losses in zip(*curves, strict=False)]
+        axes.plot(range(1, len(means) + 1), means, marker=".", label=way)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss, mean of seeds")
 
@@ -121,7 +121,9 @@ def _draw_patients(axes: Any, rows: Sequence[Row]) -> None:
     for way in distinct(row.way for row in rows):
         of_way = [row for row in rows if row.way == way]
         numbers = sorted({row.patients for row in of_way})
-        means = [mean(row.dice for row in of_way if row.patients == number) for number in numbers]
+        means = []
+        for number in numbers:
+            means.append(mean(row.dice for row in of_way if row.patients == number))
         axes.plot(numbers, means, marker="o", label=way)
     axes.set_xlabel("training patients")
     axes.set_ylabel("mean foreground Dice")

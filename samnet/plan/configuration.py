@@ -251,9 +251,10 @@ class Configuration:
         choices=("polynomial", "plateau", "plateau_by_pass"),
     )
     loss: str = _TRAINING(
-        "`samed`: cross-entropy and Dice over all classes with squared denominators; `autosam`: "
-        "cross-entropy and soft Dice over the foreground of the whole batch; `autosam_release`: as "
-        "AutoSAM's code, with squared denominators and 1 added above and below",
+        "`samed`: cross-entropy and Dice over all classes with squared denominators; "
+        "`autosam_release`: cross-entropy and Dice over the foreground of the whole batch, with "
+        "squared denominators and 1 added above and below, as AutoSAM's code; `autosam`: the same "
+        "with plain denominators and next to nothing added",
         Role.RESUMABLE | Role.MEMORY,
         choices=("samed", "autosam", "autosam_release"),
     )

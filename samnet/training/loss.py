@@ -30,9 +30,10 @@ def segmentation_loss(
         logits: `(B, K, H, W)`, of classes with the background first, or of regions.
         target: Classes `(B, H, W)` from 0 to K - 1; or regions `(B, K, H, W)`, 1 within each and 0
             elsewhere.
-        form: The form of the Dice loss: `samed` (arXiv 2304.13785) with squared denominators, over
-            all classes; `autosam` (arXiv 2306.13731), over all classes except the background; or
-            `autosam_release`, the same as AutoSAM's code computes it.
+        form: The form of the Dice loss. `samed`: squared denominators, over all classes, as in the
+            code of SAMed (arXiv 2304.13785). `autosam_release`: over all classes except the
+            background, as in the code of AutoSAM (arXiv 2306.13731). `autosam`: the same without
+            squares, as samnet had it before that code was run.
         cross_entropy_weight: Weight of the cross-entropy.
         dice_weight: Weight of the Dice loss.
         ignore: Value of the target where nothing is known, or None.
