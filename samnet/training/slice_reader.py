@@ -201,7 +201,8 @@ class SliceReader:
         """Decide the centre of the input along rows (0) or columns (1), in slice pixels."""
         length = frame.size[position]
         half = self.configuration.input_size / frame.scale[position] / 2
-        if length / 2 - half <= 0:  # the slice fits: it stays near the middle
+        fits = length / 2 - half <= 0
+        if fits or self.configuration.frame != SCALE:  # then it stays near the middle
             reach = self.profile.shift * 2 * half
             return length / 2 + generator.uniform(-1, 1) * reach
         if anchor is None:

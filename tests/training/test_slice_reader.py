@@ -117,6 +117,19 @@ def test_frame_of_a_stack_has_the_planned_scale(tmp_path: Path) -> None:
     assert frame.scale == pytest.approx((3.0 * 1.25, 0.5 * 1.25), rel=0.1)
 
 
+@pytest.mark.parametrize("rows", [24, 93, 99])  # 93 / 2 is more than the rounded half of an input
+def test_placements_of_a_stretched_slice_are_shifted_as_those_of_one_that_fits(
+    tmp_path: Path, rows: int
+) -> None:
+    image = np.full((1, 1, rows, 40), 9, np.uint8)
+    reader = make_reader(make_case(tmp_path, image, 0 * image[0]), frame="stretch")
+    labels, generator = np.zeros((rows, 40), np.uint8), np.random.default_rng(0)
+    centres = [reader.draw_placement(generator, 0, 0, labels, None).centre for _ in range(200)]
+    shares = np.abs(np.subtract(centres, (rows / 2, 20))) / (rows, 40)
+    assert (shares.max(axis=0) <= reader.profile.shift).all()
+    assert (shares.max(axis=0) > 0.9 * reader.profile.shift).all()
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_stretched_slices_are_shown_with_their_margins_as_in_prediction(
     tmp_path: Path, axis: int
