@@ -242,3 +242,13 @@ def test_decoder_lora_starts_as_the_decoder_and_can_be_merged(target: str) -> No
     assert relative_error(adapted, before) > 1e-3
     merge_lora(head)
     assert_close_to_norm(head(embedding, image), adapted)
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks", "count"),
+    [(12, "last_half", 6), (12, "last_quarter", 3), (3, "last_half", 2), (7, "last_quarter", 2)],
+)
+def test_share_of_the_blocks_is_rounded(depth: int, blocks: str, count: int) -> None:
+    encoder = nn.Module()
+    encoder.blocks = nn.ModuleList(nn.Identity() for _ in range(depth))
+    assert select_blocks(encoder, blocks) == list(encoder.blocks)[-count:]

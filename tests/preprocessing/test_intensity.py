@@ -108,3 +108,16 @@ def test_slice_indices_repeat_the_outermost_slice_at_the_ends(
 ) -> None:
     assert slice_indices("neighbours", index, 5) == expected
     assert slice_indices("neighbours", 0, 1) == [0, 0, 0]
+
+
+def test_range_of_a_slice_is_that_of_each_channel() -> None:
+    slices = np.stack([np.array([[2, 4], [6, 10]]), np.array([[100, 200], [300, 500]])])
+    scaled = apply_window(slices, np.full((2, 2), np.nan))
+    expected = np.array([[0, 0.25], [0.5, 1]])
+    assert np.allclose(scaled, [expected, expected])
+
+
+def test_window_of_a_channel_of_one_value_has_a_width_of_one() -> None:
+    """Without a width, the faintest noise of another slice would be black and white."""
+    windows = [IntensityWindow("percentiles", 0.5, 99.5)]
+    assert window_bounds(windows, np.full((1, 201), 5.0)).tolist() == [[5.0, 6.0]]

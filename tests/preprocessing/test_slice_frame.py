@@ -235,3 +235,11 @@ def test_spline_frame_takes_the_nearest_pixel_of_the_map_for_a_crop_too() -> Non
     assert np.array_equal(framed.from_canvas(maps, 1)[0], expected)
     part = framed.from_canvas(maps, 1, slice(3, 9), slice(5, 6))[0]
     assert np.array_equal(part, expected[3:9, 5:6])
+
+
+def test_tile_weights_fall_with_an_eighth_of_the_edge_to_a_thousandth() -> None:
+    weights = tile_weights(33)
+    middle = weights[16]
+    assert middle[16] == 1
+    assert middle[20].item() == pytest.approx(torch.tensor(-0.5 * (4 / (33 / 8)) ** 2).exp().item())
+    assert weights[0, 0].item() == pytest.approx(1e-3)

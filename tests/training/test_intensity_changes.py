@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
+import pytest
 from scipy import ndimage
 
 from samnet.training.intensity_changes import ChangeShares, change_intensities
@@ -62,3 +66,33 @@ def test_noise_is_strong_enough_to_be_seen() -> None:
     spread = [one.std() for one in changed(grey, 100, ChangeShares(unevenness=0))]
     assert 0.015 < max(spread) < 0.05
     assert np.isfinite(spread).all()
+
+
+def test_every_kind_of_change_is_drawn_apart_from_the_others() -> None:
+    """A seed that changes an image in one way may or may not change it in another."""
+    image = np.random.default_rng(0).random((1, SIZE, SIZE), dtype=np.float32)
+    is_changed = {}
+    for field in dataclasses.fields(ChangeShares):
+        shares = dataclasses.replace(NO_CHANGES, **{field.name: 0.5})
+        results = changed(image, 60, shares)
+        is_changed[field.name] = [not np.array_equal(image, one) for one in results]
+        assert np.mean(is_changed[field.name]) == pytest.approx(0.5, abs=0.2)
+    for one, other in itertools.combinations(is_changed.values(), 2):
+        assert len(set(zip(one, other, strict=True))) == 4
+
+
+def test_gamma_and_brightness_stay_within_their_ranges() -> None:
+    image = np.linspace(0, 1, SIZE * SIZE, dtype=np.float32).reshape(1, SIZE, SIZE)
+    middle = image[0, SIZE // 2, SIZE // 2]
+    powers = [
+        np.log(one[0, SIZE // 2, SIZE // 2]) / np.log(middle)
+        for one in changed(image, 60, dataclasses.replace(NO_CHANGES, gamma=1))
+    ]
+    assert 0.69 < min(powers) < 0.8
+    assert 1.3 < max(powers) < 1.51
+    factors = [
+        one[0, SIZE // 2, SIZE // 2] / middle
+        for one in changed(image, 60, dataclasses.replace(NO_CHANGES, brightness=1))
+    ]
+    assert 0.749 < min(factors) < 0.8
+    assert 1.2 < max(factors) < 1.251

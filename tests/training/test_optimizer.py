@@ -42,3 +42,18 @@ def test_sgd_steps_by_momentum_and_weight_decay() -> None:
         speed = 0.9 * speed + expected + 0.5 * expected
         expected -= 0.1 * speed
         assert network.weight.item() == pytest.approx(expected, rel=DOUBLE)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_optimizer_has_the_planned_values_and_the_trained_weights_alone(name: str) -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    network[0].requires_grad_(False)
+    configuration = make_configuration(optimizer=name, learning_rate=0.02, weight_decay=0.3)
+    optimizer = build_optimizer(network, configuration, torch.device("cpu"))
+    [group] = optimizer.param_groups
+    assert type(optimizer).__name__.lower() == name
+    assert (group["lr"], group["weight_decay"]) == (0.02, 0.3)
+    assert group["betas"] == (0.9, 0.999)  # SAMed's and AutoSAM's
+    assert [id(weight) for weight in group["params"]] == [
+        id(part) for part in network[1].parameters()
+    ]

@@ -120,3 +120,10 @@ def test_other_schedules_take_no_note_of_steps() -> None:
         for step in range(1, 60):
             plateau.finish_step(make_configuration(schedule=schedule), step, 2, 1.0)
         assert plateau == Plateau()
+
+
+@pytest.mark.parametrize("warmup", [4, 9])
+def test_warm_up_may_be_as_long_as_the_training(warmup: int) -> None:
+    values = make_configuration(steps=4, warmup_steps=warmup, learning_rate=0.01)
+    rates = [planned_rate(values, step, 0.0, None) for step in range(4)]
+    assert rates == pytest.approx([0.01 * (step + 1) / warmup for step in range(4)])

@@ -179,3 +179,12 @@ def test_target_has_classes_or_a_mask_of_each_region(tmp_path: Path) -> None:
     expected = place_regions(labels, placement, size, 2, regions)
     assert nested.target(labels, placement).equal(expected)
     assert expected.shape == (2, size // 2, size // 2)
+
+
+def test_half_of_the_planned_placements_are_bent(tmp_path: Path) -> None:
+    case, labels = large_slice(tmp_path)
+    for augmentation, share in (("planned", 0.5), ("samed", 0.0), ("none", 0.0)):
+        reader, generator = make_reader(case, augmentation=augmentation), np.random.default_rng(0)
+        placements = [reader.draw_placement(generator, 0, 0, labels, None) for _ in range(300)]
+        bent = [placement.bend_seed is not None for placement in placements]
+        assert np.mean(bent) == pytest.approx(share, abs=0.1)
