@@ -126,7 +126,7 @@ def test_reorientation_of_a_single_slice() -> None:
 def test_grid_spacing_is_in_the_order_of_the_array_axes() -> None:
     grid = Grid(SHAPE_ZYX, spacing_affine((3.0, 2.0, 1.0)))
     assert grid.spacing == (3.0, 2.0, 1.0)
-    assert np.allclose(world(grid, (1, 0, 0)), (0, 0, 3))
+    assert np.array_equal(grid.affine, np.diag([1.0, 2.0, 3.0, 1.0]))
 
 
 def test_grid_distance_is_that_of_the_farthest_corner_in_voxels() -> None:
@@ -136,6 +136,17 @@ def test_grid_distance_is_that_of_the_farthest_corner_in_voxels() -> None:
     stretched[2, 2] += 0.5
     assert grid.distance_in_voxels(Grid(SHAPE_ZYX, shifted)) == pytest.approx(2.0)
     assert grid.distance_in_voxels(Grid(SHAPE_ZYX, stretched)) == pytest.approx(2 * 0.5 / 0.5)
+
+
+@pytest.mark.parametrize(("axis_xyz", "expected"), [(0, 4 * 1.0), (1, 3 * 2.0), (2, 2 * 3.0)])
+def test_grid_distance_is_found_where_the_grids_agree_at_the_last_voxel(
+    axis_xyz: int, expected: float
+) -> None:
+    grid = Grid(SHAPE_ZYX, spacing_affine((3.0, 2.0, 1.0)))
+    stretched = grid.affine.copy()
+    stretched[axis_xyz, axis_xyz] *= 2
+    stretched[axis_xyz, 3] = -expected
+    assert grid.distance_in_voxels(Grid(SHAPE_ZYX, stretched)) == pytest.approx(expected)
 
 
 def shifted_by(grid: Grid, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Grid:
@@ -213,6 +224,28 @@ def test_grid_difference_finds_the_spacing_of_microscopes() -> None:
     assert difference.kind == "spacing"
 
 
+def test_grid_difference_finds_the_origin_of_microscopes_far_from_the_middle_of_the_stage() -> None:
+    cells = shifted_by(Grid(SHAPE_ZYX, spacing_affine((2e-4, 2e-4, 2e-4))), x=30.0)
+    difference = shifted_by(cells, x=1e-4).difference(cells)
+    assert difference is not None
+    assert difference.kind == "origin"
+
+
+def test_grid_difference_shows_millionths_of_a_millimetre() -> None:
+    difference = shifted_by(REGULAR, x=1.23456789).difference(REGULAR)
+    assert difference is not None
+    assert "origin [1.234568, 0.0, 0.0] and not" in difference.describe("its image")
+
+
+def test_grid_difference_is_that_of_shapes_alone_where_a_grid_has_no_spacing() -> None:
+    counted = Grid(SHAPE_ZYX, np.eye(4), has_spacing=False)
+    assert REGULAR.difference(counted) is None
+    assert counted.difference(REGULAR) is None
+    smaller = Grid((2, 4, 5), np.eye(4), has_spacing=False).difference(REGULAR)
+    assert smaller is not None
+    assert smaller.kind == "shape"
+
+
 def test_grid_difference_is_none_within_the_tolerance() -> None:
     assert REGULAR.difference(REGULAR) is None
     nudged = shifted_by(REGULAR, x=0.005, y=0.005)
@@ -220,6 +253,7 @@ def test_grid_difference_is_none_within_the_tolerance() -> None:
     assert REGULAR.difference(shifted_by(REGULAR, x=0.099)) is None
     assert REGULAR.difference(shifted_by(REGULAR, x=0.101)) is not None
     assert REGULAR.difference(nudged, tolerance=1e-3) is not None
+    assert REGULAR.difference(shifted_by(REGULAR, x=1.0), tolerance=1.0) is None
 
 
 def test_grid_difference_is_found_where_the_affine_holds_nan() -> None:

@@ -80,6 +80,15 @@ def test_to_canvas_puts_the_slice_in_the_middle_of_zeros() -> None:
     assert canvas[~inside].abs().max() == 0
 
 
+def test_maps_of_double_precision_keep_it_on_the_canvas_and_back() -> None:
+    framed = frame(20, 30, 4.0)
+    slices = torch.rand(2, 20, 30, dtype=torch.float64)
+    canvas = framed.to_canvas(slices)
+    back = framed.from_canvas(canvas, 1)
+    assert canvas.dtype == back.dtype == torch.float64
+    assert torch.allclose(back.float(), framed.from_canvas(framed.to_canvas(slices.float()), 1))
+
+
 def test_to_canvas_averages_where_it_shrinks() -> None:
     """A checkerboard of single pixels becomes grey: a third of the resolution cannot show it."""
     board = (torch.arange(240)[:, None] + torch.arange(240)) % 2 * 1.0
@@ -134,6 +143,13 @@ def test_pixels_of_the_slice_depend_on_their_support_alone(zoom: float) -> None:
     assert torch.allclose(framed.from_canvas(maps, 4)[rows], torch.ones(()))
 
 
+def test_frame_slice_has_the_planned_scale_along_each_axis() -> None:
+    framed = frame_slice((20, 30), (2.0, 0.5), 0.8, 1.2, SIZE)
+    assert framed.scale == pytest.approx((3.0, 0.75))
+    assert framed.size == (20, 30)
+    assert framed.canvas == (SIZE, SIZE)
+
+
 @pytest.mark.parametrize("longest", [225, 230, 246])
 def test_frame_slice_shrinks_a_slice_that_is_slightly_too_large(longest: int) -> None:
     framed = frame(100, longest, 1.0)
@@ -146,6 +162,22 @@ def test_frame_slice_gives_a_larger_slice_a_canvas_of_whole_patches() -> None:
     framed = frame(100, int(SQUEEZE * SIZE) + 2, 1.0)
     assert framed.scale == (1.0, 1.0)
     assert framed.canvas == (SIZE, 256)
+
+
+def test_frame_slice_shrinks_a_slice_by_a_tenth_at_most() -> None:
+    largest = round(SQUEEZE * 80)
+    assert frame_slice((40, largest), (1.0, 1.0), 1.0, 1.0, 80).canvas == (80, 80)
+    assert frame_slice((40, largest + 1), (1.0, 1.0), 1.0, 1.0, 80).canvas == (80, 96)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(239.8, 240), (240.0004, 240), (240.0006, 256), (240.3, 256)]
+)
+def test_frame_slice_adds_a_patch_for_what_is_more_than_a_rounding_error(
+    length: float, expected: int
+) -> None:
+    framed = frame_slice((300, 400), (length / 300, 1.0), 1.0, 1.0, SIZE)
+    assert framed.canvas == (expected, 400)
 
 
 def test_frame_slice_adds_no_patch_for_rounding_errors() -> None:
@@ -164,6 +196,21 @@ def test_tile_starts_cover_the_canvas(size: int, overlap: float) -> None:
         steps = [second - first for first, second in itertools.pairwise(starts)]
         largest_step = min(size, max(16, size * (1 - overlap) + 16))
         assert all(0 < step <= largest_step for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("length", "overlap", "expected"),
+    [
+        (448, 0.5, [0, 112, 224]),
+        (464, 0.5, [0, 80, 160, 240]),
+        (448, 0.0, [0, 224]),
+        (640, 0.3, [0, 144, 272, 416]),
+    ],
+)
+def test_tile_starts_are_no_more_than_the_overlap_needs(
+    length: int, overlap: float, expected: list[int]
+) -> None:
+    assert tile_starts(length, SIZE, overlap) == expected
 
 
 def test_tile_weights_are_largest_in_the_middle_and_never_zero() -> None:
