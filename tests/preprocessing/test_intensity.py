@@ -1,4 +1,4 @@
-"""From raw intensities to the channels of the network's input."""
+"""From raw intensities to numbers from 0 to 1."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from samnet.plan.configuration import IntensityWindow
-from samnet.preprocessing.channels import compose_channels, num_input_channels, slice_indices
 from samnet.preprocessing.intensity import (
     MAX_SAMPLED_VOXELS,
     QUANTILE_POINTS,
@@ -82,32 +81,6 @@ def test_apply_window_clips_and_scales_each_channel_by_itself() -> None:
 def test_apply_window_does_not_wrap_unsigned_numbers_below_the_window() -> None:
     scaled = apply_window(np.array([[[0, 10]]], np.uint8), np.array([[5.0, 15.0]]))
     assert scaled[0, 0] == pytest.approx([0, 0.5])
-
-
-@pytest.mark.parametrize(
-    ("layout", "num_channels", "expected"),
-    [
-        ("neighbours", 1, [[1], [2], [3]]),
-        ("repeat", 1, [[2], [2], [2]]),
-        ("pair_mean", 2, [[2], [12], [7]]),
-        ("as_is", 3, [[2], [12], [22]]),
-        ("stem", 5, [[2], [12], [22], [32], [42]]),
-    ],
-)
-def test_compose_channels_of_each_layout(layout: str, num_channels: int, expected: list) -> None:
-    """Slice i of channel c holds i + 10 c everywhere."""
-    volume = (np.arange(5.0)[:, None] + 10 * np.arange(num_channels))[:, :, None, None]
-    image = compose_channels(volume[slice_indices(layout, 2, 5)], layout)
-    assert image[:, :, 0].tolist() == expected
-    assert len(image) == num_input_channels(layout, num_channels)
-
-
-@pytest.mark.parametrize(("index", "expected"), [(0, [0, 0, 1]), (2, [1, 2, 3]), (4, [3, 4, 4])])
-def test_slice_indices_repeat_the_outermost_slice_at_the_ends(
-    index: int, expected: list[int]
-) -> None:
-    assert slice_indices("neighbours", index, 5) == expected
-    assert slice_indices("neighbours", 0, 1) == [0, 0, 0]
 
 
 def test_range_of_a_slice_is_that_of_each_channel() -> None:
