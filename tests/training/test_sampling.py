@@ -18,7 +18,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.slices import SlicePredictor
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.sampling import SliceSamples
+from samnet.training.sampling import SliceChooser, SliceSamples
 from samnet.training.slice_reader import SampleSpecification
 
 SEED = 7
@@ -134,6 +134,54 @@ def test_passes_leave_the_share_that_is_chosen_by_class(cases: list[StoredCase])
     samples = make_samples(cases, foreground_share=0.6, slice_order="passes")
     draws = [samples.chooser.draw(np.random.default_rng(number), number) for number in range(200)]
     assert sum(one.wanted is None for one in draws) / 200 == pytest.approx(0.4, abs=0.1)
+
+
+def test_every_slice_is_drawn_where_no_class_is_wanted(tmp_path: Path) -> None:
+    shapes = [(2, 4, 3), (3, 2, 5)]
+    cases = []
+    for name, shape in zip("ab", shapes, strict=True):
+        labels = np.zeros(shape, np.uint8)
+        cases.append(make_case(tmp_path, labels[None] + 5, labels, name=name, views=(0, 2)))
+    chooser = make_samples(cases, foreground_share=0.0, views=(0, 2)).chooser
+    expected = set()
+    for case_index, shape in enumerate(shapes):
+        for axis in (0, 2):
+            expected |= {(case_index, axis, index) for index in range(shape[axis])}
+    generator = np.random.default_rng(0)
+    drawn = [chooser.draw(generator) for _ in range(200)]
+    assert {(choice.case_index, choice.axis, choice.index) for choice in drawn} == expected
+    assert chooser.num_slices == len(expected) == 13
+
+
+def test_slices_are_drawn_for_a_class_only_where_they_may_be(cases: list[StoredCase]) -> None:
+    reader = make_samples(cases[:2], foreground_share=1.0, views=(0, 1)).reader
+    allowed = {(1, 0, 0, 2), (1, 0, 0, 4), (1, 1, 1, 5), (2, 1, 1, 14)}
+    considered = []
+
+    def may_show(value: int, case_index: int, axis: int, index: int) -> bool:
+        considered.append((value, case_index, axis, index))
+        return considered[-1] in allowed
+
+    chooser = SliceChooser(reader, may_show)
+    expected = []
+    for value, slices in ((1, {0: range(1, 5), 1: range(4, 12)}), (2, {0: [2], 1: range(14, 18)})):
+        for case_index in (0, 1):
+            for axis in (0, 1):
+                expected += [(value, case_index, axis, index) for index in slices[axis]]
+    assert considered == expected
+    generator = np.random.default_rng(0)
+    choices = [chooser.draw(generator) for _ in range(100)]
+    assert {
+        (choice.wanted, choice.case_index, choice.axis, choice.index) for choice in choices
+    } == allowed
+
+
+def test_slices_are_drawn_from_all_where_none_may_be_drawn_for_a_class(
+    cases: list[StoredCase],
+) -> None:
+    reader = make_samples(cases, foreground_share=1.0).reader
+    chooser = SliceChooser(reader, lambda *place: False)
+    assert chooser.draw(np.random.default_rng(0)).wanted is None
 
 
 def test_samples_of_slices_without_any_label(tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ def test_slice_reader_shows_neighbouring_slices_in_order(
     assert (255 * image[:, 12, 10]).round().tolist() == expected
 
 
+def test_slice_reader_reverses_neighbouring_slices_only_on_request(tmp_path: Path) -> None:
+    reader = make_reader(constant_slices(tmp_path), channel_layout="neighbours")
+    assert (255 * reader.image(0, 0, 3)[:, 12, 10]).round().tolist() == [60, 80, 100]
+
+
 @pytest.mark.parametrize(
     ("augmentation", "mirror_axes", "expected"),
     [
@@ -107,6 +112,52 @@ def test_placements_of_a_slice_that_fits_stay_near_its_centre(tmp_path: Path) ->
     largest = reader.profile.shift * reader.configuration.input_size
     assert distances.max() <= largest
     assert (distances.max(axis=0) > 0.9 * largest).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "lowest", "highest"),
+    [(32, 16 - 0.08 * 32, 16 + 0.08 * 32), (33, 16, 17), (40, 16, 24)],
+)
+def test_placements_move_over_what_the_input_leaves_of_a_slice(
+    tmp_path: Path, rows: int, lowest: float, highest: float
+) -> None:
+    """An input of 32 pixels shows nothing beyond the slice, unless all of the slice fits."""
+    image = np.full((1, 1, rows, 44), 5, np.uint8)
+    reader = make_reader(make_case(tmp_path, image, 0 * image[0]))
+    labels, generator = np.zeros((rows, 44), np.uint8), np.random.default_rng(0)
+    centres = [reader.draw_placement(generator, 0, 0, labels, None).centre for _ in range(200)]
+    limits = np.array([[lowest, highest], [16, 28]])
+    found = np.array([np.min(centres, axis=0), np.max(centres, axis=0)]).T
+    assert np.array_equal(found, found.clip(limits[:, :1], limits[:, 1:]))
+    width = limits[:, 1:] - limits[:, :1]
+    assert (np.abs(found - limits) < 0.05 * width).all()
+
+
+def test_placements_show_the_wanted_pixel_anywhere_in_the_middle_of_the_input(
+    tmp_path: Path,
+) -> None:
+    """The centre lies up to 0.7 halves of the input from the middle of the pixel."""
+    labels = np.zeros((1, 100, 120), dtype=np.uint8)
+    labels[0, 40, 65] = 1
+    reader = make_reader(make_case(tmp_path, labels[None] + 9, labels))
+    generator = np.random.default_rng(0)
+    centres = [reader.draw_placement(generator, 0, 0, labels[0], 1).centre for _ in range(500)]
+    reach = 0.7 * reader.configuration.input_size / 2
+    assert np.min(centres, axis=0) == pytest.approx((40.5 - reach, 65.5 - reach), abs=0.3)
+    assert np.max(centres, axis=0) == pytest.approx((40.5 + reach, 65.5 + reach), abs=0.3)
+    assert (np.abs(np.subtract(centres, (40.5, 65.5))) <= reach).all()
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "is_bent"), [("planned", {False, True}), ("samed", {False}), ("none", {False})]
+)
+def test_some_placements_of_the_planned_augmentation_are_bent(
+    tmp_path: Path, augmentation: str, is_bent: set[bool]
+) -> None:
+    reader = make_reader(constant_slices(tmp_path), augmentation=augmentation)
+    labels, generator = np.zeros((24, 20), np.uint8), np.random.default_rng(0)
+    placements = [reader.draw_placement(generator, 0, 0, labels, None) for _ in range(20)]
+    assert {placement.bend_seed is not None for placement in placements} == is_bent
 
 
 def test_frame_of_a_stack_has_the_planned_scale(tmp_path: Path) -> None:
