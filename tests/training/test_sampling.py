@@ -148,7 +148,7 @@ def test_every_slice_is_drawn_where_no_class_is_wanted(tmp_path: Path) -> None:
         for axis in (0, 2):
             expected |= {(case_index, axis, index) for index in range(shape[axis])}
     generator = np.random.default_rng(0)
-    drawn = [chooser.draw(generator) for _ in range(200)]
+    drawn = [chooser.draw(generator, number) for number in range(200)]
     assert {(choice.case_index, choice.axis, choice.index) for choice in drawn} == expected
     assert chooser.num_slices == len(expected) == 13
 
@@ -170,7 +170,7 @@ def test_slices_are_drawn_for_a_class_only_where_they_may_be(cases: list[StoredC
                 expected += [(value, case_index, axis, index) for index in slices[axis]]
     assert considered == expected
     generator = np.random.default_rng(0)
-    choices = [chooser.draw(generator) for _ in range(100)]
+    choices = [chooser.draw(generator, number) for number in range(100)]
     assert {
         (choice.wanted, choice.case_index, choice.axis, choice.index) for choice in choices
     } == allowed
@@ -181,7 +181,7 @@ def test_slices_are_drawn_from_all_where_none_may_be_drawn_for_a_class(
 ) -> None:
     reader = make_samples(cases, foreground_share=1.0).reader
     chooser = SliceChooser(reader, lambda *place: False)
-    assert chooser.draw(np.random.default_rng(0)).wanted is None
+    assert chooser.draw(np.random.default_rng(0), 0).wanted is None
 
 
 def test_samples_of_slices_without_any_label(tmp_path: Path) -> None:
