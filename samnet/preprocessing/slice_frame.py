@@ -228,9 +228,9 @@ def planned_frame(
     rows, columns = (count + sum(ends) for count, ends in zip(size, margins, strict=True))
     scale, canvas = (edge / rows, edge / columns), (edge, edge)
     if configuration.frame == "stretch":
-        return StretchedFrame(size, scale, canvas, margins)
+        return StretchedFrame(size, scale, canvas, margins=margins)
     through = SAMED_SLICES if configuration.frame == "splines_224" else None
-    return SplineFrame(size, scale, canvas, margins, through)
+    return SplineFrame(size, scale, canvas, margins=margins, through=through)
 
 
 def frame_slice(

@@ -265,7 +265,7 @@ def test_planned_frame_is_the_one_of_the_plan(
 def test_stretched_slice_comes_back_without_its_margins() -> None:
     """The ramps are positions in the whole slice: an offset would show."""
     ramps = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="ij"))
-    framed = StretchedFrame((29, 20), (120 / 40, 120 / 30), (120, 120), ((8, 3), (4, 6)))
+    framed = StretchedFrame((29, 20), (120 / 40, 120 / 30), (120, 120), margins=((8, 3), (4, 6)))
     cropped = ramps[:, 8:37, 4:24].numpy()
     whole = framed.whole_slices(cropped)
     assert whole.shape == (2, 40, 30)
@@ -277,7 +277,7 @@ def test_stretched_slice_comes_back_without_its_margins() -> None:
 
 def test_spline_frame_takes_the_nearest_pixel_of_the_map_for_a_crop_too() -> None:
     maps = torch.arange(32.0 * 32).view(1, 32, 32)
-    framed = SplineFrame((29, 20), (0.8, 32 / 30), (32, 32), ((8, 3), (4, 6)))
+    framed = SplineFrame((29, 20), (0.8, 32 / 30), (32, 32), margins=((8, 3), (4, 6)))
     expected = scipy_zoom(maps[0].numpy(), (40 / 32, 30 / 32), order=0)[8:37, 4:24]
     assert np.array_equal(framed.from_canvas(maps, 1)[0], expected)
     part = framed.from_canvas(maps, 1, slice(3, 9), slice(5, 6))[0]
