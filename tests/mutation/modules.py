@@ -33,7 +33,10 @@ class Module:
 
 MODULES = {
     "geometry": Module(("samnet/core/geometry.py",), ("dataset/test_alignment.py",)),
-    "slice_frame": Module(("samnet/preprocessing/slice_frame.py",), ("inference/test_slices.py",)),
+    "slice_frame": Module(
+        ("samnet/preprocessing/slice_frame.py", "samnet/preprocessing/interpolation.py"),
+        ("inference/test_slices.py",),
+    ),
     "sampling": Module(("samnet/training/sampling.py", "samnet/training/slice_reader.py")),
     "augmentation": Module(
         (
