@@ -14,6 +14,7 @@ from samnet.planning.planner import make_plan
 NUM_SLICES = 6 * 40  # of `make_fingerprint`
 # Zhang & Liu 2023, arXiv 2304.13785, and its released code.
 SAMED: dict[str, Any] = {
+    "precision": "float32",
     "backbone": "vit_b",
     "initial_weights": "pretrained",
     "encoder_tuning": "lora",
@@ -37,6 +38,7 @@ SAMED: dict[str, Any] = {
     "warmup_steps": 250,
     "gradient_clip": 0.0,
     "batch_size": 24,
+    "slice_order": "passes",
     "steps": 160 * NUM_SLICES // 24,
     "augmentation": "samed",
     "mirror_axes": (0, 1, 2),
@@ -52,16 +54,17 @@ AUTOSAM: dict[str, Any] = {
     "input_size": 1024,
     "channel_layout": "repeat",
     "intensity": (IntensityWindow("slice_range", 0, 100),),
-    "loss": "autosam",
+    "loss": "autosam_release",
     "cross_entropy_weight": 1.0,
     "dice_weight": 1.0,
     "optimizer": "adam",
     "learning_rate": 5e-4,
     "weight_decay": 0.0,
-    "schedule": "plateau",
+    "schedule": "plateau_by_pass",
     "warmup_steps": 0,
     "gradient_clip": 0.0,
     "batch_size": 4,
+    "slice_order": "passes",
     "steps": 120 * NUM_SLICES // 4,
     "foreground_share": 0.0,
     "mirror_at_prediction": False,
@@ -70,7 +73,13 @@ AUTOSAM: dict[str, Any] = {
 PUBLISHED = {
     "samed": SAMED,
     "samed_s": SAMED | {"head": "mask_decoder_lora"},
-    "samed_h": SAMED | {"backbone": "vit_h", "decay_power": 7.0, "steps": 300 * NUM_SLICES // 24},
+    "samed_h": SAMED
+    | {
+        "backbone": "vit_h",
+        "decay_power": 7.0,
+        "steps": 300 * NUM_SLICES // 24,
+        "precision": "bfloat16",
+    },
     "autosam": AUTOSAM,
     "autosam_cnn": AUTOSAM | {"head": "cnn"},
     "autosam_linear": AUTOSAM | {"head": "linear"},
