@@ -119,8 +119,8 @@ def steps_per_epoch(facts: Facts) -> tuple[int, str]:
 
 
 def patience(facts: Facts) -> tuple[int, str]:
-    """Stop after half of the planned validations without a better one."""
-    return 15, "half of the planned validations without a better one"
+    """Stop after 15 validations in a row without a better one."""
+    return 15, "so many validations in a row without a better one end the training"
 
 
 def learning_rate(facts: Facts) -> tuple[float, str]:
