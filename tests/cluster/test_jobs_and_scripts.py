@@ -217,8 +217,9 @@ def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFix
     for name in ("fold_all", "fold_0", "fold_1", "fold_2", "fold_3", "fold_4"):
         folder = planned / NAME / "lora" / name
         folder.mkdir(parents=True)
+        limit = 900.0 if name == "fold_3" else None
         record = {
-            "request": request | {"fold": name.removeprefix("fold_")},
+            "request": request | {"fold": name.removeprefix("fold_"), "max_seconds": limit},
             "sessions": [{"started": "2026-01-02 03:04:05"}],
         }
         (folder / "run.json").write_text(json.dumps(record))
@@ -236,6 +237,6 @@ def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFix
     assert "finished" in lines["fold_all"]
     assert "trained" in lines["fold_1"]
     assert "damaged" in lines["fold_2"]
-    assert lines["fold_3"].split()[1:6] == ["stopped", "3", "0.7123", "30", "min"]
+    assert lines["fold_3"].split()[1:6] == ["stopped", "3", "0.7123", "5", "min"]
     assert "begun 2026-01-02 03:04:05; the same command resumes it" in lines["fold_3"]
     assert "metrics.jsonl: cannot be read" in lines["fold_4"]
