@@ -17,7 +17,9 @@ from samnet.core.files import (
     TEMPORARY_PREFIX,
     atomic_path,
     read_json,
+    remove_partial_file,
     remove_partial_files,
+    require_readable,
     write_json,
     write_json_rows,
     write_text,
@@ -125,6 +127,27 @@ def test_remove_partial_files_deletes_only_temporary_files_and_folders(tmp_path:
     assert os.listdir(tmp_path) == ["result"]
 
 
+def test_remove_partial_file_accepts_that_another_process_was_faster(tmp_path: Path) -> None:
+    remove_partial_file(tmp_path / "not there")
+    assert os.listdir(tmp_path) == []
+
+
+def test_require_readable_accepts_a_file_and_refuses_what_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    require_readable(tmp_path / "a.txt")
+    for missing in (tmp_path / "b.txt", tmp_path / "a.txt" / "c.txt"):
+        with pytest.raises(UserError, match="no such file"):
+            require_readable(missing)
+    with pytest.raises(UserError, match="cannot be read"):
+        require_readable(tmp_path)
+
+
+def test_write_json_indents_by_two_spaces(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"größe": [1]})
+    text = (tmp_path / "a.json").read_bytes().decode("utf-8")
+    assert text == '{\n  "größe": [\n    1\n  ]\n}\n'
+
+
 def test_json_file_keeps_letters_beyond_ascii(tmp_path: Path) -> None:
     content = {"größe": [1, 2.5, None, "脾"]}
     write_json(tmp_path / "a.json", content)
@@ -133,14 +156,14 @@ def test_json_file_keeps_letters_beyond_ascii(tmp_path: Path) -> None:
 
 
 def test_write_json_rows_writes_one_record_a_line(tmp_path: Path) -> None:
-    content = {"version": 1, "cases": {"a": {"size": [1, 2]}, "b": {"size": [3, 4]}}, "empty": {}}
+    content = {"version": 1, "cases": {"ä": {"size": [1, 2]}, "b": {"size": [3, 4]}}, "empty": {}}
     write_json_rows(tmp_path / "a.json", content)
     assert read_json(tmp_path / "a.json") == content
-    assert (tmp_path / "a.json").read_text().splitlines() == [
+    assert (tmp_path / "a.json").read_text(encoding="utf-8").splitlines() == [
         "{",
         '  "version": 1,',
         '  "cases": {',
-        '    "a": {"size": [1, 2]},',
+        '    "ä": {"size": [1, 2]},',
         '    "b": {"size": [3, 4]}',
         "  },",
         '  "empty": {}',
