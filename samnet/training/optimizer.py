@@ -48,7 +48,8 @@ def allocate_state(optimizer: torch.optim.Optimizer) -> None:
 
     By itself it makes the state at the end of the first step. A memory that is too small for a step
     with it would show only there, where nothing can be done about it. The state is made by a step
-    with gradients of 0 and a rate of 0, which changes no weight, and counts from 0 again.
+    with gradients of 0 and a rate of 0, which changes no weight. Then all of it is set to 0: weight
+    decay may have left something in it.
 
     Args:
         optimizer: An optimiser of `build_optimizer`. One that has a state already keeps it.
@@ -63,6 +64,8 @@ def allocate_state(optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     for state in optimizer.state.values():
-        state["step"].zero_()
+        for value in state.values():
+            if isinstance(value, torch.Tensor):
+                value.zero_()
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

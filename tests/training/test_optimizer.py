@@ -9,7 +9,7 @@ from builders.tiny import make_configuration
 from torch import nn
 
 from samnet.plan.configuration import PLAN_KEYS
-from samnet.training.optimizer import OPTIMIZERS, build_optimizer
+from samnet.training.optimizer import OPTIMIZERS, allocate_state, build_optimizer
 
 
 def test_every_optimizer_of_the_plan_can_be_built() -> None:
@@ -57,3 +57,24 @@ def test_optimizer_has_the_planned_values_and_the_trained_weights_alone(name: st
     assert [id(weight) for weight in group["params"]] == [
         id(part) for part in network[1].parameters()
     ]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_are_the_same_whether_the_state_was_allocated_before(name: str) -> None:
+    weights = []
+    for is_allocated in (False, True):
+        torch.manual_seed(0)
+        network = nn.Linear(3, 2).double()
+        values = make_configuration(optimizer=name, learning_rate=0.1, weight_decay=0.5)
+        optimizer = build_optimizer(network, values, torch.device("cpu"))
+        if is_allocated:
+            before = network.weight.detach().clone()
+            allocate_state(optimizer)
+            assert torch.equal(network.weight, before)
+            assert len(optimizer.state) == 2
+        for _ in range(3):
+            optimizer.zero_grad()
+            (network(torch.ones(1, 3).double()) ** 2).sum().backward()
+            optimizer.step()
+        weights.append(network.weight)
+    torch.testing.assert_close(weights[0], weights[1], rtol=DOUBLE, atol=0)
