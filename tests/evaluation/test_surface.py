@@ -33,3 +33,12 @@ def test_surface_functions_refuse_empty_masks() -> None:
         surface_scores(full, empty, (1.0, 1.0, 1.0), 1.0)
     with pytest.raises(ValueError, match="empty"):
         hausdorff_95_in_voxels(empty, full)
+
+
+def test_hd95_is_the_95th_percentile_of_the_surface() -> None:
+    """On a bar stands a tower with 5.6 % of the surface: its lowest part decides."""
+    bar = np.zeros((14, 3, 204), bool)
+    bar[1, 1, 2:202] = True
+    tower = bar.copy()
+    tower[2:14, 1, 100] = True
+    assert surface_scores(tower, bar, (1.0, 1.0, 1.0), 1.0).hd95 == pytest.approx(1.0)
