@@ -22,7 +22,7 @@ from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import RunFolder
 from samnet.plan.configuration import PLAN_KEYS, Configuration, keys_with
 from samnet.plan.plan_key import Role
-from samnet.training.embeddings.cache import embeddings_key
+from samnet.training.embeddings.key import embeddings_key
 from samnet.training.embeddings.variants import VariantReader
 from samnet.training.run_record import RunRequest, check_continuation
 from samnet.training.slice_reader import SampleSpecification

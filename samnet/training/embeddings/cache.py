@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from torch import nn
 
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
@@ -28,8 +25,6 @@ from samnet.core.files import atomic_path, read_json, write_json
 from samnet.core.locks import POLL_SECONDS, FolderBusy, lock_folder
 from samnet.core.progress import ProgressBar
 from samnet.core.records import from_json, to_json
-from samnet.plan.configuration import earlier_values, keys_with
-from samnet.plan.plan_key import Role
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.choice import (
@@ -40,12 +35,12 @@ from samnet.training.embeddings.choice import (
     size_of_arrays,
 )
 from samnet.training.embeddings.encoder import SliceEncoder
+from samnet.training.embeddings.key import embeddings_key
 from samnet.training.embeddings.variant_table import VariantTable
 from samnet.training.embeddings.variants import SliceVariant, VariantReader
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
-VERSION = 2  # to be raised whenever the same plan shows the encoder something else
 
 
 @dataclass(frozen=True)
@@ -141,61 +136,6 @@ def fill_cache(
         for part in distributed.gather(encoded):
             stored |= {entry.block: entry for entry in part}
     return [stored[block] for block in blocks if block in stored]
-
-
-def embeddings_key(encoder: nn.Module, variants: VariantReader, precision: str) -> tuple[str, dict]:
-    """Return a hash of all that an embedding depends on, except the case.
-
-    Args:
-        encoder: The encoder.
-        variants: The slices, with their specification.
-        precision: The precision of the computation.
-
-    Returns:
-        The hash, and what it was computed from, for a person to read.
-    """
-    origin = {
-        "version": VERSION,
-        "encoder_sha256": encoder_sha256(encoder),
-        "precision": precision,
-        "ignore_label": variants.specification.label_scheme.ignore_label,
-        **_values_of_slices(to_json(variants.configuration)),
-    }
-    text = json.dumps(origin, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16], origin
-
-
-def _values_of_slices(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what a plan's embeddings depend on.
-
-    A key is left out where it means what samnet did before the key existed: embeddings of then are
-    still right.
-    """
-    before = earlier_values()
-    return {
-        key: values[key]
-        for key in keys_with(Role.EMBEDDINGS)
-        if key not in before or values[key] != before[key]
-    }
-
-
-def encoder_sha256(encoder: nn.Module) -> str:
-    """Return a hash of the weights of an encoder, whatever file they came from.
-
-    Random weights differ with the seed of the training.
-
-    Args:
-        encoder: The encoder.
-
-    Returns:
-        The sha256 in hexadecimal.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        array = np.ascontiguousarray(value.detach().cpu().numpy())
-        digest.update(f"{name}\0{array.dtype}\0{array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _encode(

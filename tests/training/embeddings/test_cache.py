@@ -33,14 +33,10 @@ from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import Distributed
-from samnet.training.embeddings.cache import (
-    EmbeddingCache,
-    StoredBlock,
-    embeddings_key,
-    fill_cache,
-)
+from samnet.training.embeddings.cache import EmbeddingCache, StoredBlock, fill_cache
 from samnet.training.embeddings.choice import CacheChoice, embedding_bytes
 from samnet.training.embeddings.encoder import SliceEncoder
+from samnet.training.embeddings.key import embeddings_key
 from samnet.training.loader import build_samples
 from samnet.training.task import TrainingTask
 
