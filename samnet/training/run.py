@@ -78,7 +78,7 @@ def train(
         fold: The number of a fold, or `all`.
         options: The options.
         distributed: The processes that do it together; None for this one alone.
-        bar: The progress bar of the command; None to show one for each stage.
+        bar: The progress bar of the command; None to show one for this run.
         began: When the command began, by `time.monotonic`; None for now.
 
     Returns:
@@ -90,8 +90,14 @@ def train(
     """
     if distributed is None:
         distributed = Distributed(device=torch.device(choose_device(options.device)))
+    if bar is None:
+        is_master = distributed.is_master
+        with CommandBar(f"{configuration}, fold {fold}", disable=not is_master) as own_bar:
+            own_bar.begin_round(rounds_left=0)
+            return train(
+                dataset, configuration, fold, options, distributed, bar=own_bar, began=began
+            )
     began = time.monotonic() if began is None else began
-    bar = bar or CommandBar("", disable=True)
     run = resolve_run(dataset, configuration, fold, options, distributed.world_size)
     limit = run.options.max_seconds  # with `--continue` that of the beginning
     ends_at = None if limit is None else began + limit
