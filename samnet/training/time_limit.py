@@ -65,11 +65,14 @@ class TimeLimit:
         [late] = self._distributed.maximum(self.validation_seconds - left)
         if late > 0 and not self._is_told:
             self._is_told = True
+            # Without held-out cases no validation chooses the weights.
+            chosen = "; without one, the weights are those of the last step and not the best"
             log.warning(
                 "there is no time for a validation, which may take %.0f s when %.0f s are left of "
-                "--max-time; without one, the weights are those of the last step and not the best",
+                "--max-time%s",
                 self.validation_seconds,
                 max(0.0, left),
+                chosen if self._task.held_out else "",
             )
         return late <= 0
 

@@ -65,6 +65,20 @@ def test_validation_is_left_out_where_it_does_not_fit(
     assert caplog.text.count("no time for a validation") == (0 if has_time else 1)
 
 
+@pytest.mark.parametrize("held_out", [True, False])
+def test_missing_validation_chooses_no_weights_only_where_cases_are_held_out(
+    make_trainer: MakeTrainer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    held_out: bool,
+) -> None:
+    times = {"ends_at": 1030.0, "validation_seconds": 40.0}
+    task = replace(make_trainer().task, held_out=held_out, **times)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    assert not TimeLimit(task, 0.0, SINGLE_PROCESS).has_time_to_validate()
+    assert ("the weights are those of the last step" in caplog.text) == held_out
+
+
 def test_validation_corrects_what_is_expected_of_the_prediction(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
