@@ -177,3 +177,29 @@ def test_loss_of_a_single_region_is_that_of_a_class_against_background() -> None
 def test_loss_of_regions_is_0_where_every_pixel_is_ignored() -> None:
     logits, _ = draw(3)
     assert segmentation_loss(logits, torch.full(logits.shape, 4), ignore=4, **WEIGHTS).item() == 0
+
+
+def test_loss_autosam_has_plain_sums_below_and_leaves_out_the_background() -> None:
+    logits, target = draw(3)
+    options = {"cross_entropy_weight": 0, "dice_weight": 1}
+    found = segmentation_loss(logits, target, form="autosam", **options)
+    probabilities = logits.softmax(1)
+    losses = []
+    for label in (1, 2):
+        expected = (target == label).double()
+        overlap = (probabilities[:, label] * expected).sum()
+        sums = probabilities[:, label].sum() + expected.sum()
+        losses.append(1 - (2 * overlap + 1e-5) / (sums + 1e-5))
+    assert found.item() == pytest.approx(sum(losses).item() / 2, rel=DOUBLE)
+    assert found.item() != pytest.approx(segmentation_loss(logits, target, **options).item())
+
+
+def test_loss_of_a_single_known_pixel_is_that_of_the_pixel() -> None:
+    logits, target = draw(3)
+    known = target[0, 0, 0].item()
+    only_one = torch.full_like(target, 7)
+    only_one[0, 0, 0] = known
+    options = {"cross_entropy_weight": 1, "dice_weight": 0}
+    found = segmentation_loss(logits, only_one, ignore=7, **options)
+    expected = -logits[0, :, 0, 0].log_softmax(0)[known]
+    assert found.item() == pytest.approx(expected.item(), rel=DOUBLE)
