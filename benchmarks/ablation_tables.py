@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan, sqrt
 from statistics import mean, stdev
+from typing import Any
 
 TOLERANCE = 0.005
 _COLUMNS = (
@@ -70,9 +71,9 @@ def describe(rows: Sequence[Row]) -> str:
         Markdown.
     """
     sections = []
-    for decision in _distinct(row.decision for row in rows):
+    for decision in distinct(row.decision for row in rows):
         of_decision = [row for row in rows if row.decision == decision]
-        datasets = _distinct(row.dataset for row in of_decision)
+        datasets = distinct(row.dataset for row in of_decision)
         sections.append(f"## {decision}")
         if len(datasets) > 1:
             sections.append(_overview(of_decision, datasets))
@@ -109,7 +110,7 @@ def verdict(rows: Sequence[Row]) -> str:
 def _overview(rows: Sequence[Row], datasets: Sequence[str]) -> str:
     """Mean Dice of each choice (rows) on each data set (columns), the planned choice in bold."""
     lines = [_line(["choice", *datasets]), _line(["---"] * (len(datasets) + 1))]
-    for choice in _distinct(row.choice for row in rows):
+    for choice in distinct(row.choice for row in rows):
         cells = [choice]
         for dataset in datasets:
             found = [row for row in rows if (row.choice, row.dataset) == (choice, dataset)]
@@ -122,14 +123,14 @@ def _overview(rows: Sequence[Row], datasets: Sequence[str]) -> str:
 def _details(rows: Sequence[Row]) -> str:
     planned = [row for row in rows if row.is_planned]
     first = rows[0]
-    seeds = _distinct(str(row.seed) for row in rows)
+    seeds = distinct(str(row.seed) for row in rows)
     heading = (
         f"`{first.configuration}`, {first.cases} training cases, "
         f"{first.validation_cases} validation cases of fold 0, "
         f"{first.length} each, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}."
     )
     lines = [heading, "", _line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    for choice in _distinct(row.choice for row in rows):
+    for choice in distinct(row.choice for row in rows):
         found = [row for row in rows if row.choice == choice]
         lines.append(_line(_cells(found, planned)))
     return "\n".join(lines)
@@ -174,12 +175,20 @@ def _differences(ones: Sequence[float], others: Sequence[float]) -> list[float]:
 def _dice_by_choice(rows: Sequence[Row]) -> dict[str, float]:
     """The mean over seeds."""
     means = {}
-    for choice in _distinct(row.choice for row in rows):
+    for choice in distinct(row.choice for row in rows):
         means[choice] = mean(row.dice for row in rows if row.choice == choice)
     return means
 
 
-def _distinct(values: Iterable[str]) -> list[str]:
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """Return values once each, in their order.
+
+    Args:
+        values: The values.
+
+    Returns:
+        The different ones.
+    """
     return list(dict.fromkeys(values))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ablation_tables import distinct
 from seed_ablation_ways import CLAIMS
 
 
@@ -127,15 +128,3 @@ def _draw_patients(axes: Any, rows: Sequence[Row]) -> None:
         axes.plot(numbers, means, marker="o", label=way)
     axes.set_xlabel("training patients")
     axes.set_ylabel("mean foreground Dice")
-
-
-def distinct(values: Iterable[Any]) -> list[Any]:
-    """Return values once each, in their order.
-
-    Args:
-        values: The values.
-
-    Returns:
-        The different ones.
-    """
-    return list(dict.fromkeys(values))
