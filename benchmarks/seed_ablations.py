@@ -10,7 +10,8 @@ images alone. So agreement or disagreement says little about SAM's own encoders.
         --device cpu --output OUT
 
 The data sets have to be planned and prepared. Finished runs are kept: after an interruption the
-same command resumes. Writes OUT/seed_ablations.csv, OUT/seed_ablations.md and, for machine and
+same command resumes, and ways that train alike (the planned one is part of several claims) are
+trained once. Writes OUT/seed_ablations.csv, OUT/seed_ablations.md and, for machine and
 options, OUT/seed_ablations.json after every run; OUT/seed_ablations.png after every claim.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -37,7 +39,7 @@ from samnet.models.model_folder import ModelFolder, RunFolder
 from samnet.planning.planned_dataset import PlannedDataset
 
 FOLD = "0"
-EPOCHS = 10  # points of a loss curve
+EPOCHS = 6  # points of a loss curve; each is followed by a validation, which costs time
 
 
 def main() -> None:
@@ -170,9 +172,10 @@ def run_way(
         SamnetError: The training failed.
     """
     settings = settings_of(way, dataset, options.steps)
-    words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    name = f"{dataset.name}-{claim}-{way.name}-{patients}-{seed}-{options.steps}"
-    folder = options.output / "runs" / name.replace(", ", "_").replace(" ", "_")
+    words = [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items()]
+    length = f"{patients or 'all'}_patients-seed_{seed}-{options.steps}_steps"
+    name = "-".join((dataset.name, way.configuration, *words, length))
+    folder = options.output / "runs" / re.sub(r"[^\w.,=-]", "", name)
     run = ModelFolder(folder / "results" / dataset.name / way.configuration).run(FOLD)
     summary = run.validation / SUMMARY_FILE
     if not summary.is_file():
@@ -212,13 +215,17 @@ def settings_of(way: Way, dataset: PlannedDataset, steps: int) -> dict[str, obje
         steps: Length of the training run.
 
     Returns:
-        The values by key. No run stops early, and all have the same number of epochs.
+        The values by key, without those that are planned already. No run stops early, and all have
+        the same number of epochs.
     """
     planned = dataset.plan.configuration(way.configuration)
     settings: dict[str, object] = {"steps_per_epoch": max(1, steps // EPOCHS), "patience": 0}
     if way.rate_factor != 1:
         settings["learning_rate"] = planned.learning_rate * way.rate_factor
-    return settings | dict(way.settings)
+    for key, value in way.settings.items():
+        if json.loads(json.dumps(getattr(planned, key))) != value:
+            settings[key] = value
+    return settings
 
 
 def read_losses(run: RunFolder) -> tuple[float, ...]:

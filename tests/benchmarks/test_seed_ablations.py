@@ -91,7 +91,7 @@ def test_every_way_is_trained_once_with_every_seed(
     rate = PlannedDataset.find("501").plan.configuration("lora").learning_rate
     settings = [word for word in training.commands[4] if "=" in word]
     assert settings == [
-        "steps_per_epoch=2",
+        "steps_per_epoch=3",
         "patience=0",
         f"learning_rate={json.dumps(rate * 10)}",
         'optimizer="sgd"',
@@ -103,6 +103,24 @@ def test_every_way_is_trained_once_with_every_seed(
     # Finished runs are kept.
     assert run("--claims", "optimizer", "--seeds", "0", "1") == rows
     assert len(training.commands) == 12
+
+
+def test_ways_that_train_alike_are_trained_once(training: FakeTraining, run: Run) -> None:
+    planned = PlannedDataset.find("501").plan.configuration("lora")
+    rows = run("--claims", "rank", "placement", "--seeds", "0")
+    ranks = [way.settings["lora_rank"] for way in CLAIMS["rank"].ways]
+    targets = [way.settings["lora_targets"] for way in CLAIMS["placement"].ways]
+    assert planned.lora_rank in ranks
+    assert list(planned.lora_targets) in targets
+    assert len(rows) == len(ranks) + len(targets)
+    assert len(training.commands) == len(rows) - 1
+    same = [
+        row["run"]
+        for row, value in zip(rows, [*ranks, *targets], strict=True)
+        if value in (planned.lora_rank, list(planned.lora_targets))
+    ]
+    assert len(same) == 2
+    assert len(set(same)) == 1
 
 
 def test_few_patients_are_tried_where_the_claim_is_about_them(
