@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -96,3 +97,92 @@ def test_gamma_and_brightness_stay_within_their_ranges() -> None:
     ]
     assert 0.749 < min(factors) < 0.8
     assert 1.2 < max(factors) < 1.251
+
+
+def only(kind: str, image: np.ndarray, number: int = 60) -> list[np.ndarray]:
+    """Return an image that gets one kind of change, by the seeds from 0 on."""
+    return changed(image, number, dataclasses.replace(NO_CHANGES, **{kind: 1.0}))
+
+
+def test_planned_shares_are_those_that_were_measured() -> None:
+    """Each kind of change, as often as the documentation of `augmentation` says."""
+    assert dataclasses.astuple(ChangeShares()) == (0.5, 0.5, 0.15, 0.1, 0.2, 0.2, 0.1, 0.25)
+
+
+def test_contrast_stays_within_its_range() -> None:
+    image = np.linspace(0.4, 0.6, SIZE * SIZE, dtype=np.float32).reshape(1, SIZE, SIZE)
+    image[0, 0, 0], image[0, -1, -1] = 0, 1  # the range that values are kept in
+    inner = np.s_[0, 1:-1]
+    results = only("contrast", image)
+    factors = [one[inner].std() / image[inner].std() for one in results]
+    assert all(one[inner].mean() == pytest.approx(0.5, abs=0.001) for one in results)
+    assert 0.749 < min(factors) < 0.8
+    assert 1.2 < max(factors) < 1.251
+
+
+def test_blur_is_that_of_a_gaussian_within_its_range() -> None:
+    image = np.random.default_rng(0).random((1, SIZE, SIZE), dtype=np.float32)
+    weakest, strongest = (ndimage.gaussian_filter(image[0], sigma).std() for sigma in (0.5, 1.5))
+    spread = [one.std() for one in only("blur", image)]
+    assert 0.99 * strongest < min(spread) < 1.2 * strongest
+    assert 0.8 * weakest < max(spread) < 1.01 * weakest
+
+
+def test_low_resolution_keeps_at_least_every_second_pixel() -> None:
+    wave = 0.5 + 0.4 * np.sin((np.arange(60) + 0.5) * 2 * np.pi / 6)
+    image = np.tile(wave, (1, 60, 1)).astype(np.float32)
+    lost = [np.abs(one - image).mean() for one in only("low_resolution", image, 100)]
+    # 0.095 is lost at 0.7 of the resolution, 0.133 at half of it.
+    assert 0.12 < max(lost) < 0.135
+    assert 0.08 < np.median(lost) < 0.105
+
+
+@pytest.mark.parametrize(
+    "kind", ["curve", "unevenness", "blur", "brightness", "contrast", "low_resolution", "gamma"]
+)
+def test_channels_that_are_alike_stay_alike(kind: str) -> None:
+    """What neighbouring slices and copies of a grey image have in common is not torn apart."""
+    image = np.tile(np.random.default_rng(0).random((1, SIZE, SIZE), dtype=np.float32), (3, 1, 1))
+    for one in only(kind, image, 10):
+        assert np.array_equal(one[0], one[1])
+        assert np.array_equal(one[0], one[2])
+
+
+def test_a_curve_moves_each_grey_value_by_the_same_spread() -> None:
+    """Also black and white: what is cut off there counts as not moved."""
+    ramp = np.linspace(0, 1, SIZE, dtype=np.float32)
+    results = only("curve", np.tile(ramp, (1, SIZE, 1)), 300)
+    moves = np.array([one[0, 0] - ramp for one in results])
+    for place in (6, 12, 19, 25):  # next to the inner ones of six knots
+        assert moves[:, place].std() == pytest.approx(0.15, abs=0.03)
+        assert moves[:, place].mean() == pytest.approx(0, abs=0.03)
+    assert (moves[:, 0] == 0).mean() == pytest.approx(0.5, abs=0.1)
+    assert (moves[:, -1] == 0).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_unevenness_has_waves_of_every_length_and_strength_up_to_its_limit() -> None:
+    flat = np.full((1, 64, 64), 0.3, dtype=np.float32)
+    fields = np.log(np.concatenate(only("unevenness", flat, 300)) / 0.3)
+    strengths = fields.std(axis=(1, 2))
+    assert strengths.min() < 0.01
+    assert 0.2 < strengths.max() < 0.4
+    assert np.sqrt((fields**2).mean()) == pytest.approx(0.25 / np.sqrt(3), rel=0.15)
+    # A field of few waves changes less from pixel to pixel.
+    slopes = np.abs(np.diff(fields, axis=1)).mean(axis=(1, 2)) / strengths
+    assert slopes.max() > 2 * slopes.min()
+
+
+def test_the_global_generators_go_on_as_if_nothing_had_been_drawn() -> None:
+    image = np.random.default_rng(0).random((1, SIZE, SIZE), dtype=np.float32)
+    np.random.seed(5)
+    random.seed(5)
+    expected = np.random.random(), random.random()
+    np.random.seed(5)
+    random.seed(5)
+    first = only("noise", image, 5)
+    assert (np.random.random(), random.random()) == expected
+    # What is drawn does not depend on their state.
+    assert all(map(np.array_equal, first, only("noise", image, 5)))
+    # Every sample has its own.
+    images = only("noise", image, 200)
+    assert len({one.tobytes() for one in images}) == 200
