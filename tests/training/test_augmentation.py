@@ -133,7 +133,7 @@ def test_profiles_change_what_they_say() -> None:
     assert planned.reverses_neighbours
     for profile in (samed, none):
         assert profile.shift == 0
-        assert not (profile.bends or profile.intensities or profile.reverses_neighbours)
+        assert not any((profile.bends, profile.intensities, profile.reverses_neighbours))
 
 
 def test_profile_none_keeps_the_planned_scale() -> None:
