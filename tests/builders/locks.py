@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 import samnet
+from samnet.core import locks
 from samnet.core.lock_owner import Owner
 
 FOREIGN = Owner("node7", "node7 other-boot", 1234, "1", "work", "foreign")
@@ -56,3 +59,11 @@ def renewed(file: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def shorten_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten all waiting times of locks, so that tests are quick."""
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.05)
+    # Only the tests that wait for it shorten it: on a busy machine a second may pass unrenewed.
+    monkeypatch.setattr(locks, "STALE_SECONDS", 30.0)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.02)

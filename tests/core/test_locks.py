@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from builders.locks import FILE, FOREIGN, killed_owner, leave_lock, renewed
+from builders.locks import FILE, FOREIGN, killed_owner, leave_lock, renewed, shorten_times
 from builders.waiting import becomes_true
 
 from samnet.core import locks
@@ -22,11 +22,7 @@ from samnet.core.locks import FolderBusy, LockLost, find_owner, lock_folder
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten all waiting times, so that the tests are quick."""
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.05)
-    # Only the tests that wait for it shorten it: on a busy machine a second may pass unrenewed.
-    monkeypatch.setattr(locks, "STALE_SECONDS", 30.0)
-    monkeypatch.setattr(locks, "POLL_SECONDS", 0.02)
+    shorten_times(monkeypatch)
 
 
 @pytest.fixture
@@ -106,6 +102,8 @@ def test_find_owner_dates_locks_by_the_clock_of_the_file_system(
     now = file.stat().st_mtime
     monkeypatch.setattr(time, "time", lambda: now + seconds_off)
     monkeypatch.setattr(time, "time_ns", lambda: int((now + seconds_off) * 1e9))
+    assert find_owner(tmp_path, "work") == FOREIGN
+    os.utime(file, (now - 10, now - 10))
     assert find_owner(tmp_path, "work") == FOREIGN
     os.utime(file, (now - 60, now - 60))
     assert find_owner(tmp_path, "work") is None
