@@ -67,7 +67,16 @@ def test_lock_lets_threads_work_one_after_the_other(tmp_path: Path) -> None:
 
 def test_lock_does_not_exclude_other_tasks_in_the_folder(tmp_path: Path) -> None:
     with lock_folder(tmp_path, "part 0"), lock_folder(tmp_path, "part 1", waits=False):
+        locks_there = sorted(os.listdir(tmp_path))
+    assert locks_there == [".part-0.samnet-lock", ".part-1.samnet-lock"]
+
+
+def test_taking_over_a_dead_lock_is_said(
+    tmp_path: Path, dead_owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    with lock_folder(tmp_path, "work", waits=False):
         pass
+    assert caplog.messages == [f"{tmp_path}: taking over from {dead_owner}, which is gone"]
 
 
 def test_lock_is_renewed_while_it_is_held(tmp_path: Path) -> None:
