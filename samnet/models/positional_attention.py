@@ -14,6 +14,7 @@ kernel does not compute; there plain products are as fast. Measurements: benchma
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import lru_cache
@@ -197,25 +198,27 @@ class _AttendInChunks(torch.autograd.Function):
         positions = Positions(rows, columns, beyond)
         keeps_weights = any(ctx.needs_input_grad) and query.shape[1] * key.shape[1] <= CHUNK_VALUES
         attended, kept = torch.empty_like(query), []
+        # Takes the memory of the chunks that tensors without values leave out.
+        left_out = _weights_left_out(query, key) if keeps_weights and query.is_meta else None
         for heads in _chunks(query, key):
             k, v = key[heads], value[heads]
             if keeps_weights:
                 kept.append(_softmax_weights(query[heads], k, positions.part(heads)))
                 torch.bmm(kept[-1], v, out=attended[heads])
                 continue
-            for queries in _ranges(query.shape[1], CHUNK_VALUES // key.shape[1]):
+            for queries in _ranges(query, 1, CHUNK_VALUES // key.shape[1]):
                 q, bias = query[heads, queries], positions.part(heads, queries).bias()
                 fused = functional.scaled_dot_product_attention(
                     q[None], k[None], v[None], bias[None]
                 )
                 attended[heads, queries] = fused[0]
-        ctx.save_for_backward(query, key, value, rows, columns, beyond, attended, *kept)
+        ctx.save_for_backward(query, key, value, rows, columns, beyond, attended, left_out, *kept)
         return attended
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, rows, columns, beyond, attended, *kept = ctx.saved_tensors
+        query, key, value, rows, columns, beyond, attended, _, *kept = ctx.saved_tensors
         positions, scale = Positions(rows, columns, beyond), query.shape[-1] ** -0.5
         query_gradient = torch.empty_like(query)
         key_gradient = torch.empty_like(key)
@@ -245,10 +248,20 @@ def _softmax_weights(query: Tensor, key: Tensor, positions: Positions) -> Tensor
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
     """Yield consecutive heads whose scores fit into a chunk together; always at least one."""
-    return _ranges(len(query), CHUNK_VALUES // (query.shape[1] * key.shape[1]))
+    return _ranges(query, 0, CHUNK_VALUES // (query.shape[1] * key.shape[1]))
 
 
-def _ranges(length: int, size: int) -> Iterator[slice]:
-    """Yield slices of a length, each of `size`, but at least of 1; the last may be shorter."""
-    for first in range(0, length, max(1, size)):
-        yield slice(first, first + max(1, size))
+def _ranges(tensor: Tensor, dimension: int, size: int) -> Iterator[slice]:
+    """Yield slices of a dimension, each of `size`, but at least of 1; the last may be shorter.
+
+    Of a tensor without values only the first: the others would take the same memory after it.
+    """
+    size = max(1, size)
+    slices = (slice(first, first + size) for first in range(0, tensor.shape[dimension], size))
+    return itertools.islice(slices, 1) if tensor.is_meta else slices
+
+
+def _weights_left_out(query: Tensor, key: Tensor) -> Tensor:
+    """Return what the softmax weights of all chunks but the first take, `(M', N, K)`."""
+    [first] = _chunks(query, key)
+    return query.new_empty(len(query[first.stop :]), query.shape[1], key.shape[1])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from builders.tiny import make_configuration
 
+from samnet.models import positional_attention
 from samnet.models.heads import HEADS
 from samnet.models.network import build_network
 from samnet.plan.backbones import PATCH
@@ -57,6 +58,21 @@ def computed(configuration: Configuration) -> float:
 )
 def test_measured_memory_is_what_a_step_takes(changes: dict) -> None:
     assert measure(**changes) == pytest.approx(computed(configure(**changes)), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "input_size"),
+    [(2**20, 448), (2**12, 240)],
+    ids=["a head at a time", "some queries at a time"],
+)
+def test_measured_memory_is_that_of_attention_in_many_chunks(
+    values: int, input_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without values only the first chunk is worked on."""
+    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", values)
+    configuration = configure(input_size=input_size)
+    measured = measure_step(configuration, 1, 3, False, "cpu")
+    assert measured == pytest.approx(computed(configuration), rel=0.06)
 
 
 def test_measured_memory_falls_with_what_saves_memory() -> None:
