@@ -252,3 +252,15 @@ def test_share_of_the_blocks_is_rounded(depth: int, blocks: str, count: int) -> 
     encoder = nn.Module()
     encoder.blocks = nn.ModuleList(nn.Identity() for _ in range(depth))
     assert select_blocks(encoder, blocks) == list(encoder.blocks)[-count:]
+
+
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_every_layer_has_rank_and_scale_of_the_plan(scale: float | None) -> None:
+    given = {} if scale is None else {"scale": scale}
+    encoder, head = build_encoder(TINY, 64), MaskDecoderHead(3, 4)
+    add_lora(encoder, rank=3, targets=TARGETS, blocks="all", **given)
+    add_decoder_lora(head.mask_decoder.transformer, rank=3, targets=TARGETS, **given)
+    for network in (encoder, head):
+        layers = list(lora_layers(network))
+        assert {layer.scale for layer in layers} == {scale or 1.0}
+        assert {up.shape[1] for layer in layers for up in layer.up} == {3}
