@@ -99,7 +99,7 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     from samnet.planning.planned_dataset import write_splits
     from samnet.planning.planner import make_plan
     from samnet.planning.replan import update_plan
-    from samnet.training.dry_run import measure_step
+    from samnet.training.kept_measurements import KeptMeasurements
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
     settings: dict[str, Any] = dict(options.settings)
@@ -107,10 +107,11 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     with lock_folder(folder.preprocessed, "planning"):
         known = None if options.overwrite else _known_plan(folder)
         machine = _choose_machine(options, known)
+        measure = KeptMeasurements(folder.step_memory_file)
         if known is None:
-            plan = make_plan(fingerprint, machine, settings, measure_step)
+            plan = make_plan(fingerprint, machine, settings, measure)
         else:
-            plan = update_plan(known, fingerprint, machine, settings, measure_step)
+            plan = update_plan(known, fingerprint, machine, settings, measure)
         if plan != known:
             plan.save(folder.plan_file)
         write_splits(plan, fingerprint, folder)

@@ -106,6 +106,11 @@ class DatasetFolder:
         return self.preprocessed / PLAN_FILE
 
     @property
+    def step_memory_file(self) -> Path:
+        """The measured memory of training steps, on which plans rest."""
+        return self.preprocessed / "step_memory.json"
+
+    @property
     def splits_file(self) -> Path:
         """The folds of the cross-validation."""
         return self.preprocessed / "splits_final.json"

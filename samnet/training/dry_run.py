@@ -24,9 +24,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from samnet.models.network import build_network
 from samnet.models.positional_attention import as_if_on
-from samnet.plan.configuration import Configuration, keys_with
-from samnet.plan.plan_key import Role
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
+from samnet.training.kept_measurements import step_key
 from samnet.training.loss import segmentation_loss
 
 # Functions that `torch.autocast` computes in bfloat16, and those that it computes in single
@@ -53,7 +53,7 @@ _IN_SINGLE = (
     Tensor.pow,
     Tensor.__pow__,
 )
-_peaks: dict[tuple, int] = {}  # bytes, by all that they depend on
+_peaks: dict[str, int] = {}  # bytes, by `step_key`
 
 
 def measure_step(
@@ -75,8 +75,7 @@ def measure_step(
     Returns:
         GiB of all tensors at the peak of the step.
     """
-    values = tuple(getattr(configuration, key) for key in keys_with(Role.MEMORY))
-    key = (*values, num_channels, num_outputs, has_regions, device)
+    key = step_key(configuration, num_channels, num_outputs, has_regions, device)
     if key not in _peaks:
         without_file = replace(configuration, initial_weights="random")
         _peaks[key] = _peak_of_step(without_file, num_channels, num_outputs, has_regions, device)

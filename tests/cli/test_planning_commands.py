@@ -197,6 +197,7 @@ class TestPlan:
             "raw_files.json",
             "samnetPlans.json",
             "splits_final.json",
+            "step_memory.json",
         }
         assert run(plan, *settings) == 0
         assert run(plan) == 0

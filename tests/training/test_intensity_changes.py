@@ -172,7 +172,7 @@ def test_unevenness_has_waves_of_every_length_and_strength_up_to_its_limit() -> 
     assert slopes.max() > 2 * slopes.min()
 
 
-def test_the_global_generators_go_on_as_if_nothing_had_been_drawn() -> None:
+def test_the_global_generators_are_left_as_they_were() -> None:
     image = np.random.default_rng(0).random((1, SIZE, SIZE), dtype=np.float32)
     np.random.seed(5)
     random.seed(5)

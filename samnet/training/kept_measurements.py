@@ -1,0 +1,117 @@
+"""The measured memory of training steps, kept beside the plan that rests on it.
+
+A dry run takes a second or more for each network. The steps of a plan are the same at each planning
+of a data set, so `samnet_plan --explain` has nothing to measure.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+from pathlib import Path
+
+from samnet import __version__
+from samnet.core.errors import UserError
+from samnet.core.files import read_json, write_json
+from samnet.core.records import to_json
+from samnet.plan.configuration import Configuration, keys_with
+from samnet.plan.plan_key import Role
+from samnet.planning.memory import Meter
+
+log = logging.getLogger(__name__)
+
+
+class KeptMeasurements:
+    """Measures training steps as `measure_step`, each once: a `samnet.planning.memory.Meter`."""
+
+    def __init__(self, file: Path, measure: Meter | None = None) -> None:
+        """Read what is kept.
+
+        Args:
+            file: The file that keeps the measurements. It is written after each new one, so its
+                folder has to be locked. One that cannot be read, or that another version of samnet
+                or torch has written, counts as empty.
+            measure: Measures what is not kept; `measure_step` by default.
+        """
+        self._file, self._measure = file, measure
+        self._versions = {"samnet": __version__, "torch": importlib.metadata.version("torch")}
+        self._gib = self._read()
+
+    def __call__(
+        self,
+        configuration: Configuration,
+        num_channels: int,
+        num_outputs: int,
+        has_regions: bool,
+        device: str,
+    ) -> float:
+        """Return the memory of a training step, measured now or before.
+
+        Args:
+            configuration: The configuration to train.
+            num_channels: Number of image channels of the data set.
+            num_outputs: Classes with the background, or regions.
+            has_regions: Whether the outputs are regions.
+            device: `cpu`, `cuda` or `mps`.
+
+        Returns:
+            GiB of all tensors at the peak of the step.
+        """
+        step = (configuration, num_channels, num_outputs, has_regions, device)
+        key = step_key(*step)
+        if key not in self._gib:
+            self._gib[key] = self._measure_now(*step)
+            write_json(self._file, {"versions": self._versions, "gib_by_step": self._gib})
+        return self._gib[key]
+
+    def _measure_now(
+        self,
+        configuration: Configuration,
+        num_channels: int,
+        num_outputs: int,
+        has_regions: bool,
+        device: str,
+    ) -> float:
+        if self._measure is None:
+            # Late: it imports torch, which takes seconds.
+            from samnet.training.dry_run import measure_step
+
+            self._measure = measure_step
+        return self._measure(configuration, num_channels, num_outputs, has_regions, device)
+
+    def _read(self) -> dict[str, float]:
+        if not self._file.is_file():
+            return {}
+        try:
+            content = read_json(self._file)
+            if content["versions"] != self._versions:
+                return {}
+            return {key: float(gib) for key, gib in content["gib_by_step"].items()}
+        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+            log.info("%s: measured again (%s)", self._file, error)
+            return {}
+
+
+def step_key(
+    configuration: Configuration,
+    num_channels: int,
+    num_outputs: int,
+    has_regions: bool,
+    device: str,
+) -> str:
+    """Return all that the memory of a step depends on.
+
+    Args:
+        configuration: The configuration to train.
+        num_channels: Number of image channels of the data set.
+        num_outputs: Classes with the background, or regions.
+        has_regions: Whether the outputs are regions.
+        device: `cpu`, `cuda` or `mps`.
+
+    Returns:
+        A text that differs between any two steps that may take different memory.
+    """
+    values = {key: to_json(getattr(configuration, key)) for key in keys_with(Role.MEMORY)}
+    kind = "regions" if has_regions else "classes"
+    return json.dumps([device, num_channels, num_outputs, kind, values])
