@@ -4,7 +4,6 @@ import functools
 import json
 import multiprocessing
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -471,15 +470,17 @@ def test_train_ends_in_the_same_weights_after_it_was_killed(
     start: Callable[..., subprocess.Popen],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Once just after the state was saved, once between the row of an epoch and its state."""
     options = ["--steps", "24", "--workers", "0"]
     folder = results / "fold_all"
-    state = checkpoint(folder, LAST)
-    generator = random.Random(0)
-    for _ in range(2):
-        before = date_of(state)
+    moments = (
+        lambda: date_of(checkpoint(folder, LAST)),
+        lambda: (folder / "metrics.jsonl").read_text().count("\n"),
+    )
+    for state_of in moments:
+        before = state_of()
         process = start(*options)
-        wait_for(lambda before=before: date_of(state) > before, process)
-        time.sleep(generator.uniform(0, 0.5))
+        wait_for(lambda state_of=state_of, before=before: state_of() > before, process)
         process.kill()
         process.wait()
         assert all(row["step"] for row in read_metrics(folder))
