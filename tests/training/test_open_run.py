@@ -18,6 +18,7 @@ from builders.runs import Stopped, after_step, in_validation, send_signal, stop
 from builders.tiny import use_folders
 
 from samnet.core.errors import UserError
+from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.locks import FolderBusy, LockLost
 from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
 from samnet.planning.planned_dataset import PlannedDataset
@@ -33,15 +34,17 @@ Resolve = Callable[..., ResolvedRun]
 
 @pytest.fixture
 def resolve(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """Return a function that resolves a run on all cases."""
+    """Return a function that resolves a run, on all cases where no fold is given."""
     use_folders(prepared, tmp_path / "results", monkeypatch)
 
-    def resolve_all(configuration: str = "scratch", **options: Any) -> ResolvedRun:
+    def resolve_fold(
+        configuration: str = "scratch", fold: str = "all", **options: Any
+    ) -> ResolvedRun:
         dataset = PlannedDataset.find("501")
         given = TrainingOptions(device="cpu", workers=0, **options)
-        return resolve_run(dataset, configuration, "all", given)
+        return resolve_run(dataset, configuration, fold, given)
 
-    return resolve_all
+    return resolve_fold
 
 
 def open_only(run: ResolvedRun) -> dict[str, torch.Tensor]:
@@ -73,6 +76,45 @@ def test_open_run_writes_plan_and_record(resolve: Resolve) -> None:
     [session] = record.sessions
     assert (session.device, session.embeddings) == ("cpu", None)
     assert session.torch == torch.__version__
+
+
+def test_trainer_gets_cases_and_options_of_the_run(resolve: Resolve) -> None:
+    options = {"seed": 4, "max_seconds": 60.0, "save_seconds": 7.0}
+    run = resolve(fold="0", **options)
+    with open_run(run, Distributed(), ends_at=1e9) as trainer:
+        task = trainer.task
+    assert [case.identifier for case in task.training_cases] == run.cases.training
+    assert [case.identifier for case in task.validation_cases] == run.cases.validation
+    assert task.configuration == run.plan.single_configuration
+    assert task.label_scheme == run.plan.label_scheme
+    assert task.held_out
+    assert (task.seed, task.max_seconds, task.ends_at) == (4, 60.0, 1e9)
+    assert task.save_seconds == 7.0
+    assert min(task.validation_seconds, task.prediction_seconds) > 0
+
+
+def test_nothing_is_predicted_in_the_end_where_nothing_is_held_out(resolve: Resolve) -> None:
+    with open_run(resolve(), Distributed()) as trainer:
+        task = trainer.task
+    assert not task.held_out
+    assert task.validation_seconds > 0
+    assert task.prediction_seconds == 0
+
+
+def test_record_names_what_was_changed_for_want_of_memory(resolve: Resolve) -> None:
+    fallback, run = Fallback(3, 1, False, "out of memory"), resolve()
+    with open_run(run, Distributed()) as trainer:
+        trainer.on_fallback(fallback)
+    [session] = load_record(run.folder).sessions
+    assert session.out_of_memory == [fallback]
+
+
+def test_partial_files_of_a_killed_run_are_removed(resolve: Resolve) -> None:
+    train_steps(resolve(), 3)
+    partial = resolve().folder.path / f"{TEMPORARY_PREFIX}1-checkpoint_last.safetensors"
+    partial.touch()
+    open_only(resolve())
+    assert not partial.exists()
 
 
 def test_open_run_begins_with_weights_fixed_by_the_seed(resolve: Resolve) -> None:
@@ -201,6 +243,31 @@ def test_resumed_run_keeps_its_choice_of_embeddings(resolve: Resolve) -> None:
     longer = resolve("frozen", resume=True, settings={"augmentation": "none"})
     open_only(longer)
     assert load_record(longer.folder).sessions[-1].embeddings == first.embeddings
+
+
+def test_another_cache_size_changes_the_embeddings_of_a_resumed_run(resolve: Resolve) -> None:
+    train_steps(resolve("frozen", cache_size=0.5), 3)
+    open_only(resolve("frozen", resume=True, cache_size=0.0))
+    open_only(resolve("frozen", resume=True))
+    run = resolve("frozen", resume=True, cache_size=0.7)
+    open_only(run)
+    kept = [session.embeddings for session in load_record(run.folder).sessions]
+    assert [choice and choice.size for choice in kept] == [0.5, None, None, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("options", "num_cases"),
+    [({}, 6), ({"num_cases": 2}, 2), ({"num_patients": 3}, 3)],
+    ids=["all folds", "fewer cases", "fewer patients"],
+)
+def test_bound_of_the_embeddings_is_shared_by_the_cases_of(
+    resolve: Resolve, options: dict[str, int], num_cases: int
+) -> None:
+    run = resolve("frozen", "0", cache_size=0.5, **options)
+    with open_run(run, Distributed()) as trainer:
+        cache = trainer.task.embeddings
+    assert cache is not None
+    assert len(cache.cases) == num_cases
 
 
 def test_changed_raw_files_are_pointed_out(

@@ -50,10 +50,11 @@ def begin(dataset: PlannedDataset, began: float, **options: Any) -> TrainingTask
         tasks.append(task)
         raise Stopped
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+    given = TrainingOptions(device="cpu", workers=0, **options)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("samnet.training.open_run.Trainer", note)
-        given = TrainingOptions(device="cpu", workers=0, **options)
-        train(dataset, "scratch", "0", given, began=began)
+        with pytest.raises(Stopped):
+            train(dataset, "scratch", "0", given, began=began)
     return tasks[0]
 
 

@@ -35,6 +35,19 @@ def test_fold_of_a_single_patient_holds_nothing_out() -> None:
     assert not choose_cases([{"train": CASES, "val": CASES}], "0").held_out
 
 
+def test_fold_without_validation_cases_holds_nothing_out() -> None:
+    cases = choose_cases([{"train": CASES, "val": []}], "0")
+    assert not cases.held_out
+    assert cases.validation == CASES[:MAX_TRAINING_VALIDATION]
+
+
+def test_order_of_the_cases_in_the_splits_does_not_matter() -> None:
+    reversed_splits = [{"train": CASES[:1:-1], "val": CASES[1::-1]}]
+    for num_cases in (None, 3):
+        found = choose_cases(reversed_splits, "0", num_cases, seed=1)
+        assert found == choose_cases(SPLITS, "0", num_cases, seed=1)
+
+
 def test_num_cases_chooses_subsets_of_each_other() -> None:
     chosen = []
     for count in range(1, 9):

@@ -91,6 +91,13 @@ def test_warm_start_of_a_killed_run_begins_with_the_same_weights_again(source: P
         assert all(torch.equal(value, again[name]) for name, value in first.items())
 
 
+def test_restart_begins_with_the_weights_of_the_other_model_again(source: Path) -> None:
+    first = begin_two(source)
+    train_two(source)
+    again = begin_two(source, restart=True)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
 def test_record_of_a_run_names_the_model_it_started_from(source: Path) -> None:
     folder = train_two(source / "fold_0")
     record = RunRecord.load(folder)
