@@ -104,3 +104,43 @@ def test_scene_losses_train_every_part_of_the_network(step: int) -> None:
     if step:
         allowed.append("upsampling.fuse.2")  # the finest features, trained in every fourth step
     assert [name for name in untrained if not name.startswith(tuple(allowed))] == []
+
+
+def batch_of(*scenes: int) -> dict[str, Tensor]:
+    return torch.utils.data.default_collate([Scenes(0, 64, 4)[index] for index in scenes])
+
+
+def test_scene_losses_of_a_batch_are_the_means_over_its_scenes() -> None:
+    """Each prompt is answered on its own image."""
+    torch.manual_seed(0)
+    network = PretrainingNetwork(BACKBONES["small"], 64).eval()
+    torch.nn.init.normal_(network.image_encoder.pos_embed)
+    with torch.no_grad():
+        both, first, second = (
+            scene_losses(network, batch_of(*scenes), 1) for scenes in ((0, 1), (0,), (1,))
+        )
+    for name in ("mask", "iou", "box_iou", "point_iou"):
+        assert float(first[name]) != pytest.approx(float(second[name]), rel=1e-3)
+        expected = float(first[name] + second[name]) / 2
+        assert float(both[name]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_first_mask_answers_a_box_and_the_best_of_the_others_answers_points() -> None:
+    network, batch = PretrainingNetwork(BACKBONES["small"], 64), batch_of(0)
+    right = batch["masks"].flatten(0, 1).float() * 80 - 40
+    by_box, by_point = right[:, :2].flatten(0, 1), right[:, 2:].flatten(0, 1)
+    answers = [
+        torch.stack([by_box, -by_box, -by_box, -by_box], dim=1),
+        torch.stack([-by_point, -by_point, by_point, -by_point], dim=1),
+    ]
+
+    def answer(embedding: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
+        logits = answers.pop(0)
+        return logits, torch.full(logits.shape[:2], 0.5)
+
+    network.masks = answer  # type: ignore[method-assign]
+    losses = scene_losses(network, batch, 1)
+    assert float(losses["mask"]) == pytest.approx(0, abs=1e-3)
+    assert float(losses["box_iou"]) == float(losses["point_iou"]) == 1
+    # Each predicted IoU of 0.5 is wrong by as much, whether the mask is right or wrong.
+    assert float(losses["iou"]) == pytest.approx(0.25 + 0.25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from samnet.core.errors import UserError
 from samnet.models.checkpoints import load_checkpoint, load_sam_weights
 from samnet.models.encoder import build_encoder
 from samnet.models.heads import build_head
+from samnet.models.model_folder import LAST, RunFolder
 from samnet.plan.backbones import BACKBONES
+from samnet.pretraining.network import PretrainingNetwork
 from samnet.pretraining.run import CURVE, Recipe, pretrain
 
 SHORT = Recipe(coarse_steps=2, fine_steps=2, batch_size=1, num_prompts=2)
@@ -45,14 +48,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pretrain_resumes_an_interrupted_run_with_equal_results(
-    finished: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was interrupted after its first step."""
+
     def interrupt(step: int) -> None:
         raise KeyboardInterrupt
 
+    folder = tmp_path_factory.mktemp("begun")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, on_save=interrupt)
+        run(folder, on_save=interrupt)
+    return folder
+
+
+def test_pretrain_resumes_an_interrupted_run_with_equal_results(
+    finished: Path, begun: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     assert len(curve(tmp_path)) == 1
     weights = run(tmp_path)
     assert curve(tmp_path) == curve(finished)
@@ -90,6 +102,29 @@ def test_recipe_learning_rate_rises_stays_and_falls() -> None:
     assert recipe.learning_rate_at(500) == recipe.learning_rate_at(1699) == 0.5
     assert recipe.learning_rate_at(1850) == pytest.approx(0.25)
     assert recipe.learning_rate_at(1999) == pytest.approx(0.5 / 300)
+
+
+def load_state(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(RunFolder(folder).checkpoint(LAST))
+
+
+def test_pretrain_takes_its_first_step_by_the_rate_of_the_warm_up(begun: Path) -> None:
+    """Adam's first step changes each weight by the rate, 0.001 / 200, apart from its decay."""
+    state = load_state(begun)
+    torch.manual_seed(SHORT.seed)
+    start = PretrainingNetwork(BACKBONES["small"], 112).adapter()
+    changes = {name: (state[f"network.{name}"] - start[name]).abs().max() for name in start}
+    assert 4e-6 < max(changes.values()) < 8e-6
+    for name in ("mask_decoder.iou_prediction_head", "mask_decoder.output_hypernet", "log_scale"):
+        assert max(changes[key] for key in changes if key.startswith(name)) > 0
+
+
+def test_pretrain_keeps_what_the_optimiser_has_learnt_when_the_images_grow(finished: Path) -> None:
+    """Only the position tables, which change their shape, begin anew."""
+    state = load_state(finished)
+    steps = [int(value) for name, value in state.items() if name.endswith(".step")]
+    assert steps.count(4) > len(steps) / 2
+    assert 2 in steps
 
 
 @pytest.mark.parametrize("head", ["mask_decoder", "upsampling", "upsampling_quarter"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders.ports import free_port
 from builders.runs import read_rows
 from builders.tiny import use_folders
 from torch import distributed as torch_distributed
@@ -87,20 +86,6 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
     while not file.is_file():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """Return a free port below those that the system gives to whoever wants any.
-
-    Between this and its use, no other program on the machine gets it by chance.
-    """
-    first, number = 20_000, 10_000
-    for attempt in range(number):
-        port = first + (os.getpid() + attempt) % number
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
 
 
 def start_rank(

@@ -35,7 +35,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
 
 def read_environment(file: Path) -> dict[str, str]:
     lines = [line.split("=", 1) for line in file.read_text().splitlines() if "=" in line]
-    return {name: value for name, value in lines}
+    return {line[0]: line[1] for line in lines}
 
 
 def test_each_process_gets_the_command_and_its_rank(
