@@ -136,6 +136,27 @@ def test_prediction_is_estimated_from_a_few_slices(
     assert on_training_cases == (pytest.approx(validation), 0.0)
 
 
+def test_estimate_counts_every_view_and_shares_the_cases(
+    make_trainer: MakeTrainer, case: StoredCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, clock = make_trainer(), [0.0]
+
+    def predict(networks: Any, configuration: Any, volume: Any, **options: Any) -> None:
+        [axis] = configuration.views
+        clock[0] += volume.array.shape[axis + 1]
+
+    monkeypatch.setattr(time_limit, "predict_volume", predict)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    configuration = replace(trainer.task.configuration, views=(0, 1, 2))
+    for processes in (1, 2):
+        validation, final = time_limit.estimate_prediction(
+            trainer.network, configuration, [case] * 3, [case], TWO_CLASSES, processes
+        )
+        slices = sum(case.record.shape)
+        assert validation == pytest.approx(3 * slices * time_limit.MARGIN / processes)
+        assert final == pytest.approx(slices * time_limit.MARGIN / processes)
+
+
 def test_estimate_changes_no_weight(make_trainer: MakeTrainer, case: StoredCase) -> None:
     trainer = make_trainer()
     before = {name: value.clone() for name, value in trainer.network.adapter().items()}

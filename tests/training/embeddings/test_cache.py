@@ -85,6 +85,15 @@ def fill_until_killed(
     fill(root, cases, network)
 
 
+def test_array_that_was_deleted_is_encoded_again(tmp_path: Path, cases: list[StoredCase]) -> None:
+    stored = fill(tmp_path, cases)
+    before = stored_bytes(tmp_path)
+    stored[1].file.unlink()
+    again = fill(tmp_path, cases)
+    assert [entry.block for entry in again] == [entry.block for entry in stored]
+    assert stored_bytes(tmp_path) == before
+
+
 def test_partial_files_of_killed_runs_are_removed(tmp_path: Path, cases: list[StoredCase]) -> None:
     folder = fill(tmp_path, cases)[0].file.parent
     left = folder / ".partial-1-a.npy"
@@ -143,7 +152,8 @@ def test_key_of_embeddings_depends_on_encoder_precision_and_images() -> None:
     }
     keys = {key_of(**{name: value}) for name, value in other.items()}
     keys |= {key_of(), key_of(make_network(seed=1)), key_of(precision="bfloat16")}
-    assert len(keys) == len(other) + 3
+    keys.add(key_of(label_scheme=replace(TWO_CLASSES, ignore_label=3)))
+    assert len(keys) == len(other) + 4
 
 
 def test_case_with_changed_raw_files_is_encoded_again_alone(
