@@ -17,6 +17,8 @@ from samnet.core.signals import Interrupted
 from samnet.training.launch import launch
 
 Script = Callable[[str], Path]
+# Ten seconds, in which a trap is served at any time.
+WAIT = "for i in $(seq 200); do sleep 0.05; done"
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_processes_share_the_cores(script: Script, monkeypatch: pytest.MonkeyPat
 def test_failed_process_ends_the_others(script: Script, code: int, kind: type) -> None:
     folder = script(
         f"if [ $RANK = 1 ]; then while [ ! -f ready ]; do sleep 0.05; done; exit {code}; fi\n"
-        "trap 'touch ended; exit 0' TERM; touch ready; while true; do sleep 0.05; done"
+        "trap 'touch ended; exit 0' TERM; touch ready\n" + WAIT
     )
     with pytest.raises(SamnetError, match="1 of 2 processes failed") as caught:
         launch(2, "cpu", [])
@@ -91,8 +93,7 @@ def test_signal_is_passed_on_to_all_processes(
     folder = script(
         f"trap 'touch got_$RANK; exit 75' {name}; touch ready_$RANK\n"
         "while [ ! -f ready_0 ] || [ ! -f ready_1 ]; do sleep 0.05; done\n"
-        f"if [ $RANK = 0 ]; then kill -{name} $PPID; fi\n"
-        "while true; do sleep 0.05; done"
+        f"if [ $RANK = 0 ]; then kill -{name} $PPID; fi\n" + WAIT
     )
     with pytest.raises(raised) as caught:
         launch(2, "cpu", [])
