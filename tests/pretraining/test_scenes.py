@@ -1,7 +1,7 @@
 """The synthetic scenes of the pre-training stay as they are.
 
-The released weights name the seed that they were made with: whoever repeats the pre-training has to
-get the same scenes. Where they are changed on purpose, `describe` writes the new `golden/scenes.json`.
+The file of the released weights names the seed they were made with: whoever repeats the training has
+to get the same scenes. `golden/scenes.json` has what `describe` returns of the first ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor
 from samnet.pretraining.scenes import Scenes
 
 GOLDEN = Path(__file__).parent / "golden" / "scenes.json"
-NUM_SCENES = 80
 TOLERANCES = {
     "image": 2e-3,
     "contrast": 2e-3,

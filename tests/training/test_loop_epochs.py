@@ -15,12 +15,19 @@ from builders.runs import fixed_dice, load_last_weights, read_rows
 from samnet.models.model_folder import BEST, LAST
 from samnet.models.network import load_weights
 from samnet.training.checkpoint import read_progress
+from samnet.training.history import History
 from samnet.training.loop import Trainer
 from samnet.training.loss import segmentation_loss
 from samnet.training.schedule import PLATEAU_EPOCHS, Plateau
 from samnet.training.validation import MAX_CASES
 
 MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no curves, which takes most of the time of so short a training."""
+    monkeypatch.setattr(History, "draw", lambda history: None)
 
 
 def test_first_of_equally_good_weights_are_the_best(make_trainer: MakeTrainer) -> None:

@@ -15,11 +15,18 @@ from builders.runs import Stopped, after_step, fixed_dice, read_rows, stop
 from samnet.models.model_folder import LAST
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import read_progress
+from samnet.training.history import History
 from samnet.training.loop import Trainer
 from samnet.training.schedule import planned_rate
 
 MakeTrainer = Callable[..., Trainer]
 Pass = Callable[[float], None]
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no curves, which takes most of the time of so short a training."""
+    monkeypatch.setattr(History, "draw", lambda history: None)
 
 
 @pytest.fixture
