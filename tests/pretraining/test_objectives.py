@@ -136,11 +136,11 @@ def test_first_mask_answers_a_box_and_the_best_of_the_others_answers_points() ->
 
     def answer(embedding: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
         logits = answers.pop(0)
-        return logits, torch.full(logits.shape[:2], 0.5)
+        return logits, torch.tensor([0.8, 0.1, 0.6, 0.3]).expand(logits.shape[:2])
 
     network.masks = answer  # type: ignore[method-assign]
     losses = scene_losses(network, batch, 1)
     assert float(losses["mask"]) == pytest.approx(0, abs=1e-3)
     assert float(losses["box_iou"]) == float(losses["point_iou"]) == 1
-    # Each predicted IoU of 0.5 is wrong by as much, whether the mask is right or wrong.
-    assert float(losses["iou"]) == pytest.approx(0.25 + 0.25)
+    # The true IoU is 1 for the first mask of boxes and the second last of points, and else 0.
+    assert float(losses["iou"]) == pytest.approx(0.2**2 + (0.1**2 + 0.4**2 + 0.3**2) / 3)

@@ -1,7 +1,7 @@
 """The synthetic scenes of the pre-training stay as they are.
 
-The file of the released weights names the seed they were made with: whoever repeats the training has
-to get the same scenes. `golden/scenes.json` has what `describe` returns of the first ones.
+The file of the released weights names the seed they were made with: whoever repeats the training
+has to get the same scenes. `golden/scenes.json` has what `describe` returns of the first ones.
 """
 
 from __future__ import annotations

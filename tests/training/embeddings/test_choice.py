@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders.embeddings import NUM_SLICES, make_network, make_variants
+from builders.tiny import TWO_CLASSES
 
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.embeddings.choice import (
@@ -73,6 +75,25 @@ def test_cache_is_not_used_where_embeddings_would_not_be_used_twice(
     caplog.set_level(logging.INFO)
     assert choose(cases, steps=1) is None
     assert "do not see each of the 52 slices 2 times" in caplog.text
+
+
+def test_slices_that_need_several_inputs_count_as_often(cases: list[StoredCase]) -> None:
+    """Each tile of a slice is an embedding, which has to be used twice."""
+    tiles = make_variants(cases, zoom=4.0).num_tiles_of_all
+    assert tiles > 2 * NUM_SLICES
+    assert choose(cases, zoom=4.0, batch_size=1, steps=2 * tiles - 1) is None
+    assert choose(cases, zoom=4.0, batch_size=1, steps=2 * tiles) is not None
+
+
+def test_slices_without_labels_do_not_come_first(cases: list[StoredCase]) -> None:
+    scheme = replace(TWO_CLASSES, ignore_label=2)  # class 2 is in slices that show class 1 too
+    only_ignored = replace(TWO_CLASSES, ignore_label=1)
+    numbers = []
+    for label_scheme in (TWO_CLASSES, scheme, only_ignored):
+        variants = make_variants(cases, label_scheme=label_scheme, views=(0,))
+        blocks = choose_blocks(variants, CacheChoice(1.0, 1))
+        numbers.append(sum(len(block.slices) for block in blocks if block.is_labelled))
+    assert numbers == [8, 8, 2]
 
 
 def test_files_that_vanish_while_they_are_counted_do_no_harm(

@@ -89,3 +89,12 @@ def test_variant_depends_on_the_slice_and_its_number_alone(cases: list[StoredCas
     assert len({variant.centre for variant in drawn}) > 4
     alone = make_variants(cases[1:])
     assert drawn[3] == alone.draw(0, 0, 1, 3)
+
+
+def test_variants_of_a_large_slice_show_its_classes_in_turns(cases: list[StoredCase]) -> None:
+    """Class 2 fills a 24th of the slice, of which the input shows a part."""
+    variants = make_variants(cases, zoom=4.0, views=(0,))
+    first = variants.num_tiles(0, 0)
+    shown = [variants.draw(0, 0, 2, number).classes for number in range(first, first + 40)]
+    for value in (1, 2):
+        assert sum(value in classes for classes in shown) >= 18
