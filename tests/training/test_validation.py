@@ -31,7 +31,9 @@ def test_dice_is_the_mean_over_the_cases_that_show_a_class(
     cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of class 1 is found in the first case, all of it in the second."""
-    network, given, done = thresholds([0.0], 4).train(), [], []
+    network = thresholds([0.0], 4).train()
+    given: list[tuple] = []
+    done: list[int] = []
 
     def predict(networks: list, configuration: Any, volume: Any, **options: Any) -> np.ndarray:
         given.append((networks[0].training, options["mirror"], options["label_scheme"]))
