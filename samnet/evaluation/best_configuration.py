@@ -13,7 +13,7 @@ from samnet.core.files import write_json
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.evaluation.summary import CaseScores, Protocol, format_table, summarize
-from samnet.evaluation.summary_files import read_summary, write_csv
+from samnet.evaluation.summary_files import read_summary, write_csv, write_summary
 from samnet.models.model_folder import ModelFolder
 from samnet.planning.planned_dataset import PlannedDataset
 
@@ -80,7 +80,7 @@ def find_best_configuration(identifier: str, configurations: Sequence[str] = ())
     for name, summary in summaries.items():
         model = ModelFolder.of(dataset.folder, name)
         write_csv(summary, model.cross_validation_table)
-        write_json(model.cross_validation_file, summary)
+        write_summary(summary, model.cross_validation_file)
     record = {
         "dataset": dataset.name,
         "best": best,

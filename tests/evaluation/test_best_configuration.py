@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from builders.scores import make_scores
 from samnet.cli.find_best_configuration import main
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.evaluation.best_configuration import find_best_configuration
 from samnet.evaluation.evaluator import SUMMARY_FILE
+from samnet.evaluation.policies import SYNAPSE_LEGACY
 from samnet.evaluation.summary import CaseScores, Protocol, summarize
 from samnet.evaluation.summary_files import read_summary, write_summary
 from samnet.fingerprint.extract import extract_fingerprint
@@ -39,11 +42,18 @@ def dataset(folders: dict[str, Path], make_dataset: Callable[..., Path]) -> Plan
     return dataset
 
 
-def write_fold(dataset: PlannedDataset, configuration: str, fold: int, dice: float) -> None:
+def write_fold(
+    dataset: PlannedDataset,
+    configuration: str,
+    fold: int,
+    dice: float,
+    protocol: Protocol = PROTOCOL,
+) -> None:
     name = f"case_{fold:02d}"
     file = Path(f"{name}.nii.gz")
-    case = CaseScores(name, file, file, {1: make_scores(dice)})
-    write_summary(summarize([case], PROTOCOL), summary_file(dataset, configuration, fold))
+    scores = {label: make_scores(dice) for label in protocol.classes}
+    summary = summarize([CaseScores(name, file, file, scores)], protocol)
+    write_summary(summary, summary_file(dataset, configuration, fold))
 
 
 def summary_file(dataset: PlannedDataset, configuration: str, fold: int) -> Path:
@@ -90,3 +100,41 @@ def test_find_best_configuration_does_not_mix_scores_by_different_rules(
     file.write_text(json.dumps(content | {"nsd_tolerance": 3.0}))
     assert main(["501", "-c", "lora"]) == 2
     assert "has another nsd_tolerance" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(PROTOCOL.label_scheme, nsd_tolerance=3.0, image_unit="pixels"),
+        Protocol(PROTOCOL.label_scheme, policy=SYNAPSE_LEGACY),
+        Protocol(LabelScheme({"background": 0, "whole": (1, 2), "core": 2}, (2, 1))),
+    ],
+    ids=["units", "policy", "regions"],
+)
+def test_find_best_configuration_keeps_the_rules_and_labels_of_the_folds(
+    dataset: PlannedDataset, protocol: Protocol
+) -> None:
+    for fold, dice in enumerate((0.4, 0.8, 0.6)):
+        write_fold(dataset, "other", fold, dice, protocol)
+    assert main(["501", "-c", "other"]) == 0
+    merged = read_summary(ModelFolder.of(dataset.folder, "other").cross_validation_file)
+    of_a_fold = read_summary(summary_file(dataset, "other", 0))
+    for key in ("policy", "nsd_tolerance", "distance_unit", "labels"):
+        assert merged[key] == of_a_fold[key], key
+    assert [merged["mean"][label]["Dice"] for label in protocol.classes] == pytest.approx(
+        [0.6] * len(protocol.classes)
+    )
+
+
+def test_find_best_configuration_takes_the_first_of_equals_and_never_an_unknown_score(
+    dataset: PlannedDataset,
+) -> None:
+    for fold in range(3):
+        write_fold(dataset, "absent", fold, math.nan)
+        write_fold(dataset, "equal", fold, 0.7)
+    for configurations, best in (
+        (("absent", "lora"), "lora"),
+        (("equal", "lora"), "equal"),
+        (("lora", "equal"), "lora"),
+    ):
+        assert find_best_configuration("501", configurations).best == best
