@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import weakref
@@ -63,6 +64,23 @@ def test_predict_cases_leaves_out_what_does_not_end_in_time(
     ends_at = time.monotonic() + seconds
     assert predict_cases(FakePredictor(), cases, tmp_path / "out", ends_at=ends_at) == left
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3 - left
+
+
+def test_predict_cases_expects_a_case_to_take_as_long_as_the_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends of the cases: 10 and 11; a third one that takes 10 would end at 21."""
+    clock, durations = [0.0], [10.0, 1.0, 1.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    class SlowPredictor(FakePredictor):
+        def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
+            clock[0] += durations.pop(0)
+            return super().predict_and_check(array, grid)
+
+    cases = [write_case(tmp_path / "in", name) for name in "abc"]
+    assert predict_cases(SlowPredictor(), cases, tmp_path / "out", ends_at=20.5) == 1
+    assert not (tmp_path / "out" / "c.nii.gz").exists()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +169,18 @@ def test_predict_cases_leaves_a_dataset_json_unchanged(
     assert (tmp_path / "out" / "dataset.json").read_text() == there
     message = r"dataset\.json: left unchanged, but its labels are not the model's"
     assert re.search(message, caplog.text)
+
+
+def test_predict_cases_names_a_dataset_json_that_ignores_another_label(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = FakePredictor.plan.description.as_json()
+    ignored = max(content["labels"].values()) + 1
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "dataset.json"
+    file.write_text(json.dumps(content | {"labels": content["labels"] | {"ignore": ignored}}))
+    predict_cases(FakePredictor(), [write_case(tmp_path / "in", "a")], tmp_path / "out")
+    assert "left unchanged, but its labels are not the model's" in caplog.text
 
 
 def test_predict_cases_keeps_finished_cases_on_request(tmp_path: Path) -> None:
