@@ -1,0 +1,296 @@
+"""Every option of a command reaches its place: what the command hands to the layer that works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from samnet.cli.main import main
+from samnet.core.files import write_json
+from samnet.core.machine import Machine
+from samnet.core.worker_pool import default_processes
+from samnet.dataset.description import DatasetDescription
+from samnet.dataset.mask_rules import MaskRules
+from samnet.demo.run import DemoOptions
+from samnet.pretraining.run import Recipe
+from samnet.sharing.samed import SamedOptions
+from samnet.training.dry_run import measure_step
+from samnet.training.options import TrainingOptions
+
+ORGANS = DatasetDescription(("CT",), {"background": 0, "liver": 1}, None, ".nii.gz")
+Call = Callable[[str, str], tuple[tuple, dict[str, Any]]]
+
+
+class Called(Exception):
+    """Ends a command where it calls another layer; holds the arguments."""
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Run a command up to its call of a function; return the arguments of that."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("samnet.core.machine.choose_device", lambda device: device or "meta")
+    monkeypatch.setattr(
+        "samnet.core.machine.detect_machine", lambda device: Machine(str(device), 1.0)
+    )
+
+    def end(*arguments: Any, **named: Any) -> None:
+        raise Called(arguments, named)
+
+    def run(function: str, words: str) -> tuple[tuple, dict[str, Any]]:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"samnet.{function}", end)
+            with pytest.raises(Called) as caught:
+                main(words.split())
+        arguments, named = caught.value.args
+        return arguments, named
+
+    return run
+
+
+def test_options_of_train(call: Call) -> None:
+    function, began = "training.run.train_folds", time.monotonic()
+    (*target, options, given), _ = call(function, "train 8 lora")
+    assert (target, options) == (["8", "lora", "0"], TrainingOptions())
+    assert began <= given <= time.monotonic()
+
+    words = (
+        "train 8 lora all --epochs 3 --max-time 2h --lr 0.01 --batch-size 5 --backbone vit_l "
+        "--set patience=4 --set batch_size=9 --seed 6 --device cpu --num-cases 7 --from model "
+        "--workers 2 --cache-size 20G --save-every 10m --gpus 1 --multiply-batch --continue"
+    )
+    (*target, options, _), _ = call(function, words)
+    assert target == ["8", "lora", "all"]
+    assert options == TrainingOptions(
+        settings={"patience": 4, "batch_size": 5, "learning_rate": 0.01, "backbone": "vit_l"},
+        epochs=3,
+        max_seconds=7200.0,
+        seed=6,
+        device="cpu",
+        num_cases=7,
+        start_from=Path("model"),
+        workers=2,
+        cache_size=20.0,
+        save_seconds=600.0,
+        multiply_batch=True,
+        resume=True,
+    )
+
+    (*_, options, _), _ = call(
+        function, "train 8 lora --steps 30 --num-patients 2 --no-cache --workers 0 --restart"
+    )
+    assert options == TrainingOptions(
+        settings={"steps": 30}, num_patients=2, cache_size=0.0, workers=0, restart=True
+    )
+
+
+def test_train_on_several_gpus_starts_a_process_for_each(call: Call) -> None:
+    words = ["8", "lora", "all", "--gpus", "2", "--device", "cpu", "--steps", "3"]
+    arguments, _ = call("training.launch.launch", f"train {' '.join(words)}")
+    assert arguments == (2, "cpu", ["train", *words])
+    arguments, _ = call("training.launch.launch", "train 8 lora --gpus 3")
+    assert arguments[:2] == (3, "meta")
+
+
+def test_options_of_predict_choose_the_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def find(*model: Any) -> SimpleNamespace:
+        asked.append(model)
+        return SimpleNamespace(select_runs=lambda *chosen: chosen)
+
+    monkeypatch.setattr("samnet.inference.find_model.find_model", find)
+    function = "inference.predictor.Predictor.from_runs"
+    runs, named = call(function, "predict -i images -o out")
+    assert runs == ((None, "final"),)
+    assert named == {"device": None, "checkpoint": "final", "mirror": None}
+
+    words = "predict -i images -o out -m model -d 8 -c lora -f 0 2 --checkpoint best --no-mirror"
+    runs, named = call(function, f"{words} --device cuda:1")
+    assert runs == ((["0", "2"], "best"),)
+    assert named == {"device": "cuda:1", "checkpoint": "best", "mirror": False}
+    assert asked == [(None, None, None), (Path("model"), "8", "lora")]
+
+
+def test_options_of_predict_choose_the_cases(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = SimpleNamespace(plan=SimpleNamespace(description=ORGANS))
+    model = SimpleNamespace(select_runs=lambda *chosen: chosen)
+    monkeypatch.setattr("samnet.inference.find_model.find_model", lambda *_: model)
+    monkeypatch.setattr(
+        "samnet.inference.predictor.Predictor.from_runs", lambda *_, **__: predictor
+    )
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        (tmp_path / "images" / f"{name}_0000.nii.gz").touch()
+    function = "inference.files.predict_cases"
+    (used, cases, output), named = call(function, "predict -i images -o out")
+    assert (used, output) == (predictor, Path("out"))
+    assert [case.identifier for case in cases] == ["a", "b", "c"]
+    assert named == {"keep_existing": False, "dicom_segmentation": False}
+
+    words = "predict -i images -o out --num-parts 2 --part-id 1 --continue"
+    (_, cases, _), named = call(function, words)
+    assert [case.identifier for case in cases] == ["b"]
+    assert named == {"keep_existing": True, "dicom_segmentation": False}
+    _, named = call(function, "predict -i images -o out --dicom-seg")
+    assert named == {"keep_existing": False, "dicom_segmentation": True}
+
+
+def test_options_of_pretrain(call: Call) -> None:
+    (folder, recipe, device, workers), _ = call("pretraining.run.pretrain", "pretrain -o out")
+    assert (folder, recipe) == (Path("out"), Recipe(coarse_steps=2273, fine_steps=900))
+    assert (str(device), workers) == ("meta", max(1, default_processes() - 1))
+
+    words = "--coarse-steps 3 --fine-steps 4 --batch-size 2 --lr 0.01 --seed 7 --workers 0"
+    arguments, _ = call("pretraining.run.pretrain", f"pretrain -o out {words} --device cpu")
+    recipe = Recipe(3, 4, seed=7, batch_size=2, learning_rate=0.01)
+    assert arguments == (Path("out"), recipe, torch.device("cpu"), 0)
+    for words in ("--coarse-steps 0", "--fine-steps 0"):  # one of the two is enough
+        (_, recipe, *_), _ = call("pretraining.run.pretrain", f"pretrain -o out {words}")
+        assert recipe.steps in (2273, 900)
+
+
+def test_options_of_demo(call: Call) -> None:
+    (options,), _ = call("demo.run.run_demo", "demo")
+    assert options == DemoOptions(Path("demo_output"), 12, 4, 300.0, 0, "cpu")
+    words = "demo -o mine --num-training 5 --num-test 3 --max-time 1h --seed 8 --device cuda"
+    (options,), _ = call("demo.run.run_demo", words)
+    assert options == DemoOptions(Path("mine"), 5, 3, 3600.0, 8, "cuda")
+
+
+def test_options_of_doctor(call: Call) -> None:
+    arguments, _ = call("planning.doctor.examine_dataset", "doctor -d 8 --device cuda -np 3")
+    assert arguments == ("8", 3, Machine("cuda", 1.0), measure_step)
+    arguments, _ = call("planning.doctor.examine_dataset", "doctor -d 8")
+    assert arguments == ("8", default_processes(), Machine("None", 1.0), measure_step)
+
+
+def test_options_of_evaluate(call: Call, tmp_path: Path) -> None:
+    for name in ("found", "true"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "dataset.json", ORGANS.as_json())
+    function, words = "evaluation.evaluator.evaluate_folder", "evaluate -p found -r true"
+    arguments, named = call(function, words)
+    assert arguments == (
+        *(Path("found"), Path("true"), ORGANS, Path("found")),
+        default_processes(),
+    )
+    assert named == {"policy": "standard", "nsd_tolerance_mm": 1.0, "skip_missing": False}
+    options = "--policy synapse_legacy --nsd-tolerance 2.5 --missing skip -np 3 -o out"
+    arguments, named = call(function, f"{words} --dataset-json found/dataset.json {options}")
+    assert arguments[3:] == (Path("out"), 3)
+    assert named == {"policy": "synapse_legacy", "nsd_tolerance_mm": 2.5, "skip_missing": True}
+
+
+def test_options_of_convert_folder(call: Call) -> None:
+    function = "dataset.convert_folder.plan_conversion"
+    required = "convert_folder --images scans --masks drawn -d 8 --name Mine"
+    arguments, named = call(function, required)
+    assert arguments == (Path("scans"), Path("drawn"))
+    assert named == {
+        "label_names": None,
+        "channel_names": None,
+        "skip_unmatched": False,
+        "rules": MaskRules(),
+    }
+    _, named = call(
+        function,
+        f"{required} --labels a b --channels CT PET --mask-suffix _m --channel-suffixes _c _p "
+        "--class-suffixes _a _b --overlap last --allow-missing-masks --test-share 0.2",
+    )
+    assert (named["label_names"], named["channel_names"]) == (["a", "b"], ["CT", "PET"])
+    assert named["rules"] == MaskRules(
+        suffix="_m",
+        test_share=0.2,
+        channel_suffixes=("_c", "_p"),
+        class_suffixes=("_a", "_b"),
+        overlap="last",
+        allow_missing_masks=True,
+    )
+    flags = {"recursive": "--recursive", "binary": "--binary", "nearest": "--nearest"}
+    for name, flag in flags.items():
+        assert call(function, f"{required} {flag}")[1]["rules"] == MaskRules(**{name: True})
+    assert call(function, f"{required} --skip-unmatched")[1]["skip_unmatched"]
+
+
+def test_options_of_import_samed(call: Call, tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset.json", ORGANS.as_json())
+    function = "sharing.samed.import_samed"
+    required = "import_samed epoch.pth --dataset-json dataset.json -o out"
+    arguments, _ = call(function, required)
+    assert arguments == (Path("epoch.pth"), ORGANS, Path("out"), SamedOptions())
+    words = (
+        "--input-size 224 --frame stretch --axes SPL --window -100 300 --base medsam.pth "
+        "--dataset-name Dataset042_Organs"
+    )
+    (*_, options), _ = call(function, f"{required} {words}")
+    assert options == SamedOptions(
+        dataset_name="Dataset042_Organs",
+        input_size=224,
+        frame="stretch",
+        orientation="SPL",
+        window=(-100.0, 300.0),
+        base_file=Path("medsam.pth"),
+    )
+    (*_, options), _ = call(function, f"{required} --slice-width 192")
+    assert options == SamedOptions(frame="scale", slice_width=192.0)
+
+
+def test_options_of_the_commands_that_share_models(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, _ = call("sharing.samed.export_samed", "export_samed -m model -f 2 -o file.pth")
+    assert arguments == (Path("model"), Path("file.pth"), "2")
+    arguments, _ = call("sharing.samed.export_samed", "export_samed -m model -o file.pth")
+    assert arguments == (Path("model"), Path("file.pth"), None)
+    for words, name, force in (("", None, False), (" --name mine --force", "mine", True)):
+        arguments, named = call("sharing.install.install_model", f"install_model a.zip{words}")
+        assert (arguments, named) == ((Path("a.zip"),), {"name": name, "force": force})
+    monkeypatch.setattr("samnet.inference.find_model.find_model", lambda *model: model)
+    words = "export_model -o a.zip -m model -d 8 -c lora -f 0 2"
+    arguments, _ = call("sharing.export.export_model", words)
+    assert arguments == ((Path("model"), "8", "lora"), Path("a.zip"), ["0", "2"])
+
+
+def test_options_of_the_commands_that_look_at_runs(call: Call, folders: dict[str, Path]) -> None:
+    (folders["results"] / "Dataset008_Organs").mkdir()
+    assert call("cluster.status.find_runs", "status -d 8")[0] == ("Dataset008_Organs",)
+    assert call("cluster.status.find_runs", "status")[0] == (None,)
+    function = "evaluation.best_configuration.find_best_configuration"
+    words = "find_best_configuration -d 8"
+    assert call(function, words)[0] == ("8", [])
+    assert call(function, f"{words} -c lora full")[0] == ("8", ["lora", "full"])
+
+
+def test_options_of_download_checkpoint(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("samnet_checkpoints", str(tmp_path / "usual"))
+    function, words = "models.download.download_checkpoint", "download_checkpoint vit_b"
+    (checkpoint, folder), named = call(function, words)
+    assert (checkpoint.file_name, folder) == ("sam_vit_b_01ec64.pth", tmp_path / "usual")
+    assert named == {"mirror": None}
+    (_, folder), named = call(function, f"{words} -o here --mirror http://near")
+    assert (folder, named) == (Path("here"), {"mirror": "http://near"})
+
+
+@pytest.mark.parametrize(("words", "processes"), [("", default_processes()), (" -np 0", 0)])
+def test_steps_before_training_take_the_number_of_processes(
+    call: Call, monkeypatch: pytest.MonkeyPatch, words: str, processes: int
+) -> None:
+    monkeypatch.setattr("samnet.dataset.cases.RawDataset.load", lambda identifier: identifier)
+    for function, command in (
+        ("dataset.integrity.inspect_dataset_by_name", "verify_dataset"),
+        ("dataset.integrity.verify_dataset", "plan_and_preprocess"),
+        ("fingerprint.extract.extract_fingerprint", "extract_fingerprint"),
+        ("fingerprint.extract.extract_fingerprint", "plan"),
+    ):
+        assert call(function, f"{command} -d 8{words}")[0] == ("8", processes)
