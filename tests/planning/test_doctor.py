@@ -16,7 +16,8 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.faults import Fault, Report
 from samnet.fingerprint.extract import extract_fingerprint
-from samnet.fingerprint.records import CaseFingerprint, Fingerprint
+from samnet.fingerprint.records import SHAPE_PERCENTILES, CaseFingerprint, Fingerprint
+from samnet.plan.configuration import Configuration
 from samnet.planning.doctor import examine_dataset, find_oddities
 from samnet.planning.planner import make_plan
 
@@ -86,6 +87,25 @@ def test_find_oddities_names_a_class_that_occurs_in_one_case() -> None:
     assert "class 'tumour' occurs in the case c only" in remarks["class occurs once"].value
 
 
+def test_find_oddities_takes_no_rare_class_in_two_cases() -> None:
+    """Of two cases one is held out, whichever shows the class."""
+    fingerprint = make_fingerprint(case_names=("a", "b"))
+    nothing = make_fingerprint(diameters={"organ": None}).cases["a"]
+    assert oddities(with_case(fingerprint, "b", lambda case: nothing)) == {}
+
+
+def test_find_oddities_judges_a_class_by_its_small_objects() -> None:
+    fingerprint = make_fingerprint()
+    some = tuple(4.0 if percentile < 15 else 80.0 for percentile in SHAPE_PERCENTILES)
+    few = tuple(4.0 if percentile < 5 else 80.0 for percentile in SHAPE_PERCENTILES)
+    for diameters, kinds in ((some, {"tiny class"}), (few, set())):
+        shapes = tuple(
+            dataclasses.replace(shape, diameters=diameters) for shape in fingerprint.shapes["organ"]
+        )
+        changed = dataclasses.replace(fingerprint, shapes={"organ": shapes})
+        assert set(oddities(changed, input_size=224, zoom=1.0)) == kinds
+
+
 @pytest.mark.parametrize(("diameter", "is_tiny"), [(5.8, True), (6.2, False)])
 def test_find_oddities_measures_tiny_classes_in_pixels_of_the_input(
     diameter: float, is_tiny: bool
@@ -116,6 +136,11 @@ def test_find_oddities_names_mixed_spacings(
         )
 
 
+def test_find_oddities_names_spacings_that_are_too_fine() -> None:
+    fine = with_case(make_fingerprint(), "b", with_spacing((3.0, 0.45, 1.0)))
+    assert set(oddities(fine, slicing_axis=0)) == {"mixed spacings"}
+
+
 def test_find_oddities_names_mixed_slicing_directions() -> None:
     mixed = with_case(make_fingerprint(), "b", with_spacing((1.6, 1.0, 1.9)))
     remarks = oddities(mixed)
@@ -134,6 +159,12 @@ def test_find_oddities_names_a_ct_channel_without_hounsfield_units() -> None:
     )
 
 
+def test_find_oddities_accepts_ct_without_air_in_some_cases() -> None:
+    within = make_fingerprint(channels=("CT",), values=(-100, 255), foreground=(40, 90))
+    assert "no Hounsfield units" in oddities(within)
+    assert "no Hounsfield units" not in oddities(with_case(within, "b", with_range(-1024, 1500)))
+
+
 def test_find_oddities_names_a_case_that_the_window_clips() -> None:
     ct = make_fingerprint(channels=("CT",), values=(-1024, 2000), foreground=(-100, 200))
     shifted = with_case(ct, "d", with_range(-1024 + 1500, 2000 + 1500))
@@ -141,6 +172,8 @@ def test_find_oddities_names_a_case_that_the_window_clips() -> None:
     assert set(remarks) == {"intensities"}
     assert "case d has other intensities" in remarks["intensities"].value
     assert "outside the planned window -100 to 200" in remarks["intensities"].value
+    darker = with_case(ct, "d", with_range(-1024 - 1500, 2000 - 1500))
+    assert set(oddities(darker)) == {"intensities"}
 
 
 def test_find_oddities_names_cases_on_another_scale() -> None:
@@ -153,6 +186,15 @@ def test_find_oddities_names_cases_on_another_scale() -> None:
     assert (
         "it does no harm, as every image is scaled by itself" in remarks["mixed intensities"].remedy
     )
+    wider = oddities(with_case(make_fingerprint(), "d", with_range(0.0, 40_000.0)))
+    assert "a range of 40000, while 1000 is typical" in wider["mixed intensities"].value
+
+
+def test_find_oddities_warns_of_another_scale_of_ct() -> None:
+    """All images have one window there: other units do harm."""
+    ct = make_fingerprint(channels=("CT",), values=(-1024, 2000), foreground=(-100, 200))
+    remark = oddities(with_case(ct, "d", with_range(-1.0, 2.0)))["mixed intensities"]
+    assert remark.remedy == "check how they were exported"
 
 
 @pytest.fixture
@@ -209,6 +251,28 @@ def test_examine_dataset_names_an_image_on_both_sides_of_a_fold(folder: DatasetF
         "cases whose image it trains on, such as p2_5, which has the image of p0_1" in remark.value
     )
     assert not folder.fingerprint_file.exists()
+
+
+def test_examine_dataset_takes_the_declared_patients(folder: DatasetFolder) -> None:
+    """By `patient_key` the cases of even and odd numbers are those of two patients."""
+    write_fold(folder, ["p0_0", "p2_4"], ["p0_1", "p2_5"])
+    assert [remark.kind for remark in examined().remarks] == ["leak between folds"]
+    content = json.loads(folder.description_file.read_text())
+    folder.description_file.write_text(json.dumps(content | {"patient_key": r"p\d_[024]|p"}))
+    assert examined().remarks == ()
+
+
+def test_examine_dataset_measures_the_step_of_a_plan_that_is_not_there(
+    folder: DatasetFolder,
+) -> None:
+    measured = []
+
+    def measure(configuration: Configuration, *rest: object) -> float:
+        measured.append((configuration.backbone, *rest))
+        return 0.5
+
+    examine_dataset(501, 0, CPU, measure)
+    assert ("small", 1, 2, False, "cpu") in measured
 
 
 def test_examine_dataset_names_a_plan_of_other_data(folder: DatasetFolder) -> None:

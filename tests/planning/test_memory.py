@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from builders.fingerprint import make_fingerprint
 
 from samnet.core.machine import Machine
+from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Decision
@@ -205,3 +206,21 @@ def test_step_that_just_fits_is_planned_and_one_above_is_not() -> None:
     fingerprint = make_fingerprint(diameters={"a": 20.0})
     assert decide(fingerprint, 8.5)["batch_size"].value == 4
     assert decide(fingerprint, 8.48)["batch_size"].value == 3
+
+
+def test_step_is_measured_with_the_channels_and_outputs_of_the_data_on_the_planned_device() -> None:
+    asked = set()
+
+    def measure(configuration: Configuration, *rest: Any) -> float:
+        asked.add(rest)
+        return 1.0
+
+    labels = {"background": 0, "whole": (1, 2), "core": 2}
+    regions = LabelScheme(labels, regions_class_order=(1, 2))
+    fingerprint = make_fingerprint(channels=("T1", "T2"), diameters={"whole": 40.0, "core": 20.0})
+    make_plan(fingerprint, Machine("cuda", 16), measure=measure)
+    assert asked == {(2, 3, False, "cuda")}
+    asked.clear()
+    of_regions = make_fingerprint(diameters={"whole": 40.0, "core": 20.0})
+    make_plan(replace(of_regions, label_scheme=regions), Machine("cpu", 16), measure=measure)
+    assert asked == {(1, 2, True, "cpu")}

@@ -94,6 +94,10 @@ class TestUpdate:
         assert updated.configuration("lora") == edited.configuration("lora")
         assert updated.label_scheme.class_names == ("organ", "new")
         assert updated.data_key == "another"
+        described = other_data(file_ending=".mha", patient_key="[a-c]")
+        updated = update_plan(edited, described, GPU, {})
+        assert (updated.file_ending, updated.patient_key) == (".mha", "[a-c]")
+        assert updated.decisions["patient_key"].value == "[a-c]"
         assert "raw files of Dataset500_Synthetic have changed" in caplog.text
         assert "was changed by hand and stays" in caplog.text
 
@@ -131,11 +135,51 @@ class TestUpdate:
         assert find_hand_made(edited, make_fingerprint()) == ["mine"]
         assert update_plan(edited, make_fingerprint(), GPU, {}) == edited
 
+    def test_another_ancestor_stays(self) -> None:
+        plan = make_plan(make_fingerprint(), GPU)
+        heir = dataclasses.replace(plan.configurations["full"], inherit="lora")
+        edited = dataclasses.replace(plan, configurations=plan.configurations | {"full": heir})
+        assert find_hand_made(edited, make_fingerprint()) == ["full.inherit"]
+
     def test_changing_a_value_back_leaves_nothing_to_keep(self) -> None:
         plan = make_plan(make_fingerprint(), GPU)
         edited = with_value(plan, "zoom", 3.0, "lora")
         back = with_value(edited, "zoom", plan.configuration("lora").zoom, "lora")
         assert find_hand_made(back, make_fingerprint()) == []
+
+
+def measure(configuration: Configuration, *_: object) -> float:
+    """The GiB of a step: one for each image, two with a large backbone."""
+    return configuration.batch_size * (2.0 if configuration.backbone == "vit_b" else 1.0)
+
+
+SMALL_GPU = Machine("cuda", 12)  # room for 5 images of the 16 that are wanted
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """What is planned for a small GPU."""
+    return make_plan(make_fingerprint(), SMALL_GPU, {}, measure)
+
+
+class TestMemory:
+    """Planning again measures as planning does: what memory decided is no change by hand."""
+
+    def test_planning_again_fits_the_memory_too(self, plan: Plan) -> None:
+        assert plan.configuration("lora").batch_size == 5
+        assert update_plan(plan, make_fingerprint(), SMALL_GPU, {}, measure) == plan
+
+    def test_what_the_memory_decided_is_not_made_by_hand(self, plan: Plan) -> None:
+        edited = with_value(plan, "zoom", 3.0, "lora")
+        assert find_hand_made(edited, make_fingerprint(), measure) == ["lora.zoom"]
+        with pytest.raises(UserError, match=r"changed by hand \(lora\.zoom\)"):
+            update_plan(edited, make_fingerprint(), SMALL_GPU, {"patience": 3}, measure)
+
+    def test_another_backbone_is_measured_again(self, plan: Plan) -> None:
+        same = replan(plan, make_fingerprint(), "lora", {"backbone": "vit_b"}, measure)
+        assert same.configuration("lora") == plan.configuration("lora")
+        smaller = replan(plan, make_fingerprint(), "lora", {"backbone": "small"}, measure)
+        assert smaller.configuration("lora").batch_size == 10
 
 
 class TestReplan:
