@@ -83,6 +83,34 @@ def test_script_directives(tmp_path: Path) -> None:
     assert "--array" not in script_of(Job("a", (("status",),), Resources()), tmp_path)
 
 
+def test_output_of_every_task_is_kept_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """A job that is put back into the queue writes on in the same file."""
+    for num_tasks, name in ((3, "%x_%A_%a.log"), (1, "%x_%j.log")):
+        script = script_of(Job("a", (("status",),), Resources(), num_tasks=num_tasks), tmp_path)
+        assert f"#SBATCH --output={tmp_path / name}\n" in script
+        assert "#SBATCH --open-mode=append\n" in script
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(20.0, 1), (89.0, 1), (91.0, 2), (3600.0, 60)])
+def test_time_limit_is_at_least_a_minute(seconds: float, minutes: int) -> None:
+    """For SLURM, 0 is no limit."""
+    assert Resources(seconds=seconds).directives() == [f"--time={minutes}"]
+
+
+def test_step_of_a_job_has_one_task_with_the_cores_of_the_job(tmp_path: Path) -> None:
+    program = tmp_path / "srun"
+    program.write_text('#!/bin/sh\necho "$SRUN_CPUS_PER_TASK" "$@"\n')
+    program.chmod(0o755)
+    script = tmp_path / "job.sh"
+    script.write_text(script_of(Job("a", (("status",),), Resources(cpus=4)), tmp_path))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4", "PATH": path}
+    printed = subprocess.run(
+        ["bash", str(script)], env=os.environ | job, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == f"4 --ntasks=1 {sys.executable} -m samnet status\n"
+
+
 def test_script_hands_on_the_folders_that_variables_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +156,8 @@ def test_submit_dry_run_prints_folds_times_configurations_and_what_follows(
     assert not list(planned.iterdir())
     assert main(["train", "501", "lora", "--folds", "0", "--dry-run"]) == 0
     assert "samnet-choose" not in capsys.readouterr().out
+    assert main(["train", "501", "lora", "--folds", "cv", "all", "--dry-run"]) == 0
+    assert "samnet-choose" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("planned")
@@ -154,10 +184,12 @@ def test_submit_preprocess_plans_first_where_there_is_no_plan(
 ) -> None:
     make_dataset(folders["raw"])  # type: ignore[operator]
     options = ["--num-parts", "3", "--options", "--memory 16G --device cuda", "--dry-run"]
-    assert main(["preprocess", "501", *options]) == 0
+    assert main(["preprocess", "501", "--gpus", "1", *options]) == 0
     printed = capsys.readouterr().out
     planning = printed.index(f"plan -d {NAME} --memory 16G --device cuda")
     assert planning < printed.index("#SBATCH --array=0-2")
+    assert printed.count("--gpus-per-node=1") == 1  # of the planning, which may measure it
+    assert printed.index("--gpus-per-node=1") < planning
 
 
 @pytest.mark.parametrize(
@@ -184,23 +216,53 @@ def test_submit_refuses_what_cannot_be_submitted(
     assert message in capsys.readouterr().err
 
 
+def put_sbatch(folder: Path, monkeypatch: pytest.MonkeyPatch, commands: str) -> None:
+    """Put a false sbatch that runs shell commands before all other programs."""
+    program = folder / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{commands}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+
 def test_submit_hands_jobs_to_slurm_in_order_with_their_dependencies(
     planned: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    program, submitted = tmp_path / "bin" / "sbatch", tmp_path / "submitted"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> {submitted}\nwc -l < {submitted}\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    submitted = tmp_path / "submitted"
+    put_sbatch(tmp_path, monkeypatch, f'echo "$@" >> {submitted}; wc -l < {submitted}')
     assert main(["train", "501", "lora"]) == 0
     assert capsys.readouterr().out == "samnet-train-501: job 1\nsamnet-choose-501: job 2\n"
     first, second = submitted.read_text().splitlines()
     assert first.startswith("--parsable /")
     assert second.startswith("--parsable --dependency=afterany:1 /")
     assert Path(first.split()[-1]).read_text().startswith("#!/bin/bash\n")
+
+
+def test_submit_takes_the_number_alone_on_a_cluster_with_a_name(
+    planned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put_sbatch(tmp_path, monkeypatch, 'echo "7;cluster"')
+    assert main(["train", "501", "lora", "--folds", "0"]) == 0
+    assert capsys.readouterr().out == "samnet-train-501: job 7\n"
+
+
+def test_submit_fails_where_slurm_refuses_a_job(
+    planned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put_sbatch(tmp_path, monkeypatch, "echo invalid partition >&2; exit 1")
+    assert main(["train", "501", "lora"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "samnet-train-501.sh: invalid partition" in captured.err
 
 
 def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
