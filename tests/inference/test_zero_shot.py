@@ -25,6 +25,7 @@ from samnet.models.prompted import BoxPromptedSam
 from samnet.models.sam_modules import PromptEncoder
 from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.configuration import IntensityWindow
+from samnet.planning.planned_dataset import PlannedDataset
 from samnet.preprocessing.case import PreparedVolume, prepare_volume
 
 SIZE = 224
@@ -162,6 +163,44 @@ def test_zero_shot_command_writes_masks_on_the_grids_of_their_images(
     mask = nibabel.load(written)
     assert mask.shape == image.shape
     assert np.array_equal(mask.affine, image.affine)
+
+
+def device_of(model: ZeroShot) -> str:
+    return next(model.network.parameters()).device.type
+
+
+def test_zero_shot_command_passes_its_options_on(
+    sam_parts: tuple[dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "tiny", TINY)
+    entry = dataclasses.replace(registry.CHECKPOINTS["vit_b"], file_name="sam_tiny.pth")
+    monkeypatch.setitem(registry.CHECKPOINTS, "tiny", entry)
+    monkeypatch.setenv("samnet_checkpoints", str(sam_parts[1].parent))
+    dataset = write_dataset(tmp_path / "raw", number=7, num_cases=2, num_test=3)
+    prepare_dataset(tmp_path, 7, monkeypatch)
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        "samnet.inference.zero_shot.zero_shot_cases", lambda *all: calls.append(all)
+    )
+    monkeypatch.setattr("samnet.core.machine.choose_device", lambda device: device or "cpu")
+
+    words = ["-d", "7", "-o", "out", "--backbone", "tiny"]
+    assert zero_shot.main(words) == 0
+    model, cases, references, output = calls.pop()
+    assert (model.input_size, model.margin, device_of(model)) == (SIZE, 0, "cpu")
+    planned = PlannedDataset.find("7").plan
+    assert model.configuration == planned.configuration("lora") != planned.configuration("samed")
+    assert (references, output) == (dataset / "labelsTs", Path("out"))
+    assert {case.image_files[0].parent for case in cases} == {dataset / "imagesTs"}
+    assert len(cases) == 3
+
+    images, masks = str(dataset / "imagesTr"), str(dataset / "labelsTr")
+    words += ["-i", images, "-r", masks, "--margin", "3", "--device", "meta"]
+    assert zero_shot.main([*words, "--num-parts", "2", "--part-id", "1"]) == 0
+    model, cases, references, _ = calls.pop()
+    assert (model.margin, device_of(model)) == (3, "meta")
+    assert references == Path(masks)
+    assert [case.identifier for case in cases] == ["case_01"]
 
 
 def test_zero_shot_command_refuses_an_unknown_backbone(

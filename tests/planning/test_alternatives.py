@@ -64,6 +64,12 @@ def test_alternatives_for_other_data_are_what_is_planned_for_such_data(machine: 
     assert len(conditions) >= 4
 
 
+def test_neighbours_help_where_slices_are_a_third_as_far_apart() -> None:
+    fingerprint = data(spacing=(7.0, 1.0, 1.0))
+    found = values_of(make_plan(fingerprint, GPU), fingerprint, "channel_layout")
+    assert found == {"with slices a third as far apart": "neighbours"}
+
+
 def test_alternatives_leave_out_what_a_person_or_the_memory_decided() -> None:
     fingerprint = make_fingerprint()
 

@@ -17,7 +17,7 @@ from builders.models import DATASET, LORA, add_tiny_sam, make_model, make_plan, 
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.fingerprint.training_data import summarize_training_data
+from samnet.fingerprint.training_data import TrainingData, summarize_training_data
 from samnet.inference.predictor import Predictor
 from samnet.models.base import Base, load_base, save_base
 from samnet.models.model_folder import FINAL, ModelFolder
@@ -80,6 +80,43 @@ def test_exported_model_tells_what_it_was_trained_on(adapter: ModelFolder, tmp_p
     export_model(adapter, tmp_path / "model.zip")
     folder, _ = install_model(tmp_path / "model.zip")
     assert Predictor.from_folder(folder, device="cpu").training_data == data
+
+
+def test_every_fold_keeps_its_own_plan_and_training_data(
+    adapter: ModelFolder, tmp_path: Path
+) -> None:
+    fingerprint = make_fingerprint(channels=("CT",))
+    for number, fold in enumerate(("0", "1")):
+        run = adapter.run(fold)
+        run.plan.with_values("lora", {"steps": 7 + number}, "for this run").save(run.plan_file)
+        data = summarize_training_data(fingerprint, list(fingerprint.cases)[: 3 + number])
+        assert data is not None
+        data.save(run.training_data_file)
+    export_model(ModelFolder(adapter.path), tmp_path / "model.zip")
+    folder, _ = install_model(tmp_path / "model.zip")
+    for number, fold in enumerate(("0", "1")):
+        run = ModelFolder(folder).run(fold)
+        assert run.configuration.steps == 7 + number
+        assert TrainingData.load(run.training_data_file).num_cases == 3 + number
+
+
+def test_model_keeps_the_name_of_its_configuration_in_any_folder(
+    checkpoints: Path, tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "sent by a friend", make_plan(**LORA))
+    manifest = export_model(ModelFolder(folder), tmp_path / "model.zip")
+    assert (manifest.dataset_name, manifest.configuration) == (DATASET, "lora")
+
+
+def test_model_of_all_folds_of_a_cross_validation_can_be_installed(
+    checkpoints: Path, tmp_path: Path
+) -> None:
+    folds = (*(f"fold_{number}" for number in range(5)), "fold_all")
+    folder = make_model(tmp_path / "lora", make_plan(**LORA), folds)
+    names = ["0", "1", "2", "3", "4", "all"]
+    export_model(ModelFolder(folder), tmp_path / "model.zip", names)
+    _, manifest = install_model(tmp_path / "model.zip")
+    assert manifest.folds == sorted(folds)
 
 
 def test_install_refuses_training_data_of_another_form(

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from io import BytesIO
@@ -120,16 +121,29 @@ def test_install_refuses_a_base_that_the_manifest_does_not_name(
     assert_refused(file, results, message)
 
 
+@pytest.mark.parametrize("named", ["/etc/passwd.pth", "weights/a.pth", "C:\\a.pth"])
 def test_install_refuses_a_plan_that_names_a_file_of_this_machine(
-    change: Change, results: Path
+    change: Change, results: Path, named: str
 ) -> None:
     def alter(contents: Contents) -> None:
         plan = json.loads(contents["fold_0/plan.json"])
         decisions = plan["configurations"]["scratch"]["decisions"]
-        decisions["initial_weights"]["value"] = "/etc/passwd.pth"
+        decisions["initial_weights"]["value"] = named
         contents["fold_0/plan.json"] = json.dumps(plan).encode()
 
-    assert_refused(change(alter), results, "names the file '/etc/passwd.pth' on this machine")
+    message = f"names the file {re.escape(repr(named))} on this machine"
+    assert_refused(change(alter), results, message)
+
+
+def test_install_refuses_regions_that_are_written_otherwise(change: Change, results: Path) -> None:
+    """Predictions hold the labels that the order names."""
+    labels = {"background": 0, "left": [1, 2], "right": [3, 4]}
+
+    def alter(contents: Contents) -> None:
+        for name, order in (("fold_0/plan.json", [1, 3]), ("dataset.json", [2, 4])):
+            set_keys(contents, name, labels=labels, regions_class_order=order)
+
+    assert_refused(change(alter), results, "the plan of fold_0 is of")
 
 
 def test_install_refuses_what_is_no_archive(tmp_path: Path, results: Path) -> None:
@@ -311,3 +325,16 @@ def test_install_refuses_to_start_on_a_full_disk(
     with pytest.raises(SamnetError, match="the model needs"):
         install_model(archive)
     assert_nothing_installed(results)
+
+
+def test_install_needs_room_for_all_files_together(
+    archive: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(archive.parent)
+    _, manifest = install_model(archive, name="first")
+    needed = sum(member.size for member in manifest.files.values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(SamnetError, match="the model needs"):
+        install_model(archive)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    install_model(archive)
