@@ -107,6 +107,7 @@ def test_from_json_takes_the_member_of_a_union_that_fits() -> None:
     for value, message in (
         ("x", r"values\.b: expected a whole number"),
         ([1, "x"], r"values\.b\[1\]: expected a whole"),
+        (None, r"values\.b: expected a whole number, found None"),
     ):
         with pytest.raises(UserError, match=message):
             from_json(Named, {"values": {"b": value}}, "file")
