@@ -99,10 +99,10 @@ def test_train_on_several_gpus_starts_a_process_for_each(call: Call) -> None:
 
 
 def test_options_of_predict_choose_the_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requested = []
 
     def find(*model: Any) -> SimpleNamespace:
-        asked.append(model)
+        requested.append(model)
         return SimpleNamespace(select_runs=lambda *chosen: chosen)
 
     monkeypatch.setattr("samnet.inference.find_model.find_model", find)
@@ -115,7 +115,7 @@ def test_options_of_predict_choose_the_model(call: Call, monkeypatch: pytest.Mon
     runs, named = call(function, f"{words} --device cuda:1")
     assert runs == ((["0", "2"], "best"),)
     assert named == {"device": "cuda:1", "checkpoint": "best", "mirror": False}
-    assert asked == [(None, None, None), (Path("model"), "8", "lora")]
+    assert requested == [(None, None, None), (Path("model"), "8", "lora")]
 
 
 def test_options_of_predict_choose_the_cases(

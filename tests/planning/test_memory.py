@@ -209,18 +209,18 @@ def test_step_that_just_fits_is_planned_and_one_above_is_not() -> None:
 
 
 def test_step_is_measured_with_the_channels_and_outputs_of_the_data_on_the_planned_device() -> None:
-    asked = set()
+    given = set()
 
     def measure(configuration: Configuration, *rest: Any) -> float:
-        asked.add(rest)
+        given.add(rest)
         return 1.0
 
     labels = {"background": 0, "whole": (1, 2), "core": 2}
     regions = LabelScheme(labels, regions_class_order=(1, 2))
     fingerprint = make_fingerprint(channels=("T1", "T2"), diameters={"whole": 40.0, "core": 20.0})
     make_plan(fingerprint, Machine("cuda", 16), measure=measure)
-    assert asked == {(2, 3, False, "cuda")}
-    asked.clear()
+    assert given == {(2, 3, False, "cuda")}
+    given.clear()
     of_regions = make_fingerprint(diameters={"whole": 40.0, "core": 20.0})
     make_plan(replace(of_regions, label_scheme=regions), Machine("cpu", 16), measure=measure)
-    assert asked == {(1, 2, True, "cpu")}
+    assert given == {(1, 2, True, "cpu")}
