@@ -11,11 +11,16 @@ import pytest
 from builders.tiny import SHORT, tiny_backbone
 
 from samnet.cli.demo import COMMAND, main
-from samnet.core.machine import Machine
+from samnet.core.machine import Machine, detect_machine
 from samnet.demo.anatomy import DATASET_NAME
 from samnet.fingerprint.records import Fingerprint
+from samnet.inference.predictor import Predictor
+from samnet.models.model_folder import RunFolder
 from samnet.plan.plan import Plan
 from samnet.planning.planner import make_plan
+from samnet.training.dry_run import measure_step
+from samnet.training.options import TrainingOptions
+from samnet.training.run import train
 
 __all__ = ["tiny_backbone"]
 
@@ -32,7 +37,31 @@ QUICK = SHORT | {
 
 
 def plan_quick_training(fingerprint: Fingerprint, machine: Machine, **options: Any) -> Plan:
+    assert options == {"measure": measure_step}
     return make_plan(fingerprint, machine, QUICK)
+
+
+def note_devices(patch: pytest.MonkeyPatch) -> list[str | None]:
+    """Return the devices that will be planned for, trained on and predicted on."""
+    used: list[str | None] = []
+
+    def plan_for(device: str | None) -> Machine:
+        used.append(device)
+        return detect_machine(device)
+
+    def train_on(dataset: Any, name: str, fold: str, options: TrainingOptions) -> RunFolder:
+        used.append(options.device)
+        return train(dataset, name, fold, options)
+
+    def predict_on(folder: Path, *, device: str | None = None) -> Predictor:
+        used.append(device)
+        return from_folder(folder, device=device)
+
+    from_folder = Predictor.from_folder
+    patch.setattr("samnet.demo.run.detect_machine", plan_for)
+    patch.setattr("samnet.demo.run.train", train_on)
+    patch.setattr("samnet.demo.run.Predictor.from_folder", predict_on)
+    return used
 
 
 def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
@@ -41,9 +70,11 @@ def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
     monkeypatch.setenv("samnet_results", str(tmp_path / "mine"))
     monkeypatch.setattr("samnet.demo.run.make_plan", plan_quick_training)
     monkeypatch.setattr("samnet.demo.run.default_processes", lambda: 0)
+    used = note_devices(monkeypatch)
     folder = tmp_path / "demo"
     words = ["-o", str(folder), "--num-training", "2", "--num-test", "1"]
-    assert main([*words, "--max-time", "1h", "--seed", "5"]) == 0
+    assert main([*words, "--max-time", "1h", "--seed", "5", "--device", "cpu:0"]) == 0
+    assert used == ["cpu:0"] * 3
     printed = capsys.readouterr().out
     assert "Scores on the 1 test cases" in printed
     for name in ("overlays.png", "progress.png", "samnetPlans.json"):
