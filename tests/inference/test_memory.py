@@ -45,3 +45,32 @@ def test_image_beyond_the_memory_is_refused_with_numbers_and_remedy() -> None:
     assert re.search(r"needs [0-9]{3} GiB .* and this machine has 16 GiB", message)
     assert "a slice of 100 x 80 pixels becomes 100,000 x 80,000" in message
     assert "Correct the spacing" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "resampled", "shrink"),
+    [
+        ({"channel_layout": "repeat"}, 1 + 3, 4**2),
+        ({"channel_layout": "neighbours"}, 3 + 3, 4**2),
+        ({"channel_layout": "repeat", "frame": "splines"}, 1 + 3, 1),  # logits are enlarged
+    ],
+    ids=["one slice", "three slices", "as SAMed"],
+)
+def test_need_is_the_sum_of_what_is_in_memory(changes: dict, resampled: int, shrink: int) -> None:
+    """The image, the label map, the matrices and planes of one slice, and the maps."""
+    configuration = make_configuration(**changes)
+    need = estimate_memory(configuration, make_volume(IMAGE, (3.0, 1.0, 1.0)), 5, stride=4)
+    height, width = need.frame.canvas
+    expected = IMAGE.size * (4 + 2) + 8 * (height * 100 + width * 80)
+    expected += 4 * height * width * resampled + 4 * 5 * height * width // shrink
+    assert need.gib * 2**30 == pytest.approx(expected)
+
+
+def test_need_of_a_view_has_what_was_cropped_of_its_slices() -> None:
+    image = np.zeros((10, 100, 80), np.float32)
+    image[2:7, 20:90, 5:60] = 1
+    volume = make_volume(image)
+    configuration = make_configuration(views=(1,), frame="stretch")
+    frame = estimate_memory(configuration, volume, 3, 4).frame
+    assert frame.size == (5, 55)
+    assert frame.margins == volume.margins(1) == ((2, 3), (5, 20))
