@@ -156,6 +156,25 @@ def test_usual_differences_of_intensities_are_not_named(
     assert differences(uniform(*found), trained_on(trained)) == []
 
 
+def with_ranges(data: TrainingData, **ranges: tuple[float, float]) -> TrainingData:
+    """Return training data whose images differ in the statistics that are given."""
+    return replace(data, channels=(replace(data.channels[0], **ranges),))
+
+
+def test_what_only_some_training_images_have_is_asked_of_none() -> None:
+    some_in_hu = with_ranges(trained_on(HU), minimum=(-1000.0, 0.0))
+    assert "Hounsfield" not in " ".join(differences(uniform(0, 1500), some_in_hu))
+    some_scaled = with_ranges(trained_on(), maximum=(1.0, 255.0))
+    [found] = differences(uniform(0, 1), some_scaled)
+    assert "spread over" in found
+    assert "0 to 1?" not in found
+
+
+def test_width_is_not_compared_with_images_of_one_value() -> None:
+    constant = with_ranges(trained_on(), width=(0.0, 0.0))
+    assert "spread over" not in " ".join(differences(uniform(), constant))
+
+
 def test_channel_that_differs_is_named() -> None:
     array = uniform(channels=2)
     array[1] /= 255
