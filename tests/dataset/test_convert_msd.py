@@ -162,9 +162,39 @@ def test_read_task_refuses_names_that_occur_twice(tmp_path: Path) -> None:
     assert '"labels" gives 1, 3 the same name (liver)' in report
 
 
-def test_describe_names_files_that_are_not_listed(tmp_path: Path) -> None:
+def test_read_task_refuses_names_that_are_one_file_on_some_systems(tmp_path: Path) -> None:
+    source = write_task(tmp_path / "Task03_Liver", ("CT",))
+    content = json.loads((source / "dataset.json").read_text())
+    save(nibabel.load(source / "imagesTs" / "a_3.nii.gz"), source / "more" / "A_3.nii.gz")
+    content["test"].append("more/A_3.nii.gz")
+    (source / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetFaults) as caught:
+        read_task(source)
+    report = str(caught.value)
+    assert '"test" has 2 files of one name (./imagesTs/a_3.nii.gz, more/A_3.nii.gz)' in report
+
+
+def test_read_task_orders_classes_by_their_numbers(tmp_path: Path) -> None:
+    source = write_task(tmp_path / "Task03_Liver", ("CT",))
+    content = json.loads((source / "dataset.json").read_text())
+    names = tuple(f"class {number}" for number in range(12))
+    content["labels"] = {str(number): name for number, name in reversed([*enumerate(names)])}
+    (source / "dataset.json").write_text(json.dumps(content))
+    assert read_task(source).class_names == names
+
+
+def test_read_task_takes_number_and_name_of_the_folder_it_is_called_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_task(tmp_path / "Task03_Liver", ("CT",)))
+    task = read_task(Path())
+    assert (task.number, task.name) == (3, "Liver")
+
+
+@pytest.mark.parametrize("part", ["imagesTr", "labelsTr", "imagesTs", "labelsTs"])
+def test_describe_names_files_that_are_not_listed(tmp_path: Path, part: str) -> None:
     source = write_task(tmp_path / "Task03_Liver", ("CT",))
     assert "left out" not in read_task(source).describe()
-    extra = source / "imagesTr" / "a_9.nii.gz"
+    extra = source / part / "a_9.nii.gz"
     save(nibabel.load(source / "imagesTr" / "a_1.nii.gz"), extra)
     assert f"left out, not listed in dataset.json: {extra}" in read_task(source).describe()
