@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from builders.folders import convert, converted, labels_of, rows, save_image, save_mask
@@ -145,6 +146,22 @@ def test_masks_of_a_case_with_other_shapes_are_refused(
     save_image(masks / "b_tumour.png", 0, (12, 16))
     assert convert(images, masks, *SUFFIXES, "--binary") == 2
     assert f"{masks / 'b_tumour.png'}: shape (1, 12, 16)" in capsys.readouterr().err
+
+
+def test_masks_of_a_case_in_other_places_are_refused(
+    tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    save_image(images / "a.nii.gz")
+    save_mask(masks / "a_liver.nii.gz", "top")
+    save_mask(masks / "a_tumour.nii.gz", "bottom")
+    tumour = nibabel.load(masks / "a_tumour.nii.gz")
+    shifted = tumour.affine + np.outer([0, 0, 1, 0], [0, 0, 0, 9])
+    nibabel.save(nibabel.Nifti1Image(tumour.get_fdata(), shifted), masks / "a_tumour.nii.gz")
+    assert convert(images, masks, *SUFFIXES) == 2
+    error = capsys.readouterr().err
+    assert f"{masks / 'a_tumour.nii.gz'}: origin" in error
+    assert "save the masks of a case on one grid" in error
 
 
 @pytest.mark.parametrize("names", [("liver",), ("liver", "Liver"), ("background", "x")])

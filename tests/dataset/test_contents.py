@@ -111,6 +111,20 @@ def test_remember_hashes_adds_to_those_of_other_cases(dataset: RawDataset) -> No
     assert len(load_hashes(dataset)) == 4
 
 
+def test_what_is_read_otherwise_is_looked_at_again_in_another_version(dataset: RawDataset) -> None:
+    """The hashes are kept: the files are not read again as a whole."""
+    keys = keys_of(dataset)
+    before = load_hashes(dataset)
+    file = dataset.folder.hashes_file
+    content = json.loads(file.read_text())
+    for entry in content["files"].values():
+        entry["reading_changes"] = "of another version"
+    file.write_text(json.dumps(content | {"reading_version": content["reading_version"] - 1}))
+    assert {entry.reading_changes for entry in load_hashes(dataset).values()} == {None}
+    assert keys_of(dataset) == keys
+    assert load_hashes(dataset) == before
+
+
 def test_known_of_selects_the_files_of_one_case(dataset: RawDataset) -> None:
     keys_of(dataset)
     known = known_of(dataset.cases[1], dataset.folder.raw, load_hashes(dataset))

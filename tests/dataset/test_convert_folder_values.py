@@ -15,6 +15,7 @@ from samnet.dataset.convert_folder import plan_conversion
 from samnet.dataset.images import read_labels
 from samnet.dataset.mask_rules import MaskRules
 from samnet.dataset.mask_values import nearest_values
+from samnet.dataset.masks import mask_codes
 
 RED = 1 << 24 | 0xFF0000
 
@@ -141,6 +142,30 @@ def test_nearest_values_compares_colours_by_their_channels() -> None:
         100: 0,
         RED - (1 << 17): RED,
     }
+
+
+def test_nearest_values_compares_all_channels_of_colours() -> None:
+    blue, green = 1 << 24 | 0x0000FF, 1 << 24 | 0x00FF00
+    stray = [blue - 0x10, green - 0x1000, RED - 0x100000]
+    assert nearest_values([blue, green, RED, *stray], stray) == dict(
+        zip(stray, (blue, green, RED), strict=True)
+    )
+
+
+@pytest.mark.parametrize("colour", [(0, 255, 0), (255, 255, 255), (60, 255, 60)])
+def test_bright_parts_of_a_mask_in_jpeg_are_labelled(
+    tmp_path: Path, colour: tuple[int, int, int]
+) -> None:
+    drawn = np.where(bands(1)[..., None] > 0, colour, 0).astype(np.uint8)
+    Image.fromarray(drawn).save(tmp_path / "a.jpg", quality=95, subsampling=0)
+    assert np.array_equal(mask_codes(tmp_path / "a.jpg")[1][0], 255 * bands(1))
+
+
+def test_instances_may_touch_themselves_by_a_corner(tmp_path: Path) -> None:
+    corner = bands(1, 2, 3)
+    corner[20, 20] = corner[21, 21] = 4
+    with pytest.raises(DatasetFaults, match="numbers of instances"):
+        plan_conversion(*write(tmp_path, corner, bands(1, 2)))
 
 
 def test_instance_numbers_are_not_taken_for_classes(

@@ -48,6 +48,12 @@ def test_fingerprint_holds_the_description_and_every_case(dataset: RawDataset) -
     assert Fingerprint.load(dataset.folder.fingerprint_file) == fingerprint
 
 
+def test_fingerprint_holds_what_tells_the_patient(dataset: RawDataset) -> None:
+    file = dataset.folder.description_file
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"patient_key": "^case"}))
+    assert extract_fingerprint(RawDataset.load(501), 0).patient_key == "^case"
+
+
 def test_fingerprint_does_not_depend_on_the_number_of_processes(dataset: RawDataset) -> None:
     alone = extract_fingerprint(dataset, 0)
     dataset.folder.fingerprint_file.unlink()

@@ -139,6 +139,19 @@ def test_measured_diameter_is_that_of_the_typical_component(
     assert sizes.diameters == pytest.approx([11.28], abs=0.01)
 
 
+def test_voxels_that_touch_by_a_corner_are_one_component(tmp_path: Path, image: np.ndarray) -> None:
+    labels = np.zeros(image.shape)
+    labels[5, 10, 10] = labels[5, 11, 11] = labels[6, 12, 12] = 1
+    measured = measure_all(tmp_path, image, labels)
+    assert measured.case.classes["a"].components == 1
+    assert measured.sizes["a"][0].diameters[0] == pytest.approx(2 * np.sqrt(2 / np.pi), abs=1e-3)
+
+
+def test_measure_case_counts_intensities_below_0(tmp_path: Path, image: np.ndarray) -> None:
+    channel = measure(tmp_path, image - 1000, np.zeros(image.shape)).channels[0]
+    assert channel.nonzero == pytest.approx(np.percentile(image - 1000, (0.5, 5, 50, 95, 99.5)))
+
+
 def test_measure_case_samples_at_most_32_slices(tmp_path: Path) -> None:
     image = np.ones((100, 5, 5), dtype=np.uint8)
     measured = measure_all(tmp_path, image, image)

@@ -10,7 +10,7 @@ import pytest
 from builders.fingerprint import make_fingerprint
 
 from samnet.core.errors import UserError
-from samnet.fingerprint.records import ChannelStatistics, Fingerprint
+from samnet.fingerprint.records import ChannelStatistics, ClassStatistics, Fingerprint
 from samnet.fingerprint.training_data import (
     MM,
     TrainingData,
@@ -76,6 +76,22 @@ def test_ranges_of_folds_are_merged() -> None:
     merged = merge_training_data([summarize(fingerprint, "a"), summarize(fingerprint, "b")])
     assert replace(merged, num_cases=2) == summarize(fingerprint)
     assert merge_training_data([summarize(fingerprint)]) == summarize(fingerprint)
+
+
+@pytest.mark.parametrize("folds", [("a", "ab"), ("ab", "a")])
+def test_cases_of_folds_are_counted_in_the_largest(folds: tuple[str, str]) -> None:
+    """Folds share cases, so that their sum would count cases twice."""
+    grey = make_fingerprint(channels=("R", "G", "B"), case_names=("a", "b"))
+    merged = merge_training_data([summarize(grey, *names) for names in folds])
+    assert (merged.num_cases, merged.grey_cases) == (2, 2)
+
+
+def test_foreground_is_the_share_of_the_largest_class() -> None:
+    case = make_fingerprint(shape=(10, 20, 30)).cases["a"]
+    sizes = {"liver": 600, "tumour": 60, "vessel": 6}
+    classes = {name: ClassStatistics(count, 1, (1, 1, 1)) for name, count in sizes.items()}
+    fingerprint = replace(make_fingerprint(), cases={"a": replace(case, classes=classes)})
+    assert summarize(fingerprint).foreground == (0.1, 0.1)
 
 
 def test_training_data_are_read_as_written_and_name_no_case(tmp_path: Path) -> None:

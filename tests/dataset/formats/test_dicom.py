@@ -44,7 +44,7 @@ def position_of_voxel(
 
 @pytest.mark.parametrize("tilted", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("degrees", [0.0, 25.0])
+@pytest.mark.parametrize("degrees", [0.0, 25.0, 180.0])
 def test_read_series_places_voxels_where_the_slices_say(
     tmp_path: Path, degrees: float, backwards: bool, tilted: bool
 ) -> None:

@@ -182,3 +182,19 @@ def test_the_subject_is_the_patient_of_the_data_set(
     assert convert(tmp_path / "b", tmp_path / "m") == 0
     description = json.loads(converted().folder.description_file.read_text())
     assert description["patient_key"] == "^(sub-[^_]+)"
+
+
+def test_all_sessions_of_a_subject_are_held_out(tmp_path: Path, folders: dict[str, Path]) -> None:
+    """Also where no number in the names tells the subject."""
+    for subject in ("sub-ann", "sub-bob", "sub-eve", "sub-ian"):
+        for session in ("ses-one", "ses-two", "ses-three"):
+            name = f"{subject}_{session}"
+            save_image(tmp_path / "b" / subject / session / f"{name}_T1w.nii.gz")
+            save_mask(tmp_path / "m" / f"{name}_mask.nii.gz")
+    assert convert(tmp_path / "b", tmp_path / "m", "--test-share", "0.4") == 0
+    dataset = converted()
+    kept = {case.identifier[:7] for case in dataset.cases}
+    held_out = {file.name[:7] for file in dataset.folder.test_images.iterdir()}
+    assert kept
+    assert held_out
+    assert not kept & held_out

@@ -72,6 +72,14 @@ def test_numbers_of_nnunet_are_channels_where_the_masks_have_none(
     assert "channels by their numbers: _0000 _0001" in capsys.readouterr().out
 
 
+def test_three_files_of_a_case_are_no_colours(tmp_path: Path, folders: dict[str, Path]) -> None:
+    for number in range(3):
+        save_image(tmp_path / "images" / f"a_{number:04d}.png", 60 * number)
+    save_mask(tmp_path / "masks" / "a.png")
+    assert convert(tmp_path / "images", tmp_path / "masks") == 0
+    assert converted().description.channel_names == ("channel_0", "channel_1", "channel_2")
+
+
 def test_numbers_are_cases_where_the_masks_have_them(
     tmp_path: Path, folders: dict[str, Path]
 ) -> None:
