@@ -160,7 +160,7 @@ def test_masks_of_a_case_in_other_places_are_refused(
     nibabel.save(nibabel.Nifti1Image(tumour.get_fdata(), shifted), masks / "a_tumour.nii.gz")
     assert convert(images, masks, *SUFFIXES) == 2
     error = capsys.readouterr().err
-    assert f"error: {masks / 'a_tumour.nii.gz'}: " in error
+    assert f"{masks / 'a_tumour.nii.gz'}: " in error
     assert "(origin [0.0, 0.0, 9.0] and not [0.0, 0.0, 0.0]); save the masks of a case on" in error
 
 

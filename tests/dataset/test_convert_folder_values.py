@@ -152,6 +152,15 @@ def test_nearest_values_compares_all_channels_of_colours() -> None:
     )
 
 
+def test_more_classes_than_a_byte_holds_are_written(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    mask = np.arange(300, dtype=np.uint16).reshape(15, 20)
+    write(tmp_path, mask)
+    assert convert(tmp_path, "--labels", *(f"n{value}" for value in range(1, 300))) == 0
+    assert np.array_equal(stored()[0], mask)
+
+
 @pytest.mark.parametrize("colour", [(0, 255, 0), (255, 255, 255), (60, 255, 60)])
 def test_bright_parts_of_a_mask_in_jpeg_are_labelled(
     tmp_path: Path, colour: tuple[int, int, int]
