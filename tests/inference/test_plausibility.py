@@ -161,7 +161,7 @@ def with_ranges(data: TrainingData, **ranges: tuple[float, float]) -> TrainingDa
     return replace(data, channels=(replace(data.channels[0], **ranges),))
 
 
-def test_what_only_some_training_images_have_is_asked_of_none() -> None:
+def test_what_only_some_training_images_have_is_expected_of_none() -> None:
     some_in_hu = with_ranges(trained_on(HU), minimum=(-1000.0, 0.0))
     assert "Hounsfield" not in " ".join(differences(uniform(0, 1500), some_in_hu))
     some_scaled = with_ranges(trained_on(), maximum=(1.0, 255.0))
