@@ -44,16 +44,24 @@ def predict(view_bytes: int) -> np.ndarray:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Names and sizes of the files for which space is reserved."""
+    """Names and sizes of the files for which space is reserved, and which are mapped."""
     reserved: list[tuple[str, int]] = []
-    reserve = os.posix_fallocate
+    reserve, from_file = os.posix_fallocate, torch.from_file
 
     def note(handle: int, start: int, size: int) -> None:
         name = Path(os.readlink(f"/proc/self/fd/{handle}")).name
         reserved.append((name.split("-")[0], size))
+        assert start == 0
         reserve(handle, start, size)
 
+    def check(name: str, *, shared: bool, size: int, dtype: torch.dtype) -> Tensor:
+        assert shared  # else what is written to it would stay in main memory
+        assert 2 * size == reserved[-1][1]
+        assert dtype == torch.half
+        return from_file(name, shared=shared, size=size, dtype=dtype)
+
     monkeypatch.setattr(os, "posix_fallocate", note)
+    monkeypatch.setattr(torch, "from_file", check)
     return reserved
 
 
