@@ -101,13 +101,16 @@ def counting_network() -> tuple[FakeNetwork, list[int]]:
     return FakeNetwork(1, logits), batches
 
 
-@pytest.mark.parametrize("empty", [[], [1], [0, 1, 5], [2, 3, 4, 5], list(range(6))])
+@pytest.mark.parametrize("empty", [[], [1], [0, 3], [0, 1, 5], [2, 3, 4, 5], list(range(6))])
 def test_slice_predictor_predicts_empty_inputs_once(empty: list[int]) -> None:
     network, batches = counting_network()
     predictor = slice_predictor(network, smooth_volume(), configure(mirror_axes=(2,)), mirror=True)
+    done: list[float] = []
+    predictor.on_slices = done.append
     canvases = torch.rand(6, 3, 32, 32)
     canvases[empty] = 0
     found = predictor.predict(canvases)
+    assert sum(done) == 6
     assert sum(batches) == 2 * (6 - len(empty) + bool(empty))
     both = [network(canvases).softmax(1), network(canvases.flip(-1)).softmax(1).flip(-1)]
     assert_close_to_norm(found.transpose(0, 1), torch.stack(both).mean(0), ROUNDED)
