@@ -12,7 +12,7 @@ from builders.numerics import assert_close_to_norm
 from builders.tiny import FakeNetwork, thresholds
 from builders.volumes import LEVELS, ROUNDED, configure, slice_predictor, smooth_volume
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, interpolate
 
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.channels import compose_channels, slice_indices
@@ -168,3 +168,14 @@ def test_slice_predictor_averages_over_mirrored_volumes(axis: int, axes: tuple[i
             expected.append(mirrored.probabilities(0, 3).flip(back))
     assert len(expected) == 2 ** len(allowed)
     assert_close_to_norm(found, torch.stack(expected).mean(0), ROUNDED)
+
+
+def test_slice_predictor_enlarges_logits_linearly_as_samed() -> None:
+    """Not probabilities, and before the softmax."""
+    network = thresholds(LEVELS, 4)
+    predictor = slice_predictor(network, smooth_volume(), configure(frame="splines"))
+    canvases = predictor.canvases(0, 3)
+    logits = interpolate(network(canvases), canvases.shape[-2:], mode="bilinear")
+    found = predictor.probabilities(0, 3)
+    assert found.shape[-2:] == canvases.shape[-2:]
+    assert_close_to_norm(found, logits.softmax(1).transpose(0, 1), ROUNDED)
