@@ -134,11 +134,6 @@ class StorageCount(TorchDispatchMode):
         self.now = self.peak = 0
         self._counted: dict[int, int] = {}
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Let torch call this as it is: excluding it from compilation imports the compiler."""
-        return False
-
     def __torch_dispatch__(
         self,
         function: Callable,

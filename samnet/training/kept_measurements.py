@@ -61,24 +61,17 @@ class KeptMeasurements:
         step = (configuration, num_channels, num_outputs, has_regions, device)
         key = step_key(*step)
         if key not in self._gib:
-            self._gib[key] = self._measure_now(*step)
+            self._gib[key] = self._meter()(*step)
             write_json(self._file, {"versions": self._versions, "gib_by_step": self._gib})
         return self._gib[key]
 
-    def _measure_now(
-        self,
-        configuration: Configuration,
-        num_channels: int,
-        num_outputs: int,
-        has_regions: bool,
-        device: str,
-    ) -> float:
+    def _meter(self) -> Meter:
         if self._measure is None:
             # Late: it imports torch, which takes seconds.
             from samnet.training.dry_run import measure_step
 
             self._measure = measure_step
-        return self._measure(configuration, num_channels, num_outputs, has_regions, device)
+        return self._measure
 
     def _read(self) -> dict[str, float]:
         if not self._file.is_file():
