@@ -162,6 +162,17 @@ def test_test_share_holds_out_whole_patients(
     assert f"held out for a test: {', '.join(sorted(held_out))}" in capsys.readouterr().out
 
 
+def test_label_maps_have_the_ending_of_their_masks(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    for name in ("a.tif", "b.tiff"):
+        save(tmp_path / "images" / name)
+        save(tmp_path / "masks" / name, is_mask=True)
+    assert convert(tmp_path) == 0
+    label_files = [case.label_file for case in RawDataset.load(7).cases]
+    assert [file.name for file in label_files if file is not None] == ["a.tif", "b.tiff"]
+
+
 @pytest.mark.parametrize("share", ["1", "-0.1", "x", "nan"])
 def test_test_share_that_is_none_is_refused(tmp_path: Path, share: str) -> None:
     with pytest.raises(SystemExit):

@@ -97,6 +97,13 @@ READ_OTHERWISE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda file: tifffile.imwrite(file, GREY, extratags=[(274, 3, 1, 8, True)]),
         "orientation 8",
     ),
+    "2D image of ImageJ with a spacing": (
+        "a.tif",
+        lambda file: tifffile.imwrite(
+            file, GREY, imagej=True, resolution=(2, 2), metadata={"unit": "um"}
+        ),
+        "spacing",
+    ),
     "OME with a spacing": (
         "a.ome.tif",
         lambda file: tifffile.imwrite(

@@ -8,6 +8,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
@@ -186,6 +188,46 @@ def test_measure_case_takes_a_2d_file_for_one_slice(tmp_path: Path) -> None:
     measured = measure(tmp_path, image, image, np.diag([0.7, 0.7, 1.0, 1]))
     assert measured.shape == (1, 40, 30)
     assert measured.labelled_slices == (1, 40, 30)
+
+
+def measure_2d(folder: Path, ending: str) -> CaseFingerprint:
+    """Measure `image` and `labels`, files with this ending, as a case of one channel."""
+    case = Case("case", (folder / f"image{ending}",), folder / f"labels{ending}")
+    description = DatasetDescription(("MRI",), LABELS, ignore_label=4, file_ending=ending)
+    return measure_case(case, description).case
+
+
+@pytest.mark.parametrize("has_spacing", [False, True])
+def test_measure_case_takes_2d_images_by_pixels(tmp_path: Path, has_spacing: bool) -> None:
+    """The size of their pixels is known or not, and scales nothing."""
+    options = {"resolution": (4, 4), "metadata": {"unit": "mm"}} if has_spacing else {}
+    for name in ("image", "labels"):
+        array = np.ones((40, 30), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, imagej=True, **options)
+    measured = measure_2d(tmp_path, ".tif")
+    assert measured.spacing == (1.0, 1.0, 1.0)
+    assert measured.has_spacing == has_spacing
+
+
+def test_measure_case_takes_grey_stored_in_colour_for_one_channel(tmp_path: Path) -> None:
+    grey = np.arange(1200, dtype=np.uint16).reshape(40, 30).astype(np.uint8)
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "image.png")
+    Image.fromarray(np.ones_like(grey)).save(tmp_path / "labels.png")
+    (channel,) = measure_2d(tmp_path, ".png").channels
+    assert (channel.minimum, channel.maximum) == (0, 255)
+
+
+def test_measure_case_takes_labels_with_another_header_by_voxels(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    """The check of the data set names them; where it is left out, their shape decides."""
+    labels = np.zeros(image.shape)
+    labels[5:10] = 1
+    expected = measure(tmp_path, image, labels)
+    moved = nibabel.Nifti1Image(labels.transpose().astype(np.uint8), np.diag([2.0, 2, 2, 1]))
+    nibabel.save(moved, tmp_path / "case.nii.gz")
+    case = Case("case", (tmp_path / "case_0000.nii.gz",), tmp_path / "case.nii.gz")
+    assert measure_case(case, DESCRIPTION).case == expected
 
 
 @pytest.mark.parametrize(

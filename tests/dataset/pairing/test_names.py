@@ -42,6 +42,16 @@ def test_names_that_begin_alike_suggest_an_option(
     assert sorted(labels_of(converted())) == ["a1", "a2"]
 
 
+def test_the_longest_beginning_that_is_an_image_tells_the_suffix_of_a_mask(
+    tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "a_1"):
+        save_image(tmp_path / "images" / f"{name}.png")
+        save_mask(tmp_path / "masks" / f"{name}_liver.png")
+    assert convert(tmp_path / "images", tmp_path / "masks") == 2
+    assert "; try --mask-suffix _liver:" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("image", "mask"),
     [
