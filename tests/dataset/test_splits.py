@@ -46,6 +46,11 @@ GROUPED = {
         "site002_patient001",
     ),
     "few patients": (names("p#_slice#", 3, 20), "p001_slice019", "p001"),
+    "two sites of few patients": (
+        names("site#_patient#_slice#", 2, 2, 3),
+        "site001_patient001_slice000",
+        "site001",
+    ),
     "some with a second scan": ([*names("p#", 6), "p003_2"], "p003_2", "p003"),
     "spaces and letters": (names("Größe # Schicht #", 6, 3), "Größe 004 Schicht 001", "Größe 004"),
 }
@@ -162,6 +167,13 @@ def test_make_splits_does_not_depend_on_the_order_of_the_cases() -> None:
         shuffled = random.Random(seed).sample(identifiers, len(identifiers))
         assert make_splits(shuffled, r"^p\d+") == expected
     assert make_splits(identifiers, r"^p\d+", seed=1) != expected
+
+
+def test_make_splits_gives_the_folds_of_earlier_versions() -> None:
+    """Results of a fold are only comparable where its cases stay the same."""
+    folds = make_splits(names("case_#", 7), None)
+    numbers = [[int(case[-3:]) for case in fold["val"]] for fold in folds]
+    assert numbers == [[4, 6], [3, 5], [0], [2], [1]]
 
 
 @pytest.mark.parametrize("identifiers", [["only"], ["p1_a", "p1_b"]])
