@@ -6,27 +6,32 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 
-def for_any_input(max_examples: int = 50) -> Callable[[Any], Any]:
+def for_any_input(max_examples: int = 50, simplify: bool = True) -> Callable[[Any], Any]:
     """Return the decorator of a test of a rule.
 
     It tries the same inputs each time, on any machine and however slow that is.
 
     Args:
         max_examples: How many inputs are tried.
+        simplify: Whether to look for the simplest input that fails, which tries hundreds of
+            inputs. Not for tests that write and read files for each input.
 
     Returns:
         The decorator.
     """
+    phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if simplify else [])]
     return settings(
         max_examples=max_examples,
+        phases=phases,
         derandomize=True,
         deadline=None,
         database=None,
+        report_multiple_bugs=simplify,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
 

@@ -62,7 +62,7 @@ def read_converted(folders: dict[str, Path], folder: Path) -> RawDataset:
     return RawDataset.read(DatasetFolder(NAME, *paths))
 
 
-@for_any_input(8)
+@for_any_input(8, simplify=False)
 @given(
     affines(),
     shapes(5),
@@ -105,7 +105,7 @@ def test_images_and_masks_of_a_folder_come_back_from_the_data_set(
     check_labels(second, np.arange(len(values) + 1)[None, None], affine)
 
 
-@for_any_input(8)
+@for_any_input(8, simplify=False)
 @given(
     affines(),
     shapes(5),

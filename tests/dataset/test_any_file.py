@@ -31,7 +31,7 @@ def write_image(file: Path, shape: tuple[int, int, int], affine: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
-@for_any_input(12)
+@for_any_input(12, simplify=False)
 @given(affines(), shapes(), st.sampled_from((1, 255, 60_000)), st.integers(0, 999))
 def test_labels_on_any_grid_come_back_from_a_file(
     tmp_path: Path,
