@@ -52,10 +52,10 @@ def test_resample_is_zero_outside_and_extends_half_a_voxel_over_the_edge() -> No
     shifted = spacing_affine((1.0, 1.0, 0.25))
     shifted[0, 3] = -0.7
     array = np.full((1, 2, 2, 2), 200, np.uint8)
-    resampled, share = resample(array, source, Grid((2, 2, 9), shifted))
+    resampled, share = resample(array, source, Grid((2, 2, 10), shifted))
     assert resampled.dtype == np.uint8
-    assert resampled[0, 1, 1].tolist() == [0, *[200] * 8]
-    assert share == pytest.approx(8 / 9)
+    assert resampled[0, 1, 1].tolist() == [0, *[200] * 8, 0]
+    assert share == pytest.approx(8 / 10)
 
 
 def test_resample_rounds_whole_numbers() -> None:

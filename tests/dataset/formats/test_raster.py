@@ -145,6 +145,15 @@ def test_read_labels_takes_the_numbers_of_the_palette_of_pascal_voc(tmp_path: Pa
     assert np.array_equal(read_labels(tmp_path / "a.png").array[0, 0], MASK)
 
 
+def test_read_labels_refuses_the_palette_of_pascal_voc_with_a_transparent_colour(
+    tmp_path: Path,
+) -> None:
+    """Where a label is hidden, nothing says whether it is meant."""
+    palette_mask(voc_palette()).save(tmp_path / "a.png", transparency=2)
+    with pytest.raises(UserError, match=r"a\.png: "):
+        read_labels(tmp_path / "a.png")
+
+
 def test_read_labels_takes_the_values_of_a_grey_palette(tmp_path: Path) -> None:
     greys = [2, 2, 2, 0, 0, 0, 1, 1, 1]  # as a program may reorder them: number 0 is the value 2
     palette_mask(greys).save(tmp_path / "a.png")
