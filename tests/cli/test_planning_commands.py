@@ -353,11 +353,12 @@ class TestPreprocess:
     def test_prepares_what_the_plan_needs(self, dataset: Path, output: Path) -> None:
         assert run(plan) == 0
         content = planned(output)
-        two_views = {"inherit": "lora", "decisions": {"views": [0, 2]}}
-        content["configurations"]["two_views"] = two_views
+        for axis in (2, 1):
+            views = {"inherit": "lora", "decisions": {"views": [0, axis]}}
+            content["configurations"][f"views_0_{axis}"] = views
         write_plan(output, content)
         assert run(preprocess) == 0
-        assert set(load_case(output / "slices", "case_00").record.class_slices) == {"0", "2"}
+        assert set(load_case(output / "slices", "case_00").record.class_slices) == {"0", "1", "2"}
 
     def test_parts_of_a_job_array(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]

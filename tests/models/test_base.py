@@ -101,6 +101,16 @@ def test_find_base_file_looks_at_the_path_before_the_checkpoints_folder(
     assert find_base_file(configuration(initial_weights=str(absolute))) == absolute
 
 
+def test_find_base_file_knows_the_users_home(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    file = tmp_path / "home" / "medsam.pth"
+    file.write_bytes(OTHER)
+    assert find_base_file(configuration(initial_weights="~/medsam.pth")) == file
+
+
 def test_record_base_writes_the_base_of_a_run(
     checkpoints: Path, run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,6 +132,18 @@ def test_record_base_warns_of_other_weights_under_the_released_name(
         record_base(configuration(), run, checkpoints / "sam_tiny.pth")
     assert "is not the released file" in caplog.text
     assert load_base(run.base_file).sha256 == digest(OTHER)
+
+
+def test_record_base_warns_of_the_released_weights_of_another_backbone(
+    checkpoints: Path,
+    run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(CHECKPOINTS, "other", Checkpoint("sam_other.pth", digest(OTHER)))
+    (checkpoints / "sam_tiny.pth").write_bytes(OTHER)
+    record_base(configuration(), run, checkpoints / "sam_tiny.pth")
+    assert "sam_tiny.pth is not the released file" in caplog.text
 
 
 def test_find_model_base_takes_no_other_weights_for_the_released_ones(
@@ -212,3 +234,15 @@ def test_load_base_refuses_a_damaged_record(run: RunFolder, content: Any) -> Non
 def test_base_sha256_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         base_sha256(tmp_path)
+
+
+def test_base_sha256_leaves_no_note_in_the_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samnet.models.base.PACKAGED_FOLDER", tmp_path / "weights")
+    for folder, num_files in (("weights", 1), ("checkpoints", 2)):
+        file = tmp_path / folder / "small_v1.safetensors"
+        file.parent.mkdir()
+        file.write_bytes(RELEASED)
+        assert base_sha256(file) == digest(RELEASED)
+        assert len(list(file.parent.iterdir())) == num_files

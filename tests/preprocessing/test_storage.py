@@ -78,6 +78,21 @@ def test_whole_case_is_read_back_from_any_view(
     assert np.array_equal(case.labels(), labels)
 
 
+def test_cropped_case_with_other_axes_is_read_back(store: Callable[..., StoredCase]) -> None:
+    """Sagittal slices in the file: its axes are not the canonical ones."""
+    native = Grid((9, 5, 7), np.array([[0, 0, -1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]]))
+    image = np.zeros((1, *native.shape), np.int16)
+    image[:, 2:8, 1:3, 3:7] = 100
+    volume = prepare_volume(image, native)
+    case = store(volume, np.ones(volume.array.shape[1:], np.uint8))
+    assert case.volume().box == volume.box
+    for axis in range(3):
+        assert case.margins(axis) == volume.margins(axis)
+        assert np.any(case.margins(axis))
+    restored = case.volume().restore(case.labels())
+    assert np.array_equal(restored, image[0] > 0)
+
+
 def test_record_lists_the_slices_that_show_a_class(store: Callable[..., StoredCase]) -> None:
     slices = store(*make_volume()).record.class_slices
     assert slices["0"] == {"1": (1, 2), "12": (4,)}
