@@ -168,6 +168,7 @@ def test_overlay_neither_draws_nor_scores_the_ignore_label(
 ) -> None:
     scheme = LabelScheme(CLASSES.labels, ignore_label=3)
     ignoring = np.where(labels == 2, 3, labels)
+    ignoring[0] = 3  # not the slice with most foreground for that
     write_volume(tmp_path / "references" / "a.nii.gz", ignoring, LPS_BY_5MM)
     prediction = np.minimum(labels, 1)
     write_volume(tmp_path / "predictions" / "a.nii.gz", prediction, LPS_BY_5MM)

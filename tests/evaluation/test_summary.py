@@ -36,6 +36,9 @@ def test_summary_deviations_are_those_over_cases(summary: dict[str, Any]) -> Non
     mean = 1.3 / 3
     expected = math.sqrt(((0.9 - mean) ** 2 + (0.4 - mean) ** 2 + mean**2) / 2)
     assert summary["foreground_std"]["Dice"] == pytest.approx(expected)
+    # of HD95 they are 5, 2, 40
+    expected = math.sqrt(((5 - 47 / 3) ** 2 + (2 - 47 / 3) ** 2 + (40 - 47 / 3) ** 2) / 2)
+    assert summary["foreground_std"]["HD95"] == pytest.approx(expected)
 
 
 def test_summary_foreground_leaves_out_a_class_that_no_case_shows() -> None:

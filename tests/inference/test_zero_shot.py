@@ -10,14 +10,23 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from builders.data import write_dataset
+from builders.data import write_dataset, write_volume
 from builders.numerics import assert_close_to_norm, to_double
 from builders.tiny import TWO_CLASSES, make_configuration, prepare_dataset
 
 from samnet.cli import zero_shot
 from samnet.core.geometry import Grid, spacing_affine
+from samnet.dataset.cases import Case
+from samnet.dataset.images import read_labels
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.inference.zero_shot import ZeroShot, draw_regions, find_object_boxes
+from samnet.inference.zero_shot import (
+    ZeroShot,
+    draw_regions,
+    filled_pixels,
+    find_object_boxes,
+    frame_as_sam,
+    zero_shot_cases,
+)
 from samnet.models import registry
 from samnet.models.encoder import PIXEL_MEAN, PIXEL_STD, build_encoder
 from samnet.models.heads.mask_decoder import build_mask_decoder
@@ -131,11 +140,12 @@ def test_zero_shot_returns_masks_to_where_they_were_seen() -> None:
 def test_find_object_boxes_finds_every_object() -> None:
     plane = np.zeros((20, 30), np.uint8)
     plane[2:5, 3:8] = 1
+    plane[5, 8] = 1  # touches the object at a corner
     plane[10:12, 20:29] = 1
     plane[15:16, 0:2] = 2
     boxes, values = find_object_boxes(plane, [(1,), (2,)], 0)
     assert values == [1, 1, 2]
-    assert boxes == [(3, 2, 8, 5), (20, 10, 29, 12), (0, 15, 2, 16)]
+    assert boxes == [(3, 2, 9, 6), (20, 10, 29, 12), (0, 15, 2, 16)]
     wider_boxes, _ = find_object_boxes(plane, [(1,), (2,)], 2)
     assert wider_boxes[2] == (0, 13, 4, 18)
 
@@ -242,6 +252,12 @@ class FilledBoxes(torch.nn.Module):
         return 2.0 * torch.stack(masks) - 1
 
 
+def fill_boxes(axis: int, input_size: int, margin: int = 0) -> ZeroShot:
+    network: Any = FilledBoxes(input_size)
+    configuration = make_configuration(slicing_axis=axis, views=(axis,))
+    return ZeroShot(network, configuration, TWO_CLASSES, input_size, margin)
+
+
 @pytest.mark.parametrize(("axis", "input_size"), [(0, 64), (1, 80), (2, 80)])
 def test_zero_shot_returns_filled_boxes_to_the_objects_across_every_axis(
     axis: int, input_size: int
@@ -252,7 +268,31 @@ def test_zero_shot_returns_filled_boxes_to_the_objects_across_every_axis(
     reference[6:8, 1:3, 7:15] = 2
     image = np.full((1, *reference.shape), 9, np.uint8)
     volume = prepare_volume(image, Grid(reference.shape, spacing_affine((2.0, 1.0, 1.0))))
-    configuration = make_configuration(slicing_axis=axis, views=(axis,))
-    network: Any = FilledBoxes(input_size)
-    model = ZeroShot(network, configuration, TWO_CLASSES, input_size)
+    model = fill_boxes(axis, input_size)
     assert np.array_equal(model.segment(volume, reference), reference)
+
+
+def test_zero_shot_keeps_the_margin_between_objects_and_boxes() -> None:
+    reference = np.zeros((1, 12, 16), np.uint8)
+    reference[0, 4:7, 3:5] = 1
+    image = np.full((1, *reference.shape), 9, np.uint8)
+    volume = prepare_volume(image, Grid(reference.shape, np.eye(4)))
+    expected = np.zeros_like(reference)
+    expected[0, 3:8, 2:6] = 1
+    assert np.array_equal(fill_boxes(0, 64, margin=1).segment(volume, reference), expected)
+
+
+def test_edges_of_a_slice_are_rounded_to_pixels_of_the_input_as_by_sam() -> None:
+    assert filled_pixels(frame_as_sam((100, 300), (1.0, 1.0), 224)) == (75, 224)  # from 74.67
+
+
+def test_zero_shot_cases_keep_objects_beside_what_is_bright(tmp_path: Path) -> None:
+    image, reference = np.zeros((2, 3, 12, 16), np.uint8)
+    image[:, :4, :4] = 9
+    reference[1, 8:, 10:] = 1
+    file = tmp_path / "images" / "a_0000.nii.gz"
+    write_volume(file, image, np.eye(4))
+    write_volume(tmp_path / "labels" / "a.nii.gz", reference, np.eye(4))
+    case, output = Case("a", (file,)), tmp_path / "out"
+    zero_shot_cases(fill_boxes(0, 64), [case], tmp_path / "labels", output)
+    assert np.array_equal(read_labels(output / "a.nii.gz").array[0], reference)
