@@ -16,12 +16,14 @@ from samnet.models.model_folder import (
     BEST,
     CHECKPOINTS,
     FINAL,
+    FOLD_FOLDER,
     LAST,
     PREVIOUS,
     ModelFolder,
     RunFolder,
     list_models,
     list_runs,
+    replaced_model,
 )
 
 
@@ -255,3 +257,20 @@ def test_list_runs_finds_the_runs_with_a_record(folders: dict[str, Path]) -> Non
     assert list_runs() == [first, second, of_two]
     assert list_runs("Dataset001_One") == [first, second]
     assert list_runs("Dataset003_Three") == []
+
+
+def test_list_runs_leaves_out_those_of_a_model_that_is_being_replaced(
+    folders: dict[str, Path],
+) -> None:
+    model = folders["results"] / "Dataset001_One" / "lora"
+    for folder in (replaced_model(model), model.with_name(f"{TEMPORARY_PREFIX}01234567-lora")):
+        add_run(folder / "fold_0", FINAL, record=True)
+    assert list_runs() == []
+    assert list_models() == []
+
+
+def test_folders_of_folds_have_plain_numbers() -> None:
+    for name in ("fold_0", "fold_9", "fold_10", "fold_9999", "fold_all"):
+        assert FOLD_FOLDER.fullmatch(name), name
+    for name in ("fold_", "fold_01", "fold_-1", "fold_10000", "fold_al", "fold_0/plan.json"):
+        assert not FOLD_FOLDER.fullmatch(name), name

@@ -111,6 +111,18 @@ def test_heads_are_filled_with_sams_parts_and_the_rest_stays_random(
         assert torch.equal(value, sam_weights[key]) != stays_random, key
 
 
+def test_an_upsampling_head_is_filled_except_for_its_classes(
+    sam_file: Path, sam_weights: dict[str, Tensor], build: Build
+) -> None:
+    random = build(head="upsampling").head.state_dict()
+    released = {key: value + 1 for key, value in random.items() if key.startswith("upsampling.")}
+    assert set(random) - set(released) == {"classify.weight", "classify.bias"}
+    torch.save(sam_weights | released, sam_file)
+    filled = build(head="upsampling").head.state_dict()
+    for key, value in released.items():
+        assert torch.equal(filled[key], value), key
+
+
 @pytest.mark.parametrize("head", ["mask_decoder", "mask_decoder_lora"])
 @pytest.mark.parametrize("num_outputs", [2, 4, 6])
 def test_mask_decoder_starts_from_sam_as_far_as_weights_of_its_outputs_fit(
