@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from samnet.core.errors import UserError
+from samnet.models.lora_product import lora_product
 from samnet.models.sam_modules import MLPBlock, TokenAttention
 
 _QKV_PARTS = ("q", "k", "v")
@@ -83,20 +83,15 @@ class LoraLinear(nn.Module):
         """
         if self.merged:
             return self.base(x)
-        rows = x.flatten(0, -2)
-        y = self.base(rows)
-        low = rows @ torch.cat(list(self.down)).T
-        # In place: this saves one pass over the output for each layer and step.
-        y = y.addmm_(low.to(y.dtype), self._scaled_up().T.to(y.dtype))
-        return y.unflatten(0, x.shape[:-1])
-
-    def _scaled_up(self) -> Tensor:
-        """Return all B times the scale as one matrix `(out, parts * rank)`, 0 where not updated."""
-        width, rank = self.up[0].shape
-        rows = list(self.up[0].new_zeros(self.num_parts, width, rank * len(self.parts)).unbind(0))
-        for index, (part, up) in enumerate(zip(self.parts, self.up, strict=True)):
-            rows[part] = functional.pad(up, (rank * index, rank * (len(self.parts) - 1 - index)))
-        return self.scale * torch.cat(rows)
+        return lora_product(
+            x,
+            self.base.weight,
+            self.base.bias,
+            down=list(self.down),
+            up=list(self.up),
+            parts=self.parts,
+            scale=self.scale,
+        )
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
+from torch import Tensor
 
 _AMPERE = 8  # compute capability of the first GPUs with bfloat16
+_ASSUMED_TYPE: ContextVar[torch.dtype | None] = ContextVar("assumed_type", default=None)
 
 
 def used_precision(planned: str, device: torch.device) -> str:
@@ -45,3 +49,39 @@ def autocast(planned: str, device: torch.device) -> contextlib.AbstractContextMa
     if used_precision(planned, device) == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextlib.contextmanager
+def as_if_autocast(dtype: torch.dtype) -> Iterator[None]:
+    """Let `autocast_type` say that tensors without values are in an autocast.
+
+    Torch's `meta` device, which they are on, has none.
+
+    Args:
+        dtype: The type of the autocast.
+
+    Yields:
+        None.
+    """
+    token = _ASSUMED_TYPE.set(dtype)
+    try:
+        yield
+    finally:
+        _ASSUMED_TYPE.reset(token)
+
+
+def autocast_type(tensor: Tensor) -> torch.dtype | None:
+    """Return the type in which an autocast computes products of a tensor.
+
+    Args:
+        tensor: The tensor.
+
+    Returns:
+        The type; None where no autocast is active for the tensor's device and type.
+    """
+    if tensor.is_meta:
+        return _ASSUMED_TYPE.get()
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return None
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from samnet.models.network import build_network
 from samnet.models.positional_attention import as_if_on
+from samnet.models.precision import as_if_autocast
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.kept_measurements import step_key
@@ -172,6 +173,7 @@ def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
                 modes.enter_context(_FusedAttention())
             if half:
                 modes.enter_context(_Autocast())
+                modes.enter_context(as_if_autocast(torch.bfloat16))
             return forward(*args)
 
     return call

@@ -20,25 +20,24 @@ from samnet.core.progress import ProgressBar
 from samnet.core.signals import Interrupted, StopSignals
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import SegmentationNetwork
-from samnet.models.precision import autocast
 from samnet.training.checkpoint import resume_training
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
-from samnet.training.divergence import check_step, check_weights
-from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits
+from samnet.training.divergence import check_weights
 from samnet.training.forecast import Forecast
 from samnet.training.history import History
 from samnet.training.loader import build_loader, build_samples
-from samnet.training.loss import segmentation_loss
 from samnet.training.optimizer import allocate_state, build_optimizer
-from samnet.training.out_of_memory import BatchGradients, Fallback, call_optimizer
+from samnet.training.out_of_memory import Fallback, call_optimizer
 from samnet.training.run_files import RunFiles
 from samnet.training.schedule import BY_PASS, planned_rate
+from samnet.training.static_step import StaticStep, may_be_static
+from samnet.training.step import Inputs, TrainingStep
+from samnet.training.step_losses import StepLosses
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import TimeLimit
 from samnet.training.validation import choose_validation_cases, validate
 
 log = logging.getLogger(__name__)
-Inputs = Tensor | EmbeddedInputs
 Validator = Callable[..., np.ndarray]  # as `validate`
 
 
@@ -54,6 +53,7 @@ class Trainer:
         on_fallback: Called when memory has run out, with what is changed for it.
         on_step: Called after each step, with the number of steps done and its loss.
         validator: Computes the Dice of each class over whole volumes.
+        steps: Makes the steps.
         progress: How far the run is.
         history: The numbers of its epochs.
     """
@@ -104,14 +104,23 @@ class Trainer:
             raise SamnetError(
                 f"{folder}: the processes find different checkpoints there; start them again"
             )
-        may_fall_back = distributed.world_size == 1
-        self._gradients = BatchGradients(network, len(self._rows), may_fall_back=may_fall_back)
+        step = TrainingStep(
+            network,
+            task,
+            self._optimizer,
+            distributed,
+            device,
+            lambda fallback: self.on_fallback(fallback),
+        )
+        self.steps = StaticStep(step) if may_be_static(step) else step
+        self._losses = StepLosses(self.steps, task, self.progress)
         self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
         self._time_limit = TimeLimit(task, self.progress.seconds, distributed)
         self._forecast = Forecast(task.configuration, self._time_limit)
         self._signals = StopSignals()
         self._waited = self._worked = 0.0
+        self._rate = task.configuration.learning_rate
 
     def run(self) -> None:
         """Train to the end of the plan, the time limit, or the early stop; write the final weights.
@@ -135,7 +144,6 @@ class Trainer:
 
     def _train(self) -> None:
         configuration, progress = self.task.configuration, self.progress
-        num_slices = self.task.num_slices
         self.network.train()
         began, last_saved = time.monotonic() - progress.seconds, time.monotonic()
         bar = ProgressBar(
@@ -157,20 +165,16 @@ class Trainer:
                 batch = None if self._is_over() else next(batches, None)
                 if batch is None:
                     break
-                loss = self._timed_step(*batch)
-                progress.step += 1
-                progress.loss_sum += loss
-                progress.loss_count += 1
-                progress.plateau.finish_step(configuration, progress.step, num_slices, loss)
+                self._timed_step(*batch)
                 self._count_seconds(began)
                 if time.monotonic() - last_saved > self.task.save_seconds:
                     self._save()
                     last_saved = time.monotonic()
                 self._forecast.count_step(progress.step, progress.seconds)
-                bar.note = self._note(loss)
+                bar.note = self._note()
                 bar.seconds_left = self._forecast.training_left(progress.step, progress.seconds)
                 bar.update()
-                self.on_step(progress.step, loss)
+                self._losses.report(self.on_step)
                 self._stop_if_requested()
         if progress.loss_count:
             self._finish_epoch()
@@ -196,11 +200,13 @@ class Trainer:
                 return
             yield batch[0], batch[1]
 
-    def _timed_step(self, inputs: Inputs, target: Tensor) -> float:
+    def _timed_step(self, inputs: Inputs, target: Tensor) -> None:
         started = time.monotonic()
-        loss = self.step(inputs, target)
+        self._make_step(inputs, target)
+        self.progress.step += 1
+        self.progress.loss_count += 1
+        self._losses.read_if_needed()
         self._worked += time.monotonic() - started
-        return loss
 
     def step(self, inputs: Inputs, target: Tensor) -> float:
         """Make one step with a batch: forward, loss, backward and optimiser.
@@ -217,40 +223,22 @@ class Trainer:
         Raises:
             SamnetError: The loss or a gradient is not finite.
         """
-        configuration, progress = self.task.configuration, self.progress
-        factor, limit = progress.plateau.factor, self._time_limit.max_seconds
-        rate = planned_rate(configuration, progress.step, progress.seconds, limit, factor)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        loss_of = partial(self._loss, target)
-        loss = self._gradients.compute(
-            inputs, self._predict, loss_of, progress.step, self.on_fallback
-        )
-        self.distributed.all_reduce_gradients(self.network.parameters())
-        # An infinite limit leaves the gradients unchanged.
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.network.parameters(), configuration.gradient_clip or math.inf
-        )
-        value = float(loss)  # waits for the device
-        check_step(value, float(norm), progress.step, configuration.learning_rate)
-        call_optimizer(self._optimizer.step)
-        return value
+        self._make_step(inputs, target)
+        [loss] = self.steps.losses()
+        return loss
 
-    def _predict(self, inputs: Inputs) -> Tensor:
-        with autocast(self.task.configuration.precision, self.device):
-            return predict_logits(self.network, inputs, self.device).float()
-
-    def _loss(self, target: Tensor, logits: Tensor) -> Tensor:
-        """Return the loss of the whole batch, whichever process computed a row of it."""
-        configuration = self.task.configuration
-        return segmentation_loss(
-            self.distributed.gather_batch(logits),
-            self.distributed.gather_batch(target.to(self.device, non_blocking=True)),
-            form=configuration.loss,
-            cross_entropy_weight=configuration.cross_entropy_weight,
-            dice_weight=configuration.dice_weight,
-            ignore=self.task.label_scheme.ignore_label,
+    def _make_step(self, inputs: Inputs, target: Tensor) -> None:
+        progress, limit = self.progress, self._time_limit.max_seconds
+        self._rate = planned_rate(
+            self.task.configuration, progress.step, progress.seconds, limit, progress.plateau.factor
         )
+        self.steps.make(inputs, target, self._rate, progress.step)
+
+    def _read_losses(self) -> None:
+        started = time.monotonic()
+        self._losses.read()
+        self._worked += time.monotonic() - started
+        self._losses.report(self.on_step)
 
     def _is_over(self) -> bool:
         """Tell whether the time is over, though not without a single step, or to stop early."""
@@ -269,6 +257,7 @@ class Trainer:
         A stop in between undoes nothing.
         """
         progress, task = self.progress, self.task
+        self._read_losses()
         self._check_weights()
         started = time.monotonic()
         names = task.label_scheme.class_names
@@ -290,7 +279,7 @@ class Trainer:
             "mean_dice": _finite(mean),
             "dice": {name: _finite(float(value)) for name, value in zip(names, dice, strict=True)},
             "validated_on": "held-out cases" if task.held_out else "training cases",
-            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            "learning_rate": self._rate,
             "seconds": round(progress.seconds, 1),
             "waiting_seconds": round(self._waited, 1),
             "waiting_share": round(self._waited / max(1e-9, self._waited + self._worked), 4),
@@ -326,6 +315,7 @@ class Trainer:
         check_weights(self.network, self.progress.step, self.task.configuration.learning_rate)
 
     def _save(self) -> None:
+        self._read_losses()
         self._check_weights()
         self._files.save_state(self.network, self._optimizer, self.progress)
 
@@ -335,8 +325,8 @@ class Trainer:
         if number:
             raise Interrupted(int(number))
 
-    def _note(self, loss: float) -> str:
-        return ", ".join([f"loss {loss:.3f}", *self.history.notes()])
+    def _note(self) -> str:
+        return ", ".join([f"loss {self._losses.last:.3f}", *self.history.notes()])
 
 
 def _stopped(number: int, saved: str) -> BaseException:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from samnet.plan.configuration import Configuration
 
@@ -69,3 +70,38 @@ def allocate_state(optimizer: torch.optim.Optimizer) -> None:
                 value.zero_()
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step.
+
+    Args:
+        optimizer: The optimiser.
+        rate: The rate.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def step_on_device(optimizer: torch.optim.Optimizer, rate: Tensor, skips: Tensor) -> None:
+    """Make a step that depends on values on the device alone, as a CUDA graph needs it.
+
+    Args:
+        optimizer: A fused optimiser, which has its state already.
+        rate: The learning rate, a scalar on the device.
+        skips: A scalar on the device: where it is 1, the step changes neither weights nor state.
+    """
+    kept = [dict(group) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if "capturable" in group:  # needed on CUDA, refused on a CPU
+            group["capturable"] = rate.is_cuda
+    # By these attributes torch's `GradScaler` lets fused optimisers skip a step.
+    state: Any = optimizer
+    state.grad_scale, state.found_inf = None, skips
+    try:
+        optimizer.step()
+    finally:
+        del state.grad_scale, state.found_inf
+        for group, values in zip(optimizer.param_groups, kept, strict=True):
+            group.update(values)

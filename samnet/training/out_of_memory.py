@@ -6,12 +6,12 @@ First the batch is cut into smaller parts, then blocks are computed again in the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
@@ -54,6 +54,7 @@ class BatchGradients:
 
     Attributes:
         network: The network.
+        trained: Its weights that are trained.
         rows: Rows of a batch in this process.
         part: Rows that are computed at once.
         may_fall_back: Whether it may do so; else memory that runs out is an error.
@@ -68,7 +69,14 @@ class BatchGradients:
             may_fall_back: False where other processes would wait for this one's part.
         """
         self.network, self.rows, self.part = network, rows, rows
+        # Walking over the modules of a network in each step would take milliseconds.
+        self.trained = [weight for weight in network.parameters() if weight.requires_grad]
         self.may_fall_back = may_fall_back
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether batches are computed in parts, as memory has run out."""
+        return self.part < self.rows
 
     def compute(
         self,
@@ -96,7 +104,7 @@ class BatchGradients:
         return compute_in_less_memory(
             lambda: self._compute(inputs, predict, loss_of),
             lambda reason: on_fallback(self._fall_back(step, reason)),
-            clean_up=lambda: self.network.zero_grad(set_to_none=True),
+            clean_up=lambda: clear_gradients(self.trained),
         )
 
     def _compute(
@@ -105,8 +113,8 @@ class BatchGradients:
         predict: Callable[[Tensor | EmbeddedInputs], Tensor],
         loss_of: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        self.network.zero_grad(set_to_none=True)
-        if self.part >= self.rows:
+        clear_gradients(self.trained)
+        if not self.is_divided:
             loss = loss_of(predict(inputs))
             loss.backward()
             return loss.detach()
@@ -152,6 +160,16 @@ class BatchGradients:
             )
         log.warning("out of memory at step %d (%s): from here on %s", step, reason, change)
         return Fallback(step, self.part, encoder.gradient_checkpointing, reason)
+
+
+def clear_gradients(weights: Iterable[nn.Parameter]) -> None:
+    """Remove the gradients of some weights.
+
+    Args:
+        weights: The weights.
+    """
+    for weight in weights:
+        weight.grad = None
 
 
 def call_optimizer(action: Callable[[], Any]) -> None:
