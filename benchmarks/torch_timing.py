@@ -11,6 +11,7 @@ from typing import Any
 
 import measuring
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def make_parser(text: str | None) -> argparse.ArgumentParser:
@@ -110,3 +111,39 @@ def medians(times: dict[str, list[float]]) -> dict[str, float]:
         Name -> median in seconds.
     """
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+class OperatorCount(TorchDispatchMode):
+    """Counts the operators that torch dispatches while it is active, views included.
+
+    Replaying a CUDA graph dispatches none of the operators that are recorded in it.
+
+    Attributes:
+        total: Number of operators so far.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        function: Callable,
+        types: Any,
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.total += 1
+        return function(*args, **(kwargs or {}))
+
+
+def count_operators(work: Callable[[], object]) -> int:
+    """Return the number of operators that some work dispatches.
+
+    Args:
+        work: A function without arguments.
+    """
+    with OperatorCount() as count:
+        work()
+    return count.total

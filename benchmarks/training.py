@@ -11,7 +11,8 @@ reading.
     last_half   as `samnet`, with LoRA only in the last half of the blocks
     compiled    as `samnet`, through torch.compile; on request, as compiling takes a minute or more
 
-Steps alternate in one process, so that other load of the machine affects all ways alike.
+Steps alternate in one process, so that other load of the machine affects all ways alike. For each
+way the operators are counted that a step dispatches.
 
     python benchmarks/training.py --backbone vit_b --size 448 --rounds 5 --output result.json
 """
@@ -30,6 +31,7 @@ from sam_encoder import shipped_encoder
 from synthetic_case import LABEL_SCHEME, prepare
 from torch_timing import (
     alternate,
+    count_operators,
     given_options,
     make_parser,
     medians,
@@ -91,7 +93,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         folder: A temporary folder.
 
     Returns:
-        Seconds of the steps, the ratios of `samed` to each way, and on a GPU the peak memory.
+        Seconds of the steps, the ratios of `samed` to each way, the operators of a step, and on a
+        GPU the peak memory.
     """
     settings = {
         "backbone": options.backbone,
@@ -134,6 +137,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seconds_of_steps": times,
         "seconds_of_a_step": seconds,
         "times_as_fast_as_samed": ratios,
+        "operators_of_a_step": {name: count_operators(step) for name, step in steps.items()},
         "peak_bytes": memory,
     }
 
@@ -244,12 +248,14 @@ def describe(result: dict[str, Any]) -> str:
         result: The result of `measure`.
     """
     given, ratios = result["options"], result["times_as_fast_as_samed"]
+    operators = result["operators_of_a_step"]
     lines = [f"{given['backbone']}, batch {given['batch_size']}; {machine_line(result['machine'])}"]
     for name, seconds in result["seconds_of_a_step"].items():
         size = SAMED_SIZE if name in ("samed", "attention") else given["size"]
         ratio = f", {ratios[name]:.2f} times as fast as samed" if name in ratios else ""
         memory = f", {result['peak_bytes'][name] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
-        lines.append(f"{name:<10} at {size}: {seconds:.3f} s a step{ratio}{memory}")
+        facts = f"{seconds:.3f} s a step{ratio}, {operators[name]} operators{memory}"
+        lines.append(f"{name:<10} at {size}: {facts}")
     if "compiled" in result["seconds_of_a_step"]:
         lines.append(
             f"the first compiled step took {result['seconds_of_the_first_step']['compiled']:.0f} s"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samnet.models.position_terms import position_terms
 from samnet.models.positional_attention import Positions, attend
 
 
@@ -78,7 +79,7 @@ class WindowAttention(nn.Module):
         # The heads of all windows become the first dimension.
         heads = parts.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, high * wide, channels)
         query, key, value = heads.unbind(0)
-        by_row, by_column = self._positions(query, shape)
+        by_row, by_column = position_terms(query, self.rel_pos_h, self.rel_pos_w, shape)
         beyond = None
         if by_row.shape[-1] > high or by_column.shape[-1] > wide:
             beyond = _padding_position(by_row, by_column, shape)
@@ -89,14 +90,6 @@ class WindowAttention(nn.Module):
         parts = attended.view(*grid, high, wide, -1).permute(0, 1, 4, 2, 5, 3, 6)
         return parts.reshape(count, height, width, -1)
 
-    def _positions(self, query: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the terms of queries `(M, h w, D)` for E rows and E columns: two `(M, h w, E)`."""
-        high, wide = shape
-        placed = query.view(-1, high, wide, query.shape[-1])
-        by_row = torch.einsum("mhwc,hkc->mhwk", placed, _by_distance(self.rel_pos_h, high))
-        by_column = torch.einsum("mhwc,wkc->mhwk", placed, _by_distance(self.rel_pos_w, wide))
-        return by_row.flatten(1, 2), by_column.flatten(1, 2)
-
     def _append_padding(self, tensor: Tensor, part: int, grid: tuple[int, ...]) -> Tensor:
         """Append the padded token to keys (part 1) or values (part 2) `(M, K, D)`.
 
@@ -104,15 +97,6 @@ class WindowAttention(nn.Module):
         """
         padding = self.qkv.bias.to(tensor.dtype).view(3, self.num_heads, 1, -1)[part]
         return torch.cat([tensor, padding.expand(*grid, 1, -1).reshape(len(tensor), 1, -1)], dim=1)
-
-
-def _by_distance(table: Tensor, count: int) -> Tensor:
-    """Look up distances `(2 E - 1, D)` for the first queries and all keys: `(count, E, D)`.
-
-    Query i and key k find row i - k + E - 1.
-    """
-    edge = (len(table) + 1) // 2
-    return table.unfold(0, edge, 1)[:count].flip(-1).mT
 
 
 def _padding_position(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -64,7 +64,7 @@ class _LoraProduct(torch.autograd.Function):
         dtype = autocast_type(x) or x.dtype
         rows, weight = x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype)
         downs, ups = pairs[: len(parts)], [up.to(dtype) for up in pairs[len(parts) :]]
-        down = downs[0] if len(downs) == 1 else torch.cat(downs)
+        down = _concatenate(downs, dim=0)
         # The scale goes into A, the smallest of the matrices.
         down = (down if scale == 1 else scale * down).to(dtype)
         y = functional.linear(rows, weight, None if bias is None else bias.to(dtype))
@@ -82,20 +82,22 @@ class _LoraProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         rows, low, weight, down, *ups = ctx.saved_tensors
         gradient = gradient.reshape(-1, len(weight))
-        low_gradient = torch.empty_like(low)
-        up_gradients = []
+        low_gradients, up_gradients = [], []
         for index, (part, up) in enumerate(zip(ctx.parts, ups, strict=True)):
             width, rank = up.shape
             of_part = _columns(gradient, part, width)
-            torch.mm(of_part, up, out=_columns(low_gradient, index, rank))
+            low_gradients.append(of_part @ up)
             up_gradients.append(of_part.T @ _columns(low, index, rank))
+        low_gradient = _concatenate(low_gradients, dim=1)
         x_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = (gradient @ weight).addmm_(low_gradient, down).view(ctx.shape)
         down_gradient = low_gradient.T @ rows
         if ctx.scale != 1:
             down_gradient *= ctx.scale
-        down_gradients = down_gradient.split(down_gradient.shape[0] // len(ups))
+        down_gradients = [down_gradient]
+        if len(ups) > 1:
+            down_gradients = list(down_gradient.chunk(len(ups)))
         found = (x_gradient, *down_gradients, *up_gradients)
         x_gradient, *pair_gradients = (
             None if value is None else value.to(dtype)
@@ -107,3 +109,8 @@ class _LoraProduct(torch.autograd.Function):
 def _columns(matrix: Tensor, index: int, width: int) -> Tensor:
     """Return block `index` of the columns of a matrix, each `width` wide."""
     return matrix if matrix.shape[1] == width else matrix.narrow(1, index * width, width)
+
+
+def _concatenate(matrices: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate matrices, where there are several."""
+    return matrices[0] if len(matrices) == 1 else torch.cat(list(matrices), dim=dim)

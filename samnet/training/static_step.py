@@ -73,6 +73,10 @@ class StaticStep:
 
     The first steps, batches of another shape, and all steps after memory has run out are made by
     the `TrainingStep` itself. So are all steps where recording fails.
+
+    Attributes:
+        ordinary: That `TrainingStep`.
+        reads_at_once: False: the losses of several steps are read together.
     """
 
     reads_at_once = False
@@ -86,7 +90,7 @@ class StaticStep:
             step: Makes the steps that are not static.
             record: Returns a function that repeats some work, see `record_graph`.
         """
-        self._step, self._record = step, record
+        self.ordinary, self._record = step, record
         self._replay: Replay | None = None
         self._may_record, self._warm_up_left = True, WARM_UP_STEPS
         self._buffers: list[Tensor] = []
@@ -113,7 +117,7 @@ class StaticStep:
                 weights are those before that step.
         """
         tensors = _fixed_tensors(inputs, target)
-        if self._step.gradients.is_divided:
+        if self.ordinary.gradients.is_divided:
             self._replay, self._may_record = None, False
         elif self._may_record and self._warm_up_left == 0 and tensors:
             self._prepare(inputs, tensors)
@@ -143,14 +147,16 @@ class StaticStep:
 
     def _make_unrecorded(self, inputs: Inputs, target: Tensor, rate: float, number: int) -> None:
         self._read()
-        self._step.make(inputs, target, rate, number)
-        self._losses += self._step.losses()
+        self.ordinary.make(inputs, target, rate, number)
+        self._losses += self.ordinary.losses()
         self._warm_up_left = max(0, self._warm_up_left - 1)
 
     def _prepare(self, inputs: Inputs, tensors: list[Tensor]) -> None:
         """Record a step for batches of this form."""
         self._may_record = False  # whether it works or not
-        self._buffers = [torch.empty_like(tensor, device=self._step.device) for tensor in tensors]
+        self._buffers = [
+            torch.empty_like(tensor, device=self.ordinary.device) for tensor in tensors
+        ]
         fixed_inputs = _with_tensors(inputs, self._buffers)
         reason = ""
         try:
@@ -160,7 +166,7 @@ class StaticStep:
         if self._replay is None:
             # Not inside the handler: the error holds on to all tensors of the step.
             self._buffers = []
-            clear_gradients(self._step.trained)
+            clear_gradients(self.ordinary.trained)
             log.warning(
                 "training steps are launched operator by operator, as no CUDA graph "
                 "of them could be recorded (%s)",
@@ -171,7 +177,7 @@ class StaticStep:
 
     def _work(self, inputs: Inputs, target: Tensor) -> None:
         """Make a step on fixed memory, without waiting for the device."""
-        step = self._step
+        step = self.ordinary
         clear_gradients(step.trained)
         loss = step.loss(target, step.predict(inputs))
         loss.backward()
@@ -185,7 +191,7 @@ class StaticStep:
         numbers, self._numbers = self._numbers, []
         if not numbers:
             return
-        peak_rate = self._step.task.configuration.learning_rate
+        peak_rate = self.ordinary.task.configuration.learning_rate
         values = self._unread[: len(numbers)].tolist()  # waits for the device
         self._in_flight.clear()
         for number, (loss, norm) in zip(numbers, values, strict=True):
@@ -193,7 +199,7 @@ class StaticStep:
             self._losses.append(loss)
 
     def _wait_for_earlier_steps(self) -> None:
-        if self._step.device.type != "cuda":
+        if self.ordinary.device.type != "cuda":
             return
         event = torch.cuda.Event()
         event.record()
