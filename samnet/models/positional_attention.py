@@ -17,7 +17,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -118,7 +118,8 @@ class Positions(NamedTuple):
         return Positions(self.rows[heads, queries], self.columns[heads, queries], beyond)
 
 
-@lru_cache(maxsize=16)
+# Never dropped: a recorded CUDA graph of a training step reads them where they are.
+@cache
 def _codes(
     height: int, width: int, has_beyond: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:

@@ -227,5 +227,8 @@ def _with_tensors(inputs: Inputs, tensors: list[Tensor]) -> Inputs:
 
 
 def _have_same_form(tensors: list[Tensor], others: list[Tensor]) -> bool:
-    forms = [[(tensor.shape, tensor.dtype) for tensor in batch] for batch in (tensors, others)]
-    return forms[0] == forms[1]
+    return [_form(tensor) for tensor in tensors] == [_form(tensor) for tensor in others]
+
+
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype

@@ -50,7 +50,7 @@ MODULES = {
     "intensity": Module(("samnet/preprocessing/intensity.py",)),
     "channels": Module(("samnet/preprocessing/channels.py",), ("inference/test_slices.py",)),
     "lora": Module(
-        ("samnet/models/lora.py",),
+        ("samnet/models/lora.py", "samnet/models/lora_product.py"),
         ("models/test_segmentation_network.py", "models/test_image_encoder.py"),
     ),
     "loss": Module(("samnet/training/loss.py",)),
