@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from builders.skips import (
     pytest_runtest_makereport,
 )
 from builders.surroundings import hide_surroundings
+
+from samnet.core.cpu_bfloat16 import VARIABLE
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
@@ -43,6 +47,19 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
         paths[kind].mkdir()
         monkeypatch.setenv(f"samnet_{kind}", str(paths[kind]))
     return paths
+
+
+@pytest.fixture
+def cpu_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compute in bfloat16 on this CPU where a plan says so, however slow it is."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    monkeypatch.setenv(VARIABLE, "1")
+    # Where ATEN_CPU_CAPABILITY allows fewer instructions than the CPU has, torch's fused kernel
+    # fails.
+    is_restricted = "ATEN_CPU_CAPABILITY" in os.environ
+    with sdpa_kernel(SDPBackend.MATH) if is_restricted else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from samnet.core.cpu_bfloat16 import computes_faster_in_bfloat16
 from samnet.core.errors import UserError
 from samnet.core.limits import usable_memory
 
@@ -19,20 +20,25 @@ class Machine:
         device: Kind of device: `cpu`, `cuda` or `mps`.
         memory: Memory of the device in GiB; for `cpu` and `mps` the main memory that
             this process may use.
+        cpu_bfloat16: Whether the device is a CPU that computes faster in bfloat16. It says nothing
+            of GPUs.
     """
 
     device: str
     memory: float
+    cpu_bfloat16: bool = False
 
     def __str__(self) -> str:
-        return f"{self.device} with {self.memory:.0f} GiB"
+        units = " and units for bfloat16" if self.cpu_bfloat16 else ""
+        return f"{self.device} with {self.memory:.0f} GiB{units}"
 
 
 def detect_machine(device: str | None = None, memory: float | None = None) -> Machine:
     """Return the device to plan for, with its memory.
 
     Where both arguments are given, the device need not be on this machine: on the login node of a
-    cluster one can plan for the cluster's GPUs. torch is not imported then.
+    cluster one can plan for the cluster's GPUs. torch is not imported then, and a CPU counts as one
+    without units for bfloat16.
 
     Args:
         device: The requested device, such as `cuda`, `cuda:1`, `mps` or `cpu`; None for the best
@@ -40,7 +46,8 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
         memory: Memory of the device in GiB; None to measure it.
 
     Returns:
-        The kind of device, and its memory rounded to 0.1 GiB.
+        The kind of device, its memory rounded to 0.1 GiB, and whether it is a CPU that computes
+        faster in bfloat16.
 
     Raises:
         UserError: The requested device is unknown, or it is not on this machine and no memory is
@@ -58,7 +65,7 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
     assert kind is not None
     if memory is None:
         memory = _gpu_memory(index) if kind == "cuda" else usable_memory()
-    return Machine(kind, round(memory, 1))
+    return Machine(kind, round(memory, 1), kind == "cpu" and computes_faster_in_bfloat16())
 
 
 def choose_device(device: str | None) -> str:

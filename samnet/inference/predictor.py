@@ -26,6 +26,7 @@ from samnet.inference.plausibility import (
 from samnet.inference.volume import predict_volume
 from samnet.models.model_folder import FINAL, TRAINING_DATA_FILE, ModelFolder, RunFolder
 from samnet.models.network import SegmentationNetwork
+from samnet.models.precision import used_precision
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
 from samnet.plan.plan_key import Role
@@ -122,9 +123,18 @@ class Predictor:
         for run in runs[1:]:
             _check_same_model(first, run)
         target = torch.device(choose_device(device))
-        networks = [prepare_network(load_network(run, checkpoint), target) for run in runs]
+        precision = first.configuration.precision
+        networks = []
+        for run in runs:
+            networks.append(prepare_network(load_network(run, checkpoint), target, precision))
         names = ", ".join(run.name for run in runs)
-        log.info("model: %s, fold(s) %s, on %s", first.path.parent, names, target)
+        log.info(
+            "model: %s, fold(s) %s, on %s in %s",
+            first.path.parent,
+            names,
+            target,
+            used_precision(precision, target),
+        )
         if mirror is None:
             mirror = first.configuration.mirror_at_prediction
         training_data = load_training_data(runs)

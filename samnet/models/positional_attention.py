@@ -8,7 +8,9 @@ the fused kernels of GPUs, which are slow with such a matrix, can be used.
 
 On a CPU the fused kernel is fastest when it is given the matrix, for a few heads or queries at a
 time, so that the matrix stays in the cache. Training needs the gradient of that matrix, which the
-kernel does not compute; there plain products are as fast. Measurements: benchmarks/README.md.
+kernel does not compute; there plain products are as fast. In bfloat16, on CPUs with units for it,
+products are cheap and sums are not: there prediction uses the additional channels, and the matrix
+and its gradient are products with them. Measurements: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -79,6 +81,9 @@ class Positions(NamedTuple):
 
     def bias(self) -> Tensor:
         """Return what is added to the product of each query with each key, `(M, N, K)`."""
+        if self._is_faster_as_product():
+            terms = [term.to(self.rows.dtype) for term in self.terms()]
+            return torch.cat(terms, dim=-1) @ self.codes().T
         height, width = self.rows.shape[-1], self.columns.shape[-1]
         num_keys = height * width + (self.beyond is not None)
         bias = self.rows.new_empty(*self.rows.shape[:2], num_keys)
@@ -97,12 +102,18 @@ class Positions(NamedTuple):
         Returns:
             One tensor for each of `terms`, with its shape.
         """
+        if self._is_faster_as_product():
+            of_terms = bias_gradient @ self.codes()
+            return of_terms.split([term.shape[-1] for term in self.terms()], dim=-1)
         height, width = self.rows.shape[-1], self.columns.shape[-1]
         inside = bias_gradient[..., : height * width].unflatten(-1, (height, width))
         of_rows, of_columns = inside.sum(dim=-1), inside.sum(dim=-2)
         if self.beyond is None:
             return of_rows, of_columns
         return of_rows, of_columns, bias_gradient[..., -1:]
+
+    def _is_faster_as_product(self) -> bool:
+        return self.rows.dtype == torch.bfloat16
 
     def part(self, heads: slice, queries: slice = slice(None)) -> Positions:
         """Return the terms of some heads and queries.
@@ -144,9 +155,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> T
         A tensor `(M, N, D)`.
     """
     device = query.device.type
-    if (_ASSUMED_DEVICE.get() if device == "meta" else device) == "cpu":
-        return _AttendInChunks.apply(query, key, value, *positions)
-    return attend_with_codes(query, key, value, positions)
+    if (_ASSUMED_DEVICE.get() if device == "meta" else device) != "cpu":
+        return attend_with_codes(query, key, value, positions)
+    # The fused kernel's own backward pass is slower than the one here, in either precision.
+    if query.dtype == torch.bfloat16 and not _has_graph(query, key, value, *positions):
+        return attend_with_codes(query, key, value, positions)
+    return _AttendInChunks.apply(query, key, value, *positions)
+
+
+def _has_graph(*tensors: Tensor | None) -> bool:
+    """Tell whether the result of some tensors needs a backward pass."""
+    is_needed = any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return is_needed and torch.is_grad_enabled()
 
 
 def attend_with_codes(query: Tensor, key: Tensor, value: Tensor, positions: Positions) -> Tensor:

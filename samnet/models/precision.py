@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from samnet.core.cpu_bfloat16 import computes_faster_in_bfloat16
 
 _AMPERE = 8  # compute capability of the first GPUs with bfloat16
 _ASSUMED_TYPE: ContextVar[torch.dtype | None] = ContextVar("assumed_type", default=None)
@@ -18,17 +20,22 @@ def used_precision(planned: str, device: torch.device) -> str:
 
     Torch says that GPUs before Ampere support bfloat16 as well, since they can store such numbers.
     But they compute slowly with them, and have neither convolutions nor fused attention for them.
+    CPUs without units for bfloat16 compute several times slower in it.
 
     Args:
         planned: The plan's `precision`, `bfloat16` or `float32`.
         device: The device to compute on.
 
     Returns:
-        The planned precision, or `float32` on a device without bfloat16.
+        The planned precision, or `float32` on a device that is not faster in bfloat16.
     """
-    if planned != "bfloat16" or device.type != "cuda":
+    if planned != "bfloat16":
         return "float32"
-    has_bfloat16 = torch.cuda.get_device_capability(device)[0] >= _AMPERE
+    has_bfloat16 = False
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.get_device_capability(device)[0] >= _AMPERE
+    elif device.type == "cpu":
+        has_bfloat16 = computes_faster_in_bfloat16()
     return "bfloat16" if has_bfloat16 else "float32"
 
 
@@ -85,3 +92,21 @@ def autocast_type(tensor: Tensor) -> torch.dtype | None:
     if tensor.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
         return None
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def cast_weights(network: nn.Module, planned: str, device: torch.device) -> None:
+    """Cast weights that `autocast` would cast at each use, once, in place.
+
+    Only on a CPU: there it saves a tenth of the time of ViT-B. The network then computes the same
+    numbers, but only within `autocast`. Norms and positions stay in single precision.
+
+    Args:
+        network: The network. It can predict afterwards; its weights are no longer those to store.
+        planned: The plan's `precision`.
+        device: The device that it computes on.
+    """
+    if device.type != "cpu" or used_precision(planned, device) == "float32":
+        return
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.to(torch.bfloat16)

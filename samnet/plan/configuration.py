@@ -195,7 +195,7 @@ class Configuration:
         "slices in a step", Role.RESUMABLE | Role.MEMORY, limits=(1, None), possible="1 and above"
     )
     precision: str = _TRAINING(
-        "precision of the computation on a CUDA GPU",
+        "precision of the computation on a CUDA GPU, or on a CPU with units for bfloat16",
         Role.RESUMABLE | Role.MEMORY,
         choices=("float32", "bfloat16"),
     )

@@ -250,6 +250,8 @@ def _choose_level(
         return build_configuration(values, num_channels, f"configuration {name}")
 
     def memory_of(configuration: Configuration) -> float:
+        if machine.device == "cpu" and not machine.cpu_bfloat16:
+            configuration = dataclasses.replace(configuration, precision="float32")
         return measure(configuration, num_channels, num_outputs, has_regions, machine.device)
 
     return choose_level(configuration_on, memory_of, usable_memory(machine))

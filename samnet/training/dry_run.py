@@ -30,8 +30,9 @@ from samnet.preprocessing.channels import num_input_channels
 from samnet.training.kept_measurements import step_key
 from samnet.training.loss import segmentation_loss
 
+_HAVE_BFLOAT16 = ("cuda", "cpu")
 # Functions that `torch.autocast` computes in bfloat16, and those that it computes in single
-# precision.
+# precision, which it does on CUDA alone.
 _IN_HALF = (
     functional.linear,
     functional.conv2d,
@@ -67,7 +68,8 @@ def measure_step(
     """Measure the memory of a training step: a `samnet.planning.memory.Meter`.
 
     Args:
-        configuration: The configuration to train.
+        configuration: The configuration to train. Its `precision` is the one that a CPU or a GPU
+            computes in.
         num_channels: Number of image channels of the data set.
         num_outputs: Classes with the background, or regions.
         has_regions: Whether the outputs are regions.
@@ -93,7 +95,7 @@ def _peak_of_step(
     """Return the bytes of all tensors at the peak of a step."""
     batch, size = configuration.batch_size, configuration.input_size
     channels = num_input_channels(configuration.channel_layout, num_channels)
-    half = configuration.precision == "bfloat16" and device == "cuda"
+    half = configuration.precision == "bfloat16" and device in _HAVE_BFLOAT16
     with StorageCount() as count, torch.device("meta"), as_if_on(device):
         network = build_network(configuration, num_channels, num_outputs).train()
         blocks: Any = network.encoder.blocks
@@ -169,10 +171,10 @@ def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
     def call(*args: Any) -> Any:
         with contextlib.ExitStack() as modes:
             modes.enter_context(torch.device("meta"))
-            if device == "cuda":
+            if device == "cuda" or half:
                 modes.enter_context(_FusedAttention())
             if half:
-                modes.enter_context(_Autocast())
+                modes.enter_context(_Autocast(device))
                 modes.enter_context(as_if_autocast(torch.bfloat16))
             return forward(*args)
 
@@ -180,9 +182,9 @@ def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Replaces attention by what CUDA's fused kernels take: no matrix of all queries and keys.
+    """Replaces attention by what fused kernels take: no matrix of all queries and keys.
 
-    The `meta` device has no such kernels.
+    The `meta` device has no such kernels. Attention with a given matrix stays unchanged.
     """
 
     def __torch_function__(
@@ -216,7 +218,11 @@ class _FusedStorage(torch.autograd.Function):
 
 
 class _Autocast(TorchFunctionMode):
-    """Casts as `torch.autocast` to bfloat16 does on CUDA; the `meta` device has no autocast."""
+    """Casts as `torch.autocast` to bfloat16 does; the `meta` device has no autocast."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._in_single = _IN_SINGLE if device == "cuda" else ()
 
     def __torch_function__(
         self,
@@ -228,7 +234,7 @@ class _Autocast(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in _IN_HALF:
             args, kwargs = tree_map(partial(_cast, torch.bfloat16), (args, kwargs))
-        elif function in _IN_SINGLE:
+        elif function in self._in_single:
             args, kwargs = tree_map(partial(_cast, torch.float32), (args, kwargs))
         return function(*args, **kwargs)
 

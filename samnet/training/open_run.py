@@ -72,7 +72,10 @@ def open_run(
     parent = run.folder.path.parent
     locked = lock_folder(parent, f"training {run.folder.name}", waits=False)
     with locked if distributed.is_master else contextlib.nullcontext() as lock:
-        session = Session.begin(distributed.device, choice)
+        precision = used_precision(task.configuration.precision, distributed.device)
+        if distributed.is_master:
+            _note_other_precision(_last_session(run), precision)
+        session = Session.begin(distributed.device, precision, choice)
         record = RunRecord(run.request, [*_kept_sessions(run), session])
         if distributed.is_master:
             _start_folder(run, record)
@@ -164,7 +167,8 @@ def _log_start(
 ) -> None:
     total, trained = count_parameters(network)
     log.info(
-        "%s, fold %s: %s with %s head, %.2f of %.2f million parameters trained, %d cases, on %s",
+        "%s, fold %s: %s with %s head, %.2f of %.2f million parameters trained, %d cases, on %s "
+        "in %s",
         run.plan.single_name,
         run.request.fold,
         task.configuration.backbone,
@@ -173,6 +177,7 @@ def _log_start(
         total / 1e6,
         len(task.training_cases),
         device,
+        used_precision(task.configuration.precision, device),
     )
 
 
@@ -259,7 +264,9 @@ def _warn_of_other_machine(run: ResolvedRun, device: torch.device) -> None:
         )
     planned = plan.single_configuration.precision
     # The memory of a step is planned in that precision; single precision takes up to twice as much.
-    if device.type == "cuda" and used_precision(planned, device) != planned:
+    if used_precision(planned, device) == planned:
+        return
+    if device.type == "cuda":
         log.warning(
             "%s has no %s: training in single precision; samnet_plan -d %s --set precision=float32 "
             "plans for that",
@@ -267,3 +274,16 @@ def _warn_of_other_machine(run: ResolvedRun, device: torch.device) -> None:
             planned,
             name,
         )
+    elif device.type == "cpu" and plan.machine.device == "cpu":
+        log.warning(
+            "this CPU is not faster in %s: training in single precision; samnet_plan -d %s "
+            "--device cpu plans for that",
+            planned,
+            name,
+        )
+
+
+def _note_other_precision(earlier: Session | None, precision: str) -> None:
+    """Note that a run is resumed in another precision than that of its last session."""
+    if earlier is not None and earlier.precision not in ("", precision):
+        log.info("trained in %s before, in %s from here on", earlier.precision, precision)

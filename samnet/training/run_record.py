@@ -75,6 +75,7 @@ class Session:
         torch: Version of torch.
         python: Version of Python.
         machine: Operating system and processor.
+        precision: The precision it computes in; empty in records of older versions.
         embeddings: What is kept of a frozen encoder's work, or None.
         out_of_memory: What was changed when memory ran out.
     """
@@ -86,15 +87,17 @@ class Session:
     torch: str
     python: str
     machine: str
+    precision: str = ""
     embeddings: CacheChoice | None = None
     out_of_memory: list[Fallback] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, device: Device, embeddings: CacheChoice | None) -> Session:
+    def begin(cls, device: Device, precision: str, embeddings: CacheChoice | None) -> Session:
         """Describe a session that begins now.
 
         Args:
             device: What it trains on.
+            precision: The precision it computes in.
             embeddings: What is kept of a frozen encoder's work, or None.
 
         Returns:
@@ -108,6 +111,7 @@ class Session:
             torch=torch.__version__,
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}",
+            precision=precision,
             embeddings=embeddings,
         )
 

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from samnet.core.cpu_bfloat16 import VARIABLE
+
 # How variables begin by which schedulers describe a job, and by which processes that train together
 # find each other.
 _OF_A_JOB = ("SLURM_", "LSB_", "LSF_", "PBS_", "SGE_", "JOB_COMPLETION_INDEX", "KUBERNETES_")
@@ -28,9 +30,12 @@ def is_hidden(name: str) -> bool:
 def hide_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove such variables, so that a suite that runs within a job behaves as anywhere.
 
+    Nor do tests see whether the CPU has units for bfloat16: those that need it set the variable.
+
     Args:
         monkeypatch: Restores them in the end.
     """
     for name in list(os.environ):
         if is_hidden(name):
             monkeypatch.delenv(name)
+    monkeypatch.setenv(VARIABLE, "0")

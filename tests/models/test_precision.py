@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from builders.numerics import relative_error
+from builders.tiny import make_configuration, tiny_backbone
+from torch import nn
 
-from samnet.models.precision import autocast, used_precision
+from samnet.core.cpu_bfloat16 import VARIABLE
+from samnet.models.network import build_network
+from samnet.models.precision import autocast, cast_weights, used_precision
+
+__all__ = ["tiny_backbone"]
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +40,18 @@ def test_bfloat16_is_used_on_devices_that_compute_in_it(
     assert used_precision(planned, torch.device(device)) == used
 
 
+@pytest.mark.usefixtures("cpu_bfloat16")
+def test_a_cpu_that_is_faster_in_bfloat16_computes_in_the_planned_precision() -> None:
+    assert used_precision("bfloat16", CPU) == "bfloat16"
+    assert used_precision("float32", CPU) == "float32"
+    assert used_precision("bfloat16", torch.device("mps")) == "float32"
+    layer, values = nn.Linear(2, 2), torch.zeros(1, 2)
+    with autocast("bfloat16", CPU):
+        assert layer(values).dtype == torch.bfloat16
+    with autocast("float32", CPU):
+        assert layer(values).dtype == torch.float32
+
+
 def test_no_autocast_is_made_for_devices_that_compute_in_single_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,6 +63,46 @@ def test_no_autocast_is_made_for_devices_that_compute_in_single_precision(
 
 
 def test_autocast_leaves_a_cpu_in_single_precision() -> None:
-    with autocast("bfloat16", torch.device("cpu")):
+    with autocast("bfloat16", CPU):
         assert not torch.is_autocast_enabled("cpu")
         assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32
+
+
+@pytest.mark.usefixtures("cpu_bfloat16")
+@pytest.mark.parametrize("head", ["upsampling", "mask_decoder", "vit", "cnn_slim", "linear"])
+@torch.inference_mode()
+def test_logits_in_bfloat16_are_close_and_the_same_with_weights_cast_before(head: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(make_configuration(head=head, input_size=64), 1, 3).eval()
+    images = torch.rand(2, 3, 64, 64)
+    expected = network(images)
+    with autocast("bfloat16", CPU):
+        found = network(images)
+        cast_weights(network, "bfloat16", CPU)
+        assert torch.equal(network(images), found)
+    # bfloat16 rounds to 1 / 256.
+    assert 0 < relative_error(found, expected) < 0.03
+
+
+@pytest.mark.usefixtures("cpu_bfloat16")
+def test_weights_of_layers_are_cast_and_those_of_norms_and_positions_are_not() -> None:
+    network = build_network(make_configuration(), 1, 3)
+    cast_weights(network, "bfloat16", CPU)
+    dtypes = {name: weight.dtype for name, weight in network.named_parameters()}
+    assert dtypes["encoder.blocks.0.attn.qkv.weight"] == torch.bfloat16
+    assert dtypes["encoder.blocks.0.norm1.weight"] == torch.float32
+    assert dtypes["encoder.blocks.0.attn.rel_pos_h"] == torch.float32
+    assert dtypes["encoder.pos_embed"] == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("planned", "variable", "device"),
+    [("float32", "1", "cpu"), ("bfloat16", "0", "cpu"), ("bfloat16", "1", "cuda")],
+)
+def test_weights_stay_where_a_device_does_not_need_them_cast(
+    planned: str, variable: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, variable)
+    layer = nn.Linear(2, 2)
+    cast_weights(layer, planned, torch.device(device))
+    assert layer.weight.dtype == torch.float32

@@ -68,7 +68,7 @@ def make_request(**changes: Any) -> RunRequest:
 
 
 def make_session() -> Session:
-    session = Session.begin(CPU, CacheChoice(0.5, 4))
+    session = Session.begin(CPU, "bfloat16", CacheChoice(0.5, 4))
     session.out_of_memory.append(FALLBACK)
     return session
 
@@ -90,7 +90,7 @@ def old_content() -> dict[str, Any]:
 
 
 def test_record_that_was_saved_is_loaded(folder: RunFolder) -> None:
-    record = RunRecord(make_request(), [make_session(), Session.begin(CPU, None)])
+    record = RunRecord(make_request(), [make_session(), Session.begin(CPU, "float32", None)])
     record.save(folder)
     assert RunRecord.load(folder) == record
     assert list(read(folder)) == ["request", "sessions"]
@@ -146,6 +146,7 @@ def test_unknown_and_missing_facts_of_a_session_are_no_fault(folder: RunFolder) 
     first, second = record.sessions
     assert (first.device, first.command) == ("cuda", ["samnet_train", "8"])
     assert first.started == first.torch == second.device == "unknown"
+    assert first.precision == ""
     assert (second.command, second.embeddings, second.out_of_memory) == ([], None, [])
 
 
@@ -198,7 +199,9 @@ def test_record_that_is_cut_short_is_named(folder: RunFolder) -> None:
 
 
 def test_fallback_is_noted_in_the_last_session(folder: RunFolder) -> None:
-    record = RunRecord(make_request(), [Session.begin(CPU, None), Session.begin(CPU, None)])
+    record = RunRecord(
+        make_request(), [Session.begin(CPU, "float32", None), Session.begin(CPU, "float32", None)]
+    )
     record.add_fallback(FALLBACK, folder)
     loaded = RunRecord.load(folder)
     assert loaded is not None
