@@ -46,6 +46,15 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a plan, also one that was changed by hand"
     )
+    parser.add_argument(
+        "-c",
+        "--configurations",
+        nargs="+",
+        default=[],
+        metavar="CONFIG",
+        help="plan these published configurations too, such as samed; otherwise each is planned "
+        "when it is first trained",
+    )
 
 
 def chosen_processes(options: argparse.Namespace) -> int:
@@ -82,7 +91,8 @@ def load_datasets(options: argparse.Namespace) -> list[RawDataset]:
 def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
     """Measure and plan a data set, and write plan and splits.
 
-    A plan that was changed by hand is kept, except with `--overwrite`.
+    A plan that was changed by hand is kept, except with `--overwrite`. Published configurations are
+    planned where they are requested, or were before.
 
     Args:
         dataset: The raw data set.
@@ -92,26 +102,30 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
         The plan.
 
     Raises:
-        UserError: Settings are given, and would be lost because the plan was changed by hand.
+        UserError: Settings are given, and would be lost because the plan was changed by hand; or
+            there is no configuration of a requested name.
     """
     from samnet.core.locks import lock_folder
     from samnet.fingerprint.extract import extract_fingerprint
-    from samnet.planning.planned_dataset import write_splits
+    from samnet.planning.planned_dataset import PLANNING, write_splits
     from samnet.planning.planner import make_plan
+    from samnet.planning.presets import check_names
     from samnet.planning.replan import update_plan
     from samnet.training.kept_measurements import KeptMeasurements
 
     fingerprint = extract_fingerprint(dataset, chosen_processes(options))
     settings: dict[str, Any] = dict(options.settings)
     folder = dataset.folder
-    with lock_folder(folder.preprocessed, "planning"):
+    requested: list[str] = options.configurations
+    with lock_folder(folder.preprocessed, PLANNING):
         known = None if options.overwrite else _known_plan(folder)
         machine = _choose_machine(options, known)
         measure = KeptMeasurements(folder.step_memory_file)
         if known is None:
-            plan = make_plan(fingerprint, machine, settings, measure)
+            check_names(requested)
+            plan = make_plan(fingerprint, machine, settings, measure, requested)
         else:
-            plan = update_plan(known, fingerprint, machine, settings, measure)
+            plan = update_plan(known, fingerprint, machine, settings, measure, requested)
         if plan != known:
             plan.save(folder.plan_file)
         write_splits(plan, fingerprint, folder)
@@ -120,13 +134,12 @@ def plan_dataset(dataset: RawDataset, options: argparse.Namespace) -> Plan:
 
 def _known_plan(folder: DatasetFolder) -> Plan | None:
     from samnet.core.errors import UserError
-    from samnet.plan.plan import Plan
+    from samnet.planning.planned_dataset import PlannedDataset
 
-    path = folder.plan_file
-    if not path.is_file():
+    if not folder.plan_file.is_file():
         return None
     try:
-        return Plan.load(path)
+        return PlannedDataset(folder).plan
     except UserError as error:
         raise UserError(f"{error}. Fix it, or replace it with --overwrite") from None
 

@@ -16,8 +16,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
-    from samnet.plan.plan import Plan
+    from samnet.planning.planned_dataset import PlannedDataset
     from samnet.preprocessing.prepare import prepare_all_configurations
+    from samnet.training.kept_measurements import KeptMeasurements
 
     for dataset in load_datasets(options):
         path = dataset.folder.plan_file
@@ -25,7 +26,9 @@ def _run(options: argparse.Namespace) -> None:
             raise UserError(
                 f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first"
             )
-        plan = Plan.load(path)
+        measure = KeptMeasurements(dataset.folder.step_memory_file)
+        # Configurations may inherit from one that is not planned yet.
+        plan = PlannedDataset(dataset.folder).plan_with((), measure)
         prepare_all_configurations(dataset, plan, chosen_processes(options), *chosen_part(options))
 
 

@@ -38,7 +38,7 @@ def _add_train(kinds: _Kinds) -> None:
         "configuration",
         nargs="?",
         metavar="CONFIG",
-        help="a configuration of its plan, such as lora",
+        help="a configuration of its plan, such as lora, or a published one, such as samed",
     )
     train.add_argument(
         "-c",

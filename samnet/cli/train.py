@@ -31,7 +31,10 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         parser, "dataset", "ID", "id or name of a planned and prepared data set, such as 8"
     )
     add_named_positional(
-        parser, "configuration", "CONFIG", "a configuration of its plan, such as lora"
+        parser,
+        "configuration",
+        "CONFIG",
+        "a configuration of its plan, such as lora, or a published one, such as samed",
     )
     add_named_positional(
         parser,

@@ -35,11 +35,11 @@ def training_jobs(
         One or two jobs.
 
     Raises:
-        UserError: The data set is not planned, or has no such configuration or fold.
+        UserError: The data set is not planned, or there is no such configuration or fold.
     """
     dataset = PlannedDataset.find(identifier)
     for configuration in configurations:
-        dataset.plan.configuration(configuration)
+        dataset.check_configuration(configuration)
     known = dataset.fold_names
     chosen: list[str] = []
     for fold in folds:

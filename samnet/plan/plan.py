@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,6 +155,22 @@ class Plan:
             current = self.configurations[current].inherit
         return chain
 
+    def missing_ancestor(self, name: str) -> str | None:
+        """Return what the plan lacks of a configuration and of those that it inherits from.
+
+        Args:
+            name: The configuration.
+
+        Returns:
+            The first name that the plan does not have; None where it has them all.
+        """
+        followed: set[str] = set()
+        current: str | None = name
+        while current in self.configurations and current not in followed:
+            followed.add(current)
+            current = self.configurations[current].inherit
+        return None if current in self.configurations else current
+
     def configuration(self, name: str) -> Configuration:
         """Return the checked values of a configuration.
 
@@ -215,11 +232,13 @@ class Plan:
         write_json(path, to_json(self))
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: Path, may_lack: Collection[str] = ()) -> Plan:
         """Read a plan, edited by hand or not. A decision may be written as its bare value.
 
         Args:
             path: The file.
+            may_lack: Configurations that may be missing although others inherit from them. Those
+                heirs are usable once the plan has them.
 
         Returns:
             The plan, with every value checked and in its own type.
@@ -239,9 +258,9 @@ class Plan:
                 f"of samnet; {remedy}"
             )
         _expand_bare_values(content, path)
-        return from_json(cls, content, str(path))._with_checked_values(path)
+        return from_json(cls, content, str(path))._with_checked_values(path, may_lack)
 
-    def _with_checked_values(self, path: Path) -> Plan:
+    def _with_checked_values(self, path: Path, may_lack: Collection[str]) -> Plan:
         """Return this plan with every value in its own type, as it was before it became JSON."""
         split = {key: self.decisions[key] for key in SPLIT_KEYS if key in self.decisions}
         if "patient_key" in split and split["patient_key"].value != self.patient_key:
@@ -257,6 +276,8 @@ class Plan:
             configurations=configurations,
         )
         for name in configurations:
+            if checked.missing_ancestor(name) in may_lack:
+                continue
             try:
                 checked.configuration(name)
             except UserError as error:

@@ -21,9 +21,9 @@ from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.backbones import PATCH
 from samnet.plan.configuration import Configuration
-from samnet.plan.plan import Plan
 from samnet.planning.explain import FIRST
 from samnet.planning.memory import Meter
+from samnet.planning.planned_dataset import PlannedDataset
 from samnet.planning.planner import make_plan
 from samnet.planning.rules.facts import AXIS_NAMES, CT_NAMES
 from samnet.planning.rules.slicing import ANISOTROPIC
@@ -64,7 +64,7 @@ def examine_dataset(
         fingerprint = extract_fingerprint(dataset, processes)
         path = dataset.folder.plan_file
         if path.is_file():
-            plan = Plan.load(path)
+            plan = PlannedDataset(dataset.folder).plan
         else:
             plan = make_plan(fingerprint, machine, measure=measure)
         if plan.data_key != fingerprint.data_key:

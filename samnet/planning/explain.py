@@ -10,6 +10,7 @@ from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Decision, Plan
 from samnet.planning.alternatives import Alternative, find_alternatives
+from samnet.planning.requested import names_on_request
 
 FIRST = "lora"
 _INDENT = " " * 6
@@ -19,7 +20,7 @@ def explain(plan: Plan, fingerprint: Fingerprint) -> str:
     """Write every decision with its value, reason and rule into a text for the terminal.
 
     It begins with the decisions of the data set and of `lora`, with what would change them. Then it
-    shows where the other configurations differ.
+    shows where the other configurations differ, and names those that can be planned on request.
 
     Args:
         plan: The plan.
@@ -43,6 +44,9 @@ def explain(plan: Plan, fingerprint: Fingerprint) -> str:
         differing = _differing(plan.configuration_decisions(name), known)
         lines.append(f"  as {names[0]}{', except' if differing else ''}")
         lines += ["", *_table(differing, {})] if differing else []
+    on_request = ", ".join(names_on_request(plan))
+    if on_request:
+        lines += ["", f"planned when they are trained, or with -c: {on_request}"]
     return "\n".join(lines)
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
+from samnet.core.locks import lock_folder
 from samnet.core.paths import describe_preprocessed_folder
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.splits import make_splits, read_splits
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Plan
+from samnet.planning.memory import Meter
+from samnet.planning.presets import configuration_names
+from samnet.planning.requested import add_configurations, find_missing
 
 log = logging.getLogger(__name__)
+PLANNING = "planning"  # the task for which the folder of a plan is locked
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -58,18 +66,84 @@ class PlannedDataset:
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan.
+        """The plan, as it was when it was first needed.
 
         Raises:
             UserError: There is none, or it is not usable.
         """
+        return self._read_plan()
+
+    def plan_with(self, names: Collection[str], measure: Meter | None = None) -> Plan:
+        """Return the plan with certain configurations in it.
+
+        Those that samnet brings and the plan lacks are planned now, and added to its file. The same
+        holds for those from which its configurations inherit. Of several processes that need one,
+        the first plans it. Where the file cannot be written, it is planned for this process alone.
+
+        Args:
+            names: The requested configurations.
+            measure: As for `samnet.planning.planner.make_plan`.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UserError: There is no plan, or it is not usable; a configuration is neither in it nor
+                brought by samnet; or the plan is older than the measured data.
+        """
+        if not find_missing(self.plan, names):
+            return self.plan
+        try:
+            with lock_folder(self.folder.preprocessed, PLANNING):
+                plan = self._read_plan()  # another process may have added what is missing
+                completed = self._complete(plan, names, measure)
+                if completed != plan:
+                    completed.save(self.folder.plan_file)
+                return completed
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            log.warning(
+                "%s cannot be written (%s): %s planned for this command alone",
+                self.folder.plan_file,
+                error.strerror,
+                ", ".join(find_missing(self.plan, names)),
+            )
+        return self._complete(self.plan, names, measure)
+
+    def check_configuration(self, name: str) -> None:
+        """Check that a configuration is in the plan and usable, or can be planned.
+
+        Args:
+            name: The configuration.
+
+        Raises:
+            UserError: There is no such configuration, or a value of it is not usable.
+        """
+        if not find_missing(self.plan, [name]):
+            self.plan.configuration(name)
+
+    def _complete(self, plan: Plan, names: Collection[str], measure: Meter | None) -> Plan:
+        missing = find_missing(plan, names)
+        if not missing:
+            return plan
+        if plan.data_key != self.fingerprint.data_key:
+            raise UserError(
+                f"{self.folder.plan_file} was made for other data than "
+                f"{self.folder.fingerprint_file.name} next to it describes, so {missing[0]} cannot "
+                f"be planned; run samnet_plan -d {self.name}"
+            )
+        log.info("%s: planning %s", self.name, ", ".join(missing))
+        return add_configurations(plan, names, self.fingerprint, measure)
+
+    def _read_plan(self) -> Plan:
         if not self.folder.plan_file.is_file():
             raise UserError(
                 f"{self.folder.plan_file}: no such file; run samnet_plan_and_preprocess -d "
                 f"{self.name}, or set samnet_preprocessed to the folder that holds the plan. Now "
                 f"{describe_preprocessed_folder()}"
             )
-        return Plan.load(self.folder.plan_file)
+        return Plan.load(self.folder.plan_file, may_lack=configuration_names())
 
     @cached_property
     def splits(self) -> list[dict[str, list[str]]]:

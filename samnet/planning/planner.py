@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,11 @@ from samnet.plan.plan import (
     Plan,
     PlannedConfiguration,
     decisions_key,
+    earlier_decisions,
 )
 from samnet.plan.plan_key import Scope
 from samnet.planning.memory import WANTED, MemoryLevel, Meter, choose_level, usable_memory
-from samnet.planning.presets import Preset, configuration_names, read_preset
+from samnet.planning.presets import Preset, configuration_names, read_preset, standard_names
 from samnet.planning.rules import rules_of
 from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
 
@@ -38,8 +39,9 @@ def make_plan(
     machine: Machine,
     settings: dict[str, Any] | None = None,
     measure: Meter | None = None,
+    requested: Collection[str] = (),
 ) -> Plan:
-    """Plan a data set for a machine, every named configuration included.
+    """Plan a data set for a machine, with samnet's own configurations.
 
     Args:
         fingerprint: The statistics of the data.
@@ -47,6 +49,7 @@ def make_plan(
         settings: Values set by hand (`--set`), by key. Later rules take them into account. A named
             configuration keeps the values that make it what it is: `samed` remains SAMed.
         measure: The memory of a training step. Without it everything wanted is taken to fit.
+        requested: Named configurations that are planned in addition.
 
     Returns:
         The plan.
@@ -57,9 +60,11 @@ def make_plan(
     context = _Context(fingerprint, machine, measure)
     given = on_command_line(settings or {})
     decisions = context.decide(rules_of(Scope.DATASET), given)
+    included = {*standard_names(), *requested}
     configurations = {
         name: _plan_configuration(name, context, decisions, given, {})
         for name in configuration_names()
+        if name in included
     }
     plan = Plan(
         schema_version=SCHEMA_VERSION,
@@ -76,6 +81,28 @@ def make_plan(
     )
     check_configurations(plan)
     return dataclasses.replace(plan, planned_key=decisions_key(plan))
+
+
+def plan_configuration(
+    name: str, plan: Plan, fingerprint: Fingerprint, measure: Meter | None = None
+) -> PlannedConfiguration:
+    """Plan one more named configuration for a planned data set.
+
+    It rests on the decisions of the plan, and on what was set on the command line when they were
+    made. So it is what `make_plan` would have planned with them.
+
+    Args:
+        name: The named configuration.
+        plan: The plan.
+        fingerprint: The statistics of its data.
+        measure: As for `make_plan`.
+
+    Returns:
+        The decisions of the configuration.
+    """
+    context = _Context(fingerprint, plan.machine, measure)
+    given = on_command_line(settings_of(plan))
+    return _plan_configuration(name, context, earlier_decisions() | plan.decisions, given, {})
 
 
 def all_decisions(
@@ -150,6 +177,25 @@ def on_command_line(settings: dict[str, Any]) -> Decisions:
         key: Decision(check_value(key, value, "--set"), "set on the command line", ON_COMMAND_LINE)
         for key, value in settings.items()
     }
+
+
+def settings_of(plan: Plan) -> dict[str, Any]:
+    """Return what was set on the command line when a plan was made.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        The values by key.
+    """
+    groups = [entry.decisions for entry in plan.configurations.values()]
+    settings: dict[str, Any] = {}
+    # Where groups differ, the data set's decisions count, then the first configuration's.
+    for group in [*reversed(groups), plan.decisions]:
+        for key, decision in group.items():
+            if decision.rule == ON_COMMAND_LINE:
+                settings[key] = decision.value
+    return settings
 
 
 @dataclass(frozen=True)

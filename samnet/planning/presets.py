@@ -1,16 +1,19 @@
 """The named configurations that samnet brings: JSON files in the folder `plans`.
 
-Each fixes the values that make it what it is. The planner decides the others.
+Each fixes the values that make it what it is. The planner decides the others. A plan holds those
+of samnet itself; the published ones of the papers are added when they are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
+from samnet.core.errors import UserError
 from samnet.core.files import read_json
 from samnet.core.records import from_json
 from samnet.plan.checks import check_value
@@ -58,10 +61,31 @@ def configuration_names() -> list[str]:
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
+def standard_names() -> list[str]:
+    """Return the named configurations that every plan holds: all except the published ones."""
+    return [name for name in configuration_names() if not _read(name).get("published", False)]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check that samnet brings some configurations.
+
+    Args:
+        names: Their names.
+
+    Raises:
+        UserError: It does not bring one of them.
+    """
+    known = configuration_names()
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no configuration {name!r}; choose from {', '.join(known)}")
+
+
 def read_preset(name: str, facts: Facts) -> Preset:
     """Read a named configuration.
 
-    Its file holds `values` that always apply, `values_for` some data, and the `recipe`.
+    Its file holds `values` that always apply, `values_for` some data, the `recipe`, and whether it
+    is `published` by others.
 
     Args:
         name: The configuration.
@@ -70,8 +94,7 @@ def read_preset(name: str, facts: Facts) -> Preset:
     Returns:
         What it fixes for these data.
     """
-    with resources.as_file(_folder() / f"{name}.json") as file:
-        content = read_json(file)
+    content = _read(name)
     values = dict(content["values"])
     for condition, conditional_values in content.get("values_for", {}).items():
         if _CONDITIONS[condition](facts):
@@ -83,3 +106,8 @@ def read_preset(name: str, facts: Facts) -> Preset:
     }
     recipe = from_json(Recipe, content.get("recipe", {}), f"{name}.json: recipe")
     return Preset(decisions, recipe, content["description"])
+
+
+def _read(name: str) -> dict[str, Any]:
+    with resources.as_file(_folder() / f"{name}.json") as file:
+        return read_json(file)

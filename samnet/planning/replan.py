@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from samnet.core.errors import UserError
@@ -29,8 +30,10 @@ from samnet.planning.planner import (
     make_plan,
     on_command_line,
     same_value,
+    settings_of,
 )
 from samnet.planning.presets import DEFINITION, configuration_names
+from samnet.planning.requested import add_configurations, find_missing
 
 log = logging.getLogger(__name__)
 _MAX_SHOWN_CHANGES = 5
@@ -43,10 +46,12 @@ def update_plan(
     machine: Machine,
     settings: dict[str, Any],
     measure: Meter | None = None,
+    requested: Collection[str] = (),
 ) -> Plan:
     """Plan a data set again that has a plan. What an earlier command set stays set.
 
-    A plan that a person changed keeps every decision.
+    A plan that a person changed keeps every decision. Configurations that were added to a plan when
+    they were needed stay in it.
 
     Args:
         known: The plan that is there.
@@ -54,15 +59,17 @@ def update_plan(
         machine: The machine that will train.
         settings: Values set on the command line, by key.
         measure: As for `make_plan`.
+        requested: Configurations that the new plan is to have, too.
 
     Returns:
         The new plan.
 
     Raises:
-        UserError: A person changed the plan, and settings are given that it does not have; or as
-            `make_plan`.
+        UserError: A person changed the plan, and settings are given that it does not have; there is
+            no configuration of a requested name; or as `make_plan`.
     """
-    earlier = {key: value for key, value in _settings_of(known).items() if key not in settings}
+    missing = find_missing(known, requested)
+    earlier = {key: value for key, value in settings_of(known).items() if key not in settings}
     changes = find_hand_made(known, fingerprint, measure)
     if not changes:
         if earlier:
@@ -70,12 +77,14 @@ def update_plan(
             log.info("set by an earlier command and kept: %s (--overwrite drops them)", listing)
         if known.machine != machine:
             log.info("planned for %s before, now for %s", known.machine, machine)
-        return make_plan(fingerprint, machine, earlier | settings, measure)
+        names = {*known.configurations, *missing}
+        return make_plan(fingerprint, machine, earlier | settings, measure, names)
     listing = _list_changes(changes)
     if known.data_key != fingerprint.data_key:
         log.warning("the raw files of %s have changed since its plan was made", known.dataset_name)
         # What a person changed, and what the other data would change, cannot be told apart.
         listing = ""
+    known = add_configurations(known, requested, fingerprint, measure)
     _check_settings(known, settings, listing)
     log.info(
         "the plan of %s was changed by hand%s and stays; --overwrite replaces it",
@@ -173,7 +182,8 @@ def find_hand_made(
     """
     if known.planned_key == decisions_key(known):
         return []
-    expected = make_plan(fingerprint, known.machine, _settings_of(known), measure)
+    names = known.configurations
+    expected = make_plan(fingerprint, known.machine, settings_of(known), measure, names)
     found = _differences(known.decisions, expected.decisions)
     for name, configuration in known.configurations.items():
         if name not in expected.configurations:
@@ -196,18 +206,6 @@ def _differences(known: Decisions, expected: Decisions) -> list[str]:
     known = before | known
     keys = _without_splits(expected | known)
     return [key for key in keys if not same_value(known.get(key), expected.get(key))]
-
-
-def _settings_of(plan: Plan) -> dict[str, Any]:
-    """Return what was set on the command line when a plan was made."""
-    groups = [entry.decisions for entry in plan.configurations.values()]
-    settings: dict[str, Any] = {}
-    # Where groups differ, the data set's decisions count, then the first configuration's.
-    for group in [*reversed(groups), plan.decisions]:
-        for key, decision in group.items():
-            if decision.rule == ON_COMMAND_LINE:
-                settings[key] = decision.value
-    return settings
 
 
 def _has_value(plan: Plan, key: str, decision: Decision) -> bool:

@@ -148,6 +148,8 @@ def prepare_all_configurations(
 ) -> None:
     """Prepare the views that the configurations of a plan need, all together.
 
+    The slicing axis is among them: a published configuration that is planned later needs it alone.
+
     Args:
         dataset: The raw data set.
         plan: Its plan.
@@ -167,7 +169,7 @@ def prepare_all_configurations(
             "read them otherwise: run samnet_plan again",
             dataset.name,
         )
-    needed: set[int] = set()
+    needed: set[int] = {plan.decisions["slicing_axis"].value}
     for name in plan.configurations:
         needed.update(plan.configuration(name).views)
     prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

@@ -180,12 +180,11 @@ def _plan(found: SamedFile, description: DatasetDescription, options: SamedOptio
     These are planned for one slice of the described width.
     """
     values = _prediction_values(found, options)
-    planned = make_plan(_substitute_data(description, options), _MACHINE, values)
     name = _configuration_name(found)
-    template_name = name if name in planned.configurations else "lora"
-    template = planned.only(template_name)
+    data = _substitute_data(description, options)
+    template = make_plan(data, _MACHINE, values, requested=[name]).only(name)
     decisions: dict[str, Decision] = {}
-    for key, decision in template.configurations[template_name].decisions.items():
+    for key, decision in template.configurations[name].decisions.items():
         decisions[key] = dataclasses.replace(decision, because=_WITHOUT_EFFECT)
     for key, value in values.items():
         decisions[key] = Decision(value, _SAMEDS_VALUE, _RULE)

@@ -6,6 +6,7 @@ of a data set, so `samnet_plan --explain` has nothing to measure.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import logging
@@ -62,7 +63,8 @@ class KeptMeasurements:
         key = step_key(*step)
         if key not in self._gib:
             self._gib[key] = self._meter()(*step)
-            write_json(self._file, {"versions": self._versions, "gib_by_step": self._gib})
+            with contextlib.suppress(OSError):  # where it cannot be kept, it is measured again
+                write_json(self._file, {"versions": self._versions, "gib_by_step": self._gib})
         return self._gib[key]
 
     def _meter(self) -> Meter:

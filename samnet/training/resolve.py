@@ -15,6 +15,7 @@ from samnet.planning.planned_dataset import PlannedDataset
 from samnet.planning.replan import replan
 from samnet.training.checkpoint import find_state, read_progress
 from samnet.training.dry_run import measure_step
+from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
 from samnet.training.run_cases import FoldCases, choose_cases
 from samnet.training.run_record import RunRecord, RunRequest, check_continuation
@@ -53,7 +54,9 @@ def resolve_run(
     options: TrainingOptions,
     world_size: int = 1,
 ) -> ResolvedRun:
-    """Resolve a request. Nothing is written.
+    """Resolve a request.
+
+    Nothing is written, except a configuration that the plan lacks: it is planned and added.
 
     Args:
         dataset: The planned data set.
@@ -130,7 +133,11 @@ def _plan_of_run(
 
     With `--continue` it is the plan that the run began with.
     """
-    plan = _plan_in_folder(folder) if options.resume else dataset.plan
+    if options.resume:
+        plan = _plan_in_folder(folder)
+    else:
+        measure = KeptMeasurements(dataset.folder.step_memory_file)
+        plan = dataset.plan_with([configuration], measure)
     planned = plan.configuration(configuration)
     settings: dict[str, Any] = dict(options.settings)
     if options.epochs is not None:

@@ -6,11 +6,33 @@ from typing import Any
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
-from samnet.plan.plan import Decision
+from samnet.plan.plan import Decision, Plan
+from samnet.planning.memory import Meter
 from samnet.planning.planner import make_plan
+from samnet.planning.presets import configuration_names
 
 CPU = Machine("cpu", 8)
 GPU = Machine("cuda", 16)
+
+
+def plan_all(
+    fingerprint: Fingerprint,
+    machine: Machine = GPU,
+    settings: dict[str, Any] | None = None,
+    measure: Meter | None = None,
+) -> Plan:
+    """Plan a data set with every named configuration, the published ones included.
+
+    Args:
+        fingerprint: The statistics of its data.
+        machine: The machine to plan for.
+        settings: Values set on the command line, by key.
+        measure: The memory of a training step; None where everything fits.
+
+    Returns:
+        The plan.
+    """
+    return make_plan(fingerprint, machine, settings, measure, configuration_names())
 
 
 def decide(

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builders.planned import plan_all
 from samnet import __version__
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.core.machine import Machine, detect_machine
@@ -25,7 +26,6 @@ from samnet.models.network import SegmentationNetwork, build_network, save_weigh
 from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.configuration import PLAN_KEYS, Configuration, IntensityWindow
 from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
-from samnet.planning import planner
 from samnet.planning.planned_dataset import write_splits
 from samnet.preprocessing.case import PreparedVolume, prepare_labels, prepare_volume
 from samnet.preprocessing.prepare import prepare_all_configurations
@@ -241,7 +241,7 @@ def prepare_dataset(
     dataset = RawDataset.load(str(number))
     fingerprint = extract_fingerprint(dataset, processes=0)
     # Without a measurement of training steps, which takes seconds.
-    plan = planner.make_plan(fingerprint, detect_machine("cpu"), SHORT | settings)
+    plan = plan_all(fingerprint, detect_machine("cpu"), SHORT | settings)
     plan.save(dataset.folder.plan_file)
     write_splits(plan, fingerprint, dataset.folder)
     prepare_all_configurations(dataset, plan, processes=0)

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 from builders.fingerprint import make_fingerprint
+from builders.planned import plan_all
 
 from samnet.core.machine import Machine
 from samnet.plan.plan import Plan
-from samnet.planning.planner import make_plan
 
 Edit = Callable[[Callable[[dict], Any]], Plan]
 
 
 @pytest.fixture
 def plan() -> Plan:
-    return make_plan(make_fingerprint(), Machine("cuda", 16))
+    return plan_all(make_fingerprint(), Machine("cuda", 16))
 
 
 @pytest.fixture

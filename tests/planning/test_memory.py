@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from builders.fingerprint import make_fingerprint
+from builders.planned import plan_all
 
 from samnet.core.machine import Machine
 from samnet.dataset.label_scheme import LabelScheme
@@ -52,7 +53,7 @@ def decide(
 ) -> dict[str, Decision]:
     """The decisions of a configuration on a machine with `usable` GiB for tensors."""
     machine = machine_with_usable(usable, device)
-    return make_plan(fingerprint, machine, settings, Meter()).configuration_decisions(name)
+    return plan_all(fingerprint, machine, settings, Meter()).configuration_decisions(name)
 
 
 def machine_with_usable(usable: float, device: str = "cuda") -> Machine:
@@ -155,7 +156,7 @@ def test_published_configuration_keeps_its_values_with_little_memory() -> None:
 def test_memory_is_not_measured_where_everything_is_fixed() -> None:
     meter = Meter()
     settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448, "encoder_tuning": "frozen"}
-    make_plan(make_fingerprint(), machine_with_usable(1.0), settings, meter)
+    plan_all(make_fingerprint(), machine_with_usable(1.0), settings, meter)
     tunings = {configuration.encoder_tuning for configuration in meter.measured}
     # Those of `full`, `scratch` and SAMed, whose checkpointing is open.
     assert tunings == {"full", "lora"}

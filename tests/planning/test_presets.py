@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from builders.fingerprint import make_fingerprint
-from builders.planned import GPU
+from builders.planned import GPU, plan_all
 
-from samnet.planning.planner import make_plan
 from samnet.planning.replan import replan
 
 SAMED = ("samed", "samed_s", "samed_h")
@@ -25,12 +24,12 @@ AUTOSAM = ("autosam", "autosam_cnn", "autosam_linear")
 def test_samed_is_computed_in_single_precision_and_samed_h_in_half(
     name: str, precision: str
 ) -> None:
-    assert make_plan(make_fingerprint(), GPU).configuration(name).precision == precision
+    assert plan_all(make_fingerprint(), GPU).configuration(name).precision == precision
 
 
 @pytest.mark.parametrize("name", AUTOSAM)
 def test_autosam_is_trained_as_by_its_code(name: str) -> None:
-    configuration = make_plan(make_fingerprint(), GPU).configuration(name)
+    configuration = plan_all(make_fingerprint(), GPU).configuration(name)
     assert configuration.loss == "autosam_release"
     assert (configuration.cross_entropy_weight, configuration.dice_weight) == (1, 1)
     assert configuration.schedule == "plateau_by_pass"
@@ -40,22 +39,22 @@ def test_autosam_is_trained_as_by_its_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*SAMED, *AUTOSAM])
 def test_papers_draw_slices_without_replacement(name: str) -> None:
-    configuration = make_plan(make_fingerprint(), GPU).configuration(name)
+    configuration = plan_all(make_fingerprint(), GPU).configuration(name)
     assert (configuration.slice_order, configuration.foreground_share) == ("passes", 0)
 
 
 @pytest.mark.parametrize("name", SAMED)
 @pytest.mark.parametrize("frame", ["stretch", "splines_224"])
 def test_stretched_slices_can_be_planned_for_samed(name: str, frame: str) -> None:
-    assert make_plan(make_fingerprint(), GPU).configuration(name).frame == "scale"
-    stretched = make_plan(make_fingerprint(), GPU, {"frame": frame}).configuration(name)
+    assert plan_all(make_fingerprint(), GPU).configuration(name).frame == "scale"
+    stretched = plan_all(make_fingerprint(), GPU, {"frame": frame}).configuration(name)
     assert stretched.frame == frame
 
 
 @pytest.mark.parametrize("name", AUTOSAM)
 def test_autosam_on_another_backbone_stays_autosam(name: str) -> None:
     """Its script takes ViT-L, its README ViT-B: `--backbone vit_l` changes nothing else."""
-    plan = make_plan(make_fingerprint(), GPU)
+    plan = plan_all(make_fingerprint(), GPU)
     with_vit_l = replan(plan, make_fingerprint(), name, {"backbone": "vit_l"})
     values, changed = plan.configuration(name), with_vit_l.configuration(name)
     differing = {key for key in vars(values) if getattr(values, key) != getattr(changed, key)}

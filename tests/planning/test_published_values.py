@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from builders.fingerprint import make_fingerprint
-from builders.planned import GPU
+from builders.planned import GPU, plan_all
 
 from samnet.plan.configuration import Configuration, IntensityWindow
-from samnet.planning.planner import make_plan
 
 NUM_SLICES = 6 * 40  # of `make_fingerprint`
 # Zhang & Liu 2023, arXiv 2304.13785, and its released code.
@@ -90,7 +89,7 @@ STOPS_AT = {"samed": 0.8, "samed_s": 0.8, "samed_h": 0.75}
 
 def planned(name: str, channel: str) -> Configuration:
     values = (-1000.0, 1000.0) if channel == "CT" else (0.0, 1000.0)
-    return make_plan(make_fingerprint(channels=(channel,), values=values), GPU).configuration(name)
+    return plan_all(make_fingerprint(channels=(channel,), values=values), GPU).configuration(name)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from builders.fingerprint import make_fingerprint
+from builders.planned import plan_all
 
 from samnet.core.errors import UserError
 from samnet.core.machine import Machine
@@ -192,7 +193,7 @@ class TestReplan:
     @pytest.mark.parametrize("name", ["lora", "full", "scratch"])
     def test_another_backbone_is_what_planning_with_it_gives(self, name: str) -> None:
         fingerprint = make_fingerprint()
-        plan = make_plan(fingerprint, CPU)
+        plan = plan_all(fingerprint, CPU)
         assert plan.configuration(name).backbone == "small"
         changed = replan(plan, fingerprint, name, {"backbone": "vit_b"})
         expected = make_plan(fingerprint, CPU, {"backbone": "vit_b"})
@@ -260,6 +261,6 @@ class TestReplan:
     @pytest.mark.parametrize("name", configuration_names())
     def test_replanning_with_the_planned_backbone_changes_nothing(self, name: str) -> None:
         fingerprint = make_fingerprint()
-        plan = make_plan(fingerprint, GPU)
+        plan = plan_all(fingerprint, GPU)
         again = replan(plan, fingerprint, name, {"backbone": plan.configuration(name).backbone})
         assert again.configuration(name) == plan.configuration(name)

@@ -12,9 +12,8 @@ import pytest
 import torch
 from builders.fingerprint import make_fingerprint
 from builders.numerics import assert_close_to_norm
-from builders.planned import GPU
+from builders.planned import GPU, plan_all
 
-from samnet.planning.planner import make_plan
 from samnet.training.augmentation import PROFILES
 from samnet.training.loss import segmentation_loss
 from samnet.training.schedule import planned_rate
@@ -59,7 +58,7 @@ def test_planned_rates_are_those_of_samed_on_synapse(name: str) -> None:
         values=(-1000.0, 1000.0),
         case_names=tuple(f"case{number:02d}" for number in range(18)),
     )
-    configuration = make_plan(synapse, GPU).configuration(name)
+    configuration = plan_all(synapse, GPU).configuration(name)
     assert configuration.steps == golden["stops_after"]
     for iteration, rate in golden["rate_used_at_iteration"].items():
         step = max(0, int(iteration) - 1)

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 from builders.fingerprint import make_fingerprint
-from builders.planned import CPU, GPU, values
+from builders.planned import CPU, GPU, plan_all, values
 
 from samnet.fingerprint.records import ChannelStatistics, Fingerprint
 from samnet.plan.configuration import IntensityWindow
-from samnet.planning.planner import make_plan
 
 
 def with_ranges(fingerprint: Fingerprint, *ranges: tuple[float, float, bool]) -> Fingerprint:
@@ -44,7 +43,7 @@ def test_published_training_passes_through_whole_slices_and_the_last_part_of_a_b
         name: replace(case, cropped_shape=(20, 200, 160))
         for name, case in fingerprint.cases.items()
     }
-    plan = make_plan(replace(fingerprint, cases=cases), GPU)
+    plan = plan_all(replace(fingerprint, cases=cases), GPU)
     assert plan.configuration("samed").batch_size == 24
     assert plan.configuration("samed").steps == 160 * 11  # 246 slices
 

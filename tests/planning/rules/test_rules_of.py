@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 from builders.fingerprint import make_fingerprint
-from builders.planned import CPU, GPU, decide, values
+from builders.planned import CPU, GPU, decide, plan_all, values
 
 from samnet.core.machine import Machine
 from samnet.plan.configuration import PLAN_KEYS
 from samnet.plan.plan import SPLIT_KEYS
 from samnet.plan.plan_key import Scope
-from samnet.planning.planner import make_plan
 from samnet.planning.presets import configuration_names
 from samnet.planning.rules import intensity, network, rules_of, slicing, training
 
@@ -57,7 +56,7 @@ def test_rules_of_a_key_without_a_rule_fail_with_its_name(monkeypatch: pytest.Mo
     "machine", [CPU, Machine("cuda", 4), GPU, Machine("cuda", 80), Machine("mps", 16)], ids=str
 )
 def test_every_decision_has_a_reason_and_a_rule(machine: Machine) -> None:
-    plan = make_plan(make_fingerprint(), machine)
+    plan = plan_all(make_fingerprint(), machine)
     assert set(plan.configurations) == set(configuration_names()) >= {"lora", "full", "scratch"}
     for name in plan.configurations:
         decisions = plan.decisions | plan.configuration_decisions(name)

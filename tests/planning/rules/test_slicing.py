@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 from builders.fingerprint import make_fingerprint
-from builders.planned import GPU, decide, values
+from builders.planned import GPU, decide, plan_all, values
 
-from samnet.planning.planner import make_plan
 from samnet.planning.presets import configuration_names
 from samnet.planning.rules.slicing import find_left_right_pair
 
@@ -93,7 +92,7 @@ def test_views_do_not_depend_on_cases_without_labels() -> None:
     ("spacing", "axis"), [((3.0, 1, 1), 0), ((1, 3.0, 1), 1), ((1, 1, 3.0), 2)]
 )
 def test_views_of_published_systems_are_one(spacing: tuple, axis: int) -> None:
-    plan = make_plan(make_fingerprint(spacing=spacing, labelled_slices=(9, 9, 9)), GPU)
+    plan = plan_all(make_fingerprint(spacing=spacing, labelled_slices=(9, 9, 9)), GPU)
     assert plan.configuration("lora").views == (0, 1, 2)
     papers = [name for name in configuration_names() if name.startswith(("samed", "autosam"))]
     assert len(papers) == 6
