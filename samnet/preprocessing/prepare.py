@@ -148,8 +148,6 @@ def prepare_all_configurations(
 ) -> None:
     """Prepare the views that the configurations of a plan need, all together.
 
-    The slicing axis is among them: a published configuration that is planned later needs it alone.
-
     Args:
         dataset: The raw data set.
         plan: Its plan.
@@ -169,7 +167,7 @@ def prepare_all_configurations(
             "read them otherwise: run samnet_plan again",
             dataset.name,
         )
-    needed: set[int] = {plan.decisions["slicing_axis"].value}
+    needed: set[int] = set()
     for name in plan.configurations:
         needed.update(plan.configuration(name).views)
     prepare_dataset(dataset, tuple(sorted(needed)), processes, num_parts, part_id)

@@ -314,6 +314,60 @@ class TestPlan:
         assert (output / "samnetPlans.json").read_text() == broken
         assert run(plan, "--overwrite") == 0
 
+    def test_plans_published_configurations_on_request_and_keeps_them(
+        self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        own = ["frozen", "full", "lora", "scratch"]
+        assert run(plan, "-c", "lora") == 0
+        assert sorted(planned(output)["configurations"]) == own
+        assert run(plan, "-c", "samed", "autosam", "--explain") == 0
+        printed = capsys.readouterr().out
+        assert "configuration samed: SAMed" in printed
+        assert "or with -c: autosam_cnn, autosam_linear, samed_h, samed_s\n" in printed
+        more = sorted([*own, "samed", "autosam"])
+        assert sorted(planned(output)["configurations"]) == more
+        assert run(plan, "--set", "frame=stretch") == 0
+        assert sorted(planned(output)["configurations"]) == more
+        assert value(output, "frame", "samed") == "stretch"
+        assert run(plan_and_preprocess, "--overwrite", "--configurations", "samed_s") == 0
+        assert sorted(planned(output)["configurations"]) == sorted([*own, "samed_s"])
+
+    @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+    def test_refuses_to_plan_an_unknown_configuration(
+        self,
+        dataset: Path,
+        output: Path,
+        overwrite: tuple[str, ...],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert run(plan) == 0
+        before = planned(output)
+        assert run(plan, "-c", "samde", *overwrite) == 2
+        assert "no configuration 'samde'" in capsys.readouterr().err
+        assert planned(output) == before
+
+    def test_adds_to_a_plan_that_was_changed_by_hand_and_keeps_the_rest(
+        self, dataset: Path, output: Path
+    ) -> None:
+        assert run(plan) == 0
+        content = planned(output)
+        content["configurations"]["lora"]["decisions"]["zoom"]["value"] = 3.0
+        content["configurations"]["mine"] = {"inherit": "autosam_cnn", "decisions": {"steps": 9}}
+        write_plan(output, content)
+        assert run(preprocess) == 0  # needs the views of `mine`
+        found = planned(output)
+        assert found["configurations"].pop("autosam_cnn")["decisions"]["head"]["value"] == "cnn"
+        assert found["configurations"]["mine"]["decisions"]["steps"]["value"] == 9
+        assert run(plan, "-c", "samed") == 0
+        again = planned(output)
+        assert "samed" in again["configurations"]
+        assert value(output, "zoom") == 3.0
+        assert value(output, "steps", "mine") == 9
+        assert again["planned_key"] == found["planned_key"] == content["planned_key"]
+        for name in ("lora", "frozen", "full", "scratch"):
+            assert again["configurations"][name] == content["configurations"][name]
+        assert run(plan, "--set", "patience=3") == 2
+
     def test_keeps_the_splits_when_the_plan_is_overwritten(
         self, dataset: Path, output: Path
     ) -> None:

@@ -141,6 +141,19 @@ def test_jobs_that_compute_without_gpus_request_none(
     assert not [line for line in directives if "gpu" in line or "-G" in line]
 
 
+@pytest.mark.usefixtures("planned")
+def test_submit_takes_published_configurations_and_leaves_planning_to_the_jobs(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folders["preprocessed"] / NAME / "samnetPlans.json"
+    before = file.read_text()
+    assert main(["train", "501", "--configs", "samed", "lora", "--dry-run"]) == 0
+    assert f"samnet train {NAME} samed 3" in capsys.readouterr().out
+    assert file.read_text() == before
+    assert main(["train", "501", "--configs", "samde", "--dry-run"]) == 2
+    assert "no configuration 'samde'; it has frozen" in capsys.readouterr().err
+
+
 def test_submit_dry_run_prints_folds_times_configurations_and_what_follows(
     planned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

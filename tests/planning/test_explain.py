@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from builders.fingerprint import make_fingerprint
+from builders.planned import plan_all
 
 from samnet.core.machine import Machine
 from samnet.dataset.label_scheme import LabelScheme
@@ -44,3 +45,13 @@ def test_explanation_of_regions_says_what_is_written_for_them() -> None:
 def test_explanation_without_regions_writes_none() -> None:
     plan = make_plan(make_fingerprint(), GPU)
     assert "written as" not in explain(plan, make_fingerprint())
+
+
+def test_explanation_lists_what_can_be_planned_on_request() -> None:
+    fingerprint = make_fingerprint()
+    last = explain(make_plan(fingerprint, GPU, requested=["samed"]), fingerprint).splitlines()[-1]
+    assert last == (
+        "planned when they are trained, or with -c: autosam, autosam_cnn, autosam_linear, samed_h, "
+        "samed_s"
+    )
+    assert "planned when" not in explain(plan_all(fingerprint, GPU), fingerprint)

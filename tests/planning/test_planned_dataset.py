@@ -1,4 +1,7 @@
-"""A planned data set: each of its files is read once, and its folds are written once."""
+"""A planned data set: each of its files is read once, its folds are written once.
+
+Configurations that its plan lacks are added when they are needed.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.disk import fill_disk, forbid_writing
 from builders.fingerprint import make_fingerprint
+from builders.planned import plan_all
+from builders.stages import start
 
 from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.splits import MAX_FOLDS, make_splits
 from samnet.fingerprint.records import Fingerprint
+from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Plan
 from samnet.planning.planned_dataset import PlannedDataset, write_splits
 from samnet.planning.planner import make_plan
+from samnet.training.kept_measurements import KeptMeasurements
 
 GPU = Machine("cuda", 16)
 NAMES = tuple("abcdefg")
@@ -158,3 +166,94 @@ def test_patients_are_never_divided_between_training_and_validation(folder: Data
         training_patients = {name[:10] for name in fold["train"]}
         validation_patients = {name[:10] for name in fold["val"]}
         assert not training_patients & validation_patients
+
+
+class TestPlanWith:
+    """The plan with configurations that it may lack."""
+
+    def test_adds_what_the_plan_lacks_to_its_file(
+        self, dataset: PlannedDataset, fingerprint: Fingerprint, plan: Plan
+    ) -> None:
+        found = dataset.plan_with(["samed"])
+        assert found == make_plan(fingerprint, GPU, requested=["samed"])
+        assert Plan.load(dataset.folder.plan_file) == found
+        assert PlannedDataset(dataset.folder).plan_with(["samed"]) == found
+
+    def test_measures_and_writes_nothing_where_the_plan_has_it(
+        self, dataset: PlannedDataset
+    ) -> None:
+        def refuse(*step: object) -> float:
+            raise AssertionError
+
+        before = dataset.folder.plan_file.stat()
+        assert dataset.plan_with(["lora", "full"], refuse) is dataset.plan
+        plan_all(dataset.fingerprint).save(dataset.folder.plan_file)
+        assert dataset.plan_with(["samed"], refuse).configuration("samed")  # another process's
+        assert before.st_mtime_ns < dataset.folder.plan_file.stat().st_mtime_ns
+        dataset.check_configuration("samed")
+
+    def test_of_several_processes_each_adds_its_own(
+        self, dataset: PlannedDataset, fingerprint: Fingerprint
+    ) -> None:
+        names = ("samed", "autosam", "samed_h")
+
+        def add(name: str) -> None:
+            PlannedDataset(dataset.folder).plan_with([name])
+
+        processes = [start(add, name) for name in names]
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        written = Plan.load(dataset.folder.plan_file)
+        assert written == make_plan(fingerprint, GPU, requested=names)
+
+    def test_without_permission_to_write_it_is_planned_for_this_command(
+        self,
+        dataset: PlannedDataset,
+        fingerprint: Fingerprint,
+        plan: Plan,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        steps: list[Configuration] = []
+
+        def count(configuration: Configuration, *rest: object) -> float:
+            steps.append(configuration)
+            return 0.5
+
+        measure = KeptMeasurements(dataset.folder.step_memory_file, count)
+        with monkeypatch.context() as patch:
+            forbid_writing(patch)
+            found = dataset.plan_with(["samed"], measure)
+        assert "samnetPlans.json cannot be written (Read-only file system)" in caplog.text
+        assert "samed planned for this command alone" in caplog.text
+        assert steps
+        assert found.configuration("samed") == plan_all(fingerprint).configuration("samed")
+        assert Plan.load(dataset.folder.plan_file) == plan
+
+    def test_full_disk_is_an_error_and_leaves_the_plan(
+        self, dataset: PlannedDataset, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            fill_disk(patch)
+            with pytest.raises(OSError, match="No space left"):
+                dataset.plan_with(["samed"])
+        assert Plan.load(dataset.folder.plan_file) == plan
+
+    def test_refuses_a_fingerprint_of_other_data(self, dataset: PlannedDataset, plan: Plan) -> None:
+        replace_fingerprint(PlannedDataset(dataset.folder))
+        with pytest.raises(
+            UserError,
+            match=r"samnetPlans\.json was made for other data .* so samed cannot be planned; "
+            "run samnet_plan -d Dataset500_Synthetic",
+        ):
+            dataset.plan_with(["samed"])
+        assert dataset.plan_with(["lora"]) == plan
+
+    def test_checks_a_configuration_without_planning_it(self, dataset: PlannedDataset) -> None:
+        before = dataset.folder.plan_file.read_text()
+        for name in ("lora", "samed"):
+            dataset.check_configuration(name)
+        assert dataset.folder.plan_file.read_text() == before
+        with pytest.raises(UserError, match=r"no configuration 'nope'; it has frozen, .* samed"):
+            dataset.check_configuration("nope")

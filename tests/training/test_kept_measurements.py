@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders.disk import forbid_writing
 from builders.tiny import make_configuration
 
 from samnet.core.files import read_json
@@ -88,3 +89,14 @@ def test_damaged_figures_are_measured_again(file: Path) -> None:
     file.write_text(file.read_text().replace("4.1", '"much"'))
     assert KeptMeasurements(file, meter)(configuration, *STEP) == 4.1
     assert len(meter.steps) == 2
+
+
+def test_measurements_that_cannot_be_kept_are_used(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, configuration = Meter(), make_configuration(batch_size=4)
+    forbid_writing(monkeypatch)
+    measure = KeptMeasurements(file, meter)
+    assert measure(configuration, *STEP) == measure(configuration, *STEP) == 4.1
+    assert len(meter.steps) == 1
+    assert not file.exists()

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from builders.tiny import SHORT, use_folders
 
+from samnet.core.errors import UserError
 from samnet.models.model_folder import LAST
+from samnet.plan.plan import Plan, decisions_key
 from samnet.planning.planned_dataset import PlannedDataset
+from samnet.planning.presets import standard_names
 from samnet.training.options import TrainingOptions
 from samnet.training.resolve import ResolvedRun, resolve_run
 from samnet.training.run_cases import choose_cases
@@ -29,9 +32,11 @@ def root(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def resolve(fold: str = "all", *, world_size: int = 1, **options: Any) -> ResolvedRun:
+def resolve(
+    fold: str = "all", *, name: str = "lora", world_size: int = 1, **options: Any
+) -> ResolvedRun:
     dataset = PlannedDataset.find("501")
-    return resolve_run(dataset, "lora", fold, TrainingOptions(**options), world_size)
+    return resolve_run(dataset, name, fold, TrainingOptions(**options), world_size)
 
 
 @pytest.mark.usefixtures("root")
@@ -71,3 +76,57 @@ def test_what_depends_on_another_backbone_is_planned_again(monkeypatch: pytest.M
     values = resolve(settings={"backbone": "small"}).plan.single_configuration
     assert values.initial_weights == "pretrained"
     assert values.encoder_tuning == "lora"
+
+
+@pytest.fixture
+def without_published(root: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Leave the published configurations out of the plan; return it as it was with them."""
+    monkeypatch.setattr("samnet.training.dry_run.measure_step", lambda *facts: 0.5)
+    dataset = PlannedDataset.find("501")
+    plan = dataset.plan
+    own = {name: plan.configurations[name] for name in standard_names()}
+    reduced = replace(plan, configurations=own)
+    replace(reduced, planned_key=decisions_key(reduced)).save(dataset.folder.plan_file)
+    return plan
+
+
+def test_published_configuration_is_planned_by_its_first_run_and_stays_in_the_plan(
+    without_published: Plan,
+) -> None:
+    run = resolve(name="samed")
+    assert run.plan.single_configuration == without_published.configuration("samed")
+    written = PlannedDataset.find("501").plan
+    assert sorted(written.configurations) == sorted([*standard_names(), "samed"])
+    assert written.configuration("samed") == without_published.configuration("samed")
+    assert written.planned_key == decisions_key(written)
+    with pytest.raises(UserError, match=r"no configuration 'samet'.* on request it gets autosam"):
+        resolve(name="samet")
+
+
+def test_run_of_a_published_configuration_resumes_after_the_plan_was_replaced(
+    without_published: Plan,
+) -> None:
+    """By the same command: the configuration is planned again, with the same values."""
+    dataset = PlannedDataset.find("501")
+    reduced = dataset.folder.plan_file.read_text()
+    first = resolve(name="autosam")
+    first.plan.save(first.folder.plan_file)
+    RunRecord(first.request).save(first.folder)
+    first.folder.checkpoint(LAST).touch()
+    dataset.folder.plan_file.write_text(reduced)
+    again = resolve(name="autosam")
+    assert again.request == first.request
+    assert not again.is_finished
+
+
+def test_run_that_continues_needs_no_plan_of_the_data_set_for_its_configuration(
+    without_published: Plan,
+) -> None:
+    dataset = PlannedDataset.find("501")
+    reduced = dataset.folder.plan_file.read_text()
+    first = resolve(name="samed")
+    first.plan.save(first.folder.plan_file)
+    RunRecord(first.request).save(first.folder)
+    dataset.folder.plan_file.write_text(reduced)
+    assert resolve(name="samed", resume=True).request == first.request
+    assert dataset.folder.plan_file.read_text() == reduced
