@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from samnet.models.heads import HEADS
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import build_network
 from samnet.plan.backbones import BACKBONES
+from samnet.plan.configuration import Configuration
 from samnet.training.embeddings.cache import EmbeddingCache
 from samnet.training.embeddings.choice import VARIANTS, CacheChoice, embedding_bytes
 from samnet.training.embeddings.encoder import SliceEncoder
@@ -76,6 +78,25 @@ def parse_options() -> argparse.Namespace:
     return parse(parser)
 
 
+@dataclass(frozen=True)
+class Sides:
+    """What both kinds of step need.
+
+    Attributes:
+        configuration: The configuration of both.
+        trainer: Makes the steps.
+        whole: Samples for steps with the encoder.
+        kept: Samples for steps from the cache.
+        encoding: Seconds to encode a slice once.
+    """
+
+    configuration: Configuration
+    trainer: Trainer
+    whole: SliceSamples
+    kept: EmbeddedSamples
+    encoding: float
+
+
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Encode the slices once, then time both kinds of step.
 
@@ -85,6 +106,31 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     Returns:
         Seconds of the steps, of encoding and of reading, and the ratio of the steps.
+    """
+    sides = prepare_sides(options, folder)
+    times = alternate_steps(options, sides.trainer, sides.whole, sides.kept)
+    step = medians(times)
+    return {
+        "options": given_options(options),
+        "machine": describe_machine(options.device),
+        "bytes_of_an_embedding": embedding_bytes(options.size),
+        "seconds_to_encode_a_slice_once": sides.encoding,
+        "seconds_to_read_an_embedding_from_disk": read_from_disk(stored_files(sides.kept)),
+        "seconds_of_steps": times,
+        "seconds_of_a_step": step,
+        "ratio": step["encoder"] / step["cache"],
+    }
+
+
+def prepare_sides(options: argparse.Namespace, folder: Path) -> Sides:
+    """Prepare a case and encode its slices once.
+
+    Args:
+        options: The options `backbone`, `size`, `head`, `batch_size`, `kept` and `device`.
+        folder: A temporary folder.
+
+    Returns:
+        What both kinds of step need.
     """
     settings = {
         "backbone": options.backbone,
@@ -110,18 +156,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     whole = SliceSamples([case], specification)
     task = TrainingTask(configuration, LABEL_SCHEME, [case], [case], False, 0, None, 0)
     trainer = Trainer(network, task, RunFolder(folder / "run"), device)
-    times = alternate_steps(options, trainer, whole, kept)
-    step = medians(times)
-    return {
-        "options": given_options(options),
-        "machine": describe_machine(options.device),
-        "bytes_of_an_embedding": bytes_each,
-        "seconds_to_encode_a_slice_once": encoding,
-        "seconds_to_read_an_embedding_from_disk": read_from_disk(kept.files),
-        "seconds_of_steps": times,
-        "seconds_of_a_step": step,
-        "ratio": step["encoder"] / step["cache"],
-    }
+    return Sides(configuration, trainer, whole, kept, encoding)
 
 
 def alternate_steps(
@@ -175,6 +210,17 @@ def time_step(
         trainer.step(*batch)
 
     return time_once(step, trainer.device)
+
+
+def stored_files(kept: EmbeddedSamples) -> list[Path]:
+    """Return the files of all embeddings, each once.
+
+    Args:
+        kept: Samples of embeddings on disk.
+    """
+    index = kept.embedded
+    blocks = {index[number].block for number in range(len(index))}
+    return [index.file(block) for block in sorted(blocks)]
 
 
 def read_from_disk(files: list[Path]) -> float | None:

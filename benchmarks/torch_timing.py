@@ -67,6 +67,28 @@ def time_once(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def time_repeatedly(
+    work: Callable[[], object], device: torch.device, seconds: float, warm_up: int = 3
+) -> float:
+    """Return the median time of some work that is repeated for a while.
+
+    Args:
+        work: A function without arguments.
+        device: The device that it works on.
+        seconds: How long to repeat it; it is called twice at least.
+        warm_up: Number of calls before, which do not count.
+
+    Returns:
+        The median in seconds.
+    """
+    for _ in range(warm_up):
+        work()
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < seconds:
+        times.append(time_once(work, device))
+    return statistics.median(times)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until a GPU has done what it was given. Other devices need no waiting.
 
