@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
-from batchgenerators.augmentations.color_augmentations import (
-    augment_brightness_multiplicative,
-    augment_contrast,
-    augment_gamma,
+from scipy.ndimage import gaussian_filter
+from skimage.transform import resize
+
+from samnet.training.intensity_draws import (
+    CURVE_VALUES,
+    PLANNED_SHARES,
+    ChangeShares,
+    IntensityDraws,
+    Unevenness,
+    draw_intensities,
 )
-from batchgenerators.augmentations.noise_augmentations import (
-    augment_gaussian_blur,
-    augment_gaussian_noise,
-)
-from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
-from scipy.interpolate import PchipInterpolator
+from samnet.training.smooth_fields import spread_field
 
-from samnet.training.smooth_fields import smooth_field
-
-CURVE_KNOTS = 6
-CURVE_MOVE = 0.15  # standard deviation of the moves of a curve's knots
-CURVE_VALUES = 1024  # grey values that are told apart
-MAX_UNEVENNESS = 0.25  # largest standard deviation of the logarithm of the sensitivity
-
-
-@dataclass(frozen=True)
-class ChangeShares:
-    """The share of images that get each kind of change.
-
-    Attributes:
-        curve: Every grey value is replaced by its value on a random smooth curve.
-        unevenness: The sensitivity of the scanner differs from place to place.
-        noise: Gaussian noise is added.
-        blur: The image is blurred.
-        brightness: All values are multiplied by a factor.
-        contrast: Values move towards their mean or away from it.
-        low_resolution: The image loses resolution.
-        gamma: Values are raised to a power.
-    """
-
-    curve: float = 0.5
-    unevenness: float = 0.5
-    noise: float = 0.15
-    blur: float = 0.1
-    brightness: float = 0.2
-    contrast: float = 0.2
-    low_resolution: float = 0.1
-    gamma: float = 0.25
-
-
-PLANNED_SHARES = ChangeShares()
+RANGE_MARGIN = 1e-7  # keeps the range of a constant image from being 0
 
 
 def change_intensities(
@@ -69,57 +32,71 @@ def change_intensities(
     Returns:
         The changed image `(C, S, S)`, float32, values from 0 to 1.
     """
-    draws = generator.random(6)
-    if generator.random() < shares.curve:
-        image = _along_curve(image, generator)
-    if generator.random() < shares.unevenness:
-        image = _unevenly(image, generator)
-    with _seeded(generator):
-        if draws[0] < shares.noise:
-            # batchgenerators calls these a variance, but they are standard deviations.
-            image = augment_gaussian_noise(image, noise_variance=(0, 0.03))
-        if draws[1] < shares.blur:
-            image = augment_gaussian_blur(image, (0.5, 1.5), per_channel=False)
-        if draws[2] < shares.brightness:
-            image = augment_brightness_multiplicative(image, (0.75, 1.25), per_channel=False)
-        if draws[3] < shares.contrast:
-            image = augment_contrast(image, (0.75, 1.25), per_channel=False)
-        if draws[4] < shares.low_resolution:
-            image = augment_linear_downsampling_scipy(image, zoom_range=(0.5, 1), per_channel=False)
-        if draws[5] < shares.gamma:
-            image = augment_gamma(image, (0.7, 1.5), retain_stats=False)
+    return apply_changes(image, draw_intensities(generator, image.shape, shares))
+
+
+def apply_changes(image: np.ndarray, draws: IntensityDraws) -> np.ndarray:
+    """Change the intensities of an image in the way that was drawn.
+
+    Args:
+        image: `(C, S, S)`, float32, values from 0 to 1. It is not changed itself.
+        draws: The changes.
+
+    Returns:
+        The changed image `(C, S, S)`, float32, values from 0 to 1.
+    """
+    if draws.curve is not None:
+        image = draws.curve[(image * (CURVE_VALUES - 1) + 0.5).astype(np.int32)]
+    if draws.unevenness is not None:
+        image = _unevenly(image, draws.unevenness)
+    if draws.noise is not None:
+        image = (image + draws.noise).astype(np.float32)
+    if draws.blur is not None:
+        image = gaussian_filter(image, (0, draws.blur, draws.blur))
+    if draws.brightness is not None:
+        image = image * draws.brightness
+    if draws.contrast is not None:
+        image = np.stack([_with_contrast(channel, draws.contrast) for channel in image])
+    if draws.low_resolution is not None:
+        kept = draws.low_resolution
+        image = np.stack([lose_resolution(channel, kept, kept) for channel in image])
+    if draws.gamma is not None:
+        image = _to_power(image, draws.gamma)
     return np.clip(image, 0, 1).astype(np.float32)
 
 
-def _along_curve(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Replace grey values by those of a smooth curve through moved knots, alike in all channels."""
-    knots = np.linspace(0, 1, CURVE_KNOTS)
-    moved = np.clip(knots + generator.normal(0, CURVE_MOVE, CURVE_KNOTS), 0, 1)
-    curve = PchipInterpolator(knots, moved)
-    table = curve(np.linspace(0, 1, CURVE_VALUES)).astype(np.float32)
-    return table[(image * (CURVE_VALUES - 1) + 0.5).astype(np.int32)]
+def _unevenly(image: np.ndarray, unevenness: Unevenness) -> np.ndarray:
+    field = spread_field(unevenness.coarse, image.shape[-1])
+    return np.clip(image * np.exp(unevenness.strength * field), 0, 1)
 
 
-def _unevenly(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Multiply by a smooth random sensitivity, alike in all channels."""
-    waves = int(generator.integers(1, 3, endpoint=True))
-    field = smooth_field(generator, waves, image.shape[-1])
-    strength = np.float32(generator.uniform(0, MAX_UNEVENNESS))
-    return np.clip(image * np.exp(strength * field), 0, 1)
+def _with_contrast(channel: np.ndarray, factor: float) -> np.ndarray:
+    """Move the values of a channel `(S, S)` from their mean, within their range."""
+    mean = channel.mean()
+    return np.clip((channel - mean) * factor + mean, channel.min(), channel.max())
 
 
-@contextlib.contextmanager
-def _seeded(generator: np.random.Generator) -> Iterator[None]:
-    """Seed the global generators from this sample's generator, and restore their state afterwards.
+def lose_resolution(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Shrink a plane by linear interpolation, and enlarge it again by the nearest pixel.
 
-    The functions of batchgenerators draw from the global generators.
+    It works along rows and columns apart, and is linear in the values.
+
+    Args:
+        plane: `(H, W)`.
+        rows: The rows that are kept, at most H.
+        columns: The columns that are kept, at most W.
+
+    Returns:
+        The plane `(H, W)`, float32.
     """
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    seed = int(generator.integers(2**32))
-    np.random.seed(seed)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
+    small = resize(plane.astype(float), (rows, columns), order=1, mode="edge", anti_aliasing=False)
+    large = resize(small, plane.shape, order=0, mode="edge", anti_aliasing=False)
+    return large.astype(np.float32)
+
+
+def _to_power(image: np.ndarray, gamma: float) -> np.ndarray:
+    """Raise values to a power; lowest and highest stay where they are."""
+    lowest = image.min()
+    extent = image.max() - lowest
+    share = (image - lowest) / float(extent + RANGE_MARGIN)
+    return np.power(share, gamma) * extent + lowest

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from samnet.dataset.label_scheme import LabelScheme, mask_of
-from samnet.training.smooth_fields import smooth_field
+from samnet.training.smooth_fields import draw_coarse_values, spread_field
 
 MAX_BEND = 0.03  # largest standard deviation of a bend, as a share of the input
 BEND_WAVES = (2, 8)  # fewest and most waves of a bend along an edge of the input
@@ -38,11 +38,43 @@ class Placement:
     bend_seed: int | None = None
 
 
-def bend(seed: int, input_size: int, num_points: int) -> Tensor:
+@dataclass(frozen=True)
+class Bend:
+    """What determines a smooth displacement: `size` times two smooth fields.
+
+    Attributes:
+        size: Standard deviation of the displacement in input pixels.
+        along_rows: Coarse values of the field along rows, see `samnet.training.smooth_fields`.
+        along_columns: Those of the field along columns.
+    """
+
+    size: np.float32
+    along_rows: np.ndarray
+    along_columns: np.ndarray
+
+
+def draw_bend(seed: int, input_size: int) -> Bend:
     """Draw a smooth random displacement.
 
     Its standard deviation is drawn up to 3 % of the input. The finer its waves are, the smaller it
     is, so that space does not fold.
+
+    Args:
+        seed: Fixes the draw.
+        input_size: Edge of the input in pixels.
+
+    Returns:
+        The displacement.
+    """
+    generator = np.random.default_rng(seed)
+    waves = int(generator.integers(*BEND_WAVES, endpoint=True))
+    size = generator.uniform(0, MAX_BEND) * input_size * BEND_WAVES[0] / waves
+    along_rows = draw_coarse_values(generator, waves)
+    return Bend(np.float32(size), along_rows, draw_coarse_values(generator, waves))
+
+
+def bend(seed: int, input_size: int, num_points: int) -> Tensor:
+    """Compute the smooth random displacement of a seed.
 
     Args:
         seed: Fixes the draw.
@@ -52,12 +84,10 @@ def bend(seed: int, input_size: int, num_points: int) -> Tensor:
     Returns:
         Displacements `(2, num_points, num_points)` in input pixels: along rows, along columns.
     """
-    generator = np.random.default_rng(seed)
-    waves = int(generator.integers(*BEND_WAVES, endpoint=True))
-    size = generator.uniform(0, MAX_BEND) * input_size * BEND_WAVES[0] / waves
-    along_rows = smooth_field(generator, waves, num_points)
-    along_columns = smooth_field(generator, waves, num_points)
-    return torch.from_numpy(np.float32(size) * np.stack([along_rows, along_columns]))
+    drawn = draw_bend(seed, input_size)
+    along_rows = spread_field(drawn.along_rows, num_points)
+    along_columns = spread_field(drawn.along_columns, num_points)
+    return torch.from_numpy(drawn.size * np.stack([along_rows, along_columns]))
 
 
 def sampling_grid(
@@ -98,13 +128,44 @@ def place_image(image: Tensor, placement: Placement, input_size: int) -> Tensor:
     Returns:
         The input `(C, S, S)`; 0 outside the slice.
     """
-    shrink = np.linalg.norm(placement.matrix, axis=0).max()
     rows, columns = image.shape[-2:]
-    if shrink > _MAX_SHRINK:
-        # Several slice pixels fall into one. Without averaging, fine structure becomes noise.
-        smaller = [max(1, round(length / shrink)) for length in (rows, columns)]
-        [image] = functional.interpolate(image[None], size=smaller, mode="bilinear", antialias=True)
+    image = average_pixels(image, averaged_size(placement, (rows, columns)))
     return _sample(image, sampling_grid(placement, input_size, 1, (rows, columns)))
+
+
+def averaged_size(placement: Placement, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size to which a slice is shrunk before it is sampled.
+
+    Where several slice pixels fall into one of the input, fine structure would become noise without
+    averaging.
+
+    Args:
+        placement: Where the network's input lies on the slice.
+        size: Rows and columns of the slice.
+
+    Returns:
+        Rows and columns; those of the slice where nothing has to be averaged.
+    """
+    shrink = np.linalg.norm(placement.matrix, axis=0).max()
+    if shrink <= _MAX_SHRINK:
+        return size
+    return max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink))
+
+
+def average_pixels(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Shrink a slice by averaging.
+
+    Args:
+        image: `(C, H, W)`.
+        size: What `averaged_size` returns.
+
+    Returns:
+        The slice `(C, *size)`; the same tensor where it has this size.
+    """
+    if tuple(image.shape[-2:]) == size:
+        return image
+    [smaller] = functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)
+    return smaller
 
 
 def _sample(planes: Tensor, grid: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from samnet.preprocessing.storage import StoredCase
-from samnet.training.intensity_changes import change_intensities
-from samnet.training.placement import place_image
+from samnet.training.intensity_changes import apply_changes
+from samnet.training.intensity_draws import IntensityDraws, draw_intensities
+from samnet.training.placement import Placement, place_image
 from samnet.training.slice_reader import SampleSpecification, SliceReader
 
 _ORDER_OF_PASS = 1  # sets the draw of an order apart from other draws
@@ -39,6 +40,23 @@ class SliceChoice:
     axis: int
     index: int
     wanted: int | None
+
+
+@dataclass(frozen=True)
+class SampleDraws:
+    """All that is random of a training sample, apart from the pixels that it is applied to.
+
+    Attributes:
+        choice: The slice.
+        is_reversed: Whether its neighbours change places.
+        placement: Where the network's input lies on the slice.
+        intensities: How its intensities are changed; None where the augmentation changes none.
+    """
+
+    choice: SliceChoice
+    is_reversed: bool
+    placement: Placement
+    intensities: IntensityDraws | None
 
 
 class SliceChooser:
@@ -149,16 +167,46 @@ def draw_sample(
     Returns:
         Image and target, as those of `SliceSamples`.
     """
-    case_index, axis, index = choice.case_index, choice.axis, choice.index
-    is_reversed = reader.draw_reversal(generator, axis)
-    image = reader.image(case_index, axis, index, is_reversed=is_reversed)
-    labels = reader.labels(case_index, axis, index)
-    placement = reader.draw_placement(generator, case_index, axis, labels, choice.wanted)
-    placed = place_image(image, placement, reader.configuration.input_size)
-    target = reader.target(labels, placement)
+    labels = reader.labels(choice.case_index, choice.axis, choice.index)
+    draws = draw_appearance(reader, generator, choice, labels)
+    return _apply_draws(reader, draws, labels)
+
+
+def draw_appearance(
+    reader: SliceReader, generator: np.random.Generator, choice: SliceChoice, labels: np.ndarray
+) -> SampleDraws:
+    """Draw the way in which a slice is shown.
+
+    Args:
+        reader: The slices.
+        generator: Draws the way.
+        choice: The slice.
+        labels: Its labels `(H, W)`.
+
+    Returns:
+        All that is random of the sample.
+    """
+    is_reversed = reader.draw_reversal(generator, choice.axis)
+    placement = reader.draw_placement(
+        generator, choice.case_index, choice.axis, labels, choice.wanted
+    )
+    intensities = None
     if reader.profile.intensities:
-        placed = torch.from_numpy(change_intensities(placed.numpy(), generator))
-    return placed, target
+        intensities = draw_intensities(generator, reader.sample_shape)
+    return SampleDraws(choice, is_reversed, placement, intensities)
+
+
+def _apply_draws(
+    reader: SliceReader, draws: SampleDraws, labels: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    choice = draws.choice
+    image = reader.image(
+        choice.case_index, choice.axis, choice.index, is_reversed=draws.is_reversed
+    )
+    placed = place_image(image, draws.placement, reader.configuration.input_size)
+    if draws.intensities is not None:
+        placed = torch.from_numpy(apply_changes(placed.numpy(), draws.intensities))
+    return placed, reader.target(labels, draws.placement)
 
 
 def _places_by_class(reader: SliceReader) -> PlacesByClass:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.plan.configuration import Configuration
-from samnet.preprocessing.channels import compose_channels, slice_indices
+from samnet.preprocessing.channels import compose_channels, num_input_channels, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.slice_frame import SCALE, SliceFrame, planned_frame
 from samnet.preprocessing.storage import StoredCase
@@ -49,6 +49,7 @@ class SliceReader:
         cases: The cases, sorted by name.
         specification: What samples are made by.
         profile: What the configuration's `augmentation` stands for.
+        bounds: `window_bounds` `(C, 2)` of each case.
     """
 
     def __init__(self, cases: Sequence[StoredCase], specification: SampleSpecification) -> None:
@@ -63,13 +64,20 @@ class SliceReader:
         self.configuration = specification.configuration
         self.profile = PROFILES[self.configuration.augmentation]
         windows = self.configuration.intensity
-        self._bounds = [window_bounds(windows, case.quantiles) for case in self.cases]
+        self.bounds = [window_bounds(windows, case.quantiles) for case in self.cases]
 
     @property
     def stacks(self) -> list[tuple[int, int]]:
         """Case number and axis of every stack of slices that the network sees."""
         views = self.configuration.views
         return [(index, axis) for index in range(len(self.cases)) for axis in views]
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """The shape `(C, S, S)` of the image of a sample."""
+        num_channels = len(self.configuration.intensity)
+        size = self.configuration.input_size
+        return num_input_channels(self.configuration.channel_layout, num_channels), size, size
 
     def image(self, case_index: int, axis: int, index: int, *, is_reversed: bool = False) -> Tensor:
         """Read a slice, with its neighbours where the channel layout has them.
@@ -83,13 +91,43 @@ class SliceReader:
         Returns:
             The image `(C, H, W)` on the slice's own pixels, 0 to 1.
         """
-        case, layout = self.cases[case_index], self.configuration.channel_layout
-        indices = slice_indices(layout, index, case.num_slices(axis))
-        if is_reversed:
-            indices = indices[::-1]
-        raw = self._with_margins(case.image_slices(axis, indices), case, axis)
-        slices = apply_window(raw, self._bounds[case_index])
-        return torch.from_numpy(np.ascontiguousarray(compose_channels(slices, layout)))
+        indices = self.indices(case_index, axis, index, is_reversed=is_reversed)
+        raw = self.raw_slices(case_index, axis, indices)
+        slices = apply_window(raw, self.bounds[case_index])
+        composed = compose_channels(slices, self.configuration.channel_layout)
+        return torch.from_numpy(np.ascontiguousarray(composed))
+
+    def indices(
+        self, case_index: int, axis: int, index: int, *, is_reversed: bool = False
+    ) -> list[int]:
+        """Return the slices from which the image of a slice is composed.
+
+        Args:
+            case_index: The case.
+            axis: The axis across which the slice lies.
+            index: The slice.
+            is_reversed: Whether its neighbours change places.
+
+        Returns:
+            Their numbers.
+        """
+        num_slices = self.cases[case_index].num_slices(axis)
+        indices = slice_indices(self.configuration.channel_layout, index, num_slices)
+        return indices[::-1] if is_reversed else indices
+
+    def raw_slices(self, case_index: int, axis: int, indices: list[int]) -> np.ndarray:
+        """Read the intensities of slices as they are stored.
+
+        Args:
+            case_index: The case.
+            axis: The axis across which the slices lie.
+            indices: The slices.
+
+        Returns:
+            Raw intensities `(N, C, H, W)` on the slices' own pixels.
+        """
+        case = self.cases[case_index]
+        return self._with_margins(case.image_slices(axis, indices), case, axis)
 
     def labels(self, case_index: int, axis: int, index: int) -> np.ndarray:
         """Read the labels of a slice.
@@ -122,13 +160,26 @@ class SliceReader:
         Returns:
             Their frame, as prediction has it.
         """
-        case, configuration = self.cases[case_index], self.configuration
+        spacing = self.cases[case_index].in_plane_spacing(axis)
+        return planned_frame(self.configuration, self.size(case_index, axis), spacing)
+
+    def size(self, case_index: int, axis: int) -> tuple[int, int]:
+        """Return the size of the slices of a stack.
+
+        Args:
+            case_index: The case.
+            axis: The axis across which the slices lie.
+
+        Returns:
+            Rows and columns, with the margins where they are put back.
+        """
+        case = self.cases[case_index]
         lengths = enumerate(case.record.shape)
         rows, columns = (length for other, length in lengths if other != axis)
-        if configuration.frame != SCALE:
+        if self.configuration.frame != SCALE:
             down, along = case.margins(axis)
             rows, columns = rows + sum(down), columns + sum(along)
-        return planned_frame(configuration, (rows, columns), case.in_plane_spacing(axis))
+        return rows, columns
 
     def target(self, labels: np.ndarray, placement: Placement) -> Tensor:
         """Bring the labels of a slice to the target of a sample.

@@ -1,10 +1,15 @@
-"""Smooth random fields, for bent space, uneven sensitivity and textures."""
+"""Smooth random fields, for bent space, uneven sensitivity and textures.
+
+A field is drawn as few coarse values, apart from its computation at the points where it is needed.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 import numpy as np
+
+_REACH = 3  # coarse values along an edge beyond the number of waves: those of a spline's neighbours
 
 
 def smooth_field(generator: np.random.Generator, cells: int, size: int) -> np.ndarray:
@@ -20,15 +25,61 @@ def smooth_field(generator: np.random.Generator, cells: int, size: int) -> np.nd
     Returns:
         The field `(size, size)`, float32.
     """
-    coarse = generator.standard_normal((cells + 3, cells + 3)).astype(np.float32)
-    weights = _spline_weights(cells + 3, size)
+    return spread_field(draw_coarse_values(generator, cells), size)
+
+
+def draw_coarse_values(generator: np.random.Generator, cells: int) -> np.ndarray:
+    """Draw the values that determine a smooth field.
+
+    Args:
+        generator: Draws the values.
+        cells: The number of waves along each edge.
+
+    Returns:
+        The values `(cells + 3, cells + 3)`, float32.
+    """
+    shape = (num_coarse_values(cells), num_coarse_values(cells))
+    return generator.standard_normal(shape).astype(np.float32)
+
+
+def num_coarse_values(cells: int) -> int:
+    """Return how many coarse values a field has along each edge.
+
+    Args:
+        cells: The number of waves along each edge.
+
+    Returns:
+        Their number.
+    """
+    return cells + _REACH
+
+
+def spread_field(coarse: np.ndarray, size: int) -> np.ndarray:
+    """Compute a smooth field from its coarse values.
+
+    Args:
+        coarse: Values of `draw_coarse_values`.
+        size: The number of points along each edge.
+
+    Returns:
+        The field `(size, size)`, float32.
+    """
+    weights = spline_weights(len(coarse), size)
     return weights @ coarse @ weights.T
 
 
 @lru_cache(maxsize=256)
-def _spline_weights(num_values: int, size: int) -> np.ndarray:
-    """Return `(size, num_values)`: the weight of each coarse value in each point along one axis."""
-    position = 1 + (np.arange(size) + 0.5) / size * (num_values - 3)
+def spline_weights(num_values: int, size: int) -> np.ndarray:
+    """Return the weight of each coarse value in each point along one axis.
+
+    Args:
+        num_values: The number of coarse values along the axis.
+        size: The number of points along the axis.
+
+    Returns:
+        Weights `(size, num_values)`, float32.
+    """
+    position = 1 + (np.arange(size) + 0.5) / size * (num_values - _REACH)
     distance = np.abs(position[:, None] - np.arange(num_values)[None])
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6

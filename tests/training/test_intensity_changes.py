@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from samnet.training.intensity_changes import ChangeShares, change_intensities
+from samnet.training.intensity_changes import change_intensities
+from samnet.training.intensity_draws import ChangeShares
 
 SIZE = 32
 NO_CHANGES = ChangeShares(
