@@ -117,6 +117,21 @@ class StoredCase:
         """
         return self.record.shape[axis]
 
+    def stored_types(self, axis: int) -> tuple[np.dtype, np.dtype]:
+        """Return the types of the stored numbers.
+
+        Args:
+            axis: The canonical axis across which the slices lie.
+
+        Returns:
+            Those of the image and of the label map.
+
+        Raises:
+            SamnetError: An array of this view is missing.
+        """
+        image = self._open(_image_file(self.folder, self.identifier, axis))
+        return image.dtype, self._open(_label_file(self.folder, self.identifier, axis)).dtype
+
     def image_slices(self, axis: int, indices: list[int]) -> np.ndarray:
         """Read slices of the image.
 

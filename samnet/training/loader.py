@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from samnet.core.signals import STOP_SIGNALS
 from samnet.models.network import SegmentationNetwork
+from samnet.training.device_batches.batches import BatchMaker, DeviceBatches
+from samnet.training.device_batches.drawn_samples import DrawnSamples
+from samnet.training.device_batches.place import SlicePlace, find_slice_place
 from samnet.training.distributed import Distributed
 from samnet.training.embeddings.encoder import SliceEncoder
 from samnet.training.embeddings.samples import EmbeddedSamples, collate, embed_samples
@@ -17,6 +22,9 @@ from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import MAX_SHARE
+
+# By samples, rows of a batch and device: where slices are, or None for samples made on the CPU.
+FindPlace = Callable[[Dataset, int, torch.device], SlicePlace | None]
 
 
 def build_samples(
@@ -67,9 +75,17 @@ def _encoding_seconds(task: TrainingTask, seconds_trained: float) -> float | Non
 
 
 def build_loader(
-    samples: Dataset, task: TrainingTask, rows: range, step: int, device: torch.device
-) -> DataLoader:
+    samples: Dataset,
+    task: TrainingTask,
+    rows: range,
+    step: int,
+    device: torch.device,
+    find_place: FindPlace = find_slice_place,
+) -> DataLoader | DeviceBatches:
     """Return a loader of this process' rows of every batch that is left.
+
+    Samples are made one by one on the CPU, or drawn there and made in batches on a GPU. Both ways
+    make the same samples, to rounding.
 
     Args:
         samples: The samples.
@@ -77,6 +93,8 @@ def build_loader(
         rows: The rows of a batch that this process computes.
         step: The steps done so far.
         device: Where the batches go.
+        find_place: Tells by samples, rows and device whether batches are made on the device, see
+            `find_slice_place`.
 
     Returns:
         The loader.
@@ -85,16 +103,29 @@ def build_loader(
     numbers: list[int] = []
     for first in range(step * size, task.configuration.steps * size, size):
         numbers += [first + row for row in rows]
-    return DataLoader(
+    place = find_place(samples, len(rows), device)
+    collate_samples: Callable | None = None
+    if place is not None:
+        assert isinstance(samples, SliceSamples)
+        samples = DrawnSamples(samples, carries_slices=place is SlicePlace.HOST)
+        collate_samples = samples.collate
+    elif isinstance(samples, EmbeddedSamples):
+        collate_samples = collate
+    loader: DataLoader = DataLoader(
         samples,
         batch_size=len(rows),
         sampler=numbers,
         num_workers=task.workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_signals,
-        collate_fn=collate if isinstance(samples, EmbeddedSamples) else None,
+        collate_fn=collate_samples,
         prefetch_factor=4 if task.workers else None,
     )
+    if isinstance(samples, DrawnSamples):
+        keeps_slices = not samples.carries_slices
+        build_maker = partial(BatchMaker, samples.reader, keeps_slices=keeps_slices)
+        return DeviceBatches(loader, build_maker, device)
+    return loader
 
 
 def _ignore_signals(worker: int) -> None:

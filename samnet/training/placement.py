@@ -19,6 +19,7 @@ from samnet.training.smooth_fields import draw_coarse_values, spread_field
 MAX_BEND = 0.03  # largest standard deviation of a bend, as a share of the input
 BEND_WAVES = (2, 8)  # fewest and most waves of a bend along an edge of the input
 ONE_HOT_LIMIT = 64  # with more values than this, labels are not interpolated
+EDGE_MARGIN = 1 + 1e-6  # normalised coordinates up to which a point lies on the slice
 _MAX_SHRINK = 1.3  # slice pixels in an input pixel from which on they are averaged first
 
 
@@ -177,7 +178,7 @@ def _sample(planes: Tensor, grid: Tensor) -> Tensor:
     [values] = functional.grid_sample(
         planes[None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return values * (grid.abs() <= 1 + 1e-6).all(dim=-1)
+    return values * (grid.abs() <= EDGE_MARGIN).all(dim=-1)
 
 
 def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stride: int) -> Tensor:
@@ -198,7 +199,7 @@ def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stri
     grid = sampling_grid(placement, input_size, stride, (labels.shape[0], labels.shape[1]))
     values = np.unique(labels)
     values = values[values != 0]
-    if len(values) + 1 > ONE_HOT_LIMIT:
+    if has_many_values(labels):
         return _nearest_labels(labels, grid)
     if len(values) == 0:
         return torch.zeros(grid.shape[1:3], dtype=torch.long)
@@ -208,6 +209,21 @@ def place_labels(labels: np.ndarray, placement: Placement, input_size: int, stri
     winners = torch.cat([background, classes]).argmax(0)
     value_of_winner = np.concatenate([[0], values]).astype(np.int64)
     return torch.from_numpy(value_of_winner)[winners]
+
+
+def has_many_values(labels: np.ndarray) -> bool:
+    """Tell whether labels hold too many values to be interpolated.
+
+    Args:
+        labels: Labels `(H, W)`.
+
+    Returns:
+        Whether the pixel nearest to each point decides instead.
+    """
+    # Fewer values than the highest one can be told without sorting.
+    if labels.size == 0 or labels.max() < ONE_HOT_LIMIT:
+        return False
+    return np.count_nonzero(np.unique(labels)) + 1 > ONE_HOT_LIMIT
 
 
 def _nearest_labels(labels: np.ndarray, grid: Tensor) -> Tensor:

@@ -150,8 +150,20 @@ class SliceSamples(Dataset):
         self.chooser = SliceChooser(self.reader)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return _apply_draws(self.reader, *self.draw(number))
+
+    def draw(self, number: int) -> tuple[SampleDraws, np.ndarray]:
+        """Draw a sample.
+
+        Args:
+            number: Its number.
+
+        Returns:
+            All that is random of it, and the labels `(H, W)` of its slice.
+        """
         generator = np.random.default_rng([self.reader.specification.seed, number])
-        return draw_sample(self.reader, generator, self.chooser.draw(generator, number))
+        choice = self.chooser.draw(generator, number)
+        return _draw_appearance(self.reader, generator, choice)
 
 
 def draw_sample(
@@ -167,25 +179,14 @@ def draw_sample(
     Returns:
         Image and target, as those of `SliceSamples`.
     """
+    return _apply_draws(reader, *_draw_appearance(reader, generator, choice))
+
+
+def _draw_appearance(
+    reader: SliceReader, generator: np.random.Generator, choice: SliceChoice
+) -> tuple[SampleDraws, np.ndarray]:
+    """Draw the way in which a slice is shown; return it with the labels of the slice."""
     labels = reader.labels(choice.case_index, choice.axis, choice.index)
-    draws = draw_appearance(reader, generator, choice, labels)
-    return _apply_draws(reader, draws, labels)
-
-
-def draw_appearance(
-    reader: SliceReader, generator: np.random.Generator, choice: SliceChoice, labels: np.ndarray
-) -> SampleDraws:
-    """Draw the way in which a slice is shown.
-
-    Args:
-        reader: The slices.
-        generator: Draws the way.
-        choice: The slice.
-        labels: Its labels `(H, W)`.
-
-    Returns:
-        All that is random of the sample.
-    """
     is_reversed = reader.draw_reversal(generator, choice.axis)
     placement = reader.draw_placement(
         generator, choice.case_index, choice.axis, labels, choice.wanted
@@ -193,7 +194,7 @@ def draw_appearance(
     intensities = None
     if reader.profile.intensities:
         intensities = draw_intensities(generator, reader.sample_shape)
-    return SampleDraws(choice, is_reversed, placement, intensities)
+    return SampleDraws(choice, is_reversed, placement, intensities), labels
 
 
 def _apply_draws(

@@ -75,9 +75,14 @@ class SliceReader:
     @property
     def sample_shape(self) -> tuple[int, int, int]:
         """The shape `(C, S, S)` of the image of a sample."""
-        num_channels = len(self.configuration.intensity)
         size = self.configuration.input_size
-        return num_input_channels(self.configuration.channel_layout, num_channels), size, size
+        layout = self.configuration.channel_layout
+        return num_input_channels(layout, self.num_channels), size, size
+
+    @property
+    def num_channels(self) -> int:
+        """The number of image channels of the data set."""
+        return len(self.configuration.intensity)
 
     def image(self, case_index: int, axis: int, index: int, *, is_reversed: bool = False) -> Tensor:
         """Read a slice, with its neighbours where the channel layout has them.
@@ -128,6 +133,21 @@ class SliceReader:
         """
         case = self.cases[case_index]
         return self._with_margins(case.image_slices(axis, indices), case, axis)
+
+    def stack(self, case_index: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read all slices of a stack.
+
+        Args:
+            case_index: The case.
+            axis: The axis across which the slices lie.
+
+        Returns:
+            Raw intensities `(N, C, H, W)` and labels `(N, H, W)`.
+        """
+        case = self.cases[case_index]
+        every = list(range(case.num_slices(axis)))
+        labels = np.stack([case.label_slice(axis, index) for index in every])
+        return self.raw_slices(case_index, axis, every), self._with_margins(labels, case, axis)
 
     def labels(self, case_index: int, axis: int, index: int) -> np.ndarray:
         """Read the labels of a slice.

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from builders.numerics import relative_error
 from torch.utils.data import Dataset
 
-from samnet.training.distributed import SINGLE_PROCESS
+from samnet.training.device_batches.batches import DeviceBatches
+from samnet.training.device_batches.place import SlicePlace
+from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.embeddings.cache import EmbeddingCache
 from samnet.training.embeddings.choice import CacheChoice
 from samnet.training.loader import build_loader, build_samples
@@ -36,6 +39,51 @@ def test_loader_brings_the_rows_of_a_process_from_a_step_on(make_trainer: MakeTr
     assert loader.num_workers == 0
     with_workers = build_loader(Numbers(), replace(task, workers=1), range(4), 0, CPU)
     assert (with_workers.num_workers, len(with_workers)) == (1, 5)
+
+
+def image_samples(trainer: Trainer) -> Dataset:
+    return build_samples(trainer.network, trainer.task, CPU, SINGLE_PROCESS, 0.0)
+
+
+@pytest.mark.parametrize("place", SlicePlace)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_made_on_a_device_are_those_made_one_by_one(
+    make_trainer: MakeTrainer, place: SlicePlace, workers: int
+) -> None:
+    """From the middle of a run on, for the rows of one of two processes."""
+    trainer = make_trainer(batch_size=4, steps=6, workers=workers)
+    samples = image_samples(trainer)
+    rows = Distributed(1, 2).share_batch(4)
+    one_by_one = build_loader(samples, replace(trainer.task, workers=0), rows, 3, CPU)
+    at_once = build_loader(samples, trainer.task, rows, 3, CPU, lambda *given: place)
+    assert isinstance(at_once, DeviceBatches)
+    count = 0
+    for (images, targets), (expected, labels) in zip(at_once, one_by_one, strict=True):
+        assert relative_error(images, expected) < 1e-3
+        assert (targets == labels).float().mean() >= 0.999
+        count += 1
+    assert count == 3
+
+
+def test_loader_decides_by_samples_rows_and_device(make_trainer: MakeTrainer) -> None:
+    given: list[Any] = []
+    task = make_trainer(batch_size=4, steps=5).task
+    samples = Numbers()
+    build_loader(samples, task, range(2, 4), 0, CPU, lambda *found: given.extend(found))
+    assert given == [samples, 2, CPU]
+
+
+def test_steps_with_batches_made_at_once_train_the_same_weights(make_trainer: MakeTrainer) -> None:
+    weights = []
+    for place in (None, SlicePlace.DEVICE):
+        trainer = make_trainer(str(place), batch_size=2, steps=4, augmentation="samed")
+        loader = build_loader(
+            image_samples(trainer), trainer.task, range(2), 0, CPU, lambda *given, here=place: here
+        )
+        for images, targets in loader:
+            trainer.step(images, targets)
+        weights.append(torch.nn.utils.parameters_to_vector(trainer.network.parameters()))
+    assert relative_error(weights[1], weights[0]) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Batches of training samples, made at once where they are needed: on the GPU."""
