@@ -25,23 +25,25 @@ def pack_placements(placements: Sequence[Placement], input_size: int) -> dict[st
         input_size: Edge of the input in pixels.
 
     Returns:
-        `centre` `(B, 2)`, `matrix` `(B, 2, 2)`, and the coarse values of the displacements along
-        rows and columns: `bend` `(B, 2, k, k)` and `bend_counts` `(B,)`.
+        `centre` `(B, 2)` and `matrix` `(B, 2, 2)`. Where any input is bent, also the coarse values
+        of the displacements along rows and columns, `bend` `(B, 2, k, k)` and `bend_counts` `(B,)`.
     """
-    bends = []
-    for placement in placements:
-        if placement.bend_seed is None:
-            bends.append(np.zeros((2, num_coarse_values(1), num_coarse_values(1)), np.float32))
-        else:
-            drawn = draw_bend(placement.bend_seed, input_size)
-            bends.append(drawn.size * np.stack([drawn.along_rows, drawn.along_columns]))
-    values, counts = pack_coarse_values(bends, _MOST_COARSE_VALUES)
-    return {
+    arrays = {
         "centre": np.array([placement.centre for placement in placements], np.float32),
         "matrix": np.array([placement.matrix for placement in placements], np.float32),
-        "bend": values,
-        "bend_counts": counts,
     }
+    if any(placement.bend_seed is not None for placement in placements):
+        bends = [_coarse_displacement(placement, input_size) for placement in placements]
+        arrays["bend"], arrays["bend_counts"] = pack_coarse_values(bends, _MOST_COARSE_VALUES)
+    return arrays
+
+
+def _coarse_displacement(placement: Placement, input_size: int) -> np.ndarray:
+    """Return coarse values `(2, k, k)` of a bend; zeros for none."""
+    if placement.bend_seed is None:
+        return np.zeros((2, num_coarse_values(1), num_coarse_values(1)), np.float32)
+    drawn = draw_bend(placement.bend_seed, input_size)
+    return drawn.size * np.stack([drawn.along_rows, drawn.along_columns])
 
 
 class SamplingGrids:
@@ -71,14 +73,16 @@ class SamplingGrids:
         """Compute the grids of a batch.
 
         Args:
-            drawn: `centre`, `matrix` and `bend` on the device.
+            drawn: What `pack_placements` returns, on the device.
             sizes: Rows and columns of each slice, `(B, 2)`.
 
         Returns:
             `(B, n, n, 2)` with n = input_size / stride, as `sampling_grid` returns for each slice.
         """
-        moved = self._steps + self._fields.spread(drawn["bend"], drawn["bend_counts"])
-        along_rows, along_columns = moved[:, 0], moved[:, 1]
+        steps = self._steps[None]
+        if "bend" in drawn:
+            steps = steps + self._fields.spread(drawn["bend"], drawn["bend_counts"])
+        along_rows, along_columns = steps[:, 0], steps[:, 1]
         matrix, centre = drawn["matrix"][..., None, None], drawn["centre"][..., None, None]
         y = centre[:, 0] + matrix[:, 0, 0] * along_rows + matrix[:, 0, 1] * along_columns
         x = centre[:, 1] + matrix[:, 1, 0] * along_rows + matrix[:, 1, 1] * along_columns
