@@ -22,14 +22,19 @@ class Machine:
             this process may use.
         cpu_bfloat16: Whether the device is a CPU that computes faster in bfloat16. It says nothing
             of GPUs.
+        multiprocessors: Number of multiprocessors of a CUDA GPU; 0 for other devices, and where
+            it is unknown.
     """
 
     device: str
     memory: float
     cpu_bfloat16: bool = False
+    multiprocessors: int = 0
 
     def __str__(self) -> str:
         units = " and units for bfloat16" if self.cpu_bfloat16 else ""
+        if self.multiprocessors:
+            units = f" and {self.multiprocessors} multiprocessors"
         return f"{self.device} with {self.memory:.0f} GiB{units}"
 
 
@@ -37,8 +42,8 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
     """Return the device to plan for, with its memory.
 
     Where both arguments are given, the device need not be on this machine: on the login node of a
-    cluster one can plan for the cluster's GPUs. torch is not imported then, and a CPU counts as one
-    without units for bfloat16.
+    cluster one can plan for the cluster's GPUs. torch is not imported then. A CPU counts as one
+    without units for bfloat16, and of a GPU the multiprocessors are unknown.
 
     Args:
         device: The requested device, such as `cuda`, `cuda:1`, `mps` or `cpu`; None for the best
@@ -46,8 +51,8 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
         memory: Memory of the device in GiB; None to measure it.
 
     Returns:
-        The kind of device, its memory rounded to 0.1 GiB, and whether it is a CPU that computes
-        faster in bfloat16.
+        The kind of device, its memory rounded to 0.1 GiB, whether it is a CPU that computes faster
+        in bfloat16, and the multiprocessors of a GPU.
 
     Raises:
         UserError: The requested device is unknown, or it is not on this machine and no memory is
@@ -63,8 +68,14 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
             f"{error}; to plan for another machine give its memory too, such as --memory 16G"
         ) from None
     assert kind is not None
-    if memory is None:
-        memory = _gpu_memory(index) if kind == "cuda" else usable_memory()
+    if kind == "cuda":
+        import torch
+
+        properties = torch.cuda.get_device_properties(index)
+        memory = properties.total_memory / 2**30 if memory is None else memory
+        count = properties.multi_processor_count
+        return Machine(kind, round(memory, 1), multiprocessors=count)
+    memory = usable_memory() if memory is None else memory
     return Machine(kind, round(memory, 1), kind == "cpu" and computes_faster_in_bfloat16())
 
 
@@ -124,10 +135,3 @@ def parse_memory(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise UserError(f"memory {text!r}: write the size in GiB, for example 8G")
     return float(match[1])
-
-
-def _gpu_memory(index: int) -> float:
-    """Return the memory of a CUDA device in GiB."""
-    import torch
-
-    return torch.cuda.get_device_properties(index).total_memory / 2**30

@@ -83,6 +83,8 @@ def _variations(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, Fin
     """Yield conditions in words, with the data and the machine under them."""
     axis, machine = plan.decisions["slicing_axis"].value, plan.machine
     for when, other in MACHINES.items():
+        if other.device == "cuda":  # only its memory differs
+            other = replace(other, multiprocessors=machine.multiprocessors)
         is_larger = other.device == "cuda" or machine.device != "cpu"
         if other != machine and is_larger:
             yield when, fingerprint, other

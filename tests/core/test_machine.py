@@ -33,19 +33,30 @@ def pretend_devices(monkeypatch: pytest.MonkeyPatch, gpus: list[int], mps: bool 
     monkeypatch.setattr(
         torch.cuda,
         "get_device_properties",
-        lambda index: SimpleNamespace(total_memory=gpus[index] * 2**30),
+        lambda index: SimpleNamespace(
+            total_memory=gpus[index] * 2**30, multi_processor_count=40 + index
+        ),
     )
 
 
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize(
     ("device", "machine"),
-    [(None, Machine("cuda", 8)), ("cuda", Machine("cuda", 8)), ("cuda:1", Machine("cuda", 24))],
+    [
+        (None, Machine("cuda", 8, multiprocessors=40)),
+        ("cuda", Machine("cuda", 8, multiprocessors=40)),
+        ("cuda:1", Machine("cuda", 24, multiprocessors=41)),
+    ],
 )
-def test_detect_machine_returns_kind_and_memory_of_a_gpu(
+def test_detect_machine_returns_kind_memory_and_multiprocessors_of_a_gpu(
     device: str | None, machine: Machine
 ) -> None:
     assert detect_machine(device) == machine
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_gpu_of_another_machine_has_unknown_multiprocessors() -> None:
+    assert detect_machine("cuda", 80) == Machine("cuda", 80, multiprocessors=0)
 
 
 @pytest.mark.usefixtures("two_gpus")

@@ -5,13 +5,19 @@ Every rule takes the `Facts` and returns the value and the reason.
 
 from __future__ import annotations
 
+import math
+
 from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
-from samnet.plan.backbones import PATCH, WINDOW
+from samnet.plan.backbones import BACKBONES, PATCH, WINDOW
 from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
 
 STEPS_RANGE = (1500, 12000)
 PASSES = 60
+TILE = 128  # rows and columns of a product that a multiprocessor computes at a time
+FILLING_WAVES = 4
+LARGEST_BATCH = 128
+STEPS_IN_A_PASS = 16  # at least, in batches that are larger only to fill a GPU
 
 
 def patient_key(facts: Facts) -> tuple[str | None, str]:
@@ -47,20 +53,51 @@ def folds(facts: Facts) -> tuple[int, str]:
 def batch_size(facts: Facts) -> tuple[int, str]:
     """Take 16 small inputs, 8 on a CPU; fewer of larger inputs, in proportion to their tokens.
 
-    At most as many as fit into the memory.
+    More on a GPU that they do not fill. At most as many as fit into the memory.
     """
+    base = 8 if facts.machine.device == "cpu" else 16
+    wanted = _base_batch(facts)
+    reason = f"{base} inputs of up to {WINDOW * PATCH} pixels, or as many tokens"
+    filling = _filling_batch(facts)
+    if filling > wanted:
+        wanted = filling
+        reason = (
+            f"{facts.machine.multiprocessors} multiprocessors are full with so many inputs: fewer "
+            "would take as long for each step"
+        )
+    largest = facts.level.largest_batch
+    value = wanted if largest is None else min(wanted, largest)
+    if value < wanted:
+        reason += f", would be {wanted}"
+    return value, f"{reason}; {_step(facts, value)}"
+
+
+def _base_batch(facts: Facts) -> int:
+    """Return the batch size that learns well in the fewest passes through the data."""
     size = facts.values["input_size"]
     # Below one window the number stays: in the same time many small steps teach more than few
     # large ones.
     windows = max(1.0, (size / (WINDOW * PATCH)) ** 2)
     base = 8 if facts.machine.device == "cpu" else 16
-    wanted = max(SMALLEST_BATCH, round(base / windows))
-    largest = facts.level.largest_batch
-    value = wanted if largest is None else min(wanted, largest)
-    reason = f"{base} inputs of up to {WINDOW * PATCH} pixels, or as many tokens"
-    if value < wanted:
-        reason += f", would be {wanted}"
-    return value, f"{reason}; {_step(facts, value)}"
+    return max(SMALLEST_BATCH, round(base / windows))
+
+
+def _filling_batch(facts: Facts) -> int:
+    """Return the batch size that fills a GPU; 0 where its multiprocessors are unknown.
+
+    Up to it, a larger batch takes less time for each input. A GPU computes a product in tiles, one
+    at a time on each multiprocessor. Where the products of a block make fewer than `FILLING_WAVES`
+    tiles for each, multiprocessors wait. This is arithmetic, and has not been measured on a GPU.
+    """
+    count = facts.machine.multiprocessors
+    if not count:
+        return 0
+    tokens_of_input = (facts.values["input_size"] // PATCH) ** 2
+    # The four products of a block have 3, 1, 4 and 1 times the width as outputs.
+    mean_outputs = 2.25 * BACKBONES[facts.values["backbone"]].width
+    tokens = FILLING_WAVES * count * TILE**2 / mean_outputs
+    enough_steps = facts.labelled_slices // STEPS_IN_A_PASS
+    return min(math.ceil(tokens / tokens_of_input), enough_steps, LARGEST_BATCH)
 
 
 def _step(facts: Facts, batch: int) -> str:
@@ -126,7 +163,21 @@ def patience(facts: Facts) -> tuple[int, str]:
 
 
 def learning_rate(facts: Facts) -> tuple[float, str]:
-    """Take 0.001, more for adapters of the small backbone, less where SAM is trained as a whole."""
+    """Take 0.001, more for adapters of the small backbone, less where SAM is trained as a whole.
+
+    For a batch that is larger only to fill a GPU, the rate grows with the root of its size, as is
+    right for Adam (Malladi et al. 2022, arXiv 2205.10287).
+    """
+    rate, reason = _base_rate(facts)
+    batch, base = facts.values["batch_size"], _base_batch(facts)
+    if _filling_batch(facts) <= base or batch <= base:
+        return rate, reason
+    value = float(f"{rate * math.sqrt(batch / base):.2g}")
+    return value, f"{rate:g} for batches of {base}, times the root of {batch} / {base}; {reason}"
+
+
+def _base_rate(facts: Facts) -> tuple[float, str]:
+    """Return the rate for batches of `_base_batch`, and its reason."""
     tuning, is_small = facts.values["encoder_tuning"], facts.values["backbone"] == "small"
     if tuning == "lora" and is_small:
         return 4e-3, "measured: adapters of the small backbone learn too little at 0.001"

@@ -48,6 +48,62 @@ def test_batch_size_keeps_the_number_of_tokens(machine: Machine) -> None:
     assert small["batch_size"] == 4 * large["batch_size"]
 
 
+def h100(memory: float = 80.0) -> Machine:
+    return Machine("cuda", memory, multiprocessors=132)
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "batch"),
+    [
+        # 4 waves x 132 x 128^2 / (2.25 x 768) = 5,006 tokens; inputs of 196, 784 and 4,096.
+        (h100(), {"backbone": "vit_b", "input_size": 224}, 26),
+        (h100(), {"backbone": "vit_b", "input_size": 448}, 7),
+        (h100(), {"backbone": "vit_b", "input_size": 1024}, 2),
+        (h100(), {"backbone": "small", "input_size": 224}, 103),
+        (h100(), {"backbone": "small", "input_size": 112}, 128),
+        (Machine("cuda", 16, multiprocessors=40), {"backbone": "vit_b", "input_size": 224}, 16),
+        (Machine("cuda", 80), {"backbone": "small", "input_size": 224}, 16),
+        (Machine("cpu", 80), {"backbone": "small", "input_size": 224}, 8),
+    ],
+)
+def test_batch_fills_the_multiprocessors_of_a_gpu(
+    machine: Machine, settings: dict, batch: int
+) -> None:
+    planned = values(make_fingerprint(labelled_slices=10_000), machine, views=[0], **settings)
+    assert planned["batch_size"] == batch
+
+
+@pytest.mark.parametrize(("slices", "batch"), [(10_000, 103), (800, 50), (100, 16)])
+def test_batch_that_fills_a_gpu_leaves_sixteen_steps_in_a_pass(slices: int, batch: int) -> None:
+    fingerprint = make_fingerprint(case_names=("a", "b"), labelled_slices=slices // 2)
+    settings = {"backbone": "small", "input_size": 224, "views": [0]}
+    assert values(fingerprint, h100(), **settings)["batch_size"] == batch
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 4e-3 * (103 / 16) ** 0.5),
+        ({"encoder_tuning": "full"}, 1e-3 * (103 / 16) ** 0.5),
+        ({"batch_size": 16}, 4e-3),
+        ({"batch_size": 8}, 4e-3),
+        ({"learning_rate": 0.02}, 0.02),
+    ],
+    ids=["adapter", "everything", "as before", "less", "given"],
+)
+def test_learning_rate_grows_with_the_root_of_a_batch_that_fills_a_gpu(
+    settings: dict, rate: float
+) -> None:
+    fingerprint = make_fingerprint(labelled_slices=10_000)
+    settings = {"backbone": "small", "input_size": 224, "views": [0]} | settings
+    planned = decide(fingerprint, h100(), **settings)
+    assert planned["learning_rate"].value == pytest.approx(rate, rel=0.05)
+    grows = rate not in (4e-3, 0.02)
+    assert ("times the root of 103 / 16" in planned["learning_rate"].because) == grows
+    if grows:
+        assert "132 multiprocessors are full" in planned["batch_size"].because
+
+
 @pytest.mark.parametrize(
     ("settings", "rate"),
     [
