@@ -10,6 +10,7 @@ from torch import Tensor
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.sam_modules import MaskDecoder, PromptEncoder, TwoWayTransformer
+from samnet.models.token_attention import fuse_attention
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
 
 
@@ -101,6 +102,8 @@ def decode_masks(
 def build_mask_decoder(num_masks: int, mlp_width: int = SAM_DECODER_MLP) -> MaskDecoder:
     """Build SAM's mask decoder in its released dimensions, randomly initialised.
 
+    Its attention is fused; weights and results are SAM's.
+
     Args:
         num_masks: Number of masks; each has a token and a hyper-network.
         mlp_width: Hidden width of the MLPs, see `Backbone.decoder_mlp`.
@@ -108,10 +111,12 @@ def build_mask_decoder(num_masks: int, mlp_width: int = SAM_DECODER_MLP) -> Mask
     Returns:
         The decoder.
     """
+    transformer = TwoWayTransformer(
+        depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=mlp_width, num_heads=8
+    )
+    fuse_attention(transformer)
     return MaskDecoder(
         transformer_dim=EMBEDDING_CHANNELS,
-        transformer=TwoWayTransformer(
-            depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=mlp_width, num_heads=8
-        ),
+        transformer=transformer,
         num_multimask_outputs=num_masks - 1,
     )
