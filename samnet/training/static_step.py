@@ -63,7 +63,8 @@ def record_graph(work: Callable[[], None]) -> Replay:
     gc.collect()
     torch.cuda.empty_cache()  # what the warm-up has used; the graph has memory of its own
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # The thread that pins batches in memory may call the device meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     return graph.replay
 
