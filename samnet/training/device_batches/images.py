@@ -49,21 +49,22 @@ class ImageMaker:
         Returns:
             Images `(B, C', S, S)`, 0 to 1.
         """
-        slices = self._apply_window(raw.float(), there["stack"]).flatten(1, 2)
+        slices = self._apply_window(raw, there["stack"]).flatten(1, 2)
         for row, (size, smaller) in enumerate(zip(sizes, here["averaged"].tolist(), strict=True)):
             if size != smaller:
                 slices[row] = _shrink(slices[row], size, smaller)
         return self._compose(sample_images(slices, grids, there["averaged"]))
 
-    def _apply_window(self, values: Tensor, stacks: Tensor) -> Tensor:
-        """Scale intensities `(B, N, C, Hp, Wp)` as `apply_window` does."""
+    def _apply_window(self, raw: Tensor, stacks: Tensor) -> Tensor:
+        """Scale intensities `(B, N, C, Hp, Wp)` as `apply_window` does, in single precision."""
         bounds = self._bounds[stacks][:, None, :, None, None]
         lower, upper = bounds[..., 0], bounds[..., 1]
         if self._has_own_bounds:
             # What continues a slice repeats its values, and changes neither of these.
-            lower = torch.where(lower.isnan(), values.amin((-2, -1), keepdim=True), lower)
-            upper = torch.where(upper.isnan(), values.amax((-2, -1), keepdim=True), upper)
-        return values.sub_(lower).div_((upper - lower).clamp_(min=_TINY)).clamp_(0, 1)
+            lowest, highest = raw.amin((-2, -1), keepdim=True), raw.amax((-2, -1), keepdim=True)
+            lower = torch.where(lower.isnan(), lowest.float(), lower)
+            upper = torch.where(upper.isnan(), highest.float(), upper)
+        return (raw - lower).div_((upper - lower).clamp_(min=_TINY)).clamp_(0, 1)
 
     def _compose(self, slices: Tensor) -> Tensor:
         """Compose channels as `compose_channels` does; here of `(B, N * C, S, S)`."""

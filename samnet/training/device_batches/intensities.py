@@ -86,16 +86,6 @@ class IntensityChanger:
         self._fields = FieldSpreader(_MOST_COARSE_VALUES, size, device)
         self._distances = _mirrored_distances(size).clamp_(max=_BLUR_REACH + 1).to(device)
         self._resolutions: dict[int, Tensor] = {}
-        self._apply: dict[str, Callable[[Tensor, Parcel, Parcel], Tensor]] = {
-            "curve": _along_curve,
-            "unevenness": self._unevenly,
-            "noise": lambda images, here, there: images + there["noise"],
-            "blur": self._blurred,
-            "brightness": lambda images, here, there: images * _column(there["brightness"]),
-            "contrast": _with_contrast,
-            "low_resolution": self._with_less_resolution,
-            "gamma": _to_power,
-        }
 
     def apply(self, images: Tensor, here: Parcel, there: Parcel) -> Tensor:
         """Change the images of a batch.
@@ -108,10 +98,20 @@ class IntensityChanger:
         Returns:
             The changed images `(B, C, S, S)`, values from 0 to 1.
         """
+        functions: dict[str, Callable[[Tensor, Parcel, Parcel], Tensor]] = {
+            "curve": _along_curve,
+            "unevenness": self._unevenly,
+            "noise": _with_noise,
+            "blur": self._blurred,
+            "brightness": _with_brightness,
+            "contrast": _with_contrast,
+            "low_resolution": self._with_less_resolution,
+            "gamma": _to_power,
+        }
         for kind in _KINDS:
             if kind in here:
                 rows = there[f"{kind}_rows"]
-                changed = self._apply[kind](images.index_select(0, rows), here, there)
+                changed = functions[kind](images.index_select(0, rows), here, there)
                 images.index_copy_(0, rows, changed)
         return images.clamp_(0, 1)
 
@@ -158,6 +158,14 @@ def _column(values: Tensor) -> Tensor:
 def _along_curve(images: Tensor, here: Parcel, there: Parcel) -> Tensor:
     positions = (images * (CURVE_VALUES - 1) + 0.5).long().clamp_(0, CURVE_VALUES - 1)
     return there["curve"].gather(1, positions.flatten(1)).view_as(images)
+
+
+def _with_noise(images: Tensor, here: Parcel, there: Parcel) -> Tensor:
+    return images + there["noise"]
+
+
+def _with_brightness(images: Tensor, here: Parcel, there: Parcel) -> Tensor:
+    return images * _column(there["brightness"])
 
 
 def _with_contrast(images: Tensor, here: Parcel, there: Parcel) -> Tensor:

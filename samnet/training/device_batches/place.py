@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from enum import Enum
 
 import numpy as np
@@ -26,13 +27,32 @@ class SlicePlace(Enum):
     HOST = "slices from pinned memory"
 
 
-def find_slice_place(samples: Dataset, batch_size: int, device: torch.device) -> SlicePlace | None:
+def free_bytes(device: torch.device) -> int:
+    """Return the memory of a GPU that is free, or that this process holds in reserve.
+
+    Args:
+        device: The GPU.
+
+    Returns:
+        Its size in bytes.
+    """
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def find_slice_place(
+    samples: Dataset,
+    batch_size: int,
+    device: torch.device,
+    measure_free: Callable[[torch.device], int] = free_bytes,
+) -> SlicePlace | None:
     """Decide whether batches are made on a device. The log says why not, on a GPU.
 
     Args:
         samples: The samples of the run.
         batch_size: Rows of a batch in this process.
         device: What the run trains on.
+        measure_free: Returns the free memory of a GPU in bytes.
 
     Returns:
         Where the slices are; None to make samples one by one on the CPU.
@@ -44,7 +64,7 @@ def find_slice_place(samples: Dataset, batch_size: int, device: torch.device) ->
         return None
     storage = storage_bytes(samples.reader)
     working = working_bytes(samples.reader, batch_size)
-    free = _free_bytes(device)
+    free = measure_free(device)
     place = choose_slice_place(storage, working, free)
     if place is None:
         log.info(
@@ -95,8 +115,3 @@ def working_bytes(reader: SliceReader, batch_size: int) -> int:
     images = 4 * int(np.prod(reader.sample_shape)) * single
     grids = 8 * reader.configuration.input_size**2 * single
     return batch_size * (slices + images + grids)
-
-
-def _free_bytes(device: torch.device) -> int:
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -45,7 +45,8 @@ def pack_slices(
 
 def _continue_to_one_size(arrays: Sequence[np.ndarray]) -> np.ndarray:
     dtype = device_type(*(array.dtype for array in arrays))
-    height, width = (max(array.shape[axis] for array in arrays) for axis in (-2, -1))
+    height = max(array.shape[-2] for array in arrays)
+    width = max(array.shape[-1] for array in arrays)
     together = np.empty((len(arrays), *arrays[0].shape[:-2], height, width), dtype)
     for place, array in zip(together, arrays, strict=True):
         behind = [(0, height - array.shape[-2]), (0, width - array.shape[-1])]

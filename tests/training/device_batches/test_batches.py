@@ -185,7 +185,9 @@ def test_batch_of_real_data_equals_its_samples(
 
 def batches_of(samples: SliceSamples, numbers: list[range]) -> DeviceBatches:
     drawn = DrawnSamples(samples, carries_slices=False)
-    loader = [drawn.collate([drawn[number] for number in one]) for one in numbers]
+    loader = []
+    for one in numbers:
+        loader.append(drawn.collate([drawn[number] for number in one]))
     return DeviceBatches(loader, partial(BatchMaker, samples.reader, keeps_slices=True), CPU)
 
 

@@ -59,6 +59,28 @@ def test_samples_of_stored_embeddings_are_made_one_by_one_on_a_gpu(
     assert "stored embeddings" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("free", "expected", "words"),
+    [
+        (2**40, SlicePlace.DEVICE, "batches are made on the GPU: all slices in its memory"),
+        (2**10, None, "samples are made on the CPU: to make a batch on the GPU takes"),
+    ],
+)
+def test_log_says_where_samples_are_made(
+    cases: list[StoredCase],
+    make_samples: MakeSamples,
+    free: int,
+    expected: SlicePlace | None,
+    words: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    samples, device = make_samples(cases), torch.device("cuda")
+    with caplog.at_level(logging.INFO):
+        assert find_slice_place(samples, 4, device, lambda device: free) is expected
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.startswith(words)
+
+
 def test_what_slices_take_is_known_before_they_are_read(
     cases: list[StoredCase], make_samples: MakeSamples
 ) -> None:
