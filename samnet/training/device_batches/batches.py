@@ -39,7 +39,6 @@ class BatchMaker:
         """
         configuration, specification = reader.configuration, reader.specification
         self.device = device
-        self._changes_intensities = reader.profile.intensities
         self._sizes = torch.tensor([reader.size(*stack) for stack in reader.stacks])
         self._device_sizes = self._sizes.to(device)
         self._slices = SlicesOnDevice(reader, device) if keeps_slices else None
@@ -47,7 +46,11 @@ class BatchMaker:
         self._target_grids = SamplingGrids(configuration.input_size, specification.stride, device)
         self._images = ImageMaker(reader, device)
         self._targets = TargetMaker(specification.label_scheme, device)
-        self._intensities = IntensityChanger(configuration.input_size, device)
+        self._intensities = (
+            IntensityChanger(configuration.input_size, device)
+            if reader.profile.intensities
+            else None
+        )
 
     def make(self, here: Parcel) -> tuple[Tensor, Tensor]:
         """Show a batch of drawn samples.
@@ -68,7 +71,7 @@ class BatchMaker:
         nearest = there["nearest"] if bool(here["nearest"].any()) else None
         target_grids = self._target_grids.compute(there, sizes)
         targets = self._targets.make(slices.labels, target_grids, sizes, nearest)
-        if self._changes_intensities:
+        if self._intensities is not None:
             images = self._intensities.apply(images, here, there)
         return images, targets
 
