@@ -15,6 +15,7 @@ else the forward pass spends its time on.
 from __future__ import annotations
 
 import argparse
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from torch_timing import alternate, given_options, make_parser, medians, parse
+from torch_timing import alternate, given_options, make_parser, medians, parse, require_precision
 
 from samnet.models.encoder import build_encoder
+from samnet.models.precision import autocast, cast_weights
 from samnet.plan.backbones import BACKBONES
 
 ROWS = 4096
@@ -70,7 +72,14 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[1024, 512, 448, 224], metavar="PIXELS"
     )
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=["float32"],
+        choices=["float32", "bfloat16"],
+        help="bfloat16 on a GPU, or on a CPU with units for it (default: float32)",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="default: 1")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--shipped", action="store_true", help="time segment_anything's encoder too"
@@ -88,45 +97,82 @@ def measure(options: argparse.Namespace, size: int, device: torch.device) -> dic
         device: The device to measure on.
 
     Returns:
-        Operations, peak in operations per second, seconds, shares of the peak, and the profile.
+        Operations; the peak of each precision in operations per second; seconds, and shares of the
+        peak; the profile of samnet's encoder in each precision.
     """
     torch.manual_seed(0)
-    dtype = getattr(torch, options.precision)
     encoder = build_encoder(BACKBONES[options.backbone], size).eval()
-    image = torch.rand(1, 3, size, size)
-    operations = count_operations(encoder, image)
-    image = image.to(device, dtype)
+    images = torch.rand(options.batch_size, 3, size, size)
+    operations = count_operations(encoder, images)
     ways = {"samnet": encoder}
     if options.shipped:
         ways["segment_anything"] = shipped_encoder(options.backbone, size, encoder)
-    forward = {name: _forward(way.to(device, dtype), image) for name, way in ways.items()}
-    width = BACKBONES[options.backbone].width
-    left = torch.rand(ROWS, width, device=device, dtype=dtype)
-    right = torch.rand(width, 4 * width, device=device, dtype=dtype)
-    product_operations = 8 * ROWS * width**2
+    product_operations = 8 * ROWS * BACKBONES[options.backbone].width ** 2
     # So many products that they need about a quarter of the operations of a forward pass.
     repeats = max(1, round(operations / 4 / product_operations))
+    products, forward = {}, {}
+    for precision in options.precision:
+        require_precision(precision, device)
+        products[precision] = _product(options.backbone, precision, repeats, device)
+        for name, way in ways.items():
+            title = f"{name} in {precision}"
+            forward[title] = _forward(copy.deepcopy(way), images, precision, device)
+    named_products = {f"product in {precision}": product for precision, product in products.items()}
+    times = alternate(named_products | forward, options.rounds, device)
+    seconds = medians(times)
+    peak = {}
+    for precision in options.precision:
+        peak[precision] = repeats * product_operations / seconds[f"product in {precision}"]
+    shares = {}
+    for title in forward:
+        shares[title] = operations / seconds[title] / peak[title.split(" in ")[1]]
+    profiles = {
+        precision: profile_kinds(forward[f"samnet in {precision}"], device)
+        for precision in options.precision
+    }
+    return {
+        "operations": operations,
+        "peak": peak,
+        "seconds": seconds,
+        "all_seconds": times,
+        "share_of_peak": shares,
+        "profile": profiles,
+    }
+
+
+def _product(
+    backbone: str, precision: str, repeats: int, device: torch.device
+) -> Callable[[], None]:
+    """Return products of the shape of the encoder's MLP at 1024."""
+    width, dtype = BACKBONES[backbone].width, getattr(torch, precision)
+    left = torch.rand(ROWS, width, device=device, dtype=dtype)
+    right = torch.rand(width, 4 * width, device=device, dtype=dtype)
     product = torch.empty(ROWS, 4 * width, device=device, dtype=dtype)
 
     def multiply() -> None:
         for _ in range(repeats):
             torch.mm(left, right, out=product)
 
-    times = alternate({"product": multiply, **forward}, options.rounds, device)
-    seconds = medians(times)
-    peak = repeats * product_operations / seconds["product"]
-    return {
-        "operations": operations,
-        "peak": peak,
-        "seconds": seconds,
-        "all_seconds": times,
-        "share_of_peak": {name: operations / seconds[name] / peak for name in forward},
-        "profile": profile_kinds(forward["samnet"], device),
-    }
+    return multiply
 
 
-def _forward(encoder: nn.Module, image: Tensor) -> Callable[[], Tensor]:
-    return lambda: encoder(image)
+def _forward(
+    encoder: nn.Module, images: Tensor, precision: str, device: torch.device
+) -> Callable[[], Tensor]:
+    """Return a forward pass; the encoder is changed."""
+    if device.type == "cuda":
+        dtype = getattr(torch, precision)
+        encoder.to(device, dtype)
+        on_device = images.to(device, dtype)
+        return lambda: encoder(on_device)
+    encoder.to(device)
+    cast_weights(encoder, precision, device)
+
+    def encode() -> Tensor:
+        with autocast(precision, device):
+            return encoder(images.to(device))
+
+    return encode
 
 
 def count_operations(encoder: nn.Module, image: Tensor) -> int:
@@ -216,16 +262,19 @@ def describe(size: int, result: dict[str, Any]) -> str:
         size: Edge of the input in pixels.
         result: The result of `measure`.
     """
-    lines = [
-        f"{size}: {result['operations'] / 1e9:.1f} GFLOP; "
-        f"product {result['peak'] / 1e9:.0f} GFLOP/s"
-    ]
-    for name, share in result["share_of_peak"].items():
-        lines.append(f"  {name}: {result['seconds'][name]:.3f} s, {share:.2f} of the peak")
-    parts = ", ".join(
-        f"{kind} {share:.0%}" for kind, share in result["profile"].items() if share >= 0.005
+    peaks = ", ".join(
+        f"product in {precision} {peak / 1e9:.0f} GFLOP/s"
+        for precision, peak in result["peak"].items()
     )
-    return "\n".join([*lines, f"  time of samnet's: {parts}"])
+    lines = [f"{size}: {result['operations'] / 1e9:.1f} GFLOP; {peaks}"]
+    for title, share in result["share_of_peak"].items():
+        lines.append(f"  {title}: {result['seconds'][title]:.3f} s, {share:.2f} of the peak")
+    for precision, profile_of_kinds in result["profile"].items():
+        parts = ", ".join(
+            f"{kind} {share:.0%}" for kind, share in profile_of_kinds.items() if share >= 0.005
+        )
+        lines.append(f"  time of samnet's in {precision}: {parts}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ import measuring
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from samnet.core.cpu_bfloat16 import VARIABLE
+from samnet.models.precision import used_precision
+
 
 def make_parser(text: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that all these benchmarks have.
@@ -42,6 +45,24 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.threads:
         torch.set_num_threads(options.threads)
     return options
+
+
+def require_precision(precision: str, device: torch.device) -> None:
+    """Stop where samnet would compute in another precision than the one to be measured.
+
+    Args:
+        precision: The precision to be measured.
+        device: The device that it is measured on.
+
+    Raises:
+        SystemExit: samnet computes in single precision there.
+    """
+    used = used_precision(precision, device)
+    if used != precision:
+        raise SystemExit(
+            f"--precision {precision}: samnet computes in {used} on {device}; set the environment "
+            f"variable {VARIABLE} to 1 to measure it all the same on a CPU"
+        )
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Compare a LoRA step of samnet at the planned size with SAMed's, and each difference by itself.
+r"""Compare a LoRA step of samnet at the planned size with SAMed's, and each difference by itself.
 
 Each way is a whole training step of the same network on synthetic data with random weights:
 forward, loss, backward, fused optimiser. A batch is drawn once before, so that no step includes
@@ -11,16 +11,20 @@ reading.
     last_half   as `samnet`, with LoRA only in the last half of the blocks
     compiled    as `samnet`, through torch.compile; on request, as compiling takes a minute or more
 
-Steps alternate in one process, so that other load of the machine affects all ways alike. For each
-way the operators are counted that a step dispatches.
+Steps alternate in one process, so that other load of the machine affects all ways alike. With
+several precisions, every way is timed in each of them. For each way the operators are counted that
+a step dispatches.
 
     python benchmarks/training.py --backbone vit_b --size 448 --rounds 5 --output result.json
+    python benchmarks/training.py --backbone small --size 224 --batch-size 8 --ways samnet \
+        --precision float32 bfloat16 --rounds 15
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,7 @@ from torch_timing import (
     make_parser,
     medians,
     parse,
+    require_precision,
     synchronise,
     time_once,
 )
@@ -76,9 +81,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=1, help="default: 1")
     parser.add_argument(
         "--precision",
-        default="float32",
+        nargs="+",
+        default=["float32"],
         choices=["float32", "bfloat16"],
-        help="bfloat16 only on a GPU (default: float32)",
+        help="bfloat16 on a GPU, or on a CPU with units for it (default: float32)",
     )
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=(*WAYS, *ON_REQUEST))
     parser.add_argument("--rounds", type=int, default=5)
@@ -93,8 +99,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         folder: A temporary folder.
 
     Returns:
-        Seconds of the steps, the ratios of `samed` to each way, the operators of a step, and on a
-        GPU the peak memory.
+        Seconds of the steps, the ratios of `samed` to each way and of single precision to bfloat16,
+        the operators of a step, and on a GPU the peak memory.
     """
     settings = {
         "backbone": options.backbone,
@@ -105,7 +111,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "head": "mask_decoder",
         "input_size": options.size,
         "batch_size": options.batch_size,
-        "precision": options.precision,
         "gradient_checkpointing": False,
         "augmentation": "none",
     }
@@ -113,11 +118,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     configurations = configurations_of_ways(planned)
     device = torch.device(options.device)
     steps: dict[str, Callable[[], object]] = {}
-    for name in options.ways:
-        steps[name] = make_step(
-            configurations[name],
+    for name, precision in itertools.product(options.ways, options.precision):
+        require_precision(precision, device)
+        title = title_of(name, precision, options.precision)
+        steps[title] = make_step(
+            replace(configurations[name], precision=precision),
             case,
-            folder / name,
+            folder / title,
             device,
             shipped=name in ("samed", "size"),
             compiled=name == "compiled",
@@ -125,9 +132,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     first = {name: time_once(step, device) for name, step in steps.items()}
     times = alternate(steps, options.rounds, device)
     seconds = medians(times)
-    ratios, memory = {}, {}
-    if "samed" in seconds:
-        ratios = {name: seconds["samed"] / value for name, value in seconds.items()}
+    memory = {}
     if device.type == "cuda":
         memory = {name: peak_bytes(step, device) for name, step in steps.items()}
     return {
@@ -136,10 +141,62 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seconds_of_the_first_step": first,
         "seconds_of_steps": times,
         "seconds_of_a_step": seconds,
-        "times_as_fast_as_samed": ratios,
+        "times_as_fast_as_samed": times_as_fast(seconds, "samed"),
+        "times_as_fast_in_bfloat16": gains_of_bfloat16(seconds),
         "operators_of_a_step": {name: count_operators(step) for name, step in steps.items()},
         "peak_bytes": memory,
     }
+
+
+def title_of(way: str, precision: str, precisions: Sequence[str]) -> str:
+    """Return what a way in a precision is called in the result.
+
+    Args:
+        way: The way.
+        precision: Its precision.
+        precisions: All precisions that are timed.
+
+    Returns:
+        The way alone where all have one precision.
+    """
+    return f"{way} in {precision}" if len(precisions) > 1 else way
+
+
+def times_as_fast(seconds: dict[str, float], reference: str) -> dict[str, float]:
+    """Return how many times as fast as a reference each way is.
+
+    Args:
+        seconds: Title -> seconds of a step.
+        reference: The way to compare with; each precision is compared with its own.
+
+    Returns:
+        Title -> ratio; nothing where the reference was not timed.
+    """
+    ratios = {}
+    for title, value in seconds.items():
+        _, *precision = title.split(" in ")
+        other = " in ".join([reference, *precision])
+        if other in seconds:
+            ratios[title] = seconds[other] / value
+    return ratios
+
+
+def gains_of_bfloat16(seconds: dict[str, float]) -> dict[str, float]:
+    """Return how many times as fast each way is in bfloat16.
+
+    Args:
+        seconds: Title -> seconds of a step.
+
+    Returns:
+        Way -> ratio; nothing where not both precisions were timed.
+    """
+    gains = {}
+    for title, value in seconds.items():
+        way, _, precision = title.partition(" in ")
+        single = seconds.get(f"{way} in float32")
+        if precision == "bfloat16" and single is not None:
+            gains[way] = single / value
+    return gains
 
 
 def configurations_of_ways(planned: Configuration) -> dict[str, Configuration]:
@@ -251,15 +308,16 @@ def describe(result: dict[str, Any]) -> str:
     operators = result["operators_of_a_step"]
     lines = [f"{given['backbone']}, batch {given['batch_size']}; {machine_line(result['machine'])}"]
     for name, seconds in result["seconds_of_a_step"].items():
-        size = SAMED_SIZE if name in ("samed", "attention") else given["size"]
+        size = SAMED_SIZE if name.split(" in ")[0] in ("samed", "attention") else given["size"]
         ratio = f", {ratios[name]:.2f} times as fast as samed" if name in ratios else ""
         memory = f", {result['peak_bytes'][name] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
         facts = f"{seconds:.3f} s a step{ratio}, {operators[name]} operators{memory}"
         lines.append(f"{name:<10} at {size}: {facts}")
-    if "compiled" in result["seconds_of_a_step"]:
-        lines.append(
-            f"the first compiled step took {result['seconds_of_the_first_step']['compiled']:.0f} s"
-        )
+    for name, gain in result["times_as_fast_in_bfloat16"].items():
+        lines.append(f"{name}: {gain:.2f} times as fast in bfloat16")
+    for name, seconds in result["seconds_of_the_first_step"].items():
+        if name.startswith("compiled"):
+            lines.append(f"the first step of {name} took {seconds:.0f} s")
     return "\n".join(lines)
 
 

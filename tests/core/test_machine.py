@@ -122,6 +122,20 @@ def test_parse_memory_refuses_other_texts(text: str) -> None:
 
 def test_machine_as_text_names_device_and_memory() -> None:
     assert str(Machine("cuda", 15.9)) == "cuda with 16 GiB"
+    assert str(Machine("cpu", 15.9, True)) == "cpu with 16 GiB and units for bfloat16"
+
+
+@pytest.mark.usefixtures("no_gpu", "cpu_bfloat16")
+def test_detect_machine_looks_for_units_for_bfloat16_in_this_cpu_alone() -> None:
+    assert detect_machine().cpu_bfloat16
+    assert detect_machine("cpu").cpu_bfloat16
+    # Another machine may be meant.
+    assert not detect_machine("cpu", 16).cpu_bfloat16
+
+
+@pytest.mark.usefixtures("two_gpus", "cpu_bfloat16")
+def test_units_of_the_cpu_do_not_matter_on_a_gpu() -> None:
+    assert detect_machine("cuda") == Machine("cuda", 8)
 
 
 def test_detect_machine_does_not_import_torch_when_device_and_memory_are_given() -> None:

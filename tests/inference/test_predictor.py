@@ -105,6 +105,31 @@ def test_predictor_merges_lora(tmp_path: Path) -> None:
     assert_close_to_norm(found, expected, SINGLE)
 
 
+@pytest.mark.usefixtures("cpu_bfloat16")
+def test_predictor_merges_lora_in_single_precision_before_it_casts_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    network = make_model(tmp_path, encoder_tuning="lora", precision="bfloat16")
+    [predicting] = Predictor.from_folder(tmp_path).networks
+    assert "on cpu in bfloat16" in caplog.text
+    found = next(layer for layer in predicting.modules() if isinstance(layer, LoraLinear))
+    layer = next(layer for layer in network.modules() if isinstance(layer, LoraLinear))
+    layer.merge()
+    assert torch.equal(found.base.weight, layer.base.weight.bfloat16())
+
+
+def test_predictor_computes_in_single_precision_on_a_cpu_without_units(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    network = make_model(tmp_path, precision="bfloat16")
+    predictor = Predictor.from_folder(tmp_path)
+    assert "on cpu in float32" in caplog.text
+    assert all(weight.dtype == torch.float32 for weight in predictor.networks[0].parameters())
+    assert_same_winners(predictor.predict(image(), (1, 1, 1)), probabilities(network))
+
+
 @pytest.mark.parametrize("permutation", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 @pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
 def test_predictor_does_not_depend_on_the_orientation_of_the_file(

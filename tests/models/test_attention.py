@@ -103,7 +103,7 @@ def test_attention_works_in_half_precision(form: Form, monkeypatch: pytest.Monke
     inputs = torch.randn(1, 16, 16, TWO_BLOCKS.width, requires_grad=True)
     for number in range(2):
         # Torch's fused kernel of CPUs fails where ATEN_CPU_CAPABILITY allows fewer instructions
-        # than the CPU has. samnet itself only uses half precision on GPUs.
+        # than the CPU has.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             found = encoder.blocks[number](inputs)
         # bfloat16 rounds to 1 / 256, and the inputs are added to the results unrounded.
@@ -111,6 +111,58 @@ def test_attention_works_in_half_precision(form: Form, monkeypatch: pytest.Monke
         found.float().sum().backward()
     assert inputs.grad is not None
     assert inputs.grad.isfinite().all()
+
+
+def draw_in_bfloat16(beyond: bool, needs_graph: bool) -> list[Tensor]:
+    """Query, key, value and position terms of 6 heads of windows of 4 x 5 tokens."""
+    torch.manual_seed(0)
+    query, key, value, positions = draw_arguments(6, 20, 4, 5, beyond)
+    drawn = [query, key, value, *positions.terms()]
+    return [tensor.bfloat16().requires_grad_(needs_graph) for tensor in drawn]
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+def test_attention_in_bfloat16_is_trained_on_a_cpu_with_gradients_close_to_double_precision(
+    beyond: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", 1000)  # several chunks
+    drawn = draw_in_bfloat16(beyond, needs_graph=True)
+    exact = [tensor.detach().double().requires_grad_() for tensor in drawn]
+    found = attend(*drawn[:3], Positions(*drawn[3:]))
+    expected = attend(*exact[:3], Positions(*exact[3:]))
+    assert relative_error(found, expected) < 0.02
+    weights = torch.randn_like(found)
+    found.backward(weights)
+    expected.backward(weights.double())
+    for mine, other in zip(drawn, exact, strict=True):
+        assert mine.grad is not None
+        assert other.grad is not None
+        assert relative_error(mine.grad, other.grad) < 0.02
+
+
+@pytest.mark.usefixtures("cpu_bfloat16")
+@pytest.mark.parametrize("beyond", [False, True])
+def test_prediction_in_bfloat16_rounds_no_sum_of_positions(beyond: bool) -> None:
+    """They are additional channels, whose products are added in single precision."""
+    drawn = draw_in_bfloat16(beyond, needs_graph=False)
+    exact = [tensor.double() for tensor in drawn]
+    expected = attend(*exact[:3], Positions(*exact[3:]))
+    predicted = attend(*drawn[:3], Positions(*drawn[3:]))
+    assert torch.equal(predicted, attend_with_codes(*drawn[:3], Positions(*drawn[3:])))
+    trained = attend(drawn[0].clone().requires_grad_(), *drawn[1:3], Positions(*drawn[3:]))
+    assert relative_error(predicted, expected) < relative_error(trained, expected)
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+def test_positions_in_bfloat16_are_added_and_divided_as_in_double_precision(beyond: bool) -> None:
+    terms = draw_in_bfloat16(beyond, needs_graph=False)[3:]
+    half, exact = Positions(*terms), Positions(*(term.double() for term in terms))
+    bias = half.bias()
+    # The sums of two terms are rounded once.
+    assert torch.equal(bias, exact.bias().bfloat16())
+    for mine, other in zip(half.gradients(bias), exact.gradients(bias.double()), strict=True):
+        assert mine.dtype == torch.bfloat16
+        assert relative_error(mine, other) < 0.005
 
 
 def test_attention_pads_layers_with_lora_with_their_bias_alone() -> None:

@@ -29,7 +29,9 @@ def add_configurations(content: dict, **entries: dict) -> None:
     content["configurations"].update(entries)
 
 
-@pytest.mark.parametrize("machine", [Machine("cpu", 7.6), Machine("cuda", 80.0)], ids=str)
+@pytest.mark.parametrize(
+    "machine", [Machine("cpu", 7.6), Machine("cpu", 7.6, True), Machine("cuda", 80.0)], ids=str
+)
 @pytest.mark.parametrize(
     "channels", [("CT",), ("T1", "T2"), ("R", "G", "B"), tuple("abcdefg")], ids=len
 )
@@ -43,6 +45,13 @@ def test_plan_is_read_back_as_it_was_written(
     assert decisions_key(loaded) == loaded.planned_key
     loaded.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "plan.json").read_text()
+
+
+def test_plan_of_before_units_for_bfloat16_is_for_a_cpu_without(edit: Callable) -> None:
+    def change(content: dict) -> None:
+        content["machine"] = {"device": "cpu", "memory": 16.0}
+
+    assert edit(change).machine == Machine("cpu", 16.0, False)
 
 
 def test_plan_may_hold_bare_values(edit: Callable) -> None:

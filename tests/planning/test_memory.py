@@ -15,7 +15,7 @@ from samnet.fingerprint.records import Fingerprint
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Decision
 from samnet.planning.memory import usable_memory
-from samnet.planning.planner import make_plan
+from samnet.planning.planner import all_decisions, make_plan, on_command_line
 
 WEIGHTS = {"small": 0.1, "vit_b": 0.5, "vit_l": 1.5, "vit_h": 3.0}
 BLOCKS = {"all": 1.0, "last_half": 0.6, "last_quarter": 0.4}
@@ -207,6 +207,25 @@ def test_step_that_just_fits_is_planned_and_one_above_is_not() -> None:
     fingerprint = make_fingerprint(diameters={"a": 20.0})
     assert decide(fingerprint, 8.5)["batch_size"].value == 4
     assert decide(fingerprint, 8.48)["batch_size"].value == 3
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "measured"),
+    [
+        (Machine("cpu", 16), {"precision": "bfloat16"}, "float32"),
+        (Machine("cpu", 16, True), {}, "bfloat16"),
+        (Machine("cpu", 16, True), {"precision": "float32"}, "float32"),
+        (Machine("cuda", 16), {}, "bfloat16"),
+    ],
+    ids=["CPU without units", "CPU", "CPU, single precision set", "GPU"],
+)
+def test_step_is_measured_in_the_precision_in_which_the_machine_computes_it(
+    machine: Machine, settings: dict[str, str], measured: str
+) -> None:
+    meter, fingerprint = Meter(), make_fingerprint(diameters={"a": 20.0})
+    decisions = all_decisions("lora", fingerprint, machine, on_command_line(settings), meter)
+    assert decisions["precision"].value == settings.get("precision", measured)
+    assert {configuration.precision for configuration in meter.measured} == {measured}
 
 
 def test_step_is_measured_with_the_channels_and_outputs_of_the_data_on_the_planned_device() -> None:

@@ -6,6 +6,7 @@ import pytest
 from builders.fingerprint import make_fingerprint
 from builders.planned import GPU, plan_all
 
+from samnet.core.machine import Machine
 from samnet.planning.replan import replan
 
 SAMED = ("samed", "samed_s", "samed_h")
@@ -24,7 +25,8 @@ AUTOSAM = ("autosam", "autosam_cnn", "autosam_linear")
 def test_samed_is_computed_in_single_precision_and_samed_h_in_half(
     name: str, precision: str
 ) -> None:
-    assert plan_all(make_fingerprint(), GPU).configuration(name).precision == precision
+    for machine in (GPU, Machine("cpu", 16, True)):
+        assert plan_all(make_fingerprint(), machine).configuration(name).precision == precision
 
 
 @pytest.mark.parametrize("name", AUTOSAM)

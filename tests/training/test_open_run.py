@@ -17,6 +17,7 @@ from builders.locks import FOREIGN
 from builders.runs import Stopped, after_step, in_validation, send_signal, stop
 from builders.tiny import use_folders
 
+from samnet.core.cpu_bfloat16 import VARIABLE
 from samnet.core.errors import UserError
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.core.locks import FolderBusy, LockLost
@@ -157,6 +158,29 @@ def test_open_run_resumes_the_saved_state(resolve: Resolve) -> None:
         assert (trainer.progress.step, trainer.progress.epoch) == (2, 1)
     with open_run(resolve(restart=True), Distributed()) as trainer:
         assert (trainer.progress.step, trainer.progress.epoch) == (0, 0)
+
+
+@pytest.mark.usefixtures("cpu_bfloat16")
+def test_run_is_resumed_on_a_cpu_without_units_for_bfloat16_with_a_note(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = {"precision": "bfloat16"}
+    train_steps(resolve(settings=settings), 3)
+    assert "on cpu in bfloat16" in caplog.text
+    assert "single precision" not in caplog.text
+    monkeypatch.setenv(VARIABLE, "0")
+    with open_run(resolve(settings=settings), Distributed()) as trainer:
+        assert trainer.progress.step == 2
+        trainer.run()
+    assert "trained in bfloat16 before, in float32 from here on" in caplog.text
+    assert "this CPU is not faster in bfloat16: training in single precision; " in caplog.text
+    assert "--device cpu plans for that" in caplog.text
+    folder = resolve(settings=settings).folder
+    assert [session.precision for session in load_record(folder).sessions] == [
+        "bfloat16",
+        "float32",
+    ]
 
 
 def test_open_run_removes_what_a_longer_run_makes_invalid(resolve: Resolve) -> None:

@@ -13,6 +13,7 @@ from samnet.core.machine import Machine
     ("machine", "backbone", "precision", "largest_input"),
     [
         (Machine("cpu", 64), "small", "float32", 448),
+        (Machine("cpu", 64, True), "small", "bfloat16", 448),
         (Machine("cuda", 16), "vit_b", "bfloat16", 896),
         (Machine("cuda", 32), "vit_b", "bfloat16", 896),
         (Machine("cuda", 38.9), "vit_b", "bfloat16", 896),
