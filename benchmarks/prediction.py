@@ -101,7 +101,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     plain = build_network(configuration, 1, label_scheme.num_outputs)
     merge_lora(plain)
     plain.to(options.device).eval()
-    network = prepare_network(copy.deepcopy(plain), torch.device(options.device))
+    device, precision = torch.device(options.device), configuration.precision
+    network = prepare_network(copy.deepcopy(plain), device, precision)
 
     def samnet() -> np.ndarray:
         volume = prepare_volume(image.array, image.grid)

