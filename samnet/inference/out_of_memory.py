@@ -9,13 +9,11 @@ from typing import TypeVar
 import torch
 
 from samnet.core.errors import SamnetError
+from samnet.inference.batches import BatchSize
 from samnet.models.out_of_memory import compute_in_less_memory
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-# By measurement: on a CPU, what a head makes of more inputs no longer fits the caches.
-INPUTS_PER_BATCH = 8
-INPUTS_PER_BATCH_ON_CPU = 4
 _REMEDY = (
     "Predict with --device cpu, on a GPU with more memory, or when no other program uses this one"
 )
@@ -30,20 +28,26 @@ class PredictionMemory:
     where two outputs are equal but for rounding.
 
     Attributes:
-        inputs_per_batch: Inputs that the networks are given at once, all mirrors counted.
-        device: Where probabilities are added and resampled.
+        batch: The number of inputs where memory is enough.
+        device: Where slices are resampled, and where probabilities are added and resampled.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, batch: BatchSize | None = None) -> None:
         """Begin without any fallback.
 
         Args:
             device: Where the networks are.
+            batch: How many inputs they are given at once; None for that of a first volume.
         """
-        is_cpu = device.type == "cpu"
-        self.inputs_per_batch = INPUTS_PER_BATCH_ON_CPU if is_cpu else INPUTS_PER_BATCH
+        self.batch = BatchSize(device) if batch is None else batch
         self.device = device
-        self._remedy = _REMEDY_ON_CPU if is_cpu else _REMEDY
+        self._fallback: int | None = None  # inputs at once after memory has run out
+        self._remedy = _REMEDY_ON_CPU if device.type == "cpu" else _REMEDY
+
+    @property
+    def inputs_per_batch(self) -> int:
+        """Inputs that the networks are given at once, all mirrors counted."""
+        return self.batch.inputs if self._fallback is None else self._fallback
 
     def predict(self, compute: Callable[[], Result]) -> Result:
         """Let networks compute probabilities.
@@ -77,7 +81,8 @@ class PredictionMemory:
         if self.inputs_per_batch == 1:
             self._leave_device(reason)
             return
-        self.inputs_per_batch //= 2
+        self._fallback = self.inputs_per_batch // 2
+        self.batch.forget()
         log.warning(
             "out of memory (%s): this volume is predicted %d input(s) at a time",
             reason,

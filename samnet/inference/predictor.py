@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from samnet.core.errors import PredictionWarning, UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.core.machine import choose_device
 from samnet.fingerprint.training_data import TrainingData
+from samnet.inference.batches import BatchSize
 from samnet.inference.load import load_network, load_training_data, prepare_network
 from samnet.inference.memory import estimate_memory, refuse_beyond_memory
 from samnet.inference.plausibility import (
@@ -59,6 +60,7 @@ class Predictor:
         mirror: Whether probabilities are averaged over mirrored inputs.
         training_data: What they were trained on; None where that is not known, as of models of
             older versions. Images are then not compared with it.
+        batch: How many inputs the networks are given at once; found with the first image on a GPU.
     """
 
     plan: Plan
@@ -66,6 +68,11 @@ class Predictor:
     networks: Sequence[SegmentationNetwork]
     mirror: bool
     training_data: TrainingData | None = None
+    batch: BatchSize = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        device = next(self.networks[0].parameters()).device
+        object.__setattr__(self, "batch", BatchSize(device))
 
     @classmethod
     def from_folder(
@@ -235,6 +242,7 @@ class Predictor:
             volume,
             mirror=self.mirror,
             label_scheme=scheme,
+            batch=self.batch,
         )
         restored = volume.restore(labels)
         found += describe_labels(restored, scheme, data)

@@ -21,6 +21,7 @@ from samnet.preprocessing.slice_frame import SliceFrame
 
 BLOCK = 32  # edge in voxels: fine enough to leave much out, and coarse enough to cost little
 CACHED_BYTES = 4 * 2**20  # of one output at full size: a processor's cache holds it and the best
+BYTES_ON_GPU = 64 * 2**20  # of one output at full size: launches count there, not the cache
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,23 @@ class ViewMaps:
         return values.movedim((0, 1, 2), (self.axis, rows, columns))
 
 
-def label_slices(outputs: Outputs, view: ViewMaps, labels: np.ndarray) -> None:
+def label_slices(
+    outputs: Outputs, view: ViewMaps, labels: np.ndarray, part_bytes: int | None = None
+) -> None:
     """Compute the labels of all slices of a view, few at a time.
 
     Args:
         outputs: What the outputs stand for.
         view: Maps of slices across Z.
         labels: Labels `(Z, Y, X)` to be filled.
+        part_bytes: What an output takes at full size in the part that is computed at a time; None
+            for what suits the device.
     """
+    if part_bytes is None:
+        part_bytes = CACHED_BYTES if view.device.type == "cpu" else BYTES_ON_GPU
     num_slices, height, width = labels.shape
-    for slices in cut(slice(0, num_slices), CACHED_BYTES // (4 * height * width)):
-        for rows in cut(slice(0, height), CACHED_BYTES // (4 * width)):
+    for slices in cut(slice(0, num_slices), part_bytes // (4 * height * width)):
+        for rows in cut(slice(0, height), part_bytes // (4 * width)):
             subvolume = (slices, rows, slice(0, width))
             labels[slices, rows] = label_subvolume(outputs, [view], subvolume, (1, BLOCK, BLOCK))
 
@@ -158,6 +165,9 @@ def _reduced(
     values: Tensor, dim: int, ranges: Sequence[slice], extreme: Callable[..., Tensor]
 ) -> Tensor:
     """Return an extreme over each of several ranges along a dimension."""
+    first = ranges[0].start
+    if list(ranges) == cut(slice(first, first + len(ranges)), 1):
+        return values.narrow(dim, first, len(ranges))  # of single values, one after the other
     pieces = []
     for part in ranges:
         pieces.append(extreme(values.narrow(dim, part.start, part.stop - part.start), dim=dim))

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.batches import BatchSize
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
-from samnet.preprocessing.channels import compose_channels, slice_indices
+from samnet.preprocessing.channels import compose_channels, compose_images, slice_indices
 from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.slice_frame import SliceFrame, planned_frame, tile_starts, tile_weights
 
@@ -50,6 +51,7 @@ class SlicePredictor:
         *,
         mirror: bool,
         label_scheme: LabelScheme,
+        batch: BatchSize | None = None,
     ) -> None:
         """Prepare the prediction of a volume.
 
@@ -60,6 +62,7 @@ class SlicePredictor:
             axis: The axis across which the slices lie.
             mirror: Whether to average over mirrored inputs.
             label_scheme: The classes or regions of the outputs.
+            batch: How many inputs the networks are given at once; None for that of a first volume.
         """
         self.networks, self.configuration = networks, configuration
         self.outputs = outputs_for(label_scheme)
@@ -76,7 +79,7 @@ class SlicePredictor:
         mirrored_axes = configuration.mirror_axes if mirror else ()
         self.flips = _mirror_flips((rows, columns), mirrored_axes)
         self.device = next(networks[0].parameters()).device
-        self.memory = PredictionMemory(self.device)
+        self.memory = PredictionMemory(self.device, batch)
         self.on_slices: Callable[[float], object] = lambda count: None
 
     def probabilities(self, start: int, stop: int) -> Tensor:
@@ -91,18 +94,30 @@ class SlicePredictor:
         """
         return self.predict(self.canvases(start, stop))
 
+    def first_slice(self) -> Tensor:
+        """Predict the first slice alone, and let the size of batches be found from it.
+
+        Returns:
+            `(K, 1, Hc / stride, Wc / stride)`, float32.
+        """
+        size = self.configuration.input_size
+        return self.memory.batch.measure(lambda: self.probabilities(0, 1), len(self.flips), size)
+
     def canvases(self, start: int, stop: int) -> Tensor:
         """Make what the networks look at of some slices.
 
-        Every slice is resampled once, also one that is part of its neighbours' images.
+        Every slice is resampled once, also one that is part of its neighbours' images. On a CUDA
+        device this is done there: the slices are far smaller than what is made of them.
 
         Args:
             start: The first slice.
             stop: The first slice that is left out.
 
         Returns:
-            `(stop - start, C', Hc, Wc)`, in main memory.
+            `(stop - start, C', Hc, Wc)`, on that device or in main memory.
         """
+        if self.memory.device.type == "cuda":
+            return self.memory.resample(lambda: self.canvases_on(self.memory.device, start, stop))
         layout, count = self.configuration.channel_layout, len(self.slices)
         needed = [slice_indices(layout, index, count) for index in range(start, stop)]
         first, last = needed[0][0], needed[-1][-1]
@@ -114,6 +129,28 @@ class SlicePredictor:
         for indices in needed:
             images.append(compose_channels(resampled[np.subtract(indices, first)], layout))
         return torch.from_numpy(np.stack(images))
+
+    def canvases_on(self, device: torch.device, start: int, stop: int) -> Tensor:
+        """Make what `canvases` makes, on a device.
+
+        Args:
+            device: The device.
+            start: The first slice.
+            stop: The first slice that is left out.
+
+        Returns:
+            `(stop - start, C', Hc, Wc)`.
+        """
+        layout, count = self.configuration.channel_layout, len(self.slices)
+        needed = [slice_indices(layout, index, count) for index in range(start, stop)]
+        first, last = needed[0][0], needed[-1][-1]
+        whole = self.frame.whole_slices(self.slices[first : last + 1])
+        windowed = torch.from_numpy(np.ascontiguousarray(apply_window(whole, self.bounds)))
+        if device.type == "cuda":
+            # From pinned memory the copy passes beside what the device computes.
+            windowed = windowed.pin_memory()
+        on_canvas = self.frame.to_canvas(windowed.to(device, non_blocking=True))
+        return compose_images(on_canvas, (np.array(needed) - first).tolist(), layout)
 
     def predict(self, canvases: Tensor) -> Tensor:
         """Predict canvases, in tiles where they are larger than the input.
@@ -160,7 +197,7 @@ class SlicePredictor:
         Inputs that are 0 everywhere, such as tiles next to what was scanned, are all the same to
         the networks, which look at one of them. An input is a share of a slice.
         """
-        empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0]
+        empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0].cpu()
         if len(empty) <= 1:
             return self._mean_of_all(inputs, share)
         is_distinct = torch.ones(len(inputs), dtype=torch.bool)

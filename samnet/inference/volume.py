@@ -18,6 +18,8 @@ from torch import Tensor
 from samnet.core.prefetch import prefetch
 from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.batches import BatchSize
+from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
 from samnet.inference.slices import SlicePredictor
 from samnet.models.network import SegmentationNetwork
@@ -38,12 +40,14 @@ def predict_volume(
     label_scheme: LabelScheme,
     slab_bytes: int = SLAB_BYTES,
     view_bytes: int = VIEW_BYTES,
+    batch: BatchSize | None = None,
 ) -> np.ndarray:
     """Predict a prepared volume.
 
     Several views are averaged as probabilities. With one view, slices are reduced to labels at
     once. With several, their probabilities are kept at the networks' output resolution in half
-    precision, in main memory or in a temporary file. A progress bar that is open shows the slices.
+    precision: on a CUDA device that has the room for them, else in main memory or in a temporary
+    file. A progress bar that is open shows the slices.
 
     Args:
         networks: Networks of one configuration, in evaluation mode, on one device.
@@ -53,16 +57,25 @@ def predict_volume(
         label_scheme: The classes or regions of the outputs.
         slab_bytes: How much memory the slices that are predicted at a time may take, in bytes.
         view_bytes: The probabilities of a view that take more bytes are kept in a file.
+        batch: How many inputs the networks are given at once. Whoever predicts several volumes
+            gives the same object each time, so that it is found once; None for a single volume.
 
     Returns:
         The label map `(Z, Y, X)` on the volume's own voxels.
     """
-    predictors = {
-        axis: SlicePredictor(
-            networks, configuration, volume, axis, mirror=mirror, label_scheme=label_scheme
+    if batch is None:
+        batch = BatchSize(next(networks[0].parameters()).device)
+    predictors = {}
+    for axis in configuration.views:
+        predictors[axis] = SlicePredictor(
+            networks,
+            configuration,
+            volume,
+            axis,
+            mirror=mirror,
+            label_scheme=label_scheme,
+            batch=batch,
         )
-        for axis in configuration.views
-    }
     shape = volume.array.shape[1:]
     num_slices = sum(len(predictor.slices) for predictor in predictors.values())
     with ProgressBar(total=num_slices, desc="slice", is_part=True, only_within=True) as bar:
@@ -102,12 +115,12 @@ def _label_chunk(predictor: SlicePredictor, maps: Tensor, labels: np.ndarray) ->
 
 
 def _all_probabilities(predictor: SlicePredictor, slab_bytes: int, view_bytes: int) -> Tensor:
-    """Return the maps `(K, N, h, w)` of every slice of a view, in main memory or a file."""
+    """Return the maps `(K, N, h, w)` of every slice of a view, wherever there is room."""
     stored: Tensor | None = None
     for start, maps in _chunks(predictor, slab_bytes):
         if stored is None:
             shape = (len(maps), len(predictor.slices), *maps.shape[2:])
-            stored = _allocate(shape, view_bytes)
+            stored = _allocate(predictor.memory, shape, view_bytes)
         stored[:, start : start + maps.shape[1]] = maps
     assert stored is not None
     return stored
@@ -117,19 +130,25 @@ def _chunks(predictor: SlicePredictor, slab_bytes: int) -> Iterator[tuple[int, T
     """Yield the first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
 
     The networks' next inputs are prepared while they work on those before. The first chunk is one
-    slice, which tells how many fit.
+    slice, which tells how many fit, unless a volume before has told it.
     """
-    count = len(predictor.slices)
-    first = predictor.probabilities(0, 1)
-    yield 0, first
-    chunks = cut(slice(1, count), _slices_per_slab(predictor, first, slab_bytes))
+    count, num_done = len(predictor.slices), 0
+    num_outputs = predictor.memory.batch.num_outputs
+    if num_outputs is None:
+        first = predictor.first_slice()
+        yield 0, first
+        num_outputs, num_done = len(first), 1
+    size = _slices_per_slab(predictor, num_outputs, slab_bytes)
+    chunks = cut(slice(num_done, count), size)
     canvases = prefetch(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
     for chunk, inputs in zip(chunks, canvases, strict=True):
         yield chunk.start, predictor.predict(inputs)
 
 
-def _allocate(shape: tuple[int, ...], view_bytes: int) -> Tensor:
+def _allocate(memory: PredictionMemory, shape: tuple[int, ...], view_bytes: int) -> Tensor:
     size = 2 * math.prod(shape)
+    if memory.device.type != "cpu" and memory.batch.has_room(size):
+        return memory.resample(lambda: torch.empty(shape, dtype=torch.half, device=memory.device))
     if size <= view_bytes or os.name != "posix":  # elsewhere a file in use cannot be deleted
         return torch.empty(shape, dtype=torch.half)
     # The file is deleted at once; its space is freed with the tensor.
@@ -141,15 +160,17 @@ def _allocate(shape: tuple[int, ...], view_bytes: int) -> Tensor:
         return flat.view(shape)
 
 
-def _slices_per_slab(predictor: SlicePredictor, maps: Tensor, slab_bytes: int) -> int:
+def _slices_per_slab(predictor: SlicePredictor, num_outputs: int, slab_bytes: int) -> int:
     """Return how many slices fit `slab_bytes`: as inputs, as maps, and at full size.
 
-    The maps are those of one slice.
+    They are as many as the networks are given at once, or `MAX_SLICES` where that is more.
     """
     frame = predictor.frame
     channels = predictor.slices.shape[1]
-    values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps.numel())
-    return max(1, min(MAX_SLICES, slab_bytes // (4 * values)))
+    maps = num_outputs * math.prod(length // predictor.stride for length in frame.canvas)
+    values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps)
+    most = max(MAX_SLICES, predictor.memory.inputs_per_batch // len(predictor.flips))
+    return max(1, min(most, slab_bytes // (4 * values)))
 
 
 def _reduce_views(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def num_input_channels(layout: str, num_channels: int) -> int:
@@ -52,3 +56,25 @@ def compose_channels(slices: np.ndarray, layout: str) -> np.ndarray:
     if layout == "pair_mean":
         return np.concatenate([image, image.mean(axis=0, keepdims=True)])
     return image
+
+
+def compose_images(slices: Tensor, indices: Sequence[Sequence[int]], layout: str) -> Tensor:
+    """Compose the images of several slices at once, on the device that the slices are on.
+
+    Args:
+        slices: Slices `(N, C, H, W)`.
+        indices: For each image its slices among the N, as of `slice_indices`.
+        layout: The `channel_layout` of the configuration.
+
+    Returns:
+        The images `(B, C', H, W)`, as `compose_channels` composes them.
+    """
+    chosen = torch.tensor(indices, device=slices.device)
+    if layout == "neighbours":
+        return slices[chosen, 0]
+    images = slices[chosen[:, 0]]
+    if layout == "repeat":
+        return images.repeat_interleave(3, dim=1)
+    if layout == "pair_mean":
+        return torch.cat([images, images.mean(dim=1, keepdim=True)], dim=1)
+    return images

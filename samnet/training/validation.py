@@ -9,6 +9,7 @@ import numpy as np
 from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.metrics import dice_per_class
+from samnet.inference.batches import BatchSize
 from samnet.inference.volume import predict_volume
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
@@ -57,6 +58,7 @@ def validate(
         Dice of each foreground class or region; NaN for one that no case shows.
     """
     network.eval()
+    batch = BatchSize(next(network.parameters()).device)
     scores = {}
     numbered = list(enumerate(cases))
     together = distributed.world_size
@@ -64,7 +66,12 @@ def validate(
         for first in range(0, len(cases), together):
             for number, case in distributed.share(numbered[first : first + together]):
                 prediction = predict_volume(
-                    [network], configuration, case.volume(), mirror=False, label_scheme=label_scheme
+                    [network],
+                    configuration,
+                    case.volume(),
+                    mirror=False,
+                    label_scheme=label_scheme,
+                    batch=batch,
                 )
                 scores[number] = dice_per_class(prediction, case.labels(), label_scheme)
             bar.update(min(together, len(cases) - first))

@@ -81,6 +81,27 @@ def test_label_slices_gives_the_labels_of_all_classes_resampled_everywhere(
     assert_same_winners(labels, all_values(view))
 
 
+@pytest.mark.parametrize(("part_bytes", "most_boxes"), [(1, 10**6), (2**14, 1000), (2**26, 40)])
+def test_label_slices_gives_the_same_labels_in_parts_of_any_size(
+    part_bytes: int, most_boxes: int
+) -> None:
+    """In one part, as on a GPU, each class is resampled once."""
+    view = make_view(0, 40, ENLARGING)
+    num_boxes = 0
+
+    class CountingView(ViewMaps):
+        def values(self, output: int, subvolume: Subvolume) -> Tensor:
+            nonlocal num_boxes
+            num_boxes += 1
+            return super().values(output, subvolume)
+
+    labels: np.ndarray = np.full(SHAPE, 9999, np.uint16)
+    counting = CountingView(view.maps, 0, view.frame, STRIDE, CPU)
+    label_slices(CLASSES, counting, labels, part_bytes)
+    assert_same_winners(labels, all_values(view))
+    assert num_boxes <= most_boxes
+
+
 def test_label_subvolume_gives_the_labels_of_the_sum_of_three_views() -> None:
     shape = (40, 50, 44)
     views = [make_view(axis, 30, ENLARGING, shape) for axis in (0, 1, 2)]
