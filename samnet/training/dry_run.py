@@ -182,7 +182,7 @@ def _on_meta(forward: Callable, device: str, half: bool) -> Callable:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Replaces attention by what fused kernels take: no matrix of all queries and keys.
+    """Replaces attention by what fused kernels take: no weights of all queries and keys.
 
     The `meta` device has no such kernels. Attention with a given matrix stays unchanged.
     """
@@ -194,7 +194,8 @@ class _FusedAttention(TorchFunctionMode):
         args: tuple = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if function is functional.scaled_dot_product_attention and len(args) == 3:
+        # Queries, keys, values, and with some forms the matrix of positions.
+        if function is functional.scaled_dot_product_attention and len(args) in (3, 4):
             return _FusedStorage.apply(*args)
         return function(*args, **(kwargs or {}))
 
@@ -206,15 +207,15 @@ class _FusedStorage(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        attended = query.new_empty(*query.shape[:-1], value.shape[-1])
+    def forward(ctx: Any, query: Tensor, *others: Tensor) -> Tensor:
+        attended = query.new_empty(*query.shape[:-1], others[1].shape[-1])
         number_per_query = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, attended, number_per_query)
+        ctx.save_for_backward(query, *others, attended, number_per_query)
         return attended
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:-2])
 
 
 class _Autocast(TorchFunctionMode):

@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from samnet.models import positional_attention
+from samnet.models.attention import fills_windows
 from samnet.models.encoder import build_encoder
 from samnet.models.lora import add_lora
-from samnet.models.positional_attention import Positions, attend, attend_with_codes
+from samnet.models.positional_attention import (
+    Positions,
+    as_if_on,
+    attend,
+    attend_with_codes,
+    attend_with_matrix,
+    attention_form,
+)
 from samnet.plan.backbones import Backbone
 
 Form = Callable[[Tensor, Tensor, Tensor, Positions], Tensor]
+FORMS = (attend, attend_with_codes, attend_with_matrix)
 TWO_BLOCKS = Backbone("two", 48, 2, 3, (1,), None)
 
 
@@ -68,13 +77,68 @@ def test_an_attention_block_matches_sam_with_all_gradients(
     check_block(tokens, number, count)
 
 
+@pytest.mark.parametrize("form", [attend_with_codes, attend_with_matrix])
 @pytest.mark.parametrize("tokens", [14, 32])
 def test_the_attention_of_gpus_matches_sam_with_all_gradients(
-    tokens: int, monkeypatch: pytest.MonkeyPatch
+    tokens: int, form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samnet.models.attention.attend", attend_with_codes)
+    monkeypatch.setattr("samnet.models.attention.attend", form)
     check_block(tokens, 0, 2)
     check_block(tokens, 1, 1)
+
+
+# Windows: whole ones alone; filled up; cut, as filling them up would add more than there is.
+@pytest.mark.parametrize("tokens", [14, 20, 16, 32])
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_the_choices_of_gpus_match_sam_with_all_gradients(tokens: int, device: str) -> None:
+    with as_if_on(device):
+        check_block(tokens, 0, 2)
+        check_block(tokens, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "expected"),
+    [
+        ("cuda", (28, 28), False),  # no window is cut
+        ("cuda", (32, 32), True),
+        ("cuda", (64, 64), True),
+        ("cuda", (28, 30), True),
+        ("cuda", (20, 20), True),
+        ("cuda", (16, 16), False),  # would be three times the tokens
+        ("cuda", (3, 3), False),
+        ("cpu", (32, 32), False),
+        ("mps", (32, 32), False),
+    ],
+)
+def test_windows_are_filled_up_on_cuda_devices_where_that_adds_few_tokens(
+    device: str, shape: tuple[int, int], expected: bool
+) -> None:
+    assert fills_windows(device, shape, 14) is expected
+    assert not fills_windows(device, shape, None)
+
+
+@pytest.mark.parametrize(
+    ("device", "num_keys", "expected"),
+    [
+        ("cpu", 196, "chunks"),
+        ("cpu", 4096, "chunks"),
+        ("cuda", 196, "matrix"),
+        ("cuda", 784, "codes"),
+        ("cuda", 4096, "codes"),
+        ("mps", 196, "codes"),
+    ],
+)
+def test_form_of_attention_is_chosen_by_device_and_size(
+    device: str, num_keys: int, expected: str
+) -> None:
+    assert attention_form(device, num_keys) == expected
+
+
+def test_matrix_of_positions_has_rows_that_kernels_take_without_a_copy() -> None:
+    positions = Positions(draw(2, 9, 3), draw(2, 9, 3))
+    aligned = positions.bias(8)
+    assert torch.equal(aligned, positions.bias())
+    assert aligned.stride() == (9 * 16, 16, 1)
 
 
 def test_attention_takes_images_that_are_not_square() -> None:
@@ -96,7 +160,7 @@ def test_large_positions_of_padded_tokens_do_not_overflow() -> None:
     assert_close_to_norm(found, expected)
 
 
-@pytest.mark.parametrize("form", [attend, attend_with_codes])
+@pytest.mark.parametrize("form", FORMS)
 def test_attention_works_in_half_precision(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samnet.models.attention.attend", form)
     encoder, original = (module.float() for module in make_pair(16))
@@ -215,7 +279,7 @@ def attend_by_formula(
     return torch.tensor(scores, dtype=torch.float64).softmax(0) @ value[head]
 
 
-@pytest.mark.parametrize("form", [attend, attend_with_codes])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("beyond", [False, True])
 def test_attention_follows_its_formula(
     form: Form, beyond: bool, monkeypatch: pytest.MonkeyPatch

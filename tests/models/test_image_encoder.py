@@ -12,19 +12,23 @@ from torch import Tensor
 from samnet.models.checkpoints import resize_position_table
 from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.lora import add_lora
+from samnet.models.positional_attention import as_if_on
 from samnet.plan.backbones import BACKBONES, Backbone
 
 NARROW = Backbone("narrow", 32, 3, 2, (2,), 96)
 
 
-@pytest.mark.parametrize("size", [224, 448, 512, 1024])
-def test_the_encoder_computes_what_sam_computes(size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "device"), [(224, "cpu"), (448, "cpu"), (512, "cpu"), (1024, "cpu"), (512, "cuda")]
+)
+def test_the_encoder_computes_what_sam_computes(size: int, device: str) -> None:
+    """Also in the forms of attention that it has on a CUDA device."""
     encoder, original = build_encoder(NARROW, size), randomise(sam_encoder(NARROW, size))
     encoder.load_state_dict(original.state_dict())
     to_double(encoder)
     to_double(original)
     images = torch.randn(2 if size < 512 else 1, 3, size, size, dtype=torch.float64)
-    with torch.inference_mode():
+    with torch.inference_mode(), as_if_on(device):
         embedding = encoder(images)
         assert embedding.shape == (len(images), 256, size // 16, size // 16)
         assert_close_to_norm(embedding, original(images))
