@@ -48,13 +48,16 @@ def computes_faster_in_bfloat16() -> bool:
 
 @functools.cache
 def _is_measured_faster() -> bool:
+    features = cpu_features()
+    if UNITS.isdisjoint(features):
+        return False  # without importing torch, which takes a second
     import torch
 
     # torch has kernels of attention in bfloat16 for these instructions alone. A user can restrict
     # it to others (`ATEN_CPU_CAPABILITY`), whatever the CPU has.
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    return is_faster_in_bfloat16(cpu_features(), time_products)
+    return is_faster_in_bfloat16(features, time_products)
 
 
 def is_faster_in_bfloat16(features: Collection[str], measure: Callable[[], ProductTimes]) -> bool:

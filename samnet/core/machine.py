@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import re
+import sys
 from dataclasses import dataclass
 
 from samnet.core.cpu_bfloat16 import computes_faster_in_bfloat16
@@ -10,6 +12,9 @@ from samnet.core.errors import UserError
 from samnet.core.limits import usable_memory
 
 _DEVICE = re.compile(r"(cuda|mps|cpu)(?::(\d+))?")
+# By these files programs reach the GPUs of a machine with Linux: of NVIDIA, also on a Jetson and
+# within Windows, and of AMD.
+_GPU_FILES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/nvgpu*", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,9 @@ def detect_machine(device: str | None = None, memory: float | None = None) -> Ma
     """Return the device to plan for, with its memory.
 
     Where both arguments are given, the device need not be on this machine: on the login node of a
-    cluster one can plan for the cluster's GPUs. torch is not imported then. A CPU counts as one
-    without units for bfloat16, and of a GPU the multiprocessors are unknown.
+    cluster one can plan for the cluster's GPUs. torch is not imported then, nor where there can be
+    no GPU and the CPU has no units for bfloat16. Of another machine a CPU counts as one without
+    such units, and of a GPU the multiprocessors are unknown.
 
     Args:
         device: The requested device, such as `cuda`, `cuda:1`, `mps` or `cpu`; None for the best
@@ -92,9 +98,12 @@ def choose_device(device: str | None) -> str:
     Raises:
         UserError: The requested device is unknown, or it is not on this machine.
     """
+    kind, index = _parse_device(device)
+    if kind in (None, "cpu") and index == 0 and not _may_have_gpu():
+        return device or "cpu"
+
     import torch
 
-    kind, index = _parse_device(device)
     # device_count() also counts GPUs whose driver is too old for this version of torch.
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     counts = {"cuda": num_gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
@@ -104,6 +113,13 @@ def choose_device(device: str | None) -> str:
         available = ", ".join(_device_range(name, count) for name, count in counts.items() if count)
         raise UserError(f"--device {device}: not on this machine (available: {available})")
     return device
+
+
+def _may_have_gpu() -> bool:
+    """Tell whether torch has to be asked for GPUs; importing it takes seconds."""
+    if "torch" in sys.modules or sys.platform != "linux":
+        return True
+    return any(glob.glob(pattern) for pattern in _GPU_FILES)
 
 
 def _device_range(name: str, count: int) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from samnet.dataset.contents import (
     remember_hashes,
 )
 from samnet.dataset.description import DatasetDescription
-from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
 from samnet.fingerprint.records import (
     PERCENTILES,
     SCHEMA_VERSION,
@@ -33,6 +33,9 @@ from samnet.fingerprint.records import (
     Fingerprint,
     ShapeStatistics,
 )
+
+if TYPE_CHECKING:
+    from samnet.fingerprint.measure import CaseMeasurements, SliceSizes
 
 _SHAPE_DECIMALS = 3
 
@@ -120,6 +123,9 @@ def _measure_and_hash(
     case: Case, folder: Path, description: DatasetDescription, known: Hashes
 ) -> tuple[CaseMeasurements, Hashes]:
     """Do both in one job: the second to read a large file finds it in the system's memory."""
+    # Imported here: otherwise commands that find everything measured would load SciPy for it.
+    from samnet.fingerprint.measure import measure_case
+
     hashes = hash_files(case, folder, known)
     return measure_case(case, description), hashes
 

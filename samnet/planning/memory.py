@@ -8,12 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from samnet.core.machine import Machine
 from samnet.plan.configuration import Configuration
 
 # (configuration, channels, outputs, whether these are regions, device) -> peak GiB of a step.
 Meter = Callable[[Configuration, int, int, bool, str], float]
+
+
+@runtime_checkable
+class EstimatingMeter(Protocol):
+    """A `Meter` that spares the measurement of steps which take a small part of the memory."""
+
+    def estimate(
+        self,
+        configuration: Configuration,
+        num_channels: int,
+        num_outputs: int,
+        has_regions: bool,
+        device: str,
+    ) -> float | None:
+        """Return GiB that a step does not exceed; None where measuring it takes no time.
+
+        Args:
+            configuration: The configuration to train.
+            num_channels: Number of image channels of the data set.
+            num_outputs: Classes with the background, or regions.
+            has_regions: Whether the outputs are regions.
+            device: `cpu`, `cuda` or `mps`.
+        """
+
 
 SMALLEST_BATCH = 2
 INPUT_SIZES = (224, 448, 672, 896)  # whole windows of SAM's encoder: 14 tokens of 16 pixels
@@ -43,6 +68,7 @@ class MemoryLevel:
         smaller_backbones: How many sizes below the wanted backbone.
         frozen: Whether the encoder is frozen.
         taken: GiB of the planned step; None where it was not measured.
+        is_estimate: Whether `taken` is an estimate, which the step does not exceed.
         fits: Whether it fits.
         refused: GiB of the smallest step one level above; 0 on the first level.
         refused_batch: Images of that step.
@@ -55,6 +81,7 @@ class MemoryLevel:
     smaller_backbones: int = 0
     frozen: bool = False
     taken: float | None = None
+    is_estimate: bool = False
     fits: bool = True
     refused: float = 0.0
     refused_batch: int = 0
@@ -80,6 +107,7 @@ def choose_level(
     decide: Callable[[MemoryLevel], Configuration],
     measure: Callable[[Configuration], float],
     room: float,
+    estimate: Callable[[Configuration], float | None] = lambda configuration: None,
 ) -> MemoryLevel:
     """Return the highest level on which a training step fits.
 
@@ -92,6 +120,8 @@ def choose_level(
         decide: Returns the configuration on a level.
         measure: Returns the GiB of a training step of a configuration.
         room: Usable memory in GiB.
+        estimate: Returns GiB that a step does not exceed, or None. Where even these fit, nothing is
+            measured.
 
     Returns:
         The level; the lowest one, marked as not fitting, where no step fits.
@@ -100,6 +130,9 @@ def choose_level(
     levels = list(_levels(wanted))
     if all(decide(_with_smallest_batch(level)) == wanted for level in levels):
         return WANTED
+    at_most = estimate(wanted)
+    if at_most is not None and at_most <= room:
+        return replace(WANTED, taken=at_most, is_estimate=True)
     above: Configuration | None = None  # the smallest step of the level above
     refused, lowest = 0.0, WANTED
     for level in levels:

@@ -26,7 +26,14 @@ from samnet.plan.plan import (
     earlier_decisions,
 )
 from samnet.plan.plan_key import Scope
-from samnet.planning.memory import WANTED, MemoryLevel, Meter, choose_level, usable_memory
+from samnet.planning.memory import (
+    WANTED,
+    EstimatingMeter,
+    MemoryLevel,
+    Meter,
+    choose_level,
+    usable_memory,
+)
 from samnet.planning.presets import Preset, configuration_names, read_preset, standard_names
 from samnet.planning.rules import rules_of
 from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
@@ -295,9 +302,20 @@ def _choose_level(
         }
         return build_configuration(values, num_channels, f"configuration {name}")
 
-    def memory_of(configuration: Configuration) -> float:
-        if machine.device == "cpu" and not machine.cpu_bfloat16:
-            configuration = dataclasses.replace(configuration, precision="float32")
-        return measure(configuration, num_channels, num_outputs, has_regions, machine.device)
+    step = (num_channels, num_outputs, has_regions, machine.device)
 
-    return choose_level(configuration_on, memory_of, usable_memory(machine))
+    def as_computed(configuration: Configuration) -> Configuration:
+        """Return a configuration in the precision that the machine computes it in."""
+        if machine.device == "cpu" and not machine.cpu_bfloat16:
+            return dataclasses.replace(configuration, precision="float32")
+        return configuration
+
+    def memory_of(configuration: Configuration) -> float:
+        return measure(as_computed(configuration), *step)
+
+    def estimate(configuration: Configuration) -> float | None:
+        if not isinstance(measure, EstimatingMeter):
+            return None
+        return measure.estimate(as_computed(configuration), *step)
+
+    return choose_level(configuration_on, memory_of, usable_memory(machine), estimate)

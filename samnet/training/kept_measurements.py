@@ -19,6 +19,7 @@ from samnet.core.records import to_json
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan_key import Role
 from samnet.planning.memory import Meter
+from samnet.planning.step_estimate import estimate_step
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,30 @@ class KeptMeasurements:
             with contextlib.suppress(OSError):  # where it cannot be kept, it is measured again
                 write_json(self._file, {"versions": self._versions, "gib_by_step": self._gib})
         return self._gib[key]
+
+    def estimate(
+        self,
+        configuration: Configuration,
+        num_channels: int,
+        num_outputs: int,
+        has_regions: bool,
+        device: str,
+    ) -> float | None:
+        """Return what a step takes at most: for `samnet.planning.memory.EstimatingMeter`.
+
+        Args:
+            configuration: The configuration to train.
+            num_channels: Number of image channels of the data set.
+            num_outputs: Classes with the background, or regions.
+            has_regions: Whether the outputs are regions.
+            device: `cpu`, `cuda` or `mps`.
+
+        Returns:
+            GiB, or None where the measured memory is kept.
+        """
+        if step_key(configuration, num_channels, num_outputs, has_regions, device) in self._gib:
+            return None
+        return estimate_step(configuration, num_outputs)
 
     def _meter(self) -> Meter:
         if self._measure is None:

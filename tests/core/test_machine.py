@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -144,3 +146,46 @@ def test_detect_machine_does_not_import_torch_when_device_and_memory_are_given()
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+FAKE_TORCH = """
+from types import SimpleNamespace
+cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 1)
+backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False))
+"""
+PROGRAM = """
+import glob, sys
+sys.platform, present, device = sys.argv[1:4]
+glob.glob = lambda pattern: [pattern] if present and pattern.startswith(present) else []
+from samnet.core.machine import choose_device
+print(choose_device(device or None), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("platform", "present", "device", "expected"),
+    [
+        ("linux", "", "", "cpu False"),
+        ("linux", "", "cpu", "cpu False"),
+        ("linux", "/dev/nvidia", "", "cuda True"),
+        ("linux", "/dev/nvhost", "", "cuda True"),
+        ("linux", "/dev/dxg", "", "cuda True"),
+        ("linux", "/dev/kfd", "", "cuda True"),
+        ("linux", "", "cuda", "cuda True"),
+        ("win32", "", "", "cuda True"),
+        ("darwin", "", "", "cuda True"),
+    ],
+)
+def test_choose_device_imports_torch_only_where_there_may_be_a_gpu(
+    platform: str, present: str, device: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "torch.py").write_text(FAKE_TORCH)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM, platform, present, device],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.strip() == expected

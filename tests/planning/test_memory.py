@@ -153,6 +153,42 @@ def test_published_configuration_keeps_its_values_with_little_memory() -> None:
     )
 
 
+class Estimator(Meter):
+    """Estimates twice what a step takes, and knows the steps of the small backbone."""
+
+    def estimate(self, configuration: Configuration, *rest: Any) -> float | None:
+        if configuration.backbone == "small":
+            return None
+        return 2 * Meter()(configuration, *rest)
+
+
+@pytest.mark.parametrize(("usable", "num_measured"), [(17.5, 0), (16.0, 1), (2.0, 5)])
+def test_memory_is_measured_only_where_an_estimate_does_not_fit(
+    usable: float, num_measured: int
+) -> None:
+    """A step of `lora` takes 8.5 GiB here."""
+    fingerprint, machine = make_fingerprint(diameters={"a": 20.0}), machine_with_usable(usable)
+    settings = {"encoder_tuning": "lora", "backbone": "vit_b", "input_size": 448}
+    meter = Estimator()
+    found = make_plan(fingerprint, machine, settings, meter).configuration_decisions("lora")
+    of_lora = [step for step in meter.measured if step.initial_weights == "pretrained"]
+    assert (len(of_lora) > 0) == (num_measured > 0)
+    expected = make_plan(fingerprint, machine, settings, Meter()).configuration_decisions("lora")
+    assert {key: entry.value for key, entry in found.items()} == {
+        key: entry.value for key, entry in expected.items()
+    }
+    outcome = "takes at most 17.0 of" if not num_measured else "GiB by a dry run"
+    assert outcome in found["batch_size"].because
+
+
+def test_memory_that_is_known_is_not_estimated() -> None:
+    meter = Estimator()
+    plan = make_plan(make_fingerprint(), Machine("cpu", 64), {"backbone": "small"}, meter)
+    assert meter.measured
+    reason = plan.configuration_decisions("lora")["batch_size"].because
+    assert reason.endswith("of 64 GiB by a dry run")
+
+
 def test_memory_is_not_measured_where_everything_is_fixed() -> None:
     meter = Meter()
     settings = {"batch_size": 4, "backbone": "vit_b", "input_size": 448, "encoder_tuning": "frozen"}

@@ -12,6 +12,7 @@ from builders.tiny import make_configuration
 
 from samnet.core.files import read_json
 from samnet.plan.configuration import Configuration
+from samnet.planning.step_estimate import estimate_step
 from samnet.training import kept_measurements
 from samnet.training.kept_measurements import KeptMeasurements
 
@@ -100,3 +101,13 @@ def test_measurements_that_cannot_be_kept_are_used(
     assert measure(configuration, *STEP) == measure(configuration, *STEP) == 4.1
     assert len(meter.steps) == 1
     assert not file.exists()
+
+
+def test_what_is_kept_needs_no_estimate(file: Path) -> None:
+    measure, configuration = KeptMeasurements(file, Meter()), make_configuration(batch_size=4)
+    estimate = measure.estimate(configuration, *STEP)
+    assert estimate == estimate_step(configuration, 3)
+    assert not file.exists()
+    measure(configuration, *STEP)
+    assert KeptMeasurements(file, Meter()).estimate(configuration, *STEP) is None
+    assert measure.estimate(replace(configuration, batch_size=8), *STEP) > estimate

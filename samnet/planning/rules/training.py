@@ -105,6 +105,9 @@ def _step(facts: Facts, batch: int) -> str:
     level, machine = facts.level, facts.machine
     if level.taken is None:
         return f"its memory was not measured; {machine}"
+    if level.is_estimate:
+        taken = math.ceil(level.taken * 10) / 10
+        return f"a step of {batch} takes at most {taken:.1f} of {machine.memory:.0f} GiB"
     outcome = "" if level.fits else ", which is too much whatever is given up"
     return (
         f"a step of {batch} takes {level.taken:.1f} of {machine.memory:.0f} GiB by a dry run"
