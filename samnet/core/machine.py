@@ -116,7 +116,7 @@ def choose_device(device: str | None) -> str:
 
 
 def _may_have_gpu() -> bool:
-    """Tell whether torch has to be asked for GPUs; importing it takes seconds."""
+    """Tell whether torch has to look for GPUs; importing it takes seconds."""
     if "torch" in sys.modules or sys.platform != "linux":
         return True
     return any(glob.glob(pattern) for pattern in _GPU_FILES)

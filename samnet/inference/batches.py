@@ -29,7 +29,11 @@ class DeviceMemory(Protocol):
         """Return the memory that networks may take."""
 
     def peak_of(self, compute: Callable[[], Tensor]) -> tuple[Tensor, int]:
-        """Return the result of a computation, and the bytes that it took at its peak."""
+        """Return the result of a computation, and the bytes that it took at its peak.
+
+        Args:
+            compute: Computes it.
+        """
 
 
 class CudaMemory:

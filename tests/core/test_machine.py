@@ -137,7 +137,7 @@ def test_detect_machine_looks_for_units_for_bfloat16_in_this_cpu_alone() -> None
 
 @pytest.mark.usefixtures("two_gpus", "cpu_bfloat16")
 def test_units_of_the_cpu_do_not_matter_on_a_gpu() -> None:
-    assert detect_machine("cuda") == Machine("cuda", 8)
+    assert detect_machine("cuda") == Machine("cuda", 8, multiprocessors=40)
 
 
 def test_detect_machine_does_not_import_torch_when_device_and_memory_are_given() -> None:
