@@ -167,7 +167,8 @@ def load_subject(dataset: RawDataset, options: argparse.Namespace) -> Subject:
         UserError: There is no such configuration, or all cases are of one patient.
     """
     fingerprint = extract_fingerprint(dataset, options.processes)
-    plan = make_plan(fingerprint, detect_machine(options.device), measure=measure_step)
+    machine, requested = detect_machine(options.device), [options.config]
+    plan = make_plan(fingerprint, machine, measure=measure_step, requested=requested)
     plan.configuration(options.config)
     fold = make_splits(list(fingerprint.cases), plan.patient_key)[0]
     if set(fold["train"]) & set(fold["val"]):

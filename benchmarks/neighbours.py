@@ -229,7 +229,7 @@ def find_choices(
     alternatives = DECISIONS[decision](Facts(fingerprint, plan.machine, {}), planned)
     choices: dict[Configuration, Choice] = {}
     for label, settings in alternatives.items():
-        other = make_plan(fingerprint, plan.machine, settings, measure)
+        other = make_plan(fingerprint, plan.machine, settings, measure, [name])
         # A configuration fixes some values by its name. Settings do not change these, so the
         # result may be equal to the planned configuration or to that of another choice.
         values = other.configuration(name)

@@ -26,9 +26,8 @@ def find(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> Find:
     def find(decision: str, name: str = "lora", **options: Any) -> dict[str, Choice]:
         folder = make_dataset(folders["raw"], **SCAN | options)
         fingerprint = extract_fingerprint(RawDataset.load(folder.name), 0)
-        choices = find_choices(
-            decision, make_plan(fingerprint, Machine("cpu", 8)), fingerprint, name
-        )
+        plan = make_plan(fingerprint, Machine("cpu", 8), requested=[name])
+        choices = find_choices(decision, plan, fingerprint, name)
         return {choice.name: choice for choice in choices}
 
     return find
