@@ -57,6 +57,7 @@ def test_batches_made_on_a_device_are_those_made_one_by_one(
     one_by_one = build_loader(samples, replace(trainer.task, workers=0), rows, 3, CPU)
     at_once = build_loader(samples, trainer.task, rows, 3, CPU, lambda *given: place)
     assert isinstance(at_once, DeviceBatches)
+    assert ("images" in next(iter(at_once.loader))) == (place is SlicePlace.HOST)
     count = 0
     for (images, targets), (expected, labels) in zip(at_once, one_by_one, strict=True):
         assert relative_error(images, expected) < 1e-3

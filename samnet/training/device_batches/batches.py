@@ -95,6 +95,9 @@ class DeviceBatches:
 
     On a GPU a batch is computed on a stream of its own, while the network computes the one before.
     When the GPU's memory runs out, the batches are made on the CPU from then on.
+
+    Attributes:
+        loader: Brings what `DrawnSamples.collate` returns.
     """
 
     def __init__(
@@ -110,13 +113,14 @@ class DeviceBatches:
             build_maker: Returns what makes batches on a device.
             device: Where to make them.
         """
-        self._loader, self._build_maker, self._device = loader, build_maker, device
+        self.loader = loader
+        self._build_maker, self._device = build_maker, device
         self._maker: BatchMaker | None = None
         self._stream = _stream_after_current(device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         started: _Started | None = None
-        for drawn in self._loader:
+        for drawn in self.loader:
             following = self._start(drawn)
             if started is not None:
                 yield _finish(started)
