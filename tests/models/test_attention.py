@@ -178,11 +178,17 @@ def test_attention_works_in_half_precision(form: Form, monkeypatch: pytest.Monke
 
 
 def draw_in_bfloat16(beyond: bool, needs_graph: bool) -> list[Tensor]:
-    """Query, key, value and position terms of 6 heads of windows of 4 x 5 tokens."""
+    """Query, key, value and position terms of 6 heads of windows of 4 x 5 tokens.
+
+    As in the encoder, the term of the key beyond is in single precision.
+    """
     torch.manual_seed(0)
     query, key, value, positions = draw_arguments(6, 20, 4, 5, beyond)
-    drawn = [query, key, value, *positions.terms()]
-    return [tensor.bfloat16().requires_grad_(needs_graph) for tensor in drawn]
+    drawn = [query, key, value, positions.rows, positions.columns]
+    drawn = [tensor.bfloat16() for tensor in drawn]
+    if positions.beyond is not None:
+        drawn.append(positions.beyond.float())
+    return [tensor.requires_grad_(needs_graph) for tensor in drawn]
 
 
 @pytest.mark.parametrize("beyond", [False, True])

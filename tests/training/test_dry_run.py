@@ -129,10 +129,19 @@ def test_measured_memory_on_gpus_grows_with_the_tokens_and_not_with_their_square
     With such matrices, the growth between the two larger inputs would be 2.2 times that between the
     two smaller ones.
     """
-    changes = {"backbone": "vit_b", "encoder_tuning": "lora", "batch_size": 1}
+    check_growth("cuda", backbone="vit_b", encoder_tuning="lora")
+
+
+def test_measured_memory_of_a_frozen_encoder_in_bfloat16_grows_with_the_tokens_on_a_cpu() -> None:
+    """It has the attention of GPUs, as no backward pass is needed."""
+    check_growth("cpu", precision="bfloat16", encoder_tuning="frozen")
+
+
+def check_growth(device: str, **changes: Any) -> None:
+    """Compare the growth of memory between larger inputs with that between smaller ones."""
     sizes = (448, 672, 896)
     tokens = [(size // PATCH) ** 2 for size in sizes]
-    memory = [measure("cuda", input_size=size, **changes) for size in sizes]
+    memory = [measure(device, input_size=size, batch_size=1, **changes) for size in sizes]
     expected = (tokens[2] - tokens[1]) / (tokens[1] - tokens[0])
     growth = (memory[2] - memory[1]) / (memory[1] - memory[0])
     assert growth == pytest.approx(expected, rel=0.05)
