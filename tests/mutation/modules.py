@@ -43,6 +43,7 @@ MODULES = {
             "samnet/training/augmentation.py",
             "samnet/training/placement.py",
             "samnet/training/intensity_draws.py",
+            "samnet/training/intensity_draws.py",
             "samnet/training/intensity_changes.py",
             "samnet/training/smooth_fields.py",
         ),
