@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from samnet.core.cpu_bfloat16 import computes_faster_in_bfloat16
 from samnet.core.errors import UserError
 from samnet.core.limits import usable_memory
+from samnet.core.records import LEFT_OUT_BY_DEFAULT
 
 _DEVICE = re.compile(r"(cuda|mps|cpu)(?::(\d+))?")
 # By these files programs reach the GPUs of a machine with Linux: of NVIDIA, also on a Jetson and
@@ -33,8 +34,8 @@ class Machine:
 
     device: str
     memory: float
-    cpu_bfloat16: bool = False
-    multiprocessors: int = 0
+    cpu_bfloat16: bool = field(default=False, metadata=LEFT_OUT_BY_DEFAULT)
+    multiprocessors: int = field(default=0, metadata=LEFT_OUT_BY_DEFAULT)
 
     def __str__(self) -> str:
         units = " and units for bfloat16" if self.cpu_bfloat16 else ""

@@ -14,6 +14,8 @@ from samnet.core.errors import UserError
 Record = TypeVar("Record")
 # Marks a field that holds a record whose own keys stand in the JSON object of the record around it.
 INLINE = {"inline": True}
+# Marks a field that is left out of the JSON object where it has its default.
+LEFT_OUT_BY_DEFAULT = {"left_out_by_default": True}
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -30,6 +32,8 @@ def to_json(value: Any) -> Any:
         content: dict[str, Any] = {}
         for field in dataclasses.fields(value):
             entry = to_json(getattr(value, field.name))
+            if field.metadata.get("left_out_by_default") and entry == field.default:
+                continue
             content |= entry if _is_inline(field) else {field.name: entry}
         return content
     if isinstance(value, dict):

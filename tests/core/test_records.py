@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from samnet.core.errors import UserError
-from samnet.core.records import INLINE, convert, from_json, to_json
+from samnet.core.records import INLINE, LEFT_OUT_BY_DEFAULT, convert, from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -163,3 +163,18 @@ def test_inline_record_has_defaults_and_conversions_as_any_other() -> None:
 def test_inline_record_that_does_not_fit_is_named(content: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         from_json(Wall, content, "file")
+
+
+@dataclass(frozen=True)
+class Door:
+    height: int
+    locked: bool = field(default=False, metadata=LEFT_OUT_BY_DEFAULT)
+    note: str = ""
+
+
+def test_field_may_be_left_out_where_it_has_its_default() -> None:
+    """Files without it stay as they were before the field existed."""
+    assert to_json(Door(2)) == {"height": 2, "note": ""}
+    assert to_json(Door(2, True)) == {"height": 2, "locked": True, "note": ""}
+    for door in (Door(2), Door(2, True)):
+        assert from_json(Door, to_json(door), "file") == door
