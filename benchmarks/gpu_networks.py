@@ -28,6 +28,8 @@ from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.embeddings.samples import collate
 from samnet.training.loop import Trainer
+from samnet.training.static_step import StaticStep
+from samnet.training.step import TrainingStep
 from samnet.training.task import TrainingTask
 
 Work = Callable[[], object]
@@ -131,13 +133,32 @@ def _measure_peak(bench: Bench, precision: str) -> Row:
 # ---- training steps ------------------------------------------------------------------------------
 
 
-def eager_step(trainer: Trainer, images: Tensor, target: Tensor) -> Work:
-    """Return a step of the training loop as it is."""
-    return partial(trainer.step, images, target)
+def ordinary_step(trainer: Trainer, images: Tensor, target: Tensor) -> Work:
+    """Return a step whose operators are launched one by one, and whose loss is read at once."""
+    steps = trainer.steps.ordinary if isinstance(trainer.steps, StaticStep) else trainer.steps
+    return partial(_make_and_read, steps, images, target, trainer.task.configuration.learning_rate)
+
+
+def _make_and_read(
+    steps: TrainingStep | StaticStep, images: Tensor, target: Tensor, rate: float
+) -> list[float]:
+    steps.make(images, target, rate, 0)
+    return steps.losses()
+
+
+def static_step(trainer: Trainer, images: Tensor, target: Tensor) -> Work:
+    """Return a step on fixed buffers: on a GPU, a replayed CUDA graph whose loss is read later."""
+    steps = trainer.steps
+    if isinstance(steps, TrainingStep):  # where nothing can be recorded, the work is repeated
+        steps = StaticStep(steps, record=lambda work: work)
+    return partial(steps.make, images, target, trainer.task.configuration.learning_rate, 0)
 
 
 # Another way to make a step is one entry. It takes a trainer and a batch in main memory.
-STEP_WAYS: Mapping[str, Callable[[Trainer, Tensor, Tensor], Work]] = {"Trainer.step": eager_step}
+STEP_WAYS: Mapping[str, Callable[[Trainer, Tensor, Tensor], Work]] = {
+    "one by one": ordinary_step,
+    "static": static_step,
+}
 _STEP_TARGETS = {
     ("small", 224, 16): "10 ms",
     ("small", 224, 128): "25 ms",
