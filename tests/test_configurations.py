@@ -79,7 +79,7 @@ def test_configuration_names_include_all_systems_of_the_papers() -> None:
 def test_configuration_lowers_the_loss_and_predicts_the_same_with_merged_lora(
     planned: PlannedDataset, name: str
 ) -> None:
-    plan = planned.plan.with_values(name, {"input_size": SIZE}, "test")
+    plan = planned.plan_with([name]).with_values(name, {"input_size": SIZE}, "test")
     configuration = plan.configuration(name)
     torch.manual_seed(0)
     network = build_network(configuration, 1, plan.label_scheme.num_outputs)

@@ -179,6 +179,7 @@ class Trainer:
         if progress.loss_count:
             self._finish_epoch()
             self._save()
+        self._losses.report(self.on_step)
         self._stop_if_requested()
 
     def _count_seconds(self, began: float) -> None:
@@ -238,7 +239,6 @@ class Trainer:
         started = time.monotonic()
         self._losses.read()
         self._worked += time.monotonic() - started
-        self._losses.report(self.on_step)
 
     def _is_over(self) -> bool:
         """Tell whether the time is over, though not without a single step, or to stop early."""

@@ -19,6 +19,7 @@ from samnet.training.history import History
 from samnet.training.loop import Trainer
 from samnet.training.loss import segmentation_loss
 from samnet.training.schedule import PLATEAU_EPOCHS, Plateau
+from samnet.training.step import TrainingStep
 from samnet.training.validation import MAX_CASES
 
 MakeTrainer = Callable[..., Trainer]
@@ -77,7 +78,8 @@ def test_step_goes_by_the_planned_loss_and_leaves_unlabelled_pixels_out(
     weights = {"cross_entropy_weight": 0.5, "dice_weight": 0.3}
     trainer = make_trainer(loss=form, **weights)
     scheme = replace(trainer.task.label_scheme, ignore_label=3)
-    trainer.task = replace(trainer.task, label_scheme=scheme)
+    assert isinstance(trainer.steps, TrainingStep)
+    trainer.steps.task = replace(trainer.task, label_scheme=scheme)
     images, size = torch.rand(2, 3, 32, 32), 32 // trainer.network.stride
     target = torch.randint(0, 4, (2, size, size))
     with torch.no_grad():

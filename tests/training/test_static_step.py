@@ -10,6 +10,7 @@ import pytest
 import torch
 from builders.numerics import SINGLE, relative_error
 from torch import Tensor
+from torch_timing import OperatorCount
 
 from samnet.core.errors import SamnetError
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
@@ -149,6 +150,16 @@ def test_nothing_is_replayed_after_memory_has_run_out(make_trainer: MakeTrainer)
     step.gradients.part = 1
     run_steps(steps, batches[5:])
     assert recorder.replayed == 5 - WARM_UP_STEPS
+
+
+def test_a_replayed_step_dispatches_a_handful_of_operators(make_trainer: MakeTrainer) -> None:
+    batches = draw_batches(WARM_UP_STEPS + 2)
+    steps = StaticStep(make_step(make_trainer()), record=lambda work: lambda: None)
+    run_steps(steps, batches[:-1])
+    with OperatorCount() as count:
+        steps.make(*batches[-1], 1e-3, len(batches) - 1)
+    # The copies of images and target, the rate, and the values of the step to their place.
+    assert count.total <= 6
 
 
 def test_stored_embeddings_take_static_steps_where_a_batch_has_all_of_them(
