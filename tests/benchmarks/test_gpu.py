@@ -57,7 +57,7 @@ def test_gpu_benchmark_measures_every_line_and_skips_those_without_raw_data(
     assert code == 0
     assert list(sections) == list(gpu.SECTIONS)
     networks = [row for name in gpu.SECTIONS[:-1] for row in sections[name]]
-    assert len(networks) == 9
+    assert len(networks) == 10
     assert all(row["value"] > 0 and row["limit"] for row in networks)
     reasons = {row["skipped"] for row in sections["dataset"]}
     [reason] = reasons
