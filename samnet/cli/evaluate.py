@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from samnet.dataset.description import DatasetDescription
 
 _SUMMARY = """\
-Score predictions against references: Dice, IoU, and on surfaces HD95, ASSD and NSD (normalised
-surface Dice) in mm, or in pixels or voxels where no spacing is known. A prediction has the name of
-its reference. Prints a table of means and standard deviations, and writes summary.json (which
-nnU-Net's tools read) and metrics.csv (one row for each case and class). A region counts as the
-union of its labels. Voxels that the reference marks as ignored count in no score."""
+Score predictions against references: Dice, IoU, precision and recall; on surfaces HD95, ASSD and
+NSD (normalised surface Dice) in mm, or in pixels or voxels where no spacing is known; volumes and
+their error in mL (2D: mm2, pixels); and separate lesions that are found, missed and invented. A
+prediction has the name of its reference. Prints tables of means with 95 % intervals and the worst
+cases, and writes summary.json (which nnU-Net's tools read) and metrics.csv (one row for each case
+and class). A region counts as the union of its labels. Voxels that the reference marks as ignored
+count in no score."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +74,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s mm)",
     )
     parser.add_argument(
+        "--cldice",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="classes that are tubes, such as vessels: their clDice, the overlap of centrelines",
+    )
+    parser.add_argument(
         "--missing",
         choices=["fault", "skip"],
         default="fault",
@@ -99,6 +108,7 @@ def _run(options: argparse.Namespace) -> None:
             policy=options.policy,
             nsd_tolerance_mm=options.nsd_tolerance,
             skip_missing=options.missing == "skip",
+            tubes=options.cldice,
         )
     except EvaluationIncomplete as error:
         if error.summary["metric_per_case"]:
@@ -132,11 +142,14 @@ def _find_dataset_json(options: argparse.Namespace) -> Path:
 
 
 def _print_result(summary: dict) -> None:
-    from samnet.evaluation.summary import format_table
+    from samnet.evaluation.tables import format_table
+    from samnet.evaluation.worst_cases import format_worst_cases
 
-    print(format_table(summary))
+    print(f"{format_table(summary)}\n")
+    if worst := format_worst_cases(summary):
+        print(f"{worst}\n")
     num_cases = len(summary["metric_per_case"])
-    notes = [f"mean +- standard deviation over {num_cases} cases, policy {summary['policy']}"]
+    notes = [f"means over {num_cases} cases, policy {summary['policy']}"]
     if summary["skipped"]:
         notes.append(f"{len(summary['skipped'])} skipped, without prediction or reference")
     if summary["failed"]:

@@ -21,7 +21,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.demo.anatomy import DATASET_NAME, make_demo_dataset
 from samnet.evaluation.evaluator import evaluate_folder
 from samnet.evaluation.overlays import draw_overlays
-from samnet.evaluation.summary import format_table
+from samnet.evaluation.tables import format_table
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor

@@ -12,8 +12,10 @@ from samnet.core.errors import UserError
 from samnet.core.files import write_json
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.evaluator import SUMMARY_FILE
-from samnet.evaluation.summary import CaseScores, Protocol, format_table, summarize
+from samnet.evaluation.summary import CaseScores, Protocol, summarize
 from samnet.evaluation.summary_files import read_summary, write_csv, write_summary
+from samnet.evaluation.tables import format_table
+from samnet.evaluation.volumes import VOXELS, common_unit
 from samnet.models.model_folder import ModelFolder
 from samnet.planning.planned_dataset import PlannedDataset
 
@@ -135,6 +137,9 @@ def _merge(files: Sequence[Path]) -> dict[str, Any]:
         policy=first["policy"],
         nsd_tolerance=first["nsd_tolerance"],
         image_unit=first["distance_unit"],
+        # Older summaries have no volumes, and no unit.
+        volume_unit=common_unit([one.get("volume_unit", VOXELS) for one in summaries.values()]),
+        patient_key=first.get("patient_key"),
     )
     return summarize(cases, protocol)
 

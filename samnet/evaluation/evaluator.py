@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samnet.core.errors import DatasetFaults, SamnetError
+from samnet.core.errors import DatasetFaults, SamnetError, UserError
 from samnet.core.worker_pool import Outcome, run_jobs
 from samnet.dataset.description import DatasetDescription
+from samnet.dataset.label_scheme import Label
 from samnet.evaluation.metrics import case_metrics
 from samnet.evaluation.pairing import (
     Pair,
@@ -22,6 +23,7 @@ from samnet.evaluation.pairing import (
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
 from samnet.evaluation.summary import CaseScores, LeftOut, Protocol, summarize
 from samnet.evaluation.summary_files import write_csv, write_summary
+from samnet.evaluation.volumes import common_unit, voxel_volume
 
 SUMMARY_FILE = "summary.json"
 CSV_FILE = "metrics.csv"
@@ -60,6 +62,8 @@ def evaluate_folder(
     policy: str = STANDARD,
     nsd_tolerance_mm: float = DEFAULT_NSD_TOLERANCE_MM,
     skip_missing: bool = False,
+    tubes: Sequence[str] = (),
+    patient_key: str | None = None,
 ) -> dict[str, Any]:
     """Score every prediction, and write `summary.json` and `metrics.csv`.
 
@@ -78,17 +82,22 @@ def evaluate_folder(
             or voxels for images without a spacing.
         skip_missing: Whether to evaluate only the cases in both folders. The summary names the
             others.
+        tubes: Names of the classes or regions with a clDice.
+        patient_key: Regular expression that finds the patient in the name of a case, for the
+            intervals. None for the one that the data set declares, or else one that the names tell.
 
     Returns:
         The summary. `samnet.evaluation.summary` describes its form.
 
     Raises:
-        UserError: A folder does not exist or has no label maps, or there is no such policy.
+        UserError: A folder does not exist or has no label maps, or there is no such policy or
+            class.
         DatasetFaults: A case is in one folder only, or its files differ in shape or grid, or hold
             labels that `dataset.json` does not declare. The report names all faults.
         EvaluationIncomplete: Files could not be read. The others are evaluated and written.
     """
     find_policy(policy)
+    labels_of_tubes = _find_labels(tubes, description)
     pairing = pair_files(predictions, references, description.label_map_endings)
     if pairing.faults and skip_missing:
         log.warning("%d cases are in one of the folders only and are skipped", len(pairing.skipped))
@@ -98,7 +107,15 @@ def evaluate_folder(
     pairs = [pair for pair in pairing.pairs if pair.identifier not in unreadable]
     unit = _common_unit(checked.results)
     _warn_of_tolerance(checked.results, nsd_tolerance_mm)
-    protocol = Protocol(description.label_scheme, policy, nsd_tolerance_mm, image_unit=unit)
+    protocol = Protocol(
+        description.label_scheme,
+        policy,
+        nsd_tolerance_mm,
+        image_unit=unit,
+        volume_unit=common_unit([check.volume_unit for check in checked.results.values()]),
+        tubes=labels_of_tubes,
+        patient_key=patient_key or description.patient_key,
+    )
     arguments = {pair.identifier: (pair, protocol) for pair in pairs}
     outcome = run_jobs(evaluate_pair, arguments, processes, "evaluating")
     failed = unreadable | outcome.failures
@@ -124,15 +141,29 @@ def evaluate_pair(pair: Pair, protocol: Protocol) -> CaseScores:
         UserError: A file cannot be read.
     """
     prediction, reference = read_pair(pair)
+    grid = known_grid(prediction, reference)
     metrics = case_metrics(
         prediction.array[0],
         reference.array[0],
         protocol.label_scheme,
-        known_grid(prediction, reference).spacing if protocol.image_unit == "mm" else _ONE_VOXEL,
+        grid.spacing if protocol.image_unit == "mm" else _ONE_VOXEL,
         protocol.policy,
         protocol.nsd_tolerance,
+        volume_of_voxel=voxel_volume(grid.shape, grid.spacing, protocol.volume_unit),
+        tubes=protocol.tubes,
     )
     return CaseScores(pair.identifier, pair.prediction_file, pair.reference_file, metrics)
+
+
+def _find_labels(names: Sequence[str], description: DatasetDescription) -> tuple[Label, ...]:
+    """Return the values of classes or regions that are given by their names."""
+    foreground = description.label_scheme.foreground
+    unknown = [name for name in names if name not in foreground]
+    if unknown:
+        raise UserError(
+            f"no class {unknown[0]!r} in the data set; choose among {', '.join(foreground)}"
+        )
+    return tuple(foreground[name] for name in names)
 
 
 def _common_unit(checked: Mapping[str, PairCheck]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from samnet.dataset.label_scheme import Label, LabelScheme, find_boxes, join_boxes, mask_of
+from samnet.dataset.label_scheme import Label, LabelScheme
+from samnet.evaluation.centrelines import CLDICE, centreline_dice
+from samnet.evaluation.lesions import count_lesions
 from samnet.evaluation.overlaps import Overlaps
 from samnet.evaluation.policies import (
     DEFAULT_NSD_TOLERANCE_MM,
@@ -15,7 +17,9 @@ from samnet.evaluation.policies import (
     SYNAPSE_LEGACY,
     find_policy,
 )
+from samnet.evaluation.structures import Structure, find_structures
 from samnet.evaluation.surface import hausdorff_95_in_voxels, surface_scores
+from samnet.evaluation.volumes import volume_scores
 
 
 def dice_per_class(
@@ -49,20 +53,28 @@ def case_metrics(
     spacing: Sequence[float],
     policy: str = STANDARD,
     nsd_tolerance_mm: float = DEFAULT_NSD_TOLERANCE_MM,
+    *,
+    volume_of_voxel: float = 1.0,
+    tubes: Collection[Label] = (),
 ) -> dict[Label, dict[str, float]]:
     """Score every foreground class or region of a case.
 
     The names of the scores are nnU-Net's: Dice, IoU, and TP, FP, FN, TN, n_pred and n_ref in
-    voxels. In addition there are HD95 and ASSD in units of the spacing, and NSD (normalised surface
-    Dice). Voxels that the reference ignores count in none of them: for surfaces, they are set to
-    background in both label maps. In a volume of one slice, contours in its plane are compared,
-    except by `synapse_legacy`.
+    voxels. In addition there are HD95 and ASSD in units of the spacing, NSD (normalised surface
+    Dice), precision and recall of the voxels, volumes (`samnet.evaluation.volumes`), lesion-wise
+    scores (`samnet.evaluation.lesions`), and for tubes clDice (`samnet.evaluation.centrelines`).
+    Voxels that the reference ignores count in none of them: for surfaces, lesions and centrelines,
+    they are set to background in both label maps. In a volume of one slice, contours in its plane
+    are compared, except by `synapse_legacy`.
 
     The policy decides about a structure that a label map lacks:
 
     - `standard`: In neither label map, all scores are NaN, which means that means leave it out. In
-      only one of them, Dice, IoU and NSD are 0, and HD95 and ASSD the diagonal of the image. So
-      missing a structure, or inventing one, never improves a mean.
+      only one of them, Dice, IoU, precision, NSD, F1 of lesions and clDice are 0, and HD95 and ASSD
+      the diagonal of the image. So missing a structure, or inventing one, never improves a mean.
+      Recall and the sensitivity for lesions are 0 for a structure that is missed, and NaN where
+      the reference lacks it, since there is nothing to be found. Volumes and numbers of lesions are
+      counts: they are 0 where there is nothing.
     - `synapse_legacy`, for comparison with published numbers only: Dice and HD95 alone, HD95 in
       voxels. A structure that is predicted but not in the reference has Dice 1 and HD95 0. One that
       is missed, or in neither label map, has Dice 0 and HD95 0. In a volume of one slice all voxels
@@ -75,6 +87,8 @@ def case_metrics(
         spacing: Distance of neighbouring voxel centres along `(Z, Y, X)` in mm.
         policy: Name of the rule by which scores are defined.
         nsd_tolerance_mm: Distance up to which surfaces count as equal for the NSD, in mm.
+        volume_of_voxel: Volume of a voxel, in the unit of the volumes; 1 to count voxels.
+        tubes: The classes or regions with a clDice. If there are any, it is NaN for the others.
 
     Returns:
         Value of a class, or values of a region -> name of the score -> its value.
@@ -94,76 +108,38 @@ def case_metrics(
     prediction, reference = _without_ignored(prediction, reference, ignore_label)
     if policy != SYNAPSE_LEGACY:  # MedPy takes every voxel of a single slice for a border
         prediction, reference, spacing = _drop_flat_axis(prediction, reference, spacing)
-    lengths = _Lengths(
+    scale = _Scale(
         spacing=tuple(spacing),
         diagonal=float(np.linalg.norm(np.multiply(reference.shape, spacing))),
         tolerance=nsd_tolerance_mm,
+        volume_of_voxel=volume_of_voxel,
     )
-    structures = _find_structures(prediction, reference, label_sets, overlaps)
+    structures = find_structures(prediction, reference, label_sets, overlaps)
     metrics: dict[Label, dict[str, float]] = {}
     for label, structure in zip(label_scheme.foreground.values(), structures, strict=True):
-        metrics[label] = score(structure, lengths) | _counts(structure, overlaps.num_voxels)
+        scores = score(structure, scale)
+        if tubes:
+            is_tube = label in tubes
+            scores[CLDICE] = _centreline_dice(structure) if is_tube else float("nan")
+        metrics[label] = scores | _counts(structure, overlaps.num_voxels)
     return metrics
 
 
 @dataclass(frozen=True)
-class _Lengths:
-    """The lengths of a case that scores of surfaces depend on.
+class _Scale:
+    """The lengths and the volume of a case that scores depend on.
 
     Attributes:
         spacing: Distance of neighbouring voxel centres in the order of the axes.
         diagonal: The diagonal of the whole image, in units of the spacing.
         tolerance: Distance up to which surfaces count as equal for the NSD, in these units.
+        volume_of_voxel: Volume of a voxel, in the unit of the volumes.
     """
 
     spacing: tuple[float, ...]
     diagonal: float
     tolerance: float
-
-
-@dataclass(frozen=True)
-class _Structure:
-    """One class or region of one case.
-
-    Attributes:
-        true_positives: Voxels in both label maps.
-        n_pred: Voxels in the prediction.
-        n_ref: Voxels in the reference.
-        prediction: Its mask, cropped to the box around both; None where one of them is empty.
-        reference: Likewise.
-    """
-
-    true_positives: int
-    n_pred: int
-    n_ref: int
-    prediction: np.ndarray | None
-    reference: np.ndarray | None
-
-    @property
-    def dice(self) -> float:
-        return 2 * self.true_positives / (self.n_pred + self.n_ref)
-
-    @property
-    def iou(self) -> float:
-        return self.true_positives / (self.n_pred + self.n_ref - self.true_positives)
-
-
-def _find_structures(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    label_sets: Sequence[Sequence[int]],
-    overlaps: Overlaps,
-) -> Iterator[_Structure]:
-    """Yield one structure after the other, so that only its masks are in memory."""
-    boxes = _union_boxes(prediction, reference, label_sets)
-    for index, (values, box) in enumerate(zip(label_sets, boxes, strict=True)):
-        yield _Structure(
-            true_positives=int(overlaps.true_positives[index]),
-            n_pred=int(overlaps.n_pred[index]),
-            n_ref=int(overlaps.n_ref[index]),
-            prediction=None if box is None else mask_of(prediction[box], values),
-            reference=None if box is None else mask_of(reference[box], values),
-        )
+    volume_of_voxel: float
 
 
 def _without_ignored(
@@ -186,18 +162,7 @@ def _drop_flat_axis(
     return np.squeeze(prediction, flat), np.squeeze(reference, flat), kept
 
 
-def _union_boxes(
-    prediction: np.ndarray, reference: np.ndarray, label_sets: Sequence[Sequence[int]]
-) -> list[tuple[slice, ...] | None]:
-    """Return the box around each class or region in both label maps together.
-
-    It is None where one of the label maps lacks the class or region.
-    """
-    pairs = zip(find_boxes(prediction, label_sets), find_boxes(reference, label_sets), strict=True)
-    return [None if None in pair else join_boxes(pair) for pair in pairs]
-
-
-def _counts(structure: _Structure, num_voxels: int) -> dict[str, float]:
+def _counts(structure: Structure, num_voxels: int) -> dict[str, float]:
     true_positives, n_pred, n_ref = structure.true_positives, structure.n_pred, structure.n_ref
     return {
         "TP": true_positives,
@@ -209,26 +174,46 @@ def _counts(structure: _Structure, num_voxels: int) -> dict[str, float]:
     }
 
 
-def _standard(structure: _Structure, lengths: _Lengths) -> dict[str, float]:
-    if structure.n_pred == 0 and structure.n_ref == 0:
-        return dict.fromkeys(find_policy(STANDARD).metrics, float("nan"))
-    if structure.prediction is None or structure.reference is None:
-        diagonal = lengths.diagonal
-        return {"Dice": 0.0, "IoU": 0.0, "HD95": diagonal, "ASSD": diagonal, "NSD": 0.0}
-    surfaces = surface_scores(
-        structure.prediction, structure.reference, lengths.spacing, lengths.tolerance
-    )
+def _standard(structure: Structure, scale: _Scale) -> dict[str, float]:
+    lesions = count_lesions(structure.prediction, structure.reference)
     return {
-        "Dice": structure.dice,
-        "IoU": structure.iou,
-        "HD95": surfaces.hd95,
-        "ASSD": surfaces.assd,
-        "NSD": surfaces.nsd,
+        **_overlap_scores(structure),
+        **_surface_scores(structure, scale),
+        **volume_scores(structure.n_pred, structure.n_ref, scale.volume_of_voxel),
+        **lesions.scores(),
     }
 
 
-def _synapse_legacy(structure: _Structure, lengths: _Lengths) -> dict[str, float]:
-    if structure.prediction is not None and structure.reference is not None:
+def _overlap_scores(structure: Structure) -> dict[str, float]:
+    if structure.is_absent:
+        return dict.fromkeys(("Dice", "IoU", "precision", "recall"), float("nan"))
+    n_pred, n_ref = structure.n_pred, structure.n_ref
+    return {
+        "Dice": structure.dice,
+        "IoU": structure.iou,
+        # 0 for a missed structure: a model that marks little must not be more precise for it.
+        "precision": structure.true_positives / n_pred if n_pred else 0.0,
+        "recall": structure.true_positives / n_ref if n_ref else float("nan"),
+    }
+
+
+def _surface_scores(structure: Structure, scale: _Scale) -> dict[str, float]:
+    if structure.is_absent:
+        return dict.fromkeys(("HD95", "ASSD", "NSD"), float("nan"))
+    if not structure.is_in_both:
+        return {"HD95": scale.diagonal, "ASSD": scale.diagonal, "NSD": 0.0}
+    surfaces = surface_scores(
+        structure.prediction, structure.reference, scale.spacing, scale.tolerance
+    )
+    return {"HD95": surfaces.hd95, "ASSD": surfaces.assd, "NSD": surfaces.nsd}
+
+
+def _centreline_dice(structure: Structure) -> float:
+    return centreline_dice(structure.prediction, structure.reference)
+
+
+def _synapse_legacy(structure: Structure, scale: _Scale) -> dict[str, float]:
+    if structure.is_in_both:
         return {
             "Dice": structure.dice,
             "HD95": hausdorff_95_in_voxels(structure.prediction, structure.reference),
@@ -236,7 +221,7 @@ def _synapse_legacy(structure: _Structure, lengths: _Lengths) -> dict[str, float
     return {"Dice": 1.0 if structure.n_pred else 0.0, "HD95": 0.0}
 
 
-_SCORES: dict[str, Callable[[_Structure, _Lengths], dict[str, float]]] = {
+_SCORES: dict[str, Callable[[Structure, _Scale], dict[str, float]]] = {
     STANDARD: _standard,
     SYNAPSE_LEGACY: _synapse_legacy,
 }

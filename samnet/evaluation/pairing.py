@@ -13,6 +13,7 @@ from samnet.core.geometry import Grid
 from samnet.dataset.cases import find_label_files
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import Image, read_labels
+from samnet.evaluation.volumes import volume_unit
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,13 @@ class PairCheck:
         faults: The reasons for which it cannot be compared, one sentence each.
         unit: The unit of its distances: `mm`, or `pixels` or `voxels` where no spacing is known.
         diagonal: The diagonal of the image in this unit.
+        volume_unit: The unit of its volumes: `mL`, `mm2`, `pixels` or `voxels`.
     """
 
     faults: tuple[str, ...]
     unit: str
     diagonal: float
+    volume_unit: str
 
 
 def check_pair(pair: Pair, description: DatasetDescription) -> PairCheck:
@@ -133,7 +136,7 @@ def check_pair(pair: Pair, description: DatasetDescription) -> PairCheck:
     faults += _value_faults(pair.reference_file, reference, highest)
     grid = known_grid(prediction, reference)
     diagonal = float(np.linalg.norm(np.multiply(grid.shape, grid.spacing)))
-    return PairCheck(tuple(faults), grid.unit, diagonal)
+    return PairCheck(tuple(faults), grid.unit, diagonal, volume_unit(grid))
 
 
 def known_grid(prediction: Image, reference: Image) -> Grid:

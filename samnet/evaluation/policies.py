@@ -11,6 +11,16 @@ from dataclasses import dataclass
 from samnet.core.errors import UserError
 
 DEFAULT_NSD_TOLERANCE_MM = 1.0
+VOLUMES = ("volume_pred", "volume_ref", "volume_error")
+VOLUME_METRICS = (*VOLUMES, "volume_error_relative")
+LESION_METRICS = (
+    "lesions_ref",
+    "lesions_pred",
+    "lesions_found",
+    "lesions_false",
+    "lesion_sensitivity",
+    "lesion_F1",
+)
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,15 @@ POLICIES = {
     STANDARD: Policy(
         statement=(
             "distances in mm. A class in neither label map of a case is left out of the means "
-            "(NaN). A class in only one of them counts Dice, IoU and NSD 0, and HD95 and ASSD the "
-            "diagonal of the image, so that missing a structure, or inventing one, never improves "
-            "a mean"
+            "(NaN). A class in only one of them counts Dice, IoU, precision and NSD 0, and HD95 "
+            "and ASSD the diagonal of the image, so that missing a structure, or inventing one, "
+            "never improves a mean"
         ),
-        metrics=("Dice", "IoU", "HD95", "ASSD", "NSD"),
+        metrics=(
+            *("Dice", "IoU", "HD95", "ASSD", "NSD", "precision", "recall"),
+            *VOLUME_METRICS,
+            *LESION_METRICS,
+        ),
     ),
     SYNAPSE_LEGACY: Policy(
         statement=(

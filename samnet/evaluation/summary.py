@@ -1,20 +1,28 @@
-"""Means and deviations of the scores of many cases, and a table of them for the screen.
+"""Means, deviations and intervals of the scores of many cases.
 
 A summary is a dictionary with nnU-Net's keys `foreground_mean`, `mean` and `metric_per_case`. Its
 classes are integers, and tuples of integers for regions; in the file they are strings. It has
 further keys, which nnU-Net's readers ignore:
 
-- `policy`, `nsd_tolerance`, `distance_unit`, `labels`: what the numbers mean;
+- `policy`, `nsd_tolerance`, `distance_unit`, `volume_unit`, `lesion_iou`, `labels`: what the
+  numbers mean;
 - `std`, `foreground_std`: sample standard deviations over cases, NaN for a single case;
+- `median`, `foreground_median`: medians over cases;
+- `interval`, `foreground_interval`: the two ends of the 95 % interval of the mean
+  (`samnet.evaluation.intervals`), NaN for a single patient;
+- `patient_key`, `num_patients`: how the patient is found in the name of a case (None where every
+  case is a patient), and of how many patients the cases are; the intervals rest on them;
 - `presence`: for each class, how many cases count in its Dice, and in how many it is missed (in the
   reference only), spurious (in the prediction only) or absent (in neither);
 - `skipped`, `failed`: the cases that are in none of the numbers, and why.
+
+Summaries of older versions lack `volume_unit`, `lesion_iou`, medians, intervals and patients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +30,15 @@ from typing import Any
 import numpy as np
 
 from samnet.dataset.label_scheme import Label, LabelScheme
+from samnet.dataset.splits import find_patient_key, patient_of
+from samnet.evaluation.centrelines import CLDICE
+from samnet.evaluation.intervals import bootstrap_means, intervals_of, mean_over_classes
+from samnet.evaluation.lesions import MATCH_IOU
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, STANDARD, find_policy
+from samnet.evaluation.volumes import MILLILITRES
 
 COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
 DISTANCES = ("HD95", "ASSD")
-_DISTANCE_DIGITS = 2
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,19 @@ class Protocol:
             spacing: mm, or pixels or voxels for images without a spacing.
         image_unit: Unit of the spacing of the images: `mm`, or `pixels` (2D) or `voxels` where
             none is known.
+        volume_unit: Unit of the volumes: `mL`, `mm2`, `pixels` or `voxels`.
+        tubes: The classes or regions with a clDice.
+        patient_key: Regular expression that finds the patient in the name of a case. None to derive
+            one from the names as for the folds of a cross-validation.
     """
 
     label_scheme: LabelScheme
     policy: str = STANDARD
     nsd_tolerance: float = DEFAULT_NSD_TOLERANCE_MM
     image_unit: str = "mm"
+    volume_unit: str = MILLILITRES
+    tubes: tuple[Label, ...] = ()
+    patient_key: str | None = None
 
     @property
     def classes(self) -> list[Label]:
@@ -72,7 +91,8 @@ class Protocol:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The names of all scores."""
-        return (*find_policy(self.policy).metrics, *COUNTS)
+        on_request = (CLDICE,) if self.tubes else ()
+        return (*find_policy(self.policy).metrics, *on_request, *COUNTS)
 
     @property
     def distance_unit(self) -> str:
@@ -96,11 +116,12 @@ class LeftOut:
 def summarize(
     cases: Sequence[CaseScores], protocol: Protocol, left_out: LeftOut | None = None
 ) -> dict[str, Any]:
-    """Compute means and deviations over cases.
+    """Compute means, deviations, medians and intervals over cases.
 
     A score that is NaN is left out of the mean of its class. The foreground's mean is the mean of
-    the means of the classes, without classes that are NaN in every case. The foreground's deviation
-    is that of the means that each case has over its classes.
+    the means of the classes, without classes that are NaN in every case; its interval is that of
+    this mean. The foreground's deviation and median are those of the means that each case has over
+    its classes.
 
     Args:
         cases: The scores of the cases, in any order.
@@ -114,26 +135,33 @@ def summarize(
     names, classes = protocol.metric_names, protocol.classes
     ordered = sorted(cases, key=lambda case: case.identifier)
     scores = _array_of_scores(ordered, classes, names)
-    means, deviations, presence = {}, {}, {}
-    for index, label in enumerate(classes):
-        columns = dict(zip(names, scores[:, index].T, strict=True))
-        means[label] = {name: _mean(column) for name, column in columns.items()}
-        deviations[label] = {name: _deviation(column) for name, column in columns.items()}
+    of_cases = mean_over_classes(scores.transpose(0, 2, 1))
+    means = _over_cases(_mean, scores, classes, names)
+    identifiers = [case.identifier for case in ordered]
+    patient_key = protocol.patient_key or find_patient_key(identifiers)
+    patients = [patient_of(identifier, patient_key) for identifier in identifiers]
+    intervals, foreground_interval = _intervals(scores, patients, classes, names)
+    presence = {}
+    for label in classes:
         presence[label] = _presence([case.metrics[label] for case in ordered])
-    foreground_means, foreground_deviations = {}, {}
-    for index, name in enumerate(names):
-        foreground_means[name] = _mean([means[label][name] for label in classes])
-        foreground_deviations[name] = _deviation([_mean(case[:, index]) for case in scores])
     return {
-        "foreground_mean": foreground_means,
+        "foreground_mean": _mean_of_means(means, names),
         "mean": means,
         "metric_per_case": [_case_entry(case) for case in ordered],
         "policy": protocol.policy,
         "nsd_tolerance": protocol.nsd_tolerance,
         "distance_unit": protocol.distance_unit,
+        "volume_unit": protocol.volume_unit,
+        "lesion_iou": MATCH_IOU,
         "labels": dict(protocol.label_scheme.labels),
-        "std": deviations,
-        "foreground_std": foreground_deviations,
+        "std": _over_cases(_deviation, scores, classes, names),
+        "foreground_std": _by_name(_deviation, of_cases, names),
+        "median": _over_cases(_median, scores, classes, names),
+        "foreground_median": _by_name(_median, of_cases, names),
+        "interval": intervals,
+        "foreground_interval": foreground_interval,
+        "patient_key": patient_key,
+        "num_patients": len(set(patients)),
         "presence": presence,
         "skipped": sorted(left_out.skipped),
         "failed": dict(sorted(left_out.failed.items())),
@@ -143,18 +171,62 @@ def summarize(
 def _array_of_scores(
     cases: Sequence[CaseScores], classes: Sequence[Label], names: Sequence[str]
 ) -> np.ndarray:
-    """Return the scores `(cases, classes, names)`."""
+    """Return the scores `(cases, classes, names)`; NaN for those that older versions lack."""
     scores = np.empty((len(cases), len(classes), len(names)))
     for row, case in enumerate(cases):
         for column, label in enumerate(classes):
             values = case.metrics[label]
-            scores[row, column] = [values[name] for name in names]
+            scores[row, column] = [values.get(name, math.nan) for name in names]
     return scores
+
+
+def _over_cases(
+    statistic: Callable[[np.ndarray], float],
+    scores: np.ndarray,
+    classes: Sequence[Label],
+    names: Sequence[str],
+) -> dict[Label, dict[str, float]]:
+    """Return class -> name of a score -> a number computed of the scores of all cases."""
+    by_class = enumerate(classes)
+    return {label: _by_name(statistic, scores[:, index], names) for index, label in by_class}
+
+
+def _by_name(
+    statistic: Callable[[np.ndarray], float], scores: np.ndarray, names: Sequence[str]
+) -> dict[str, float]:
+    """Return name of a score -> a number computed of its column of `(cases, names)`."""
+    return {name: statistic(column) for name, column in zip(names, scores.T, strict=True)}
+
+
+def _mean_of_means(means: dict[Label, dict[str, float]], names: Sequence[str]) -> dict[str, float]:
+    foreground = {}
+    for name in names:
+        foreground[name] = _mean([of_class[name] for of_class in means.values()])
+    return foreground
+
+
+def _intervals(
+    scores: np.ndarray, patients: Sequence[str], classes: Sequence[Label], names: Sequence[str]
+) -> tuple[dict[Label, dict[str, list[float]]], dict[str, list[float]]]:
+    """Return the intervals of the means by class and score, and those of the foreground's means."""
+    drawn = bootstrap_means(scores.reshape(len(scores), len(classes) * len(names)), patients)
+    drawn = drawn.reshape(-1, len(classes), len(names))
+    by_class = {}
+    for index, label in enumerate(classes):
+        ends = intervals_of(drawn[:, index])
+        by_class[label] = dict(zip(names, ends.T.tolist(), strict=True))
+    ends = intervals_of(mean_over_classes(drawn.transpose(0, 2, 1)))
+    return by_class, dict(zip(names, ends.T.tolist(), strict=True))
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
     known = _known(values)
     return float(known.mean()) if known.size else math.nan
+
+
+def _median(values: Sequence[float] | np.ndarray) -> float:
+    known = _known(values)
+    return float(np.median(known)) if known.size else math.nan
 
 
 def _deviation(values: Sequence[float] | np.ndarray) -> float:
@@ -195,68 +267,3 @@ def names_of_classes(summary: dict[str, Any]) -> dict[Label, str]:
         Value of a class, or values of a region -> its name.
     """
     return {label: name for name, label in summary["labels"].items()}
-
-
-def format_table(summary: dict[str, Any]) -> str:
-    """Return mean and standard deviation of every score as a table for the screen.
-
-    Args:
-        summary: The result of `summarize`.
-
-    Returns:
-        Plain text with a row for each class, and one for the foreground.
-    """
-    metrics = find_policy(summary["policy"]).metrics
-    headings = [_heading(name, summary) for name in metrics]
-    rows = [["class", "cases", *headings, "missed", "spurious"]]
-    names = names_of_classes(summary)
-    for label, presence in summary["presence"].items():
-        mean, deviation = summary["mean"][label], summary["std"][label]
-        cells = [_cell(metric, mean, deviation) for metric in metrics]
-        counts = [str(presence["missed"]), str(presence["spurious"])]
-        rows.append([names[label], str(presence["cases"]), *cells, *counts])
-    mean, deviation = summary["foreground_mean"], summary["foreground_std"]
-    cells = [_cell(metric, mean, deviation) for metric in metrics]
-    totals = [_total(summary, "missed"), _total(summary, "spurious")]
-    rows.append(["foreground mean", str(len(summary["metric_per_case"])), *cells, *totals])
-    return _align(rows)
-
-
-def _total(summary: dict[str, Any], key: str) -> str:
-    return str(sum(presence[key] for presence in summary["presence"].values()))
-
-
-def _heading(name: str, summary: dict[str, Any]) -> str:
-    if name == "NSD":
-        return f"NSD ({summary['nsd_tolerance']:g} {summary['distance_unit']})"
-    return f"{name} ({summary['distance_unit']})" if name in DISTANCES else name
-
-
-def _cell(name: str, mean: dict[str, float], deviation: dict[str, float]) -> str:
-    digits = _DISTANCE_DIGITS if name in DISTANCES else 4
-    if math.isnan(mean[name]):
-        return "-"
-    spread = "" if math.isnan(deviation[name]) else f" +- {_show(deviation[name], digits)}"
-    return f"{_show(mean[name], digits)}{spread}"
-
-
-def _show(value: float, digits: int) -> str:
-    """Return a number with some decimals, or with three digits where these would show next to none.
-
-    Distances in microscopy are thousandths of a millimetre.
-    """
-    is_tiny = 0 < abs(value) < 10.0 ** (1 - digits) and digits == _DISTANCE_DIGITS
-    return f"{value:.3g}" if is_tiny else f"{value:.{digits}f}"
-
-
-def _align(rows: list[list[str]]) -> str:
-    """Join the rows into lines: names to the left, numbers to the right, a rule around classes."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        for cell, width in zip(row[1:], widths[1:], strict=True):
-            cells.append(cell.rjust(width))
-        lines.append("  ".join(cells).rstrip())
-    rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])

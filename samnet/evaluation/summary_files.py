@@ -11,9 +11,10 @@ from typing import Any
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json, write_text
 from samnet.dataset.label_scheme import Label
+from samnet.evaluation.policies import VOLUMES
 from samnet.evaluation.summary import DISTANCES, names_of_classes
 
-_KEYED_BY_CLASS = ("mean", "std", "presence")
+_KEYED_BY_CLASS = ("mean", "std", "median", "interval", "presence")
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
@@ -25,7 +26,8 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
     """
     content = dict(summary)
     for key in _KEYED_BY_CLASS:
-        content[key] = _with_text_keys(summary[key])
+        if key in summary:
+            content[key] = _with_text_keys(summary[key])
     content["metric_per_case"] = [
         case | {"metrics": _with_text_keys(case["metrics"])} for case in summary["metric_per_case"]
     ]
@@ -96,20 +98,23 @@ def write_csv(summary: dict[str, Any], path: Path) -> None:
 
     Args:
         summary: The result of `summarize`.
-        path: The CSV file. Its columns of distances have the unit in their names.
+        path: The CSV file. Its columns of distances and volumes have the unit in their names.
     """
     scores = list(summary["foreground_mean"])
-    columns = [_column(name, summary["distance_unit"]) for name in scores]
+    columns = [_column(name, summary) for name in scores]
     classes = names_of_classes(summary)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "class", "label", *columns])
     for case in summary["metric_per_case"]:
         for label, values in case["metrics"].items():
-            cells = ["" if math.isnan(values[name]) else values[name] for name in scores]
+            known = {name: value for name, value in values.items() if not math.isnan(value)}
+            cells = [known.get(name, "") for name in scores]
             writer.writerow([case["case"], classes[label], label, *cells])
     write_text(path, text.getvalue())
 
 
-def _column(name: str, unit: str) -> str:
-    return f"{name}_{unit}" if name in DISTANCES else name
+def _column(name: str, summary: dict[str, Any]) -> str:
+    if name in DISTANCES:
+        return f"{name}_{summary['distance_unit']}"
+    return f"{name}_{summary['volume_unit']}" if name in VOLUMES else name

@@ -52,4 +52,12 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
         return
     references = {case.identifier: case.label_file for case in cases if case.label_file is not None}
     processes = run.options.file_processes
-    evaluate_folder(output, references, dataset.description, output, processes, skip_missing=True)
+    evaluate_folder(
+        output,
+        references,
+        dataset.description,
+        output,
+        processes,
+        skip_missing=True,
+        patient_key=run.plan.patient_key,
+    )

@@ -45,8 +45,9 @@ def test_evaluate_prints_a_table_and_writes_next_to_the_predictions(
 ) -> None:
     assert run(dataset) == 0
     printed = capsys.readouterr().out
-    assert "0.7500 +- 0.0000" in printed
-    assert "HD95 (pixels)" in printed
+    assert "0.7500  0.7500 to 0.7500" in printed
+    assert "distances in pixels" in printed
+    assert "worst cases" in printed
     assert "2 cases, policy standard" in printed
     summary = json.loads(Path("preds/summary.json").read_text())
     assert summary["foreground_mean"]["Dice"] == 0.75
@@ -57,7 +58,7 @@ def test_evaluate_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(dataset, "-o", "out", "--policy", "synapse_legacy", "--nsd-tolerance", "2.5") == 0
     summary = json.loads(Path("out/summary.json").read_text())
     assert (summary["policy"], summary["nsd_tolerance"]) == ("synapse_legacy", 2.5)
-    assert "HD95 (voxels)" in capsys.readouterr().out
+    assert "distances in voxels" in capsys.readouterr().out
     assert not Path("preds/summary.json").exists()
 
 

@@ -183,11 +183,21 @@ def test_options_of_evaluate(call: Call, tmp_path: Path) -> None:
         *(Path("found"), Path("true"), ORGANS, Path("found")),
         default_processes(),
     )
-    assert named == {"policy": "standard", "nsd_tolerance_mm": 1.0, "skip_missing": False}
-    options = "--policy synapse_legacy --nsd-tolerance 2.5 --missing skip -np 3 -o out"
+    assert named == {
+        "policy": "standard",
+        "nsd_tolerance_mm": 1.0,
+        "skip_missing": False,
+        "tubes": [],
+    }
+    options = "--policy synapse_legacy --nsd-tolerance 2.5 --missing skip --cldice a b -np 3 -o out"
     arguments, named = call(function, f"{words} --dataset-json found/dataset.json {options}")
     assert arguments[3:] == (Path("out"), 3)
-    assert named == {"policy": "synapse_legacy", "nsd_tolerance_mm": 2.5, "skip_missing": True}
+    assert named == {
+        "policy": "synapse_legacy",
+        "nsd_tolerance_mm": 2.5,
+        "skip_missing": True,
+        "tubes": ["a", "b"],
+    }
 
 
 def test_options_of_convert_folder(call: Call) -> None:

@@ -17,8 +17,8 @@ from skimage import io
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.dataset.description import DatasetDescription
 from samnet.evaluation.evaluator import EvaluationIncomplete, evaluate_folder
-from samnet.evaluation.summary import format_table
 from samnet.evaluation.summary_files import read_summary
+from samnet.evaluation.tables import format_table
 
 RESULTS = ["metrics.csv", "summary.json"]
 
@@ -291,3 +291,49 @@ def test_distances_of_2d_images_are_in_pixels(tmp_path: Path) -> None:
     summary = evaluate(tmp_path)
     assert summary["distance_unit"] == "pixels"
     assert summary["foreground_mean"]["HD95"] == pytest.approx(2.0)
+
+
+def test_volumes_have_the_unit_of_the_images(tmp_path: Path) -> None:
+    write_stacks(tmp_path, {"a": 500.0})  # micrometres: voxels of an eighth of a mm3
+    summary = evaluate(tmp_path)
+    assert summary["volume_unit"] == "mL"
+    assert summary["mean"][1]["volume_ref"] == pytest.approx(2 * 10 * 12 * 0.125 / 1000)
+    header = (tmp_path / "out" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"volume_ref_mL", "volume_error_mL", "volume_error_relative"} <= set(header)
+    assert "lesion_F1" in header
+
+
+def test_volumes_are_counts_where_no_spacing_is_known(tmp_path: Path) -> None:
+    write_stacks(tmp_path, {"a": 500.0, "b": None})
+    summary = evaluate(tmp_path)
+    assert summary["volume_unit"] == "voxels"
+    assert summary["mean"][1]["volume_ref"] == 2 * 10 * 12
+
+
+def test_volumes_of_single_slices_are_areas(dataset: Path) -> None:
+    shutil.rmtree(dataset / "preds")
+    shutil.rmtree(dataset / "labelsTs")
+    for folder in ("preds", "labelsTs"):
+        write_label_map(dataset / folder / "a.nii.gz", LABELS[2:3])
+    summary = evaluate(dataset)
+    assert summary["volume_unit"] == "mm2"
+    assert summary["mean"][1]["volume_ref"] == pytest.approx(10 * 12 * 1.0 * 2.0)
+
+
+def test_evaluate_folder_computes_cldice_of_the_named_classes(dataset: Path) -> None:
+    summary = evaluate(dataset, tubes=["right"])
+    assert 0 < summary["mean"][2]["clDice"] <= 1
+    assert np.isnan(summary["mean"][1]["clDice"])
+    assert "clDice" not in evaluate(dataset)["mean"][2]
+    with pytest.raises(UserError, match=r"no class 'vein'.*choose among left, inner, right"):
+        evaluate(dataset, tubes=["vein"])
+
+
+def test_evaluate_folder_finds_the_patients_by_the_key_of_the_data_set(dataset: Path) -> None:
+    assert evaluate(dataset)["num_patients"] == 3
+    assert evaluate(dataset, patient_key="^case")["num_patients"] == 1
+    change_description(dataset, patient_key="case_([01]).*|case_2")
+    assert evaluate(dataset)["num_patients"] == 3
+    change_description(dataset, patient_key="[a-z]+")
+    summary = evaluate(dataset)
+    assert (summary["num_patients"], summary["patient_key"]) == (1, "[a-z]+")

@@ -359,3 +359,44 @@ def test_region_scores_do_not_count_differences_within_the_region() -> None:
     assert [scores[label]["Dice"] for label in scores] == [1.0, 1.0, 0.0]
     assert scores[(2, 3)]["HD95"] == 0
     assert (scores[3]["n_pred"], scores[3]["n_ref"]) == (8, 0)
+
+
+def test_precision_and_recall_of_voxels_by_hand() -> None:
+    reference = volume((1, 4, 9), (slice(0, 1), slice(0, 2), slice(0, 5)))  # 10 pixels
+    prediction = volume((1, 4, 9), (slice(0, 1), slice(0, 1), slice(1, 9)))  # 8, 4 in common
+    scores = score_organ(prediction, reference)
+    assert (scores["precision"], scores["recall"]) == (0.5, 0.4)
+    assert score_organ(EMPTY, PRESENT)["precision"] == 0.0
+    assert score_organ(EMPTY, PRESENT)["recall"] == 0.0
+    assert score_organ(PRESENT, EMPTY)["precision"] == 0.0
+    assert math.isnan(score_organ(PRESENT, EMPTY)["recall"])
+    assert math.isnan(score_organ(EMPTY, EMPTY)["precision"])
+
+
+def test_case_metrics_compare_volumes_and_lesions() -> None:
+    reference = volume((6, 6, 12), box(0, 0, 0, 2), box(3, 3, 8, 2))
+    prediction = volume((6, 6, 12), box(0, 0, 0, 2), box(0, 4, 4, 1), box(0, 4, 8, 1))
+    scores = score_organ(prediction, reference, SPACING, volume_of_voxel=0.006)
+    assert scores["volume_ref"] == pytest.approx(16 * 0.006)
+    assert scores["volume_error"] == pytest.approx(-6 * 0.006)
+    assert scores["volume_error_relative"] == pytest.approx(-6 / 16)
+    assert (scores["lesions_ref"], scores["lesions_found"], scores["lesions_false"]) == (2, 1, 2)
+    assert score_organ(EMPTY, EMPTY)["lesions_pred"] == 0
+    assert score_organ(PRESENT, EMPTY)["lesions_false"] == 1
+    assert score_organ(PRESENT, EMPTY)["volume_pred"] == 8
+
+
+def test_lesions_of_a_2d_image_are_counted_in_its_plane() -> None:
+    labels = np.eye(5, dtype=np.uint8)
+    for flat_axis in range(3):
+        scores = score_organ(*[np.expand_dims(labels, flat_axis)] * 2)
+        assert (scores["lesions_ref"], scores["lesions_found"]) == (1, 1)
+
+
+def test_cldice_is_computed_for_tubes_only() -> None:
+    reference = volume((5, 5, 20), (slice(2, 3), slice(2, 3), slice(0, 20))) * 2
+    prediction = volume((5, 5, 20), (slice(2, 3), slice(2, 3), slice(0, 10))) * 2
+    assert "clDice" not in case_metrics(prediction, reference, TWO_CLASSES, ISOTROPIC)[2]
+    scores = case_metrics(prediction, reference, TWO_CLASSES, ISOTROPIC, tubes=(2,))
+    assert scores[2]["clDice"] == pytest.approx(2 / 3)
+    assert math.isnan(scores[1]["clDice"])

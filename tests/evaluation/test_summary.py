@@ -1,10 +1,12 @@
-"""Means and deviations over cases, and the table of them, with values computed by hand."""
+"""Means, medians, deviations and intervals over cases, with values computed by hand."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from builders.scores import (
     PROTOCOL,
@@ -14,7 +16,7 @@ from builders.scores import (
     summarize_three_cases,
 )
 
-from samnet.evaluation.summary import Protocol, format_table, summarize
+from samnet.evaluation.summary import summarize
 
 
 @pytest.fixture
@@ -66,30 +68,46 @@ def test_summary_of_no_case_has_no_mean() -> None:
     assert summary["metric_per_case"] == []
 
 
-def test_table_has_a_row_for_each_class_and_the_foreground(summary: dict[str, Any]) -> None:
-    lines = format_table(summary).splitlines()
-    assert lines[0].split("  ")[0] == "class"
-    for heading in ("HD95 (mm)", "ASSD (mm)", "NSD (2 mm)", "missed", "spurious"):
-        assert heading in lines[0]
-    assert lines[2].startswith("left, inner")
-    assert "0.4667 +- 0.4509" in lines[2]
-    assert lines[2].split()[-2:] == ["1", "0"]
-    assert lines[-1].startswith("foreground mean")
-    assert lines[-1].split()[-2:] == ["1", "1"]
+def test_summary_medians_are_those_over_cases(summary: dict[str, Any]) -> None:
+    assert summary["median"][1]["Dice"] == 0.5
+    assert summary["median"][2]["HD95"] == pytest.approx(22.0)
+    assert summary["foreground_median"]["Dice"] == pytest.approx(0.4)  # of 0.9, 0.4, 0.0
 
 
-def test_table_shows_a_dash_for_nan() -> None:
-    case = make_case_scores("a", make_scores(0.5), absent_scores())
-    lines = format_table(summarize([case], PROTOCOL)).splitlines()
-    assert lines[3].split() == ["right", "0", "-", "-", "-", "-", "-", "0", "0"]
-    assert "+-" not in lines[2]
+def test_summary_intervals_contain_the_means(summary: dict[str, Any]) -> None:
+    # With three cases each draw of one case alone is in 1 of 27: the ends are these cases.
+    assert summary["interval"][1]["Dice"] == [0.0, 0.9]
+    low, high = summary["foreground_interval"]["Dice"]
+    assert low <= summary["foreground_mean"]["Dice"] <= high
+    assert summary["num_patients"] == 3
 
 
-def test_table_names_the_unit_of_distances() -> None:
-    legacy = Protocol(PROTOCOL.label_scheme, policy="synapse_legacy")
-    assert legacy.distance_unit == "voxels"
-    assert Protocol(PROTOCOL.label_scheme, image_unit="pixels").distance_unit == "pixels"
-    values = dict.fromkeys(legacy.metric_names, 1.0)
-    table = format_table(summarize([make_case_scores("a", values, values)], legacy))
-    assert "HD95 (voxels)" in table
-    assert "NSD" not in table
+def test_summary_of_one_case_has_no_interval() -> None:
+    summary = summarize([make_case_scores("a", make_scores(0.5), make_scores(0.4))], PROTOCOL)
+    assert np.isnan(summary["interval"][1]["Dice"]).all()
+    assert np.isnan(summary["foreground_interval"]["Dice"]).all()
+    assert summary["median"][1]["Dice"] == 0.5
+
+
+def test_summary_intervals_count_patients_and_not_their_frames() -> None:
+    frames = []
+    for patient in range(8):
+        for frame in range(6):
+            scores = make_scores(patient / 8)
+            frames.append(make_case_scores(f"patient{patient}_frame{frame}", scores, scores))
+    summary = summarize(frames, PROTOCOL)
+    assert summary["num_patients"] == 8
+    low, high = summary["interval"][1]["Dice"]
+    by_frame = summarize(frames, replace(PROTOCOL, patient_key=".*"))
+    assert by_frame["num_patients"] == 48
+    narrow_low, narrow_high = by_frame["interval"][1]["Dice"]
+    assert high - low > 2 * (narrow_high - narrow_low)
+
+
+def test_summary_takes_scores_that_older_versions_lack_for_unknown() -> None:
+    older = make_case_scores("a", make_scores(0.5), make_scores(0.3))
+    assert "precision" not in older.metrics[1]
+    newer = make_case_scores("b", {**make_scores(0.5), "precision": 0.8}, make_scores(0.3))
+    summary = summarize([older, newer], PROTOCOL)
+    assert summary["mean"][1]["precision"] == 0.8
+    assert math.isnan(summary["mean"][2]["precision"])

@@ -13,8 +13,9 @@ from builders.scores import absent_scores, make_scores, summarize_three_cases
 
 from samnet.core.errors import UserError
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.evaluation.summary import CaseScores, Protocol, format_table, summarize
+from samnet.evaluation.summary import CaseScores, Protocol, summarize
 from samnet.evaluation.summary_files import read_summary, write_csv, write_summary
+from samnet.evaluation.tables import format_table
 
 REGIONS = LabelScheme({"background": 0, "whole": (1, 2), "inner": 2, "rim": 1})
 
@@ -66,6 +67,23 @@ def test_written_summary_is_read_back_unchanged(summary: dict[str, Any], tmp_pat
     write_summary(summary, tmp_path / "summary.json")
     # as text: NaN is not equal to itself
     assert repr(read_summary(tmp_path / "summary.json")) == repr(summary)
+
+
+def test_summary_of_an_older_version_is_read_and_shown(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    write_summary(summary, tmp_path / "summary.json")
+    content = json.loads((tmp_path / "summary.json").read_text())
+    for key in ("median", "interval", "volume_unit", "lesion_iou", "patient_key", "num_patients"):
+        del content[key]
+    del content["foreground_median"], content["foreground_interval"]
+    older = ("Dice", "IoU", "HD95", "ASSD", "NSD", "TP", "FP", "FN", "TN", "n_pred", "n_ref")
+    content["foreground_mean"] = {name: content["foreground_mean"][name] for name in older}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    read = read_summary(tmp_path / "summary.json")
+    assert "0.4667              -" in format_table(read)
+    write_csv(read, tmp_path / "metrics.csv")
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 7
 
 
 def test_read_summary_reads_regions_of_nnunet(tmp_path: Path) -> None:
@@ -124,9 +142,9 @@ def test_written_summary_of_regions_has_the_keys_of_nnunet(
     assert list(content["mean"]) == ["(1, 2)", "2", "1"]
     assert list(content["metric_per_case"][0]["metrics"]) == ["(1, 2)", "2", "1"]
     read = read_summary(tmp_path / "summary.json")
-    assert read["mean"][(1, 2)] == summary_of_regions["mean"][(1, 2)]
+    assert repr(read["mean"][(1, 2)]) == repr(summary_of_regions["mean"][(1, 2)])
     assert read["labels"] == REGIONS.labels
-    names = [line.split()[0] for line in format_table(read).splitlines()[2:5]]
+    names = [line.split()[0] for line in format_table(read).splitlines()[3:6]]
     assert names == ["whole", "inner", "rim"]
 
 
