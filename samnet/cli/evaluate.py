@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from samnet.cli.command import Command, add_processes_option, positive_float
+from samnet.cli.label_options import add_label_options, load_description
 from samnet.core.errors import UserError
 from samnet.evaluation.policies import DEFAULT_NSD_TOLERANCE_MM, POLICIES, STANDARD
-
-if TYPE_CHECKING:
-    from samnet.dataset.description import DatasetDescription
 
 _SUMMARY = """\
 Score predictions against references: Dice, IoU, precision and recall; on surfaces HD95, ASSD and
@@ -40,17 +37,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="the true label maps, e.g. labelsTs",
     )
-    description = parser.add_mutually_exclusive_group()
-    description.add_argument(
-        "-d", "--dataset", metavar="ID", help="the data set that declares the labels: id or name"
-    )
-    description.add_argument(
-        "--dataset-json",
-        type=Path,
-        metavar="FILE",
-        help="the dataset.json that declares the labels (default: next to the folder of "
-        "references, else in the folder of predictions)",
-    )
+    add_label_options(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -87,22 +74,36 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cases that are in one of the two folders only: an error (default), or left out and "
         "counted",
     )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="the images of the cases, for the figures of the worst ones (default: imagesTs next "
+        "to labelsTs, imagesTr next to labelsTr; else nothing is drawn)",
+    )
+    parser.add_argument("--no-figures", action="store_true", help="draw nothing")
     add_processes_option(parser)
 
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.worker_pool import default_processes
     from samnet.evaluation.evaluator import EvaluationIncomplete, evaluate_folder
+    from samnet.evaluation.overlays.evaluated_cases import draw_evaluated_cases, find_images
 
-    for folder in (options.predictions, options.references):
-        if not folder.is_dir():
+    for folder in (options.predictions, options.references, options.images):
+        if folder is not None and not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
     output = options.output or options.predictions
+    places = [options.references.absolute().parent, options.predictions.absolute()]
+    description = load_description(options, places)
+    images = (
+        {} if options.no_figures else find_images(options.references, description, options.images)
+    )
     try:
         summary = evaluate_folder(
             options.predictions,
             options.references,
-            _load_description(options),
+            description,
             output,
             default_processes() if options.processes is None else options.processes,
             policy=options.policy,
@@ -116,29 +117,9 @@ def _run(options: argparse.Namespace) -> None:
         raise
     _print_result(summary)
     print(f"written: {output / 'summary.json'}, {output / 'metrics.csv'}")
-
-
-def _load_description(options: argparse.Namespace) -> DatasetDescription:
-    from samnet.dataset.description import DatasetDescription
-
-    return DatasetDescription.load(_find_dataset_json(options))
-
-
-def _find_dataset_json(options: argparse.Namespace) -> Path:
-    from samnet.dataset.dataset_folder import DatasetFolder
-
-    if options.dataset_json is not None:
-        return options.dataset_json
-    if options.dataset is not None:
-        return DatasetFolder.find(options.dataset).description_file
-    places = [options.references.absolute().parent, options.predictions.absolute()]
-    for place in places:
-        if (place / "dataset.json").is_file():
-            return place / "dataset.json"
-    raise UserError(
-        f"no dataset.json in {places[0]} or {places[1]}; name the data set with -d ID, or the file "
-        "with --dataset-json"
-    )
+    figures = draw_evaluated_cases(summary, images, description, output)
+    if figures is not None:
+        print(f"figures of the worst cases and of a choice: {figures}")
 
 
 def _print_result(summary: dict) -> None:

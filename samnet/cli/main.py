@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "segment images",
     "find_best_configuration": "summarise cross-validations, choose a configuration",
     "evaluate": "compare predictions with references",
+    "overlays": "draw predictions or their errors over their images",
     "zero_shot": "plain SAM with boxes from the reference, as a baseline",
     "download_checkpoint": "get SAM's weights",
     "export_model": "pack a trained model into one file",

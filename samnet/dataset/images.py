@@ -289,6 +289,21 @@ def is_2d_image(file_ending: str, num_slices: int) -> bool:
     return form.read is raster.read or (form is _TIFF and num_slices == 1)
 
 
+def has_orientation(file_ending: str | None) -> bool:
+    """Tell whether images of a format say how they lie in the patient.
+
+    Args:
+        file_ending: Ending of the file with the leading dot; None for a DICOM series.
+
+    Returns:
+        False for 2D formats and TIFF, also for stacks.
+    """
+    if file_ending is None:
+        return True
+    form = _FORMATS[file_ending]
+    return form.read is not raster.read and form is not _TIFF
+
+
 def may_hold_channels(file_ending: str) -> bool:
     """Tell whether one file can hold several channels, as colour images do.
 

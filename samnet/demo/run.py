@@ -6,21 +6,20 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samnet.core.figures import drawing_may_fail
 from samnet.core.machine import detect_machine
 from samnet.core.paths import raw_folder
 from samnet.core.worker_pool import default_processes
-from samnet.dataset.cases import Case, RawDataset, find_prediction_cases
+from samnet.dataset.cases import RawDataset, find_prediction_cases
 from samnet.dataset.integrity import verify_dataset
-from samnet.dataset.label_scheme import LabelScheme
 from samnet.demo.anatomy import DATASET_NAME, make_demo_dataset
 from samnet.evaluation.evaluator import evaluate_folder
-from samnet.evaluation.overlays import draw_overlays
+from samnet.evaluation.overlays.draw import INDEX_FILE
+from samnet.evaluation.overlays.evaluated_cases import draw_evaluated_cases
 from samnet.evaluation.tables import format_table
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.files import predict_cases
@@ -34,7 +33,6 @@ from samnet.training.options import TrainingOptions
 from samnet.training.run import train
 
 CONFIGURATION = "lora"
-_SHOWN_CASES = 4
 log = logging.getLogger(__name__)
 
 
@@ -74,19 +72,19 @@ def run_demo(options: DemoOptions) -> float:
         SamnetError: A step failed. When the demo is run again, it resumes there.
     """
     started = time.monotonic()
-    figure = options.folder / "overlays.png"
     with _folders_below(options.folder):
         make_demo_dataset(raw_folder(), options.num_training, options.num_test, options.seed)
         dataset = RawDataset.load(DATASET_NAME)
         _prepare(dataset, options)
         run = _train(dataset, options)
-        summary, is_drawn = _predict_and_score(dataset, run, options.device, figure)
+        summary, figures = _predict_and_score(dataset, run, options.device, options.folder)
     num_cases = len(summary["metric_per_case"])
     print(f"\nScores on the {num_cases} test cases, which nothing was trained or planned on:\n")
     print(format_table(summary))
+    drawn = "not drawn" if figures is None else figures / INDEX_FILE
     print(
         f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.\n"
-        f"  overlays of the predictions: {figure if is_drawn else 'not drawn'}\n"
+        f"  figures, worst case first:   {drawn}\n"
         f"  the curves of the training:  {run.progress_file}\n"
         f"  the plan, with reasons:      {dataset.folder.plan_file}"
     )
@@ -113,9 +111,9 @@ def _train(dataset: RawDataset, options: DemoOptions) -> RunFolder:
 
 
 def _predict_and_score(
-    dataset: RawDataset, run: RunFolder, device: str, figure: Path
-) -> tuple[dict[str, Any], bool]:
-    """Predict the test cases, return the summary of the scores, and whether some were drawn."""
+    dataset: RawDataset, run: RunFolder, device: str, output: Path
+) -> tuple[dict[str, Any], Path | None]:
+    """Predict the test cases, return the summary of the scores, and the folder of the figures."""
     folder, description = dataset.folder, dataset.description
     predictions, references = folder.results / "predictions", folder.test_labels
     predictor = Predictor.from_folder(run.path, device=device)
@@ -124,33 +122,8 @@ def _predict_and_score(
     summary = evaluate_folder(
         predictions, references, description, predictions, default_processes()
     )
-    is_drawn = illustrate(cases, predictions, references, description.label_scheme, figure)
-    return summary, is_drawn
-
-
-def illustrate(
-    cases: Sequence[Case],
-    predictions: Path,
-    references: Path,
-    label_scheme: LabelScheme,
-    figure: Path,
-) -> bool:
-    """Draw the first predictions and their references. Where that fails, the demo is complete too.
-
-    Args:
-        cases: The predicted cases.
-        predictions: Folder of their label maps.
-        references: Folder of the true label maps.
-        label_scheme: The classes.
-        figure: The file to draw.
-
-    Returns:
-        Whether the figure was drawn; the log says what prevented it.
-    """
-    with drawing_may_fail(figure):
-        draw_overlays(cases, predictions, references, label_scheme, figure, _SHOWN_CASES)
-        return True
-    return False
+    images = {case.identifier: case for case in cases}
+    return summary, draw_evaluated_cases(summary, images, description, output)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import logging
 
 from samnet.dataset.cases import RawDataset
 from samnet.evaluation.evaluator import SUMMARY_FILE, evaluate_folder
+from samnet.evaluation.overlays.evaluated_cases import draw_evaluated_cases
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import RunFolder
@@ -52,7 +53,7 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
         return
     references = {case.identifier: case.label_file for case in cases if case.label_file is not None}
     processes = run.options.file_processes
-    evaluate_folder(
+    summary = evaluate_folder(
         output,
         references,
         dataset.description,
@@ -61,3 +62,5 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
         skip_missing=True,
         patient_key=run.plan.patient_key,
     )
+    images = {case.identifier: case for case in cases}
+    draw_evaluated_cases(summary, images, dataset.description, output)

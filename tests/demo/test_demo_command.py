@@ -77,7 +77,7 @@ def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
     assert used == ["cpu:0"] * 3
     printed = capsys.readouterr().out
     assert "Scores on the 1 test cases" in printed
-    for name in ("overlays.png", "progress.png", "samnetPlans.json"):
+    for name in ("index.png", "progress.png", "samnetPlans.json"):
         [file] = folder.rglob(name)
         assert str(file) in printed
     raw = folder / "raw" / DATASET_NAME

@@ -1,0 +1,66 @@
+"""The options that name the `dataset.json` in which labels are declared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samnet.core.errors import UserError
+
+if TYPE_CHECKING:
+    from samnet.dataset.description import DatasetDescription
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: The parser of a command.
+    """
+    description = parser.add_mutually_exclusive_group()
+    description.add_argument(
+        "-d", "--dataset", metavar="ID", help="the data set that declares the labels: id or name"
+    )
+    description.add_argument(
+        "--dataset-json",
+        type=Path,
+        metavar="FILE",
+        help="the dataset.json that declares the labels (default: next to the folder of "
+        "references, else in the folder of predictions)",
+    )
+
+
+def load_description(options: argparse.Namespace, places: Sequence[Path]) -> DatasetDescription:
+    """Read the description that the options name, else the first one that is found.
+
+    Args:
+        options: The parsed options, with those of `add_label_options`.
+        places: The folders to search.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: There is none, or it is not usable.
+    """
+    from samnet.dataset.description import DatasetDescription
+
+    return DatasetDescription.load(_find_dataset_json(options, places))
+
+
+def _find_dataset_json(options: argparse.Namespace, places: Sequence[Path]) -> Path:
+    from samnet.dataset.dataset_folder import DatasetFolder
+
+    if options.dataset_json is not None:
+        return options.dataset_json
+    if options.dataset is not None:
+        return DatasetFolder.find(options.dataset).description_file
+    for place in places:
+        if (place / "dataset.json").is_file():
+            return place / "dataset.json"
+    raise UserError(
+        f"no dataset.json in {' or '.join(map(str, places))}; name the data set with -d ID, or the "
+        "file with --dataset-json"
+    )
