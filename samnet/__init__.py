@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from samnet.core.errors import PredictionWarning
 
 if TYPE_CHECKING:
+    from samnet.inference.ensemble import EnsemblePredictor as EnsemblePredictor
     from samnet.inference.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
-__all__ = ["PredictionWarning", "Predictor", "__version__"]
+__all__ = ["EnsemblePredictor", "PredictionWarning", "Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from samnet.inference.predictor import Predictor
 
         return Predictor
+    if name == "EnsemblePredictor":
+        from samnet.inference.ensemble import EnsemblePredictor
+
+        return EnsemblePredictor
     raise AttributeError(f"module 'samnet' has no attribute {name!r}")

@@ -240,6 +240,18 @@ class Reorientation:
         x, y, z = (int(shape[axis]) for axis in order)
         return replace(self.native, shape=(z, y, x), affine=affine)
 
+    @property
+    def native_axes(self) -> tuple[tuple[int, bool], ...]:
+        """For each of the file's axes Z, Y, X: the canonical axis, and whether it is reversed."""
+        # The canonical position of each voxel of a cube, as it lies in the file.
+        positions = self.to_native(np.indices((2, 2, 2)))
+        axes = []
+        for native in range(3):
+            steps = np.diff(positions, axis=native + 1)[:, 0, 0, 0]
+            canonical = int(np.flatnonzero(steps)[0])
+            axes.append((canonical, bool(steps[canonical] < 0)))
+        return tuple(axes)
+
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
         """Return a view of an array with canonical axes.
 

@@ -32,13 +32,13 @@ class Outputs(ABC):
         """
 
     @abstractmethod
-    def may_decide(self, lowest: Tensor, highest: Tensor, count: int = 1) -> Tensor:
+    def may_decide(self, lowest: Tensor, highest: Tensor, count: float = 1) -> Tensor:
         """Tell which outputs can decide a label.
 
         Args:
             lowest: Lower bounds of their probabilities `(K, ...)`.
             highest: Upper bounds of the same shape.
-            count: Number of equally weighted predictions that have been added up.
+            count: The weights of the predictions that have been added up, in all.
 
         Returns:
             Booleans of the same shape.
@@ -51,7 +51,7 @@ class Outputs(ABC):
         shape: tuple[int, ...],
         num_outputs: int,
         device: torch.device,
-        count: int = 1,
+        count: float = 1,
     ) -> np.ndarray:
         """Turn probabilities into labels.
 
@@ -60,10 +60,21 @@ class Outputs(ABC):
             shape: Shape `(Z, Y, X)` of the labels.
             num_outputs: Number of outputs.
             device: Where to compute.
-            count: Number of equally weighted predictions that have been added up.
+            count: The weights of the predictions that have been added up, in all.
 
         Returns:
             Labels `(Z, Y, X)`.
+        """
+
+    @abstractmethod
+    def probability_outside(self, output: int) -> float:
+        """Return the probability of an output where nothing was predicted, as outside the crop.
+
+        Args:
+            output: Its number.
+
+        Returns:
+            0 or 1.
         """
 
     @abstractmethod
@@ -102,7 +113,7 @@ class ClassOutputs(Outputs):
         """Apply the softmax over the classes."""
         return logits.softmax(dim=1)
 
-    def may_decide(self, lowest: Tensor, highest: Tensor, count: int = 1) -> Tensor:
+    def may_decide(self, lowest: Tensor, highest: Tensor, count: float = 1) -> Tensor:
         """Leave out classes that stay below the largest of the lower bounds: they never win."""
         return highest >= lowest.amax(0) - _ROUNDING * count
 
@@ -112,7 +123,7 @@ class ClassOutputs(Outputs):
         shape: tuple[int, ...],
         num_outputs: int,
         device: torch.device,
-        count: int = 1,
+        count: float = 1,
     ) -> np.ndarray:
         """Take the class of the largest probability at each voxel, the first of equal ones."""
         best = torch.full(shape, -1.0, device=device)
@@ -122,6 +133,10 @@ class ClassOutputs(Outputs):
             winners[place].masked_fill_(candidate > so_far, value)
             torch.maximum(so_far, candidate, out=so_far)
         return winners.cpu().numpy()
+
+    def probability_outside(self, output: int) -> float:
+        """Return 1 for the background."""
+        return float(output == 0)
 
     def highest_label(self, num_outputs: int) -> int:
         """Return the last class."""
@@ -147,7 +162,7 @@ class RegionOutputs(Outputs):
         """Apply the sigmoid to each region."""
         return logits.sigmoid()
 
-    def may_decide(self, lowest: Tensor, highest: Tensor, count: int = 1) -> Tensor:
+    def may_decide(self, lowest: Tensor, highest: Tensor, count: float = 1) -> Tensor:
         """Leave out regions that stay below a half: they are never drawn."""
         return highest > (0.5 - _ROUNDING) * count
 
@@ -157,13 +172,17 @@ class RegionOutputs(Outputs):
         shape: tuple[int, ...],
         num_outputs: int,
         device: torch.device,
-        count: int = 1,
+        count: float = 1,
     ) -> np.ndarray:
         """Draw the label of each region where its probability is above a half, in their order."""
         labels = self._no_labels(shape, num_outputs, device)
         for region, place, total in pieces:
             labels[place].masked_fill_(total > 0.5 * count, self.class_order[region])
         return labels.cpu().numpy()
+
+    def probability_outside(self, output: int) -> float:
+        """Return 0: no region holds there."""
+        return 0.0
 
     def highest_label(self, num_outputs: int) -> int:
         """Return the highest label that is written for a region."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,46 +10,39 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from samnet.core.errors import PredictionWarning, UserError
-from samnet.core.geometry import Grid, spacing_affine
+from samnet.core.errors import UserError
+from samnet.core.geometry import Grid
 from samnet.core.machine import choose_device
 from samnet.fingerprint.training_data import TrainingData
 from samnet.inference.batches import BatchSize
 from samnet.inference.load import load_network, load_training_data, prepare_network
 from samnet.inference.memory import estimate_memory, refuse_beyond_memory
+from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.plausibility import (
     describe_differences,
     describe_labels,
     refuse_hopeless_grid,
     summarize_image,
 )
-from samnet.inference.volume import predict_volume
+from samnet.inference.prediction import ArrayPredictor, Prediction
+from samnet.inference.probabilities import VolumeProbabilities
+from samnet.inference.reconstruction import ViewMaps
+from samnet.inference.view_store import VIEW_BYTES
+from samnet.inference.volume import predict_views, predict_volume
+from samnet.inference.volume_maps import VolumeMaps
 from samnet.models.model_folder import FINAL, TRAINING_DATA_FILE, ModelFolder, RunFolder
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import used_precision
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
 from samnet.plan.plan_key import Role
-from samnet.preprocessing.case import prepare_volume
+from samnet.preprocessing.case import PreparedVolume, prepare_volume
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The segmentation of an image.
-
-    Attributes:
-        labels: Labels `(Z, Y, X)` on the grid of the image.
-        warnings: One sentence for each thing that makes it doubtful.
-    """
-
-    labels: np.ndarray
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Predictor:
+class Predictor(ArrayPredictor):
     """Networks of one or several folds with the plan they share.
 
     Attributes:
@@ -153,59 +145,15 @@ class Predictor:
             )
         return cls(first.plan, first.configuration, networks, mirror, training_data)
 
-    def predict(self, array: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Segment an image in memory.
-
-        What is unlike the training data, and an empty prediction, is a `PredictionWarning` and a
-        line in the log.
-
-        Args:
-            array: Raw intensities `(C, Z, Y, X)`, or `(Z, Y, X)` for one channel, with axes along
-                the patient's as in RAS+.
-            spacing: Voxel spacing along `(Z, Y, X)` in mm.
-
-        Returns:
-            Labels `(Z, Y, X)`.
-
-        Raises:
-            UserError: The number of dimensions is not three or four, or as for `predict_and_check`.
-        """
-        array = np.asarray(array)
-        if array.ndim == 3:
-            array = array[None]
-        if array.ndim != 4 or len(spacing) != 3 or not all(length > 0 for length in spacing):
-            raise UserError(
-                f"predict needs (C, Z, Y, X) and three spacings, found {array.shape} and "
-                f"{list(spacing)}"
-            )
-        z, y, x = (float(value) for value in spacing)
-        grid = Grid(array.shape[1:], spacing_affine((z, y, x)))
-        return _labels_with_warnings(self.predict_and_check(array, grid))
-
-    def predict_on_grid(self, array: np.ndarray, grid: Grid) -> np.ndarray:
-        """Segment an image on its native grid.
-
-        What is unlike the training data, and an empty prediction, is a `PredictionWarning` and a
-        line in the log.
-
-        Args:
-            array: Raw intensities `(C, Z, Y, X)`.
-            grid: Its grid.
-
-        Returns:
-            Labels `(Z, Y, X)` on the same grid.
-
-        Raises:
-            UserError: As for `predict_and_check`.
-        """
-        return _labels_with_warnings(self.predict_and_check(array, grid))
-
-    def predict_and_check(self, array: np.ndarray, grid: Grid) -> Prediction:
+    def predict_and_check(
+        self, array: np.ndarray, grid: Grid, *, keep_probabilities: bool = False
+    ) -> Prediction:
         """Segment an image on its native grid, and compare it with the training images.
 
         Args:
             array: Raw intensities `(C, Z, Y, X)`.
             grid: Its grid.
+            keep_probabilities: Whether to keep the probabilities. The labels stay the same.
 
         Returns:
             The labels, and what there is to say of image and labels. It is neither logged nor
@@ -214,6 +162,46 @@ class Predictor:
         Raises:
             UserError: The number of channels does not fit the model, voxels are NaN or infinite, or
                 the image is of a size that cannot be right or does not fit the memory.
+        """
+        data, scheme = self.training_data, self.plan.label_scheme
+        volume = self.prepare(array, grid)
+        found = self.differences(volume)
+        kept: list[ViewMaps] | None = [] if keep_probabilities else None
+        labels = predict_volume(
+            self.networks,
+            self.configuration,
+            volume,
+            mirror=self.mirror,
+            label_scheme=scheme,
+            # Those of one case are written while the next one is predicted.
+            view_bytes=VIEW_BYTES // 2 if keep_probabilities else VIEW_BYTES,
+            batch=self.batch,
+            kept=kept,
+        )
+        restored = volume.restore(labels)
+        found += describe_labels(restored, scheme, data)
+        probabilities = None
+        if kept is not None:
+            memory = PredictionMemory(torch.device("cpu"))
+            probabilities = VolumeProbabilities([VolumeMaps.of(volume, kept)], scheme, memory)
+        return Prediction(restored, tuple(found), probabilities)
+
+    def prepare(
+        self, array: np.ndarray, grid: Grid, prepared: PreparedVolume | None = None
+    ) -> PreparedVolume:
+        """Check an image, and bring it to the form from which slices are cut.
+
+        Args:
+            array: Raw intensities `(C, Z, Y, X)`.
+            grid: Its grid.
+            prepared: The same image as prepared for another model, which is returned where this one
+                needs the same axes; None where there is none.
+
+        Returns:
+            The image with the axes that the model needs.
+
+        Raises:
+            UserError: As for `predict_and_check`.
         """
         names = self.plan.channel_names
         if array.shape[0] != len(names):
@@ -225,36 +213,59 @@ class Predictor:
             raise UserError(
                 "the image has voxels that are NaN or infinite; replace them, for example by 0"
             )
-        data, scheme = self.training_data, self.plan.label_scheme
-        if data is not None:
-            refuse_hopeless_grid(grid, data)
+        if self.training_data is not None:
+            refuse_hopeless_grid(grid, self.training_data)
         orientation = self.configuration.orientation
-        volume = prepare_volume(array, grid, orientation=orientation)
-        stride = self.networks[0].stride
-        need = estimate_memory(self.configuration, volume, scheme.num_outputs, stride)
-        refuse_beyond_memory(need)
-        found: list[str] = []
-        if data is not None:
-            found += describe_differences(summarize_image(volume), data, names)
-        labels = predict_volume(
+        if prepared is not None and prepared.orientation == orientation:
+            volume = prepared
+        else:
+            volume = prepare_volume(array, grid, orientation=orientation)
+        num_outputs, stride = self.plan.label_scheme.num_outputs, self.networks[0].stride
+        refuse_beyond_memory(estimate_memory(self.configuration, volume, num_outputs, stride))
+        return volume
+
+    def differences(self, volume: PreparedVolume) -> list[str]:
+        """Compare an image with the training images.
+
+        Args:
+            volume: The prepared image.
+
+        Returns:
+            One sentence for each thing that is unlike them.
+        """
+        data = self.training_data
+        if data is None:
+            return []
+        return describe_differences(summarize_image(volume), data, self.plan.channel_names)
+
+    def predict_maps(
+        self,
+        volume: PreparedVolume,
+        view_bytes: int = VIEW_BYTES,
+        *,
+        may_use_device: bool = True,
+    ) -> VolumeMaps:
+        """Predict the probabilities of a prepared image, without labels.
+
+        Args:
+            volume: What `prepare` has returned.
+            view_bytes: The probabilities of a view that take more bytes are kept in a file.
+            may_use_device: Whether they may be kept on a CUDA device that has room for them.
+
+        Returns:
+            The probabilities at the resolution of the networks' outputs.
+        """
+        views = predict_views(
             self.networks,
             self.configuration,
             volume,
             mirror=self.mirror,
-            label_scheme=scheme,
+            label_scheme=self.plan.label_scheme,
+            view_bytes=view_bytes,
             batch=self.batch,
+            may_use_device=may_use_device,
         )
-        restored = volume.restore(labels)
-        found += describe_labels(restored, scheme, data)
-        return Prediction(restored, tuple(found))
-
-
-def _labels_with_warnings(prediction: Prediction) -> np.ndarray:
-    """Warn of what makes a prediction doubtful, at the line that called the caller."""
-    for sentence in prediction.warnings:
-        log.warning("%s", sentence)
-        warnings.warn(sentence, PredictionWarning, stacklevel=3)
-    return prediction.labels
+        return VolumeMaps.of(volume, views)
 
 
 def _check_same_model(first: RunFolder, second: RunFolder) -> None:

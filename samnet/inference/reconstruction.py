@@ -8,9 +8,10 @@ outputs would give, resampled everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,29 @@ from samnet.preprocessing.slice_frame import SliceFrame
 BLOCK = 32  # edge in voxels: fine enough to leave much out, and coarse enough to cost little
 CACHED_BYTES = 4 * 2**20  # of one output at full size: a processor's cache holds it and the best
 BYTES_ON_GPU = 64 * 2**20  # of one output at full size: launches count there, not the cache
+
+
+class View(Protocol):
+    """Probabilities of outputs on a volume `(Z, Y, X)`, computed where they are needed."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are computed."""
+
+    def bounds(self, blocks: Sequence[Sequence[slice]]) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest value that each output can have in blocks of voxels.
+
+        Args:
+            blocks: The blocks along Z, Y and X.
+        """
+
+    def values(self, output: int, subvolume: Subvolume) -> Tensor:
+        """Return one output on the voxels of a part of the volume.
+
+        Args:
+            output: Its number.
+            subvolume: The part, as ranges along `(Z, Y, X)`.
+        """
 
 
 @dataclass(frozen=True)
@@ -108,33 +132,51 @@ def label_slices(
 
 def label_subvolume(
     outputs: Outputs,
-    views: Sequence[ViewMaps],
+    views: Sequence[View],
     subvolume: Subvolume,
     block: tuple[int, int, int],
+    weights: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Compute the labels of a part of a volume, by the mean of its views.
 
     Args:
         outputs: What the outputs stand for.
-        views: Maps of slices across one or more axes.
+        views: Maps of slices across one or more axes, of one or more models.
         subvolume: The part, as ranges along `(Z, Y, X)`.
         block: Edges along Z, Y and X, in voxels, of the blocks in which bounds are computed.
+        weights: The weight of each view, above 0; None for equal ones.
 
     Returns:
         Labels in the part's shape.
     """
+    count = len(views) if weights is None else sum(weights)
     blocks = [cut(part, edge) for part, edge in zip(subvolume, block, strict=True)]
     bounds = [view.bounds(blocks) for view in views]
-    lowest, highest = (reduce(torch.add, values) for values in zip(*bounds, strict=True))
-    decisive = outputs.may_decide(lowest, highest, len(views)).cpu().numpy()
+    lowest, highest = (weighted_sum(values, weights) for values in zip(*bounds, strict=True))
+    decisive = outputs.may_decide(lowest, highest, count).cpu().numpy()
 
     def pieces() -> Iterator[Piece]:
         for output, box in _boxes(decisive, blocks):
-            total = reduce(torch.add, (view.values(output, box) for view in views))
+            total = weighted_sum((view.values(output, box) for view in views), weights)
             yield output, _relative(box, subvolume), total
 
     shape = tuple(part.stop - part.start for part in subvolume)
-    return outputs.label_map(pieces(), shape, len(decisive), views[0].device, len(views))
+    return outputs.label_map(pieces(), shape, len(decisive), views[0].device, count)
+
+
+def weighted_sum(values: Iterable[Tensor], weights: Sequence[float] | None = None) -> Tensor:
+    """Add up tensors, of which two exist at a time.
+
+    Args:
+        values: Tensors of one shape.
+        weights: The weight of each; None for 1.
+
+    Returns:
+        The sum.
+    """
+    if weights is not None:
+        values = (weight * value for weight, value in zip(weights, values, strict=True))
+    return reduce(torch.add, values)
 
 
 def cut(part: slice, edge: int) -> list[slice]:

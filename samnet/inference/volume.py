@@ -5,29 +5,27 @@ The probabilities of all classes never exist at once at the image's own size.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from samnet.core.prefetch import prefetch
 from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.batches import BatchSize
-from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
 from samnet.inference.slices import SlicePredictor
+from samnet.inference.view_store import VIEW_BYTES, ViewStore
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 
 SLAB_BYTES = 128 * 2**20
-VIEW_BYTES = 512 * 2**20
 MAX_SLICES = 64
 
 
@@ -41,6 +39,7 @@ def predict_volume(
     slab_bytes: int = SLAB_BYTES,
     view_bytes: int = VIEW_BYTES,
     batch: BatchSize | None = None,
+    kept: list[ViewMaps] | None = None,
 ) -> np.ndarray:
     """Predict a prepared volume.
 
@@ -59,10 +58,85 @@ def predict_volume(
         view_bytes: The probabilities of a view that take more bytes are kept in a file.
         batch: How many inputs the networks are given at once. Whoever predicts several volumes
             gives the same object each time, so that it is found once; None for a single volume.
+        kept: A list that gets the probabilities of each view, in half precision, in main memory or
+            in a temporary file. The labels are the same with and without it.
 
     Returns:
         The label map `(Z, Y, X)` on the volume's own voxels.
     """
+    predictors = _slice_predictors(
+        networks, configuration, volume, mirror=mirror, label_scheme=label_scheme, batch=batch
+    )
+    stores = {}
+    for axis, predictor in predictors.items():
+        stores[axis] = ViewStore(predictor, axis, view_bytes, may_use_device=kept is None)
+    shape = volume.array.shape[1:]
+    with _progress_of(predictors):
+        if len(predictors) == 1:
+            axis = configuration.slicing_axis
+            predictor = predictors[axis]
+            if kept is None:
+                return _predict_single_view(axis, predictor, shape, slab_bytes)
+            labels = _predict_single_view(axis, predictor, shape, slab_bytes, stores[axis])
+            kept.append(stores[axis].view())
+            return labels
+        views = []
+        for axis, predictor in predictors.items():
+            views.append(_all_probabilities(predictor, stores[axis], slab_bytes))
+    if kept is not None:
+        kept += views
+    return _reduce_views(predictors, views, shape, slab_bytes)
+
+
+def predict_views(
+    networks: Sequence[SegmentationNetwork],
+    configuration: Configuration,
+    volume: PreparedVolume,
+    *,
+    mirror: bool,
+    label_scheme: LabelScheme,
+    slab_bytes: int = SLAB_BYTES,
+    view_bytes: int = VIEW_BYTES,
+    batch: BatchSize | None = None,
+    may_use_device: bool = True,
+) -> list[ViewMaps]:
+    """Predict the probabilities of a prepared volume, without labels.
+
+    Args:
+        networks: As for `predict_volume`.
+        configuration: As for `predict_volume`.
+        volume: As for `predict_volume`.
+        mirror: As for `predict_volume`.
+        label_scheme: As for `predict_volume`.
+        slab_bytes: As for `predict_volume`.
+        view_bytes: As for `predict_volume`.
+        batch: As for `predict_volume`.
+        may_use_device: Whether the maps may be kept on a CUDA device that has room for them.
+
+    Returns:
+        The maps of each view, in half precision.
+    """
+    predictors = _slice_predictors(
+        networks, configuration, volume, mirror=mirror, label_scheme=label_scheme, batch=batch
+    )
+    views = []
+    with _progress_of(predictors):
+        for axis, predictor in predictors.items():
+            store = ViewStore(predictor, axis, view_bytes, may_use_device=may_use_device)
+            views.append(_all_probabilities(predictor, store, slab_bytes))
+    return views
+
+
+def _slice_predictors(
+    networks: Sequence[SegmentationNetwork],
+    configuration: Configuration,
+    volume: PreparedVolume,
+    *,
+    mirror: bool,
+    label_scheme: LabelScheme,
+    batch: BatchSize | None,
+) -> dict[int, SlicePredictor]:
+    """Return what predicts the slices of each view, by its axis."""
     if batch is None:
         batch = BatchSize(next(networks[0].parameters()).device)
     predictors = {}
@@ -76,23 +150,25 @@ def predict_volume(
             label_scheme=label_scheme,
             batch=batch,
         )
-    shape = volume.array.shape[1:]
+    return predictors
+
+
+@contextlib.contextmanager
+def _progress_of(predictors: dict[int, SlicePredictor]) -> Iterator[None]:
+    """Count the slices on the bar that is open, if any."""
     num_slices = sum(len(predictor.slices) for predictor in predictors.values())
     with ProgressBar(total=num_slices, desc="slice", is_part=True, only_within=True) as bar:
         for predictor in predictors.values():
             predictor.on_slices = bar.update
-        if len(predictors) == 1:
-            axis = configuration.slicing_axis
-            return _predict_single_view(axis, predictors[axis], shape, slab_bytes)
-        stored = {
-            axis: _all_probabilities(predictor, slab_bytes, view_bytes)
-            for axis, predictor in predictors.items()
-        }
-    return _reduce_views(predictors, stored, shape, slab_bytes)
+        yield
 
 
 def _predict_single_view(
-    axis: int, predictor: SlicePredictor, shape: tuple[int, ...], slab_bytes: int
+    axis: int,
+    predictor: SlicePredictor,
+    shape: tuple[int, ...],
+    slab_bytes: int,
+    store: ViewStore | None = None,
 ) -> np.ndarray:
     in_plane = tuple(length for index, length in enumerate(shape) if index != axis)
     labels: np.ndarray | None = None
@@ -101,6 +177,8 @@ def _predict_single_view(
             label_type = predictor.outputs.label_type(len(maps))
             labels = np.empty((shape[axis], *in_plane), label_type)
         _label_chunk(predictor, maps, labels[start : start + maps.shape[1]])
+        if store is not None:
+            store.add(start, maps)
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
 
@@ -114,16 +192,11 @@ def _label_chunk(predictor: SlicePredictor, maps: Tensor, labels: np.ndarray) ->
     predictor.memory.resample(label)
 
 
-def _all_probabilities(predictor: SlicePredictor, slab_bytes: int, view_bytes: int) -> Tensor:
-    """Return the maps `(K, N, h, w)` of every slice of a view, wherever there is room."""
-    stored: Tensor | None = None
+def _all_probabilities(predictor: SlicePredictor, store: ViewStore, slab_bytes: int) -> ViewMaps:
+    """Return the maps of every slice of a view, wherever there is room."""
     for start, maps in _chunks(predictor, slab_bytes):
-        if stored is None:
-            shape = (len(maps), len(predictor.slices), *maps.shape[2:])
-            stored = _allocate(predictor.memory, shape, view_bytes)
-        stored[:, start : start + maps.shape[1]] = maps
-    assert stored is not None
-    return stored
+        store.add(start, maps)
+    return store.view()
 
 
 def _chunks(predictor: SlicePredictor, slab_bytes: int) -> Iterator[tuple[int, Tensor]]:
@@ -145,21 +218,6 @@ def _chunks(predictor: SlicePredictor, slab_bytes: int) -> Iterator[tuple[int, T
         yield chunk.start, predictor.predict(inputs)
 
 
-def _allocate(memory: PredictionMemory, shape: tuple[int, ...], view_bytes: int) -> Tensor:
-    size = 2 * math.prod(shape)
-    if memory.device.type != "cpu" and memory.batch.has_room(size):
-        return memory.resample(lambda: torch.empty(shape, dtype=torch.half, device=memory.device))
-    if size <= view_bytes or os.name != "posix":  # elsewhere a file in use cannot be deleted
-        return torch.empty(shape, dtype=torch.half)
-    # The file is deleted at once; its space is freed with the tensor.
-    with tempfile.NamedTemporaryFile(prefix="samnet-") as file:
-        if hasattr(os, "posix_fallocate"):
-            # A full disk is an error here; later it would be a crash.
-            os.posix_fallocate(file.fileno(), 0, size)
-        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=torch.half)
-        return flat.view(shape)
-
-
 def _slices_per_slab(predictor: SlicePredictor, num_outputs: int, slab_bytes: int) -> int:
     """Return how many slices fit `slab_bytes`: as inputs, as maps, and at full size.
 
@@ -175,22 +233,19 @@ def _slices_per_slab(predictor: SlicePredictor, num_outputs: int, slab_bytes: in
 
 def _reduce_views(
     predictors: dict[int, SlicePredictor],
-    stored: dict[int, Tensor],
+    views: Sequence[ViewMaps],
     shape: tuple[int, ...],
     slab_bytes: int,
 ) -> np.ndarray:
     first = next(iter(predictors.values()))
     outputs, memory = first.outputs, first.memory
-    num_outputs = len(next(iter(stored.values())))
+    num_outputs = len(views[0].maps)
     labels: np.ndarray = np.empty(shape, outputs.label_type(num_outputs))
 
     def label(slab: slice) -> None:
-        views = []
-        for axis, maps in stored.items():
-            predictor = predictors[axis]
-            views.append(ViewMaps(maps, axis, predictor.frame, predictor.stride, memory.device))
+        here = [replace(view, device=memory.device) for view in views]
         subvolume = (slab, slice(0, shape[1]), slice(0, shape[2]))
-        labels[slab] = label_subvolume(outputs, views, subvolume, (BLOCK, BLOCK, BLOCK))
+        labels[slab] = label_subvolume(outputs, here, subvolume, (BLOCK, BLOCK, BLOCK))
 
     for slab in cut(slice(0, shape[0]), slab_bytes // (4 * shape[1] * shape[2])):
         memory.resample(partial(label, slab))
