@@ -24,13 +24,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
         metavar="FOLDER",
-        help="folder of a model (a configuration or fold)",
+        help="folder of a model (a configuration or fold); the probabilities of several are "
+        "averaged",
     )
     parser.add_argument(
         "-d", "--dataset", metavar="ID", help="the data set the model was trained on"
     )
-    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="its configuration")
+    parser.add_argument(
+        "-c",
+        "--configuration",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CONFIG",
+        help="its configuration; the probabilities of several are averaged",
+    )
     parser.add_argument(
         "-f",
         "--folds",
@@ -61,6 +73,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "predicted again",
     )
     parser.add_argument(
+        "--save-probabilities",
+        action="store_true",
+        help="also write OUT/CASE.npz: the array probabilities (outputs, Z, Y, X), float16, on the "
+        "grid of the image. samnet_ensemble averages such files",
+    )
+    parser.add_argument(
         "--dicom-seg",
         action="store_true",
         help="write label maps of DICOM series as DICOM segmentations (default: NIfTI); needs the "
@@ -68,6 +86,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_part_options(parser)
     parser.epilog = (
+        "Several models need the same channels and labels; all else may differ, and each weighs "
+        "the same. -f, --checkpoint and --no-mirror hold for each of them.\n"
         "Without -m, -d, -c the only trained model is taken. Nothing else is needed to predict: no "
         "labels, and with -m no environment variables. Label maps lie on the grids of their "
         "images. What lies in IN and is not predicted is named in warnings.\n"
@@ -79,13 +99,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.job_array import select_part
     from samnet.dataset.cases import find_prediction_input
+    from samnet.inference.ensemble import load_predictor
     from samnet.inference.files import predict_cases
-    from samnet.inference.find_model import find_model
-    from samnet.inference.predictor import Predictor
+    from samnet.inference.find_model import find_models
 
-    model = find_model(options.model, options.dataset, options.configuration)
-    predictor = Predictor.from_runs(
-        model.select_runs(options.folds, options.checkpoint),
+    predictor = load_predictor(
+        find_models(options.model, options.dataset, options.configuration),
+        options.folds,
         device=options.device,
         checkpoint=options.checkpoint,
         mirror=False if options.no_mirror else None,
@@ -99,12 +119,13 @@ def _run(options: argparse.Namespace) -> None:
             options.output,
             keep_existing=options.keep_existing,
             dicom_segmentation=options.dicom_seg,
+            save_probabilities=options.save_probabilities,
         )
 
 
 COMMAND = Command(
     "samnet_predict",
-    "Segment images with a trained model.",
+    "Segment images with a trained model, or with several that are averaged.",
     _add_arguments,
     _run,
     how_to_resume="the same command resumes it with --continue, and begins again without",

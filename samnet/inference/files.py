@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
+from samnet.core.geometry import Grid
 from samnet.core.locks import lock_folder
 from samnet.core.prefetch import prefetch
 from samnet.core.progress import ProgressBar
@@ -24,8 +25,12 @@ from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.ensemble import EnsemblePredictor
 from samnet.inference.plausibility import EMPTY
+from samnet.inference.prediction import Prediction
 from samnet.inference.predictor import Predictor
+from samnet.inference.probabilities import VolumeProbabilities
+from samnet.inference.probability_files import probability_file, write_probabilities
 from samnet.inference.warning_file import WARNING_FILE, record_warnings
 
 log = logging.getLogger(__name__)
@@ -33,12 +38,13 @@ PREDICTING = "predicting"  # the name of the progress bar
 
 
 def predict_cases(
-    predictor: Predictor,
+    predictor: Predictor | EnsemblePredictor,
     cases: Sequence[Case],
     output: Path,
     *,
     keep_existing: bool = False,
     dicom_segmentation: bool = False,
+    save_probabilities: bool = False,
     ends_at: float | None = None,
 ) -> int:
     """Write a label map for every case, named as the case, on the grid of its image.
@@ -49,12 +55,14 @@ def predict_cases(
     processes that are to predict the same cases into one folder, one waits for the other.
 
     Args:
-        predictor: The model.
+        predictor: The model, or several that are averaged.
         cases: The cases.
         output: The folder for the label maps.
         keep_existing: Whether to keep finished label maps.
         dicom_segmentation: Whether to write DICOM segmentations in place of NIfTI. Every case has
             to be a DICOM series.
+        save_probabilities: Whether to write the probabilities too, next to the label map; see
+            `samnet.inference.probability_files`.
         ends_at: When to be finished, by `time.monotonic`. A case that is not expected to be
             predicted by then is left out, except the first. None for no end.
 
@@ -71,7 +79,10 @@ def predict_cases(
     targets = {case.identifier: output_file(case, output, dicom_segmentation) for case in cases}
     _check_output(cases, output, {file.name for file in targets.values()})
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
-        outcome = _predict_cases(predictor, cases, targets, keep_existing, ends_at)
+        open_cases = list(cases)
+        if keep_existing:
+            open_cases = _unfinished(cases, targets, save_probabilities)
+        outcome = _predict_cases(predictor, open_cases, targets, save_probabilities, ends_at)
         if not dicom_segmentation and any(file.is_file() for file in targets.values()):
             _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
     outcome.raise_if_failed("prediction")
@@ -80,25 +91,22 @@ def predict_cases(
 
 
 def _predict_cases(
-    predictor: Predictor,
+    predictor: Predictor | EnsemblePredictor,
     cases: Sequence[Case],
     targets: dict[str, Path],
-    keep_existing: bool,
+    save_probabilities: bool,
     ends_at: float | None,
 ) -> Outcome:
     outcome = Outcome()
     doubtful: dict[str, tuple[str, ...]] = {}
-    open_cases = list(cases)
-    if keep_existing:
-        open_cases = [case for case in cases if not targets[case.identifier].is_file()]
-    if len(open_cases) < len(cases):
-        num_done = len(cases) - len(open_cases)
-        log.info("%d of %d cases are predicted already", num_done, len(cases))
     started = time.monotonic()
     read = partial(_read, len(predictor.plan.channel_names))
-    steps = _until(ends_at, prefetch(read, open_cases))
-    with ProgressBar(total=len(open_cases), desc=PREDICTING, unit="case") as bar:
-        predicted = _predict_all(predictor, steps, bar)
+    predict = predictor.predict_and_check
+    if save_probabilities:
+        predict = partial(predict, keep_probabilities=True)
+    steps = _until(ends_at, prefetch(read, cases))
+    with ProgressBar(total=len(cases), desc=PREDICTING, unit="case") as bar:
+        predicted = _predict_all(predict, steps, bar)
         for step in prefetch(partial(_write, predictor, targets), predicted):
             name = step.case.identifier
             if step.failure is None:
@@ -111,6 +119,24 @@ def _predict_cases(
     log.info("predicted %d cases in %.0f s", len(outcome.results), seconds)
     _summarize_warnings(doubtful, targets, len(outcome.results))
     return outcome
+
+
+def _unfinished(
+    cases: Sequence[Case], targets: dict[str, Path], save_probabilities: bool
+) -> list[Case]:
+    """Return the cases of which a file is missing that is to be written."""
+    unfinished = []
+    for case in cases:
+        target = targets[case.identifier]
+        files = [target]
+        if save_probabilities:
+            files.append(probability_file(target.parent, case.identifier))
+        if not all(file.is_file() for file in files):
+            unfinished.append(case)
+    if len(unfinished) < len(cases):
+        num_done = len(cases) - len(unfinished)
+        log.info("%d of %d cases are predicted already", num_done, len(cases))
+    return unfinished
 
 
 def _summarize_warnings(
@@ -146,14 +172,15 @@ def _until(ends_at: float | None, steps: Iterator[_Step]) -> Iterator[_Step]:
 class _Step:
     """A case on its way from one thread to the next.
 
-    It holds the image, then the labels `(Z, Y, X)` too, with what makes them doubtful; or the
-    reason why the case failed.
+    It holds the image, then the labels `(Z, Y, X)` too, with what makes them doubtful and, where
+    requested, the probabilities; or the reason why the case failed.
     """
 
     case: Case
     image: Image | None = None
     labels: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    probabilities: VolumeProbabilities | None = None
     failure: str | None = None
 
 
@@ -171,25 +198,34 @@ def _read(num_channels: int, case: Case) -> _Step:
         return _failed(case, error)
 
 
-def _predict_all(predictor: Predictor, steps: Iterator[_Step], bar: ProgressBar) -> Iterator[_Step]:
+def _predict_all(
+    predict: Callable[[np.ndarray, Grid], Prediction], steps: Iterator[_Step], bar: ProgressBar
+) -> Iterator[_Step]:
     for step in steps:
         bar.set_postfix_str(step.case.identifier)
-        predicted = _predict(predictor, step)
+        predicted = _predict(predict, step)
         bar.update()
         yield predicted
 
 
-def _predict(predictor: Predictor, step: _Step) -> _Step:
+def _predict(predict: Callable[[np.ndarray, Grid], Prediction], step: _Step) -> _Step:
     if step.image is None:
         return step
     try:
-        prediction = predictor.predict_and_check(step.image.array, step.image.grid)
-        return replace(step, labels=prediction.labels, warnings=prediction.warnings)
+        found = predict(step.image.array, step.image.grid)
+        return replace(
+            step,
+            labels=found.labels,
+            warnings=found.warnings,
+            probabilities=found.probabilities,
+        )
     except Exception as error:
         return _failed(step.case, error)
 
 
-def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step:
+def _write(
+    predictor: Predictor | EnsemblePredictor, targets: dict[str, Path], step: _Step
+) -> _Step:
     """Write the label map, as a DICOM segmentation where its file ends in `.dcm`."""
     if step.labels is None or step.image is None:
         return step
@@ -199,6 +235,10 @@ def _write(predictor: Predictor, targets: dict[str, Path], step: _Step) -> _Step
     try:
         # Before the label map: one that is there, and kept, has its warnings.
         record_warnings(file.parent, step.case.identifier, step.warnings)
+        if step.probabilities is not None:
+            probabilities = step.probabilities
+            target = probability_file(file.parent, step.case.identifier)
+            write_probabilities(target, probabilities.shape, probabilities.slabs())
         if file.suffix == dicom_seg.ENDING:
             names = predictor.plan.label_scheme.class_names
             dicom_seg.write_segmentation(step.labels, step.image, names, file)
@@ -235,7 +275,7 @@ def _have_same_labels(one: LabelScheme, other: LabelScheme) -> bool:
     return (one.labels, one.ignore_label) == (other.labels, other.ignore_label)
 
 
-def _check_dicom(predictor: Predictor, cases: Sequence[Case]) -> None:
+def _check_dicom(predictor: Predictor | EnsemblePredictor, cases: Sequence[Case]) -> None:
     dicom_seg.require_library()
     if predictor.plan.label_scheme.regions is not None:
         raise UserError(

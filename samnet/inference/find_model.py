@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from samnet.core.errors import UserError
 from samnet.core.paths import describe_results_folder, find_dataset_name, results_folder
 from samnet.models.model_folder import ModelFolder, list_models
+
+
+def find_models(
+    folders: Sequence[Path], dataset: str | None, configurations: Sequence[str]
+) -> list[ModelFolder]:
+    """Find the models that were named, or the one that `find_model` finds where none was.
+
+    Args:
+        folders: The folders of models.
+        dataset: Id or name of a data set, or None.
+        configurations: Names of configurations.
+
+    Returns:
+        The models in the order given.
+
+    Raises:
+        UserError: As for `find_model`, or a model is named twice.
+    """
+    if folders:
+        named = configurations[0] if configurations else None
+        models = [find_model(folder, dataset, named) for folder in folders]
+    elif configurations:
+        models = [find_model(None, dataset, name) for name in configurations]
+    else:
+        models = [find_model(None, dataset, None)]
+    _refuse_duplicates(models)
+    return models
 
 
 def find_model(folder: Path | None, dataset: str | None, configuration: str | None) -> ModelFolder:
@@ -41,6 +69,13 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
     lines = [f"  -d {model.path.parent.name} -c {model.path.name}" for model in models]
     listing = "\n".join(lines)
     raise UserError(f"several trained models{wanted}; say which with\n{listing}")
+
+
+def _refuse_duplicates(models: Sequence[ModelFolder]) -> None:
+    for number, model in enumerate(models):
+        others = models[:number]
+        if any(model.path.resolve() == other.path.resolve() for other in others):
+            raise UserError(f"{model}: is named twice; name each model once")
 
 
 def _describe_request(dataset: str | None, configuration: str | None) -> str:

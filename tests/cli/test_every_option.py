@@ -134,14 +134,17 @@ def test_options_of_predict_choose_the_cases(
     (used, cases, output), named = call(function, "predict -i images -o out")
     assert (used, output) == (predictor, Path("out"))
     assert [case.identifier for case in cases] == ["a", "b", "c"]
-    assert named == {"keep_existing": False, "dicom_segmentation": False}
+    without = {"keep_existing": False, "dicom_segmentation": False, "save_probabilities": False}
+    assert named == without
 
     words = "predict -i images -o out --num-parts 2 --part-id 1 --continue"
     (_, cases, _), named = call(function, words)
     assert [case.identifier for case in cases] == ["b"]
-    assert named == {"keep_existing": True, "dicom_segmentation": False}
+    assert named == without | {"keep_existing": True}
     _, named = call(function, "predict -i images -o out --dicom-seg")
-    assert named == {"keep_existing": False, "dicom_segmentation": True}
+    assert named == without | {"dicom_segmentation": True}
+    _, named = call(function, "predict -i images -o out --save-probabilities")
+    assert named == without | {"save_probabilities": True}
 
 
 def test_options_of_pretrain(call: Call) -> None:
