@@ -33,7 +33,7 @@ from measuring import describe_machine, write_result
 from samnet.dataset.dataset_folder import DatasetFolder
 
 DATASET = "Dataset960_Large"
-STEPS = ("verify", "fingerprint", "plan", "preprocess", "predict")
+STEPS = ("verify", "fingerprint", "plan", "preprocess", "predict", "probabilities")
 BOUND_GIB = 4.0
 SPACING = (0.8, 0.8, 1.0)
 UNTRAINED = """
@@ -176,10 +176,11 @@ def run_step(step: str, folder: Path) -> dict[str, str | float | bool]:
         "fingerprint": dataset.preprocessed,
         "preprocess": dataset.slices,
         "predict": folder / "predictions",
+        "probabilities": folder / "predictions",
     }
     if step in written:
         shutil.rmtree(written[step], ignore_errors=True)
-    if step == "predict":
+    if step in ("predict", "probabilities"):
         run.mkdir(parents=True, exist_ok=True)
         peak_of(["-c", UNTRAINED, str(dataset.plan_file), str(run)], folder)
     started = time.monotonic()
@@ -207,12 +208,14 @@ def samnet_command(step: str, folder: Path) -> list[str]:
     given = ["-d", DATASET[7:10], "-np", "1"]
     image = dataset_folder(folder).training_images / "case_0_0000.nii.gz"
     files = ["-i", str(image), "-o", str(folder / "predictions")]
+    model = ["--device", "cpu", "-m", str(folder / "model"), "-f", "0"]
     commands = {
         "verify": ["verify_dataset", *given],
         "fingerprint": ["extract_fingerprint", *given],
         "plan": ["plan", *given, "--device", "cpu", "--overwrite"],
         "preprocess": ["preprocess", *given],
-        "predict": ["predict", *files, "--device", "cpu", "-m", str(folder / "model"), "-f", "0"],
+        "predict": ["predict", *files, *model],
+        "probabilities": ["predict", *files, *model, "--save-probabilities"],
     }
     return commands[step]
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "preprocess": "prepare the training cases",
     "train": "train a configuration",
     "predict": "segment images",
+    "ensemble": "average the probabilities of several predictions",
     "find_best_configuration": "summarise cross-validations, choose a configuration",
     "evaluate": "compare predictions with references",
     "overlays": "draw predictions or their errors over their images",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -44,6 +44,33 @@ def probability_file(folder: Path, case: str) -> Path:
     return folder / f"{case}{PROBABILITIES_ENDING}"
 
 
+@contextmanager
+def create_probabilities(
+    file: Path, shape: tuple[int, int, int, int]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write probabilities part by part. The file exists when all of them are written.
+
+    Args:
+        file: The `.npz`; an older one is replaced.
+        shape: Number of outputs, and of voxels along `(Z, Y, X)`.
+
+    Yields:
+        A function that takes the parts, whose values follow each other in the order of the array.
+    """
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    with (
+        atomic_path(file) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive,
+        archive.open(_ENTRY, "w", force_zip64=True) as entry,
+    ):
+        np.lib.format.write_array_header_1_0(entry, header)
+
+        def add(slab: np.ndarray) -> None:
+            entry.write(np.ascontiguousarray(slab, "<f2").data.cast("B"))
+
+        yield add
+
+
 def write_probabilities(
     file: Path, shape: tuple[int, int, int, int], slabs: Iterable[np.ndarray]
 ) -> None:
@@ -54,15 +81,9 @@ def write_probabilities(
         shape: Number of outputs, and of voxels along `(Z, Y, X)`.
         slabs: The parts, whose values follow each other in the order of the array.
     """
-    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    with (
-        atomic_path(file) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive,
-        archive.open(_ENTRY, "w", force_zip64=True) as entry,
-    ):
-        np.lib.format.write_array_header_1_0(entry, header)
+    with create_probabilities(file, shape) as add:
         for slab in slabs:
-            entry.write(np.ascontiguousarray(slab, "<f2").data.cast("B"))
+            add(slab)
 
 
 class ProbabilityReader:
@@ -110,14 +131,26 @@ class ProbabilityReader:
         """
         *_, height, width = self.shape
         size = count * height * width * self._dtype.itemsize
-        try:
-            content = self._entry.read(size)
-        except _DAMAGES as error:
-            raise _damage(self.file, error) from error
+        content = self._read(size)
         if len(content) < size:
             raise _damage(self.file, EOFError("it ends too early"))
         values = np.frombuffer(content, self._dtype).astype(np.float32)
         return values.reshape(count, height, width)
+
+    def check_end(self) -> None:
+        """Check that all was read, and that the content has its checksum.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        if self._read(1):
+            raise _damage(self.file, ValueError("it is longer than its header says"))
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._entry.read(size)
+        except _DAMAGES as error:
+            raise _damage(self.file, error) from error
 
 
 @contextmanager
