@@ -17,7 +17,16 @@ from samnet.core.cpu_bfloat16 import VARIABLE
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "samnet"
 # What samnet sets or reads that is no matter of a job: they do not change what is done.
-HARMLESS = {"MPLBACKEND", "OMP_NUM_THREADS", "SC_PAGE_SIZE", "SC_PHYS_PAGES"}
+HARMLESS = {
+    "ATEN_CPU_CAPABILITY",
+    "BLOSC_NTHREADS",
+    "DNNL_MAX_CPU_ISA",
+    "MPLBACKEND",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "SC_PAGE_SIZE",
+    "SC_PHYS_PAGES",
+}
 JOB = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
 
 

@@ -25,15 +25,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from samnet.core.worker_processes import kept_worker_processes
     from samnet.dataset.integrity import verify_dataset
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     processes = chosen_processes(options)
     for dataset in load_datasets(options):
-        if not options.no_verify:
-            verify_dataset(dataset, processes)
-        plan = plan_dataset(dataset, options)
-        prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
+        with kept_worker_processes():
+            if not options.no_verify:
+                verify_dataset(dataset, processes)
+            plan = plan_dataset(dataset, options)
+            prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
         print(
             f"{dataset.name}: planned and prepared. The plan, for reading and changing: "
             f"{dataset.folder.plan_file}"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
-import os
-import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from samnet.core import main_guard
-from samnet.core.errors import SamnetError, UserError
+from samnet.core.errors import SamnetError
 from samnet.core.limits import usable_cores
 from samnet.core.progress import ProgressBar
+from samnet.core.worker_processes import worker_processes
 
 log = logging.getLogger(__name__)
 
@@ -199,18 +195,13 @@ def _run_until_killed(
     function: Callable, arguments: dict[str, tuple], waiting: deque[str], processes: int
 ) -> Generator[tuple[str, _Attempt], None, _EndedPool]:
     """Run the jobs of `waiting` in one pool, until none is left or a worker process is killed."""
-    context = _WorkerContext()
-    num_workers = min(processes, len(waiting))
     num_ended = 0
     lost: list[str] = []
     in_flight: dict[Future[_Attempt], str] = {}
-    with (
-        ProcessPoolExecutor(num_workers, context, _end_with_parent) as pool,
-        _terminated_on_error(context.workers),
-    ):
+    with worker_processes(processes) as workers:
 
         def submit(name: str) -> Future[_Attempt]:
-            return pool.submit(_attempt, function, arguments[name])
+            return workers.submit(_attempt, function, arguments[name])
 
         is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
         while in_flight:
@@ -228,38 +219,9 @@ def _run_until_killed(
                     yield name, _Attempt(failure=describe_error(error))
             if not is_broken:
                 is_broken = not _submit_waiting(submit, waiting, in_flight, processes)
-    return _EndedPool(num_ended, lost, _own_exit_code(context.workers))
-
-
-class _WorkerContext(SpawnContext):
-    """Starts the worker processes of one pool, and knows which they are.
-
-    The program that calls samnet may have child processes of its own. With `spawn` a worker process
-    inherits nothing from its parent (no torch, no locks), and it starts in the same way on every
-    operating system.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.workers: list[SpawnProcess] = []
-
-    # By this name the pool makes its processes; in `SpawnContext` it is their class.
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
-        """Make a worker process, and note it."""
-        worker = SpawnProcess(*args, **kwargs)
-        self.workers.append(worker)
-        return worker
-
-
-def _own_exit_code(workers: Sequence[SpawnProcess]) -> int:
-    """Return the exit code of a worker process that ended by itself, 0 where none did.
-
-    Raises an error where the exit code tells that the user's script has no guard.
-    """
-    codes = [0, *(worker.exitcode or 0 for worker in workers)]
-    if main_guard.EXIT_CODE in codes:
-        raise UserError(main_guard.missing_guard())
-    return max(codes)  # killed processes have negative ones
+        if is_broken:
+            workers.end()
+    return _EndedPool(num_ended, lost, workers.own_exit_code())
 
 
 def _submit_waiting(
@@ -276,34 +238,3 @@ def _submit_waiting(
             return False
         in_flight[future] = waiting.popleft()
     return True
-
-
-@contextlib.contextmanager
-def _terminated_on_error(workers: Sequence[SpawnProcess]) -> Iterator[None]:
-    """Terminate the worker processes where the block is left by an error or a signal.
-
-    The same happens where the caller stops reading results. Otherwise the pool would wait for
-    running jobs, which take minutes.
-    """
-    try:
-        yield
-    except BaseException:
-        for worker in workers:
-            if worker.is_alive():  # one that the stop kept from starting cannot be terminated
-                worker.terminate()
-        raise
-
-
-def _end_with_parent() -> None:
-    """End this worker process when its parent is killed.
-
-    Otherwise it would wait for its next job forever and hold its memory.
-    """
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

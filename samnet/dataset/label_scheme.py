@@ -118,7 +118,10 @@ class LabelScheme:
         Returns:
             Booleans of the same shape.
         """
-        return (label_map != 0) & (label_map != self.ignore_label)
+        labelled = label_map != 0
+        if self.ignore_label is not None:  # NumPy compares with None voxel by voxel
+            labelled &= label_map != self.ignore_label
+        return labelled
 
 
 def has_regions(labels: dict[str, Label]) -> bool:

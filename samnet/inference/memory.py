@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from samnet.core.errors import UserError
-from samnet.core.machine import detect_machine
+from samnet.core.limits import usable_memory
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.slice_frame import SliceFrame, planned_frame
@@ -79,7 +79,7 @@ def refuse_beyond_memory(need: MemoryNeed, memory: float | None = None) -> None:
         UserError: It needs more.
     """
     if memory is None:
-        memory = detect_machine("cpu").memory
+        memory = usable_memory()
     if need.gib <= memory:
         return
     size, canvas = need.frame.size, need.frame.canvas

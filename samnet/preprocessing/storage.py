@@ -6,6 +6,7 @@ written last.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,10 @@ from samnet.preprocessing.case import PreparedVolume
 
 # For CT, files are a tenth larger than with ZSTD, written in a third and read in half of the time.
 _COMPRESSION = {"codec": blosc2.Codec.LZ4, "clevel": 1, "nthreads": 1}
+# With each chunk that is added to a file, blosc2 compresses the table of all chunks again. For that
+# it starts and ends four threads, whatever `nthreads` says, which takes most of the time of a small
+# case. This variable alone keeps it from that.
+os.environ.setdefault("BLOSC_NTHREADS", "1")
 # The threads of blosc2 do not survive a fork, and a forked sample worker waits for them forever.
 _DECOMPRESSION = {"nthreads": 1}
 

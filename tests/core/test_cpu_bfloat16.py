@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -105,20 +106,83 @@ def load_again() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("instructions", "is_faster"), [("AVX512", True), ("AVX2", False)])
-def test_a_cpu_is_measured_once_if_torch_uses_its_instructions(
-    instructions: str, is_faster: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Torch's kernels of attention in bfloat16 fail where it may not use AVX-512."""
-    module, timed = load_again(), []
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[float, float]]:
+    """A user with an empty cache; the times of each measured product are noted."""
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    return []
+
+
+def measure_again(
+    monkeypatch: pytest.MonkeyPatch, timed: list[tuple[float, float]], unit: str = "amx_bf16"
+) -> bool:
+    """Return what a new process finds on a CPU, twice."""
+    module = load_again()
 
     def measure() -> tuple[float, float]:
-        timed.append(True)
-        return 2.0, 1.0
+        timed.append((2.0, 1.0))
+        return timed[-1]
 
-    monkeypatch.delenv(VARIABLE)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
-    monkeypatch.setattr(module, "cpu_features", lambda: {"amx_bf16"})
+    monkeypatch.setattr(module, "cpu_features", lambda: {unit})
     monkeypatch.setattr(module, "time_products", measure)
-    assert [module.computes_faster_in_bfloat16() for _ in range(3)] == 3 * [is_faster]
+    first, second = (module.computes_faster_in_bfloat16() for _ in range(2))
+    assert first is second
+    return first
+
+
+@pytest.mark.parametrize(("instructions", "is_faster"), [("AVX512", True), ("AVX2", False)])
+def test_a_cpu_is_measured_once_if_torch_uses_its_instructions(
+    instructions: str, is_faster: bool, monkeypatch: pytest.MonkeyPatch, timed: list
+) -> None:
+    """Torch's kernels of attention in bfloat16 fail where it may not use AVX-512."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    assert measure_again(monkeypatch, timed) is is_faster
     assert len(timed) == is_faster
+
+
+def test_later_processes_need_no_torch_to_know_a_measured_cpu(
+    monkeypatch: pytest.MonkeyPatch, timed: list
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert measure_again(monkeypatch, timed)
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it is an error
+    assert measure_again(monkeypatch, timed)
+    assert len(timed) == 1
+
+
+def test_another_cpu_or_restriction_is_measured_as_well(
+    monkeypatch: pytest.MonkeyPatch, timed: list
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    for _ in range(2):
+        measure_again(monkeypatch, timed)
+        measure_again(monkeypatch, timed, "avx512_bf16")
+    assert len(timed) == 2
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    measure_again(monkeypatch, timed)
+    assert len(timed) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_damaged_memory_is_measured_again(
+    content: str, monkeypatch: pytest.MonkeyPatch, timed: list, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    file = tmp_path / ".cache" / "samnet" / "cpu_bfloat16.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    assert measure_again(monkeypatch, timed)
+    assert measure_again(monkeypatch, timed)
+    assert len(timed) == 1
+
+
+def test_a_cpu_is_measured_where_nothing_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch, timed: list, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    (tmp_path / ".cache").write_text("no folder")
+    assert measure_again(monkeypatch, timed)
+    assert measure_again(monkeypatch, timed)
+    assert len(timed) == 2
