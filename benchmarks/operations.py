@@ -9,10 +9,10 @@ from unittest.mock import patch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from samnet.models import positional_attention
+from samnet.models import chunked_attention
+from samnet.models.attention_form import as_if_on
 from samnet.models.encoder import build_encoder
 from samnet.models.network import build_network
-from samnet.models.positional_attention import as_if_on
 from samnet.plan.backbones import BACKBONES, EMBEDDING_CHANNELS, PATCH
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
@@ -39,7 +39,7 @@ def count_step(
     batch, size = configuration.batch_size, configuration.input_size
     channels = num_input_channels(configuration.channel_layout, num_channels)
     # Without values only the first chunk of heads is worked on, so all have to be in it.
-    one_chunk = patch.object(positional_attention, "CHUNK_VALUES", sys.maxsize)
+    one_chunk = patch.object(chunked_attention, "CHUNK_VALUES", sys.maxsize)
     with torch.device("meta"), as_if_on("cpu"), one_chunk:
         network = build_network(
             replace(configuration, initial_weights="random"), num_channels, num_outputs
@@ -62,7 +62,7 @@ def count_encoder(backbone: str, size: int) -> int:
     Returns:
         The number of operations, counted as by `count_step`.
     """
-    one_chunk = patch.object(positional_attention, "CHUNK_VALUES", sys.maxsize)
+    one_chunk = patch.object(chunked_attention, "CHUNK_VALUES", sys.maxsize)
     with torch.device("meta"), as_if_on("cpu"), one_chunk, torch.no_grad():
         encoder = build_encoder(BACKBONES[backbone], size)
         with FlopCounterMode(display=False) as counter:

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samnet.models.attention_form import device_of_form
 from samnet.models.position_terms import position_terms
-from samnet.models.positional_attention import Positions, attend, device_of_form
+from samnet.models.positional_attention import attend
+from samnet.models.positions import Positions
 
 _MOST_PADDED = 2  # times the tokens of the image; by measurement 1.7 gains, more was not tried
 
@@ -100,6 +102,8 @@ class WindowAttention(nn.Module):
         by_row, by_column = position_terms(query, self.rel_pos_h, self.rel_pos_w, shape)
         beyond = None
         if by_row.shape[-1] > high or by_column.shape[-1] > wide:
+            # The terms beyond are kept for the backward pass: without what they are views of.
+            by_row, by_column = by_row.contiguous(), by_column.contiguous()
             beyond = _padding_position(by_row, by_column, shape)
             by_row, by_column = by_row[..., :high], by_column[..., :wide]
             key = self._append_padding(key, 1, grid)
@@ -142,7 +146,7 @@ def _filled(length: int, window: int) -> int:
 
 
 def _padding_position(by_row: Tensor, by_column: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return the position term of the key that stands for all padded tokens: `(M, N, 1)`.
+    """Return the position term of the key that stands for all padded tokens: `(M, h, w, 1)`.
 
     It is the logarithm of the sum of the exponentials of the padded tokens' own terms. The padded
     tokens are all tokens of the rows below, and those to the right in the other rows.

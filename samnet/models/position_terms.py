@@ -32,7 +32,8 @@ def position_terms(
         shape: h and w, each at most E.
 
     Returns:
-        The terms for rows and for columns, two tensors `(M, h w, E)`.
+        The terms for rows and for columns, two tensors `(M, h, w, E)`. They are views of one tensor
+        of about twice their size.
     """
     return _PositionTerms.apply(query, by_row, by_column, shape)
 
@@ -45,31 +46,31 @@ class _PositionTerms(torch.autograd.Function):
         ctx: Any, query: Tensor, by_row: Tensor, by_column: Tensor, shape: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         # In reverse order the distances to the keys 0 to E - 1 rise.
-        vectors = torch.cat([by_row.flip(0), by_column.flip(0)]).to(query.dtype)
-        # Fast kernels in half precision need rows of this length.
-        vectors = functional.pad(vectors, (0, 0, 0, -len(vectors) % _ROW_UNIT))
+        vectors = torch.cat([by_column, by_row]).flip(0).to(query.dtype)
+        missing = -len(vectors) % _ROW_UNIT
+        if missing:
+            # Fast kernels in half precision need rows of this length.
+            vectors = functional.pad(vectors, (0, 0, 0, missing))
         queries = query.reshape(-1, query.shape[-1])
         products = queries @ vectors.T
         ctx.shape, ctx.sizes = shape, (len(by_row), len(by_column))
         ctx.types = (by_row.dtype, by_column.dtype)
         needs_queries = any(ctx.needs_input_grad[1:3])
         ctx.save_for_backward(vectors, queries if needs_queries else None)
-        terms = _terms_of_products(products, len(query), shape, ctx.sizes)
-        in_rows, in_columns = (part.reshape(*query.shape[:2], -1) for part in terms)
-        return in_rows, in_columns
+        return _terms_of_products(products, len(query), shape, ctx.sizes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         vectors, queries = ctx.saved_tensors
-        count, num_queries = gradients[0].shape[:2]
-        of_products = gradients[0].new_zeros(count * num_queries, len(vectors))
+        count, height, width = gradients[0].shape[:3]
+        of_products = gradients[0].new_zeros(count * height * width, len(vectors))
         terms = _terms_of_products(of_products, count, ctx.shape, ctx.sizes)
         for part, gradient in zip(terms, gradients, strict=True):
-            part.copy_(gradient.view(part.shape))
+            part.copy_(gradient)
         of_query = of_row = of_column = None
         if ctx.needs_input_grad[0]:
-            of_query = (of_products @ vectors).view(count, num_queries, -1)
+            of_query = (of_products @ vectors).view(count, height * width, -1)
         if queries is not None:
             rows, columns = ctx.sizes
             of_vectors = of_products.T @ queries

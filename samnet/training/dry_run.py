@@ -22,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from samnet.models.attention_form import as_if_on
 from samnet.models.network import build_network
-from samnet.models.positional_attention import as_if_on
 from samnet.models.precision import as_if_autocast
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels

@@ -11,18 +11,13 @@ from builders.tiny_sam import randomise, sam_encoder
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from samnet.models import positional_attention
+from samnet.models import chunked_attention
 from samnet.models.attention import fills_windows
+from samnet.models.attention_form import as_if_on, attention_form
 from samnet.models.encoder import build_encoder
 from samnet.models.lora import add_lora
-from samnet.models.positional_attention import (
-    Positions,
-    as_if_on,
-    attend,
-    attend_with_codes,
-    attend_with_matrix,
-    attention_form,
-)
+from samnet.models.positional_attention import attend, attend_with_codes, attend_with_matrix
+from samnet.models.positions import Positions
 from samnet.plan.backbones import Backbone
 
 Form = Callable[[Tensor, Tensor, Tensor, Positions], Tensor]
@@ -73,7 +68,7 @@ def test_an_attention_block_matches_sam_with_all_gradients(
 ) -> None:
     # Several chunks, the last one smaller. The weights of windows are kept, those of the largest
     # image are not.
-    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", 200_000)
+    monkeypatch.setattr(chunked_attention, "CHUNK_VALUES", 200_000)
     check_block(tokens, number, count)
 
 
@@ -195,7 +190,7 @@ def draw_in_bfloat16(beyond: bool, needs_graph: bool) -> list[Tensor]:
 def test_attention_in_bfloat16_is_trained_on_a_cpu_with_gradients_close_to_double_precision(
     beyond: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", 1000)  # several chunks
+    monkeypatch.setattr(chunked_attention, "CHUNK_VALUES", 1000)  # several chunks
     drawn = draw_in_bfloat16(beyond, needs_graph=True)
     exact = [tensor.detach().double().requires_grad_() for tensor in drawn]
     found = attend(*drawn[:3], Positions(*drawn[3:]))
@@ -290,7 +285,7 @@ def attend_by_formula(
 def test_attention_follows_its_formula(
     form: Form, beyond: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", 50)
+    monkeypatch.setattr(chunked_attention, "CHUNK_VALUES", 50)
     query, key, value, positions = draw_arguments(3, 4, 2, 3, beyond)
     found = form(query, key, value, positions)
     for head in range(3):
@@ -303,7 +298,7 @@ def test_attention_follows_its_formula(
 def test_attention_keeps_no_weights_of_large_images(
     chunk: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", chunk)
+    monkeypatch.setattr(chunked_attention, "CHUNK_VALUES", chunk)
     encoder, _ = make_pair(28)
     kept: list[int] = []
 

@@ -9,10 +9,10 @@ from builders.numerics import SINGLE, assert_close_to_norm, assert_gradients_clo
 from builders.tiny_sam import TINY, randomise, sam_encoder
 from torch import Tensor
 
+from samnet.models.attention_form import as_if_on
 from samnet.models.checkpoints import resize_position_table
 from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.lora import add_lora
-from samnet.models.positional_attention import as_if_on
 from samnet.plan.backbones import BACKBONES, Backbone
 
 NARROW = Backbone("narrow", 32, 3, 2, (2,), 96)

@@ -22,10 +22,9 @@ def formula(
     columns = torch.arange(width).repeat(height)
     row_vectors = by_row[rows[:, None] - torch.arange(edges[0]) + edges[0] - 1]
     column_vectors = by_column[columns[:, None] - torch.arange(edges[1]) + edges[1] - 1]
-    return (
-        torch.einsum("mnd,nkd->mnk", query, row_vectors),
-        torch.einsum("mnd,nkd->mnk", query, column_vectors),
-    )
+    in_rows = torch.einsum("mnd,nkd->mnk", query, row_vectors)
+    in_columns = torch.einsum("mnd,nkd->mnk", query, column_vectors)
+    return in_rows.unflatten(1, shape), in_columns.unflatten(1, shape)
 
 
 @pytest.mark.parametrize(("shape", "edges"), SHAPES)

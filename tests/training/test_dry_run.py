@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders.tiny import make_configuration
 
-from samnet.models import positional_attention
+from samnet.models import chunked_attention
 from samnet.models.heads import HEADS
 from samnet.models.network import build_network
 from samnet.models.precision import autocast
@@ -83,7 +83,7 @@ def test_measured_memory_is_that_of_attention_in_many_chunks(
     values: int, input_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without values only the first chunk is worked on."""
-    monkeypatch.setattr(positional_attention, "CHUNK_VALUES", values)
+    monkeypatch.setattr(chunked_attention, "CHUNK_VALUES", values)
     configuration = configure(input_size=input_size)
     measured = measure_step(configuration, 1, 3, False, "cpu")
     assert measured == pytest.approx(computed(configuration), rel=0.06)
