@@ -9,6 +9,7 @@ from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.core.locks import find_owner
+from samnet.core.tables import align_columns
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.models.model_folder import ALL_CASES, RunFolder, list_runs
 from samnet.training.run_record import RunRecord, RunRequest
@@ -68,14 +69,7 @@ def format_runs(runs: list[RunStatus]) -> str:
     Returns:
         Text with a line of titles, and a line for each run.
     """
-    rows = [_COLUMNS, *(run.cells() for run in runs)]
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns[:-1]]  # the last is not aligned
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return "\n".join(lines)
+    return align_columns([_COLUMNS, *(run.cells() for run in runs)])
 
 
 def _read_run(folder: RunFolder) -> RunStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,3 +141,14 @@ class DatasetFolder:
             The folder that holds a folder for each fold.
         """
         return self.results / configuration
+
+    def ensemble(self, configurations: Sequence[str]) -> Path:
+        """Return the folder of what is known of an ensemble of trained configurations.
+
+        Args:
+            configurations: Their names, in any order.
+
+        Returns:
+            The folder for its scores and its postprocessing.
+        """
+        return self.results / "ensembles" / "+".join(sorted(configurations))

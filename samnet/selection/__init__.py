@@ -1,0 +1,1 @@
+"""What a cross-validation decides: the configuration or ensemble, and the postprocessing."""

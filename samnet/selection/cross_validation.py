@@ -1,0 +1,141 @@
+"""The scores of a cross-validation, over the held-out cases of all its folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from samnet.core.errors import UserError
+from samnet.dataset.label_scheme import LabelScheme
+from samnet.evaluation.evaluator import SUMMARY_FILE
+from samnet.evaluation.summary import CaseScores, Protocol, summarize
+from samnet.evaluation.summary_files import read_summary, write_csv, write_summary
+from samnet.evaluation.volumes import VOXELS, common_unit
+from samnet.models.model_folder import ModelFolder
+from samnet.planning.planned_dataset import PlannedDataset
+
+_COMPARED = ("labels", "policy", "nsd_tolerance", "distance_unit")
+
+
+def choose_folds(dataset: PlannedDataset, folds: Sequence[str]) -> list[str]:
+    """Check the folds whose held-out cases are to count.
+
+    Args:
+        dataset: The data set.
+        folds: The requested folds; empty for all.
+
+    Returns:
+        Their numbers as text, in order.
+
+    Raises:
+        UserError: The data set has no such fold.
+    """
+    unknown = [fold for fold in folds if fold not in dataset.fold_names]
+    if unknown:
+        raise UserError(
+            f"{dataset.name} has no fold {unknown[0]}; its folds are "
+            f"{', '.join(dataset.fold_names)}"
+        )
+    return [name for name in dataset.fold_names if not folds or name in folds]
+
+
+def validated_configurations(dataset: PlannedDataset, folds: Sequence[str]) -> list[str]:
+    """List the configurations whose held-out cases are scored in certain folds.
+
+    Args:
+        dataset: The data set.
+        folds: The folds.
+
+    Returns:
+        Their names, in order.
+    """
+    names = sorted({folder.parent.name for folder in dataset.folder.results.glob("*/fold_*")})
+    return [name for name in names if not _missing_files(dataset, name, folds)]
+
+
+def read_cross_validation(
+    dataset: PlannedDataset, configuration: str, folds: Sequence[str]
+) -> dict[str, Any]:
+    """Merge the scores of the held-out cases of several folds. Every case counts once.
+
+    Writes `cross_validation.json` and `.csv` into the folder of the configuration.
+
+    Args:
+        dataset: The data set.
+        configuration: The configuration.
+        folds: The folds.
+
+    Returns:
+        The summary over their cases.
+
+    Raises:
+        UserError: A fold is not validated, or was scored by other rules than the others.
+    """
+    missing = _missing_files(dataset, configuration, folds)
+    if missing:
+        listing = "".join(f"\n  {file}" for file in missing)
+        raise UserError(
+            "not all folds are trained and validated; samnet_train makes what is missing, and -f "
+            f"takes some of the folds:{listing}"
+        )
+    summary = _merge(_summary_files(dataset, configuration, folds))
+    model = ModelFolder.of(dataset.folder, configuration)
+    write_csv(summary, model.cross_validation_table)
+    write_summary(summary, model.cross_validation_file)
+    return summary
+
+
+def check_same_rules(found: dict[str, Any], expected: dict[str, Any], *names: object) -> None:
+    """Refuse to mix scores by different rules or of different labels.
+
+    Args:
+        found: A summary.
+        expected: The summary that it is to agree with.
+        *names: What to call both.
+
+    Raises:
+        UserError: They do not agree.
+    """
+    for key in _COMPARED:
+        if found[key] != expected[key]:
+            raise UserError(
+                f"{names[0]}: has another {key} than {names[1]}; delete its validation folder and "
+                "validate again"
+            )
+
+
+def _summary_files(dataset: PlannedDataset, configuration: str, folds: Sequence[str]) -> list[Path]:
+    """Return the scores of the held-out cases of each fold, whether they are there or not."""
+    model = ModelFolder.of(dataset.folder, configuration)
+    return [model.run(fold).validation / SUMMARY_FILE for fold in folds]
+
+
+def _missing_files(dataset: PlannedDataset, configuration: str, folds: Sequence[str]) -> list[Path]:
+    files = _summary_files(dataset, configuration, folds)
+    return [file for file in files if not file.is_file()]
+
+
+def _merge(files: Sequence[Path]) -> dict[str, Any]:
+    """Return one summary of the cases of several."""
+    summaries = {file: read_summary(file) for file in files}
+    first = summaries[files[0]]
+    cases = []
+    for file, summary in summaries.items():
+        check_same_rules(summary, first, file, files[0])
+        cases += [_case_scores(entry) for entry in summary["metric_per_case"]]
+    protocol = Protocol(
+        LabelScheme(first["labels"]),
+        policy=first["policy"],
+        nsd_tolerance=first["nsd_tolerance"],
+        image_unit=first["distance_unit"],
+        # Older summaries have no volumes, and no unit.
+        volume_unit=common_unit([one.get("volume_unit", VOXELS) for one in summaries.values()]),
+        patient_key=first.get("patient_key"),
+    )
+    return summarize(cases, protocol)
+
+
+def _case_scores(entry: dict[str, Any]) -> CaseScores:
+    prediction, reference = Path(entry["prediction_file"]), Path(entry["reference_file"])
+    return CaseScores(entry["case"], prediction, reference, entry["metrics"])
