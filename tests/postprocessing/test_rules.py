@@ -54,7 +54,8 @@ def test_a_hole_is_filled_where_it_is_background_alone() -> None:
     labels[1, 1, 1], labels[3, 3, 3] = 0, 2
     rules = {"liver": StructureRules(fill_holes=True)}
     changed = Postprocessing(rules).apply(labels, grid_of(labels), CLASSES)
-    assert changed[1, 1, 1] == 1 and changed[3, 3, 3] == 2
+    assert changed[1, 1, 1] == 1
+    assert changed[3, 3, 3] == 2
 
 
 def test_sizes_are_in_the_unit_of_the_image() -> None:
@@ -82,7 +83,8 @@ def test_what_is_taken_from_a_region_becomes_the_region_around_it() -> None:
 def test_a_region_is_taken_away_with_the_regions_within_it() -> None:
     labels = two_parts(value=2)
     changed = Postprocessing({"whole": LARGEST}).apply(labels, grid_of(labels), REGIONS)
-    assert (changed == 1).sum() == 27 and not (changed == 2).any()
+    assert (changed == 1).sum() == 27
+    assert not (changed == 2).any()
 
 
 def test_rules_come_back_from_their_file(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def test_find_best_configuration_counts_every_case_once_and_takes_the_better_one
     assert main(["-d", *arguments]) == 0
     assert capsys.readouterr().out == printed
     choice = read_choice(dataset)
-    assert choice["members"] == ["lora"] and choice["Dice"]["lora"] == 1.0
+    assert choice["members"] == ["lora"]
+    assert choice["Dice"]["lora"] == 1.0
     below = choice["below_the_highest"]["frozen"]
     assert 0 < below["low"] < below["mean"] == pytest.approx(1 - choice["Dice"]["frozen"])
     merged = read_summary(dataset.folder.results / "lora" / "cross_validation.json")
@@ -105,7 +106,8 @@ def test_find_best_configuration_takes_the_cheaper_one_where_the_difference_is_n
     assert (choice.highest.name, choice.best.name) == ("large", "small")
     assert choice.best.cost < choice.highest.cost
     assert "which is within noise, and it computes" in choice.reason
-    assert "small" in str(choice) and "<- best" in str(choice)
+    assert "small" in str(choice)
+    assert "<- best" in str(choice)
 
 
 def test_find_best_configuration_crowns_nothing_that_finds_nothing(
@@ -166,7 +168,8 @@ def test_find_best_configuration_compares_some_folds(
     assert "run samnet_train ... cv" in capsys.readouterr().err
     assert main(["501", "-f", "0", "1", "-np", "0"]) == 0
     choice = read_choice(dataset)
-    assert choice["folds"] == ["0", "1"] and list(choice["Dice"]) == ["lora"]
+    assert choice["folds"] == ["0", "1"]
+    assert list(choice["Dice"]) == ["lora"]
     assert main(["501", "-f", "7", "-np", "0"]) == 2
     assert "has no fold 7; its folds are 0, 1, 2, 3, 4" in capsys.readouterr().err
 

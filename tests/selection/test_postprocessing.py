@@ -50,7 +50,8 @@ def test_specks_of_an_organ_and_of_lesions_are_left_out(tmp_path: Path) -> None:
     assert rules["organ"].largest_component or rules["organ"].smallest_size
     assert rules["lesion"] == StructureRules(smallest_size=8 * VOXEL)
     assert choice.postprocessing.size_unit == "mm3"
-    assert choice.difference is not None and choice.difference.low > 0
+    assert choice.difference is not None
+    assert choice.difference.low > 0
     printed = str(choice)
     assert "lesion: leave out components below 48 mm3" in printed
     assert f"{choice.difference.mean:+.4f}" in printed
