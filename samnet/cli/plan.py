@@ -21,7 +21,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain",
         action="store_true",
-        help="print every decision, its reason, and what would change it",
+        help="print every decision, its reason, and what would change it; with -c for these "
+        "configurations only",
     )
     add_processes_option(parser)
 
@@ -29,13 +30,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.fingerprint.records import Fingerprint
     from samnet.planning.explain import explain
+    from samnet.planning.overview import overview
 
     for dataset in load_datasets(options):
         plan = plan_dataset(dataset, options)
+        fingerprint = Fingerprint.load(dataset.folder.fingerprint_file)
         if options.explain:
-            print(explain(plan, Fingerprint.load(dataset.folder.fingerprint_file)))
-        else:
-            print(dataset.folder.plan_file)
+            print(explain(plan, fingerprint, options.configurations))
+            continue
+        print(overview(plan, fingerprint))
+        print(f"\nthe plan, for reading and changing: {dataset.folder.plan_file}")
+        print(f"the reasons: samnet_plan -d {dataset.folder.number} --explain")
 
 
 COMMAND = Command(

@@ -27,6 +27,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.worker_processes import kept_worker_processes
     from samnet.dataset.integrity import verify_dataset
+    from samnet.fingerprint.records import Fingerprint
+    from samnet.planning.overview import order_configurations, overview
     from samnet.preprocessing.prepare import prepare_all_configurations
 
     processes = chosen_processes(options)
@@ -36,9 +38,13 @@ def _run(options: argparse.Namespace) -> None:
                 verify_dataset(dataset, processes)
             plan = plan_dataset(dataset, options)
             prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
+        number = dataset.folder.number
+        print(overview(plan, Fingerprint.load(dataset.folder.fingerprint_file)))
         print(
-            f"{dataset.name}: planned and prepared. The plan, for reading and changing: "
-            f"{dataset.folder.plan_file}"
+            f"\nplanned and prepared; the plan, for reading and changing:\n"
+            f"  {dataset.folder.plan_file}\n"
+            f"the reasons: samnet_plan -d {number} --explain\n"
+            f"next: samnet_train {number} {order_configurations(plan)[0]}"
         )
 
 

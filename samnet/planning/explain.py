@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from typing import Any
+from collections.abc import Sequence
 
 from samnet.core.records import to_json
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Decision, Plan
 from samnet.planning.alternatives import Alternative, find_alternatives
+from samnet.planning.overview import WIDTH, order_configurations, overview, show_value
+from samnet.planning.presets import configuration_names
 from samnet.planning.requested import names_on_request
 
-FIRST = "lora"
 _INDENT = " " * 6
 
 
-def explain(plan: Plan, fingerprint: Fingerprint) -> str:
+def explain(plan: Plan, fingerprint: Fingerprint, configurations: Sequence[str] = ()) -> str:
     """Write every decision with its value, reason and rule into a text for the terminal.
 
-    It begins with the decisions of the data set and of `lora`, with what would change them. Then it
-    shows where the other configurations differ, and names those that can be planned on request.
+    It begins with an overview. Then come the decisions of the data set and of the first
+    configuration, `lora` unless others are given, with what would change them. Then it shows where
+    the other configurations differ, and names those that can be planned on request.
 
     Args:
         plan: The plan.
         fingerprint: The statistics of its data.
+        configurations: The configurations to explain; empty for all in the plan.
 
     Returns:
         The text.
     """
-    names = sorted(plan.configurations, key=lambda name: (name != FIRST, name))
-    alternatives = find_alternatives(plan, fingerprint, FIRST) if FIRST in names else {}
-    lines = [f"{plan.dataset_name}, planned for {plan.machine}", "", *_regions(plan)]
+    names = list(configurations) or order_configurations(plan)
+    is_named = names[0] in configuration_names()  # the rules know no others
+    alternatives = find_alternatives(plan, fingerprint, names[0]) if is_named else {}
+    lines = [overview(plan, fingerprint, configurations), "", *_regions(plan)]
     lines += _table(plan.decisions, alternatives)
     known: dict[str, Decision] = {}
     for name in names:
@@ -45,7 +49,7 @@ def explain(plan: Plan, fingerprint: Fingerprint) -> str:
         lines.append(f"  as {names[0]}{', except' if differing else ''}")
         lines += ["", *_table(differing, {})] if differing else []
     on_request = ", ".join(names_on_request(plan))
-    if on_request:
+    if on_request and not configurations:
         lines += ["", f"planned when they are trained, or with -c: {on_request}"]
     return "\n".join(lines)
 
@@ -72,27 +76,18 @@ def _differing(decisions: dict[str, Decision], known: dict[str, Decision]) -> di
 
 
 def _table(decisions: dict[str, Decision], alternatives: dict[str, list[Alternative]]) -> list[str]:
-    width = max(60, min(160, shutil.get_terminal_size((120, 24)).columns))
+    width = max(60, min(160, shutil.get_terminal_size((WIDTH, 24)).columns))
     lines = []
     for key, decision in decisions.items():
-        lines.append(f"  {key} = {_show(decision.value)}")
+        lines.append(f"  {key} = {show_value(decision.value)}")
         texts = [f"because {decision.because} [{decision.rule}]"]
         if key in alternatives:
             found = [
-                f"{_show(entry.value)} {' or '.join(entry.when)}" for entry in alternatives[key]
+                f"{show_value(entry.value)} {' or '.join(entry.when)}"
+                for entry in alternatives[key]
             ]
             texts.append(f"would be {'; '.join(found)}")
         for text in texts:
             wrapped = textwrap.wrap(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
             lines += wrapped
     return lines
-
-
-def _show(value: Any) -> str:
-    plain = to_json(value)
-    if not isinstance(plain, list):
-        return str(plain)
-    if plain and isinstance(plain[0], dict):
-        windows = [f"{entry['scheme']} {entry['lower']:g} to {entry['upper']:g}" for entry in plain]
-        return "; ".join(windows)
-    return ", ".join(map(str, plain)) or "none"

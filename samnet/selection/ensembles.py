@@ -81,7 +81,13 @@ def cross_validate_ensemble(
             raise UserError(f"{name}: its label map is missing in {dataset.folder.training_labels}")
         references[name] = file
     return evaluate_folder(
-        predictions, references, raw.description, predictions, processes, skip_missing=True
+        predictions,
+        references,
+        raw.description,
+        predictions,
+        processes,
+        skip_missing=True,
+        patient_key=dataset.plan.patient_key,
     )
 
 

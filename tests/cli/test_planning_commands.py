@@ -181,11 +181,15 @@ class TestExtractFingerprint:
 
 
 class TestPlan:
-    def test_prints_the_path_of_the_plan_or_explains_it(
+    def test_ends_with_the_decisions_and_the_path_of_the_plan_or_explains_it(
         self, dataset: Path, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(plan) == 0
-        assert capsys.readouterr().out == f"{output / 'samnetPlans.json'}\n"
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{NAME}, planned for ")
+        assert str(output / "samnetPlans.json") in printed
+        assert "samnet_plan -d 501 --explain" in printed
+        assert len(printed.splitlines()) < 25
         assert run(plan, "--explain") == 0
         printed = capsys.readouterr().out
         assert "zoom = " in printed
@@ -466,7 +470,9 @@ class TestPlanAndPreprocess:
     ) -> None:
         options = ("--set", "patience=3")
         assert run(plan_and_preprocess, *options) == 0
-        assert f"{NAME}: planned and prepared" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{NAME}, planned for ")
+        assert printed.endswith("next: samnet_train 501 lora\n")
         dates = {file: file.stat().st_mtime_ns for file in output.rglob("*.*")}
         assert {"samnetPlans.json", "splits_final.json", "case_01.json"} <= {
             file.name for file in dates

@@ -11,6 +11,7 @@ from builders.planned import plan_all
 from samnet.core.machine import Machine
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.planning.explain import explain
+from samnet.planning.overview import overview
 from samnet.planning.planner import make_plan
 
 GPU = Machine("cuda", 16)
@@ -55,3 +56,14 @@ def test_explanation_lists_what_can_be_planned_on_request() -> None:
         "samed_s"
     )
     assert "planned when" not in explain(plan_all(fingerprint, GPU), fingerprint)
+
+
+def test_explanation_of_one_configuration_begins_with_its_overview_and_leaves_out_others() -> None:
+    fingerprint = make_fingerprint()
+    plan = make_plan(fingerprint, GPU)
+    text = explain(plan, fingerprint, ["frozen"])
+    assert text.startswith(overview(plan, fingerprint, ["frozen"]))
+    assert re.findall(r"^configuration (\w+):", text, re.MULTILINE) == ["frozen"]
+    assert "  encoder_tuning = frozen\n" in text
+    assert "  backbone = vit_b\n" in text
+    assert "would be" in text
