@@ -66,6 +66,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not average over mirrored inputs: faster, seldom as good",
     )
     parser.add_argument(
+        "--no-postprocessing",
+        action="store_true",
+        help="leave out the rules for components and holes that are kept with the model",
+    )
+    parser.add_argument(
         "--continue",
         dest="keep_existing",
         action="store_true",
@@ -109,6 +114,7 @@ def _run(options: argparse.Namespace) -> None:
         device=options.device,
         checkpoint=options.checkpoint,
         mirror=False if options.no_mirror else None,
+        postprocess=not options.no_postprocessing,
     )
     source = find_prediction_input(options.input, predictor.plan.description, options.output)
     part = select_part(source.cases, *chosen_part(options))

@@ -151,4 +151,17 @@ class DatasetFolder:
         Returns:
             The folder for its scores and its postprocessing.
         """
-        return self.results / "ensembles" / "+".join(sorted(configurations))
+        return ensemble_folder(self.results, configurations)
+
+
+def ensemble_folder(results: Path, configurations: Sequence[str]) -> Path:
+    """Return the folder of what is known of an ensemble, next to the folders of its models.
+
+    Args:
+        results: The folder that holds the trained configurations of a data set.
+        configurations: The names of those in the ensemble, in any order.
+
+    Returns:
+        The folder, whether it exists or not.
+    """
+    return results / "ensembles" / "+".join(sorted(configurations))

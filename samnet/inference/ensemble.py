@@ -6,6 +6,7 @@ frame, head. They have to agree in channels and labels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
+from samnet.dataset.dataset_folder import ensemble_folder
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.plausibility import describe_labels
@@ -24,9 +26,12 @@ from samnet.inference.predictor import Predictor
 from samnet.inference.probabilities import VolumeProbabilities
 from samnet.inference.view_store import VIEW_BYTES
 from samnet.inference.volume_maps import VolumeMaps
-from samnet.models.model_folder import FINAL, ModelFolder
+from samnet.models.model_folder import FINAL, ModelFolder, RunFolder
 from samnet.plan.plan import Plan
+from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing, load_postprocessing
 from samnet.preprocessing.case import PreparedVolume
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,13 @@ class EnsemblePredictor(ArrayPredictor):
     Then they are averaged on the grid of the image, slab by slab.
 
     Attributes:
-        members: The models. The networks of all of them are loaded, on one device.
+        members: The models. The networks of all of them are loaded, on one device. Their own
+            postprocessing is left out.
+        postprocessing: What is done to predicted label maps.
     """
 
     members: Sequence[Predictor]
+    postprocessing: Postprocessing = NO_POSTPROCESSING
 
     def __post_init__(self) -> None:
         names = []
@@ -59,6 +67,7 @@ class EnsemblePredictor(ArrayPredictor):
         device: str | None = None,
         checkpoint: str = FINAL,
         mirror: bool | None = None,
+        postprocess: bool = True,
     ) -> EnsemblePredictor:
         """Load several models.
 
@@ -68,6 +77,8 @@ class EnsemblePredictor(ArrayPredictor):
             device: As for `Predictor.from_folder`.
             checkpoint: As for `Predictor.from_folder`.
             mirror: As for `Predictor.from_folder`; None for what each plan says.
+            postprocess: Whether to change label maps by the rules that a comparison of the
+                cross-validations has chosen for this ensemble.
 
         Returns:
             The models.
@@ -84,7 +95,12 @@ class EnsemblePredictor(ArrayPredictor):
             members.append(
                 Predictor.from_runs(runs, device=device, checkpoint=checkpoint, mirror=mirror)
             )
-        return cls(members)
+        ensemble = cls(members)
+        folder = _shared_folder(selected)
+        if not postprocess or folder is None:
+            return ensemble
+        rules = load_postprocessing(folder, ensemble.plan.label_scheme)
+        return replace(ensemble, postprocessing=rules)
 
     @property
     def plan(self) -> Plan:
@@ -122,7 +138,7 @@ class EnsemblePredictor(ArrayPredictor):
         scheme = self.plan.label_scheme
         device = next(self.members[0].networks[0].parameters()).device
         mean = VolumeProbabilities(maps, scheme, PredictionMemory(device))
-        labels = mean.labels()
+        labels = self.postprocessing.apply(mean.labels(), grid, scheme)
         for member in self.members:
             found += describe_labels(labels, scheme, member.training_data)
         probabilities = None
@@ -139,6 +155,7 @@ def load_predictor(
     device: str | None = None,
     checkpoint: str = FINAL,
     mirror: bool | None = None,
+    postprocess: bool = True,
 ) -> Predictor | EnsemblePredictor:
     """Load one model, or several that predict together.
 
@@ -148,6 +165,7 @@ def load_predictor(
         device: As for `Predictor.from_folder`.
         checkpoint: As for `Predictor.from_folder`.
         mirror: As for `Predictor.from_folder`.
+        postprocess: As for both.
 
     Returns:
         The predictor.
@@ -155,13 +173,37 @@ def load_predictor(
     Raises:
         UserError: As for `EnsemblePredictor.from_folders`.
     """
+    loaded: Predictor | EnsemblePredictor
     if len(models) > 1:
-        folders = [model.path for model in models]
-        return EnsemblePredictor.from_folders(
-            folders, folds, device=device, checkpoint=checkpoint, mirror=mirror
+        loaded = EnsemblePredictor.from_folders(
+            [model.path for model in models],
+            folds,
+            device=device,
+            checkpoint=checkpoint,
+            mirror=mirror,
+            postprocess=postprocess,
         )
-    runs = models[0].select_runs(folds, checkpoint)
-    return Predictor.from_runs(runs, device=device, checkpoint=checkpoint, mirror=mirror)
+    else:
+        loaded = Predictor.from_folder(
+            models[0].path,
+            folds,
+            device=device,
+            checkpoint=checkpoint,
+            mirror=mirror,
+            postprocess=postprocess,
+        )
+    for line in loaded.postprocessing.describe():
+        log.info("postprocessing of %s", line)
+    return loaded
+
+
+def _shared_folder(selected: Sequence[Sequence[RunFolder]]) -> Path | None:
+    """Return the folder of an ensemble of models of one data set; None for other models."""
+    models = [runs[0].path.parent for runs in selected]
+    datasets = {model.parent.resolve() for model in models}
+    if len(datasets) > 1:
+        return None
+    return ensemble_folder(models[0].parent, [model.name for model in models])
 
 
 def check_same_outputs(names: Sequence[str], plans: Sequence[Plan]) -> None:

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samnet.core.errors import UserError
+from samnet.core.files import read_json
 from samnet.core.paths import describe_results_folder, find_dataset_name, results_folder
+from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.models.model_folder import ModelFolder, list_models
+
+BEST = "best"  # stands for the configurations that a comparison has chosen
 
 
 def find_models(
@@ -18,7 +22,8 @@ def find_models(
     Args:
         folders: The folders of models.
         dataset: Id or name of a data set, or None.
-        configurations: Names of configurations.
+        configurations: Names of configurations; `best` stands for those that
+            `samnet_find_best_configuration` has chosen.
 
     Returns:
         The models in the order given.
@@ -26,6 +31,8 @@ def find_models(
     Raises:
         UserError: As for `find_model`, or a model is named twice.
     """
+    if list(configurations) == [BEST] and not folders:
+        dataset, configurations = _best(dataset)
     if folders:
         named = configurations[0] if configurations else None
         models = [find_model(folder, dataset, named) for folder in folders]
@@ -69,6 +76,32 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
     lines = [f"  -d {model.path.parent.name} -c {model.path.name}" for model in models]
     listing = "\n".join(lines)
     raise UserError(f"several trained models{wanted}; say which with\n{listing}")
+
+
+def _best(dataset: str | None) -> tuple[str, list[str]]:
+    """Return the data set and the configurations that a comparison has chosen."""
+    folders = [DatasetFolder.of(find_dataset_name(dataset))] if dataset else _compared_datasets()
+    files = [folder.choice_file for folder in folders if folder.choice_file.is_file()]
+    if not files:
+        of_dataset = f" of {folders[0].name}" if dataset else ""
+        number = dataset or "ID"
+        raise UserError(
+            f"-c best: the configurations{of_dataset} have not been compared in "
+            f"{results_folder()}; run samnet_find_best_configuration {number}"
+        )
+    if len(files) > 1:
+        names = "\n".join(f"  -d {file.parent.name} -c best" for file in files)
+        raise UserError(f"several data sets have a best configuration; say which with\n{names}")
+    content = read_json(files[0])
+    members = content.get("members") if isinstance(content, dict) else None
+    if not isinstance(members, list) or not members:
+        raise UserError(f"{files[0]}: names no members; run samnet_find_best_configuration again")
+    return files[0].parent.name, [str(member) for member in members]
+
+
+def _compared_datasets() -> list[DatasetFolder]:
+    names = sorted({model.path.parent.name for model in list_models()})
+    return [DatasetFolder.of(name) for name in names]
 
 
 def _refuse_duplicates(models: Sequence[ModelFolder]) -> None:

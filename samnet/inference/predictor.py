@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from samnet.models.precision import used_precision
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
 from samnet.plan.plan_key import Role
+from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing, load_postprocessing
 from samnet.preprocessing.case import PreparedVolume, prepare_volume
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Predictor(ArrayPredictor):
         mirror: Whether probabilities are averaged over mirrored inputs.
         training_data: What they were trained on; None where that is not known, as of models of
             older versions. Images are then not compared with it.
+        postprocessing: What is done to predicted label maps.
         batch: How many inputs the networks are given at once; found with the first image on a GPU.
     """
 
@@ -60,6 +62,7 @@ class Predictor(ArrayPredictor):
     networks: Sequence[SegmentationNetwork]
     mirror: bool
     training_data: TrainingData | None = None
+    postprocessing: Postprocessing = NO_POSTPROCESSING
     batch: BatchSize = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Predictor(ArrayPredictor):
         device: str | None = None,
         checkpoint: str = FINAL,
         mirror: bool | None = None,
+        postprocess: bool = True,
     ) -> Predictor:
         """Load a model.
 
@@ -85,15 +89,21 @@ class Predictor(ArrayPredictor):
             device: `cpu`, `cuda` or `mps`; None for the best one here.
             checkpoint: `final`, `best` or `last`.
             mirror: Whether to average over mirrored inputs; None for what the plan says.
+            postprocess: Whether to change label maps by the rules that are kept with the model.
 
         Returns:
             The model.
 
         Raises:
-            UserError: There is no such model or fold, or the folds do not belong together.
+            UserError: There is no such model or fold, the folds do not belong together, or the file
+                of the rules is damaged.
         """
         runs = ModelFolder(Path(folder)).select_runs(folds, checkpoint)
-        return cls.from_runs(runs, device=device, checkpoint=checkpoint, mirror=mirror)
+        predictor = cls.from_runs(runs, device=device, checkpoint=checkpoint, mirror=mirror)
+        if not postprocess:
+            return predictor
+        rules = load_postprocessing(runs[0].path.parent, predictor.plan.label_scheme)
+        return replace(predictor, postprocessing=rules)
 
     @classmethod
     def from_runs(
@@ -104,7 +114,7 @@ class Predictor(ArrayPredictor):
         checkpoint: str = FINAL,
         mirror: bool | None = None,
     ) -> Predictor:
-        """Load the model of some training runs.
+        """Load the model of some training runs, without postprocessing.
 
         Args:
             runs: The folders of the runs.
@@ -178,7 +188,7 @@ class Predictor(ArrayPredictor):
             batch=self.batch,
             kept=kept,
         )
-        restored = volume.restore(labels)
+        restored = self.postprocessing.apply(volume.restore(labels), grid, scheme)
         found += describe_labels(restored, scheme, data)
         probabilities = None
         if kept is not None:

@@ -21,8 +21,8 @@ from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.backbones import PATCH
 from samnet.plan.configuration import Configuration
-from samnet.planning.explain import FIRST
 from samnet.planning.memory import Meter
+from samnet.planning.overview import FIRST
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.planning.planner import make_plan
 from samnet.planning.rules.facts import AXIS_NAMES, CT_NAMES

@@ -152,50 +152,37 @@ class Postprocessing:
         else:
             file.unlink(missing_ok=True)
 
-    @classmethod
-    def load(cls, folder: Path, label_scheme: LabelScheme) -> Postprocessing:
-        """Read the rules of a model.
 
-        Args:
-            folder: The folder of the model.
-            label_scheme: Its classes or regions.
-
-        Returns:
-            The rules; none where there is no file.
-
-        Raises:
-            UserError: The file is damaged, or names a structure that the model does not have.
-        """
-        file = folder / POSTPROCESSING_FILE
-        if not file.is_file():
-            return cls()
-        return read_postprocessing(read_json(file), label_scheme.class_names, str(file))
+NO_POSTPROCESSING = Postprocessing()
 
 
-def read_postprocessing(content: object, names: tuple[str, ...], where: str) -> Postprocessing:
-    """Check the content of a file of rules.
+def load_postprocessing(folder: Path, label_scheme: LabelScheme) -> Postprocessing:
+    """Read the rules of a model.
 
     Args:
-        content: What JSON has read.
-        names: The names of the classes or regions that may have rules.
-        where: What to call the place in messages.
+        folder: The folder of the model.
+        label_scheme: Its classes or regions.
 
     Returns:
-        The rules.
+        The rules; none where there is no file.
 
     Raises:
-        UserError: The content is no such rules, or names another structure.
+        UserError: The file is damaged, or names a structure that the model does not have.
     """
-    rules = from_json(Postprocessing, content, where)
+    file = folder / POSTPROCESSING_FILE
+    if not file.is_file():
+        return NO_POSTPROCESSING
+    rules = from_json(Postprocessing, read_json(file), str(file))
+    names = label_scheme.class_names
     unknown = [name for name in rules.structures if name not in names]
     if unknown:
         raise UserError(
-            f"{where}: has rules for {unknown[0]!r}, the model finds {', '.join(names)}; correct "
+            f"{file}: has rules for {unknown[0]!r}, the model finds {', '.join(names)}; correct "
             "the name, or delete the file to predict without postprocessing"
         )
     negative = [name for name, of_one in rules.structures.items() if of_one.smallest_size < 0]
     if negative:
-        raise UserError(f"{where}: smallest_size of {negative[0]!r} is negative; correct it")
+        raise UserError(f"{file}: smallest_size of {negative[0]!r} is negative; correct it")
     return rules
 
 

@@ -18,7 +18,7 @@ from samnet.dataset.splits import patient_of
 from samnet.evaluation.intervals import PairedDifference
 from samnet.models.model_folder import ModelFolder
 from samnet.planning.planned_dataset import PlannedDataset
-from samnet.postprocessing.rules import Postprocessing
+from samnet.postprocessing.rules import NO_POSTPROCESSING
 from samnet.selection.candidates import Candidate
 from samnet.selection.comparison import compare_dice
 from samnet.selection.cost import prediction_cost
@@ -211,7 +211,7 @@ def _postprocess(
     for candidate in candidates:
         folder = model_folder(dataset, candidate.members)
         if len(candidate.members) > 1 and candidate is not best:
-            Postprocessing().save(folder)
+            NO_POSTPROCESSING.save(folder)
             continue
         files = {}
         for case in candidate.summary["metric_per_case"]:

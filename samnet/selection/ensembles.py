@@ -72,7 +72,7 @@ def cross_validate_ensemble(
         held_out = sorted(set(dataset.splits[int(fold)]["val"]) & set(cases))
         open_cases = [by_name[name] for name in held_out]
         if open_cases:
-            predictor = load_predictor(models, [fold], device=device)
+            predictor = load_predictor(models, [fold], device=device, postprocess=False)
             predict_cases(predictor, open_cases, predictions, keep_existing=True)
     references = {}
     for name in cases:

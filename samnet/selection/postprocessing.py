@@ -21,7 +21,12 @@ from samnet.dataset.images import read_labels
 from samnet.dataset.label_scheme import LabelScheme, mask_of
 from samnet.evaluation.intervals import PairedDifference
 from samnet.evaluation.metrics import dice_per_class
-from samnet.postprocessing.rules import Postprocessing, StructureRules, size_of_voxel
+from samnet.postprocessing.rules import (
+    NO_POSTPROCESSING,
+    Postprocessing,
+    StructureRules,
+    size_of_voxel,
+)
 from samnet.selection.comparison import compare_dice
 
 SMALLEST_PERCENTILE = 5  # of the components of the references: smaller ones are seldom real
@@ -100,7 +105,7 @@ def choose_postprocessing(
         if smallest.get(name):
             candidates.append((name, StructureRules(smallest_size=smallest[name])))
     variants = [Postprocessing({name: rules}, unit) for name, rules in candidates]
-    dice = _score(files, label_scheme, [Postprocessing(), *variants], processes)
+    dice = _score(files, label_scheme, [NO_POSTPROCESSING, *variants], processes)
     of_cases = [patients[case] for case in sorted(files)]
     tried = []
     for (name, rules), changed in zip(candidates, dice[1:], strict=True):
@@ -108,10 +113,10 @@ def choose_postprocessing(
     chosen = Postprocessing(_combine(tried), unit)
     if not chosen:
         return PostprocessingChoice(chosen, tuple(tried))
-    before, after = _score(files, label_scheme, [Postprocessing(), chosen], processes)
+    before, after = _score(files, label_scheme, [NO_POSTPROCESSING, chosen], processes)
     difference = compare_dice(after, before, of_cases)
     if difference.low <= 0:
-        return PostprocessingChoice(Postprocessing(), tuple(tried))
+        return PostprocessingChoice(NO_POSTPROCESSING, tuple(tried))
     return PostprocessingChoice(chosen, tuple(tried), difference)
 
 
@@ -141,7 +146,7 @@ def _smallest_sizes(
     outcome.raise_if_failed("reading references")
     units = {unit for unit, _ in outcome.results.values()}
     if len(units) != 1:
-        return {}, Postprocessing().size_unit
+        return {}, NO_POSTPROCESSING.size_unit
     smallest = {}
     for name in label_scheme.class_names:
         sizes = np.concatenate([by_name[name] for _, by_name in outcome.results.values()])

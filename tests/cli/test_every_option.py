@@ -18,6 +18,7 @@ from samnet.core.worker_pool import default_processes
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.mask_rules import MaskRules
 from samnet.demo.run import DemoOptions
+from samnet.models.model_folder import ModelFolder
 from samnet.pretraining.run import Recipe
 from samnet.sharing.samed import SamedOptions
 from samnet.training.dry_run import measure_step
@@ -101,20 +102,22 @@ def test_train_on_several_gpus_starts_a_process_for_each(call: Call) -> None:
 def test_options_of_predict_choose_the_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     requested = []
 
-    def find(*model: Any) -> SimpleNamespace:
+    def find(*model: Any) -> ModelFolder:
         requested.append(model)
-        return SimpleNamespace(select_runs=lambda *chosen: chosen)
+        return ModelFolder(Path("found"))
 
     monkeypatch.setattr("samnet.inference.find_model.find_model", find)
-    function = "inference.predictor.Predictor.from_runs"
-    runs, named = call(function, "predict -i images -o out")
-    assert runs == ((None, "final"),)
-    assert named == {"device": None, "checkpoint": "final", "mirror": None}
+    function = "inference.ensemble.load_predictor"
+    chosen, named = call(function, "predict -i images -o out")
+    assert chosen == ([ModelFolder(Path("found"))], None)
+    as_planned = {"device": None, "checkpoint": "final", "mirror": None, "postprocess": True}
+    assert named == as_planned
 
     words = "predict -i images -o out -m model -d 8 -c lora -f 0 2 --checkpoint best --no-mirror"
-    runs, named = call(function, f"{words} --device cuda:1")
-    assert runs == ((["0", "2"], "best"),)
-    assert named == {"device": "cuda:1", "checkpoint": "best", "mirror": False}
+    chosen, named = call(function, f"{words} --device cuda:1 --no-postprocessing")
+    assert chosen == ([ModelFolder(Path("found"))], ["0", "2"])
+    changed = {"device": "cuda:1", "checkpoint": "best", "mirror": False, "postprocess": False}
+    assert named == changed
     assert requested == [(None, None, None), (Path("model"), "8", "lora")]
 
 
@@ -122,11 +125,9 @@ def test_options_of_predict_choose_the_cases(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = SimpleNamespace(plan=SimpleNamespace(description=ORGANS))
-    model = SimpleNamespace(select_runs=lambda *chosen: chosen)
+    model = ModelFolder(Path("found"))
     monkeypatch.setattr("samnet.inference.find_model.find_model", lambda *_: model)
-    monkeypatch.setattr(
-        "samnet.inference.predictor.Predictor.from_runs", lambda *_, **__: predictor
-    )
+    monkeypatch.setattr("samnet.inference.ensemble.load_predictor", lambda *_, **__: predictor)
     (tmp_path / "images").mkdir()
     for name in "abc":
         (tmp_path / "images" / f"{name}_0000.nii.gz").touch()
@@ -277,10 +278,14 @@ def test_options_of_the_commands_that_look_at_runs(call: Call, folders: dict[str
     (folders["results"] / "Dataset008_Organs").mkdir()
     assert call("cluster.status.find_runs", "status -d 8")[0] == ("Dataset008_Organs",)
     assert call("cluster.status.find_runs", "status")[0] == (None,)
-    function = "evaluation.best_configuration.find_best_configuration"
-    words = "find_best_configuration -d 8"
-    assert call(function, words)[0] == ("8", [])
-    assert call(function, f"{words} -c lora full")[0] == ("8", ["lora", "full"])
+    function = "selection.best_configuration.find_best_configuration"
+    words = "find_best_configuration -d 8 -np 3"
+    chosen, named = call(function, words)
+    assert chosen == ("8", [], [])
+    assert named == {"with_ensembles": True, "processes": 3, "device": None}
+    chosen, named = call(function, f"{words} -c lora full -f 0 2 --no-ensembles --device cpu")
+    assert chosen == ("8", ["lora", "full"], ["0", "2"])
+    assert named == {"with_ensembles": False, "processes": 3, "device": "cpu"}
 
 
 def test_options_of_download_checkpoint(

@@ -11,7 +11,12 @@ import pytest
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.postprocessing.rules import POSTPROCESSING_FILE, Postprocessing, StructureRules
+from samnet.postprocessing.rules import (
+    POSTPROCESSING_FILE,
+    Postprocessing,
+    StructureRules,
+    load_postprocessing,
+)
 
 CLASSES = LabelScheme({"background": 0, "liver": 1, "tumour": 2})
 REGIONS = LabelScheme({"background": 0, "whole": (1, 2), "core": 2}, regions_class_order=(1, 2))
@@ -94,14 +99,14 @@ def test_rules_come_back_from_their_file(tmp_path: Path) -> None:
     }
     written = Postprocessing(rules, "mm3")
     written.save(tmp_path)
-    assert Postprocessing.load(tmp_path, CLASSES) == written
+    assert load_postprocessing(tmp_path, CLASSES) == written
     assert written.describe() == [
         "liver: fill holes, keep the largest component",
         "tumour: leave out components below 12.5 mm3",
     ]
     Postprocessing().save(tmp_path)
     assert not (tmp_path / POSTPROCESSING_FILE).exists()
-    assert not Postprocessing.load(tmp_path, CLASSES)
+    assert not load_postprocessing(tmp_path, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -116,4 +121,4 @@ def test_rules_come_back_from_their_file(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path, content: object, message: str) -> None:
     (tmp_path / POSTPROCESSING_FILE).write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
-        Postprocessing.load(tmp_path, CLASSES)
+        load_postprocessing(tmp_path, CLASSES)
