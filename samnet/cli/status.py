@@ -11,6 +11,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", metavar="ID", help="of this data set only")
     parser.epilog = (
         "Read from the folders of the runs in $samnet_results: it works wherever these can be seen."
+        "\nThe Dice of a finished run is that of its final scores over all held-out cases. Before,"
+        "\nit is that of the last epoch, of a few whole volumes (at most 4), and so differs."
+        "\nA model without a record of its training run is shown as installed."
     )
 
 
@@ -25,7 +28,7 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_status",
-    "Show all training runs: state, epoch, Dice, time left.",
+    "Show all training runs and installed models: state, epoch, Dice, time left.",
     _add_arguments,
     _run,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from samnet.core.errors import UserError
 from samnet.core.locks import find_owner
 from samnet.core.tables import align_columns
 from samnet.evaluation.evaluator import SUMMARY_FILE
-from samnet.models.model_folder import ALL_CASES, RunFolder, list_runs
+from samnet.evaluation.summary_files import read_summary
+from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder, list_models, list_runs
 from samnet.training.run_record import RunRecord, RunRequest
 
-_COLUMNS = ("run", "state", "epoch", "Dice", "time left", "message")
+_COLUMNS = ("run", "state", "epoch", "Dice", "Dice of", "time left", "message")
+HELD_OUT = "held-out cases"  # the final scores, over all of them
+LAST_EPOCH = "last epoch"  # of the validation during the training, over a few whole volumes
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,14 @@ class RunStatus:
 
     Attributes:
         name: Data set, configuration and fold.
-        state: `finished`, `running`, `trained` (but not scored), `stopped` or `damaged`.
+        state: `finished`, `running`, `trained` (but not scored), `stopped`, `installed` (a model
+            without a record of its training run) or `damaged`.
         epoch: Epochs done, or None.
-        dice: Mean Dice of the last validation on whole volumes, or None.
+        dice: Mean Dice of the final scores, else of the last validation during the training, or
+            None.
         seconds_left: Time left by the pace so far, or None.
         message: What else there is to say.
+        dice_of: Which Dice it is: `held-out cases` or `last epoch`; empty for None.
     """
 
     name: str
@@ -36,20 +43,23 @@ class RunStatus:
     dice: float | None
     seconds_left: float | None
     message: str
+    dice_of: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of a table.
 
         Returns:
-            A text for each column: run, state, epoch, Dice, time left and message.
+            A text for each column: run, state, epoch, Dice, which Dice it is, time left and
+            message.
         """
         left = "-" if self.seconds_left is None else _duration(self.seconds_left)
         dice = "-" if self.dice is None else f"{self.dice:.4f}"
-        return self.name, self.state, str(self.epoch or "-"), dice, left, self.message
+        epoch = str(self.epoch or "-")
+        return self.name, self.state, epoch, dice, self.dice_of or "-", left, self.message
 
 
 def find_runs(dataset_name: str | None = None) -> list[RunStatus]:
-    """Read the state of every run below the results folder.
+    """Read the state of every run below the results folder, and of every installed model.
 
     Args:
         dataset_name: Full name of a data set, for its runs only.
@@ -57,7 +67,13 @@ def find_runs(dataset_name: str | None = None) -> list[RunStatus]:
     Returns:
         The states, in the order of the runs' names.
     """
-    return [_read_run(folder) for folder in list_runs(dataset_name)]
+    runs = [_read_run(folder) for folder in list_runs(dataset_name)]
+    for model in list_models():
+        is_listed = dataset_name in (None, model.path.parent.name)
+        without_record = [run for run in model.runs() if not run.record_file.is_file()]
+        if is_listed and without_record:
+            runs.append(_read_installed(model, without_record))
+    return sorted(runs, key=lambda run: run.name)
 
 
 def format_runs(runs: list[RunStatus]) -> str:
@@ -87,7 +103,39 @@ def _read_run(folder: RunFolder) -> RunStatus:
         return RunStatus(name, "damaged", None, None, None, message)
     state, message = _state(folder, record)
     left = _seconds_left(record.request, last) if state in ("running", "stopped") else None
-    return RunStatus(name, state, last.get("epoch"), last.get("mean_dice"), left, message)
+    dice, dice_of = last.get("mean_dice"), LAST_EPOCH
+    if state == "finished" and (folder.validation / SUMMARY_FILE).is_file():
+        try:
+            dice, dice_of = _final_dice(folder.validation / SUMMARY_FILE), HELD_OUT
+        except UserError as error:
+            message = f"{message}; {error}"
+    dice_of = "" if dice is None else dice_of
+    return RunStatus(name, state, last.get("epoch"), dice, left, message, dice_of)
+
+
+def _final_dice(file: Path) -> float | None:
+    """Return the mean foreground Dice of the final scores; None where no case has one."""
+    dice = read_summary(file)["foreground_mean"].get("Dice", math.nan)
+    return None if math.isnan(dice) else dice
+
+
+def _read_installed(model: ModelFolder, runs: list[RunFolder]) -> RunStatus:
+    """Return what is known of a model that was not trained here: it carries its plan."""
+    name = "/".join(model.path.parts[-2:])
+    folds = ", ".join(run.name.removeprefix("fold_") for run in runs)
+    missing = [run for run in runs if not run.is_finished]
+    if missing:
+        return RunStatus(name, "damaged", None, None, None, f"{missing[0]}: no final weights")
+    try:
+        plan = runs[0].plan
+        configuration = plan.single_configuration
+    except UserError as error:
+        return RunStatus(name, "damaged", None, None, None, str(error))
+    message = (
+        f"folds {folds}; {configuration.backbone} with {configuration.head} head; "
+        f"{', '.join(plan.channel_names)}; {', '.join(plan.label_scheme.class_names)}"
+    )
+    return RunStatus(name, "installed", None, None, None, message)
 
 
 def _state(folder: RunFolder, record: RunRecord) -> tuple[str, str]:

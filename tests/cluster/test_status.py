@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.models import make_model, make_plan
+from builders.scores import PROTOCOL, make_case_scores, make_scores
+from builders.tiny import add_tiny_backbone
 
 from samnet.cluster.status import RunStatus, find_runs, format_runs
+from samnet.evaluation.summary import summarize
+from samnet.evaluation.summary_files import write_summary
 
 STARTED = ("2026-01-02 03:04:05", "2026-02-03 04:05:06")
 NAME = "Dataset501_Tiny"
@@ -85,6 +90,53 @@ def test_finished_run_has_no_time_left(folders: dict[str, Path]) -> None:
     assert (only_run().state, only_run().seconds_left) == ("finished", None)
 
 
+def test_dice_is_that_of_the_final_scores_once_they_are_there(folders: dict[str, Path]) -> None:
+    folder = write_run(folders["results"], row(mean_dice=0.7))
+    assert (only_run().dice, only_run().dice_of) == (0.7, "last epoch")
+    (folder / "checkpoint_final.safetensors").touch()
+    scores = make_case_scores("a", make_scores(0.5), make_scores(0.9))
+    write_summary(summarize([scores], PROTOCOL), folder / "validation" / "summary.json")
+    assert (only_run().dice, only_run().dice_of) == (pytest.approx(0.7), "held-out cases")
+    assert only_run().cells()[3:5] == ("0.7000", "held-out cases")
+
+
+def test_final_scores_that_cannot_be_read_are_named(folders: dict[str, Path]) -> None:
+    folder = write_run(folders["results"], row(mean_dice=0.6))
+    (folder / "checkpoint_final.safetensors").touch()
+    (folder / "validation").mkdir()
+    (folder / "validation" / "summary.json").write_text("{}")
+    run = only_run()
+    assert (run.state, run.dice, run.dice_of) == ("finished", 0.6, "last epoch")
+    assert "summary.json: not an evaluation summary" in run.message
+
+
+def test_models_without_a_record_are_listed_as_installed(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_tiny_backbone(monkeypatch)
+    write_run(folders["results"], row())
+    model = make_model(folders["results"] / "Dataset502_Other" / "bought", make_plan(), ("fold_0",))
+    run = find_runs("Dataset502_Other")[0]
+    assert (run.name, run.state) == ("Dataset502_Other/bought", "installed")
+    assert (run.dice, run.cells()[2:6]) == (None, ("-", "-", "-", "-"))
+    for words in ("folds 0", "upsampling head"):
+        assert words in run.message
+    assert [entry.state for entry in find_runs()] == ["stopped", "installed"]
+    assert len(find_runs(NAME)) == 1
+    (model / "fold_0" / "checkpoint_final.safetensors").unlink()
+    [run] = find_runs("Dataset502_Other")
+    assert (run.state, "no final weights" in run.message) == ("damaged", True)
+
+
+def test_installed_model_with_an_unreadable_plan_is_damaged(folders: dict[str, Path]) -> None:
+    fold = folders["results"] / NAME / "bought" / "fold_all"
+    fold.mkdir(parents=True)
+    (fold / "plan.json").write_text("{")
+    (fold / "checkpoint_final.safetensors").touch()
+    assert only_run().state == "damaged"
+    assert str(fold / "plan.json") in only_run().message
+
+
 def test_record_without_a_start_is_damaged(folders: dict[str, Path]) -> None:
     folder = write_run(folders["results"], row(), sessions=())
     assert only_run().state == "damaged"
@@ -105,5 +157,6 @@ def test_runs_may_be_those_of_one_data_set(folders: dict[str, Path]) -> None:
 def test_time_left_is_shown_in_hours_and_minutes(seconds: float, text: str) -> None:
     table = format_runs([RunStatus("run", "running", 2, 0.5, seconds, "on a machine")])
     title, line = table.splitlines()
-    assert title.split() == ["run", "state", "epoch", "Dice", "time", "left", "message"]
-    assert line.split("0.5000")[1].split() == [*text.split(), "on", "a", "machine"]
+    titles = ["run", "state", "epoch", "Dice", "Dice", "of", "time", "left", "message"]
+    assert title.split() == titles
+    assert line.split("0.5000")[1].split() == ["-", *text.split(), "on", "a", "machine"]
