@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from samnet.dataset.description import DatasetDescription
 
 
-def add_label_options(parser: argparse.ArgumentParser) -> None:
+_NEAR_REFERENCES = "next to the folder of references, else in the folder of predictions"
+
+
+def add_label_options(parser: argparse.ArgumentParser, default: str = _NEAR_REFERENCES) -> None:
     """Add the options.
 
     Args:
         parser: The parser of a command.
+        default: Where the command looks for the file without them, for the help.
     """
     description = parser.add_mutually_exclusive_group()
     description.add_argument(
@@ -27,8 +31,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="the dataset.json that declares the labels (default: next to the folder of "
-        "references, else in the folder of predictions)",
+        help=f"the dataset.json that declares the labels (default: {default})",
     )
 
 

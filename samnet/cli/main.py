@@ -27,6 +27,7 @@ COMMANDS = {
     "find_best_configuration": "summarise cross-validations, choose a configuration",
     "evaluate": "compare predictions with references",
     "overlays": "draw predictions or their errors over their images",
+    "measure": "measure predictions without references: volumes, parts, intensities",
     "zero_shot": "plain SAM with boxes from the reference, as a baseline",
     "download_checkpoint": "get SAM's weights",
     "export_model": "pack a trained model into one file",

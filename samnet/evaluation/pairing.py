@@ -132,8 +132,8 @@ def check_pair(pair: Pair, description: DatasetDescription) -> PairCheck:
     prediction, reference = read_pair(pair)
     highest = description.label_scheme.highest_value
     faults = _grid_faults(pair, prediction, reference)
-    faults += _value_faults(pair.prediction_file, prediction, highest)
-    faults += _value_faults(pair.reference_file, reference, highest)
+    faults += value_faults(pair.prediction_file, prediction, highest)
+    faults += value_faults(pair.reference_file, reference, highest)
     grid = known_grid(prediction, reference)
     diagonal = float(np.linalg.norm(np.multiply(grid.shape, grid.spacing)))
     return PairCheck(tuple(faults), grid.unit, diagonal, volume_unit(grid))
@@ -161,7 +161,17 @@ def _grid_faults(pair: Pair, prediction: Image, reference: Image) -> list[str]:
     return [f"{pair.prediction_file}: {found}; {remedy}"]
 
 
-def _value_faults(file: Path, label_map: Image, highest: int) -> list[str]:
+def value_faults(file: Path, label_map: Image, highest: int) -> list[str]:
+    """Check the values of a label map.
+
+    Args:
+        file: Its file, for the message.
+        label_map: The label map.
+        highest: The highest value that the data set declares.
+
+    Returns:
+        A sentence if there is a higher one; else nothing.
+    """
     found = int(label_map.array.max())
     if found <= highest:
         return []

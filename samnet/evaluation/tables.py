@@ -167,13 +167,14 @@ def _table(title: str, summary: dict[str, Any], columns: Sequence[_Column]) -> s
     return f"{title}\n{align(rows)}"
 
 
-def align(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]], has_total: bool = True) -> str:
     """Join the rows of a table: names to the left, numbers to the right, a rule around the classes.
 
     Names are shortened in their middle where the table would be wider than `WIDTH` columns.
 
     Args:
         rows: The titles, a row for each class, and the row of the foreground.
+        has_total: Whether the last row is that of the foreground.
 
     Returns:
         Plain text.
@@ -188,6 +189,8 @@ def align(rows: Sequence[Sequence[str]]) -> str:
             cells.append(cell.rjust(width))
         lines.append(_GAP.join(cells).rstrip())
     rule = "-" * max(map(len, lines))
+    if not has_total:
+        return "\n".join([lines[0], rule, *lines[1:]])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 

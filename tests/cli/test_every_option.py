@@ -204,6 +204,18 @@ def test_options_of_evaluate(call: Call, tmp_path: Path) -> None:
     }
 
 
+def test_options_of_measure(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "found").mkdir()
+    write_json(tmp_path / "found" / "dataset.json", ORGANS.as_json())
+    function, words = "evaluation.measure_folder.measure_folder", "measure -p found"
+    arguments, named = call(function, words)
+    assert arguments == (Path("found"), ORGANS, Path("found"), default_processes())
+    assert named == {"images": None}
+    arguments, named = call(function, f"{words} -i images -o out -np 2")
+    assert arguments[2:] == (Path("out"), 2)
+    assert named == {"images": Path("images")}
+
+
 def test_options_of_convert_folder(call: Call) -> None:
     function = "dataset.convert_folder.plan_conversion"
     required = "convert_folder --images scans --masks drawn -d 8 --name Mine"
