@@ -19,6 +19,7 @@ import numpy as np
 from samnet.core.components import component_sizes, label_components
 
 MATCH_IOU = 0.1
+_MOST_COUNTERS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,21 @@ def count_lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts
     in_both = prediction & reference
     # One number for each pair of lesions that have a voxel in common.
     codes = true[in_both].astype(np.int64) * (num_predicted + 1) + predicted[in_both]
-    pairs, common = np.unique(codes, return_counts=True)
+    pairs, common = _count_codes(codes, (num_true + 1) * (num_predicted + 1))
     of_reference, of_prediction = np.divmod(pairs, num_predicted + 1)
     sizes = component_sizes(true, num_true)[of_reference - 1]
     sizes += component_sizes(predicted, num_predicted)[of_prediction - 1]
     iou = common / (sizes - common)
     return LesionCounts(num_true, num_predicted, _match(of_reference, of_prediction, iou))
+
+
+def _count_codes(codes: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct numbers, which are below a limit, and how often each occurs."""
+    if limit > _MOST_COUNTERS:
+        return np.unique(codes, return_counts=True)
+    counts = np.bincount(codes, minlength=limit)  # needs no sorting
+    pairs = np.flatnonzero(counts)
+    return pairs, counts[pairs]
 
 
 def _match(of_reference: np.ndarray, of_prediction: np.ndarray, iou: np.ndarray) -> int:

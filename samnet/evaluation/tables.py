@@ -90,7 +90,7 @@ def _lesion_table(summary: dict[str, Any]) -> str:
         *_means(summary, ("lesions_ref",), show_number, "lesions"),
         *_means(summary, ("lesions_found",), show_number, "found"),
         *_means(summary, ("lesions_false",), show_number, "false"),
-        *_means(summary, ("lesion_sensitivity",), _show_share, "found/all"),
+        *_means(summary, ("lesion_sensitivity",), _show_share, "sensitivity"),
         *_mean_and_interval(summary, "lesion_F1", _show_share, "F1"),
     ]
     title = f"lesions (connected parts a case; found from an IoU of {summary['lesion_iou']:g})"
