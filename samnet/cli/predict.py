@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samnet.cli.command import Command, add_part_options, chosen_part
+from samnet.core.errors import UserError
+
+if TYPE_CHECKING:
+    from samnet.dataset.cases import Case
+    from samnet.dataset.description import DatasetDescription
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +97,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write label maps of DICOM series as DICOM segmentations (default: NIfTI); needs the "
         "extra dicom",
     )
+    parser.add_argument(
+        "--colour",
+        action="store_true",
+        help="also draw the outlines of the classes on the images, as PNG in OUT/colour: 2D images "
+        "at their full size, of volumes the three planes with most foreground",
+    )
     add_part_options(parser)
     parser.epilog = (
         "Several models need the same channels and labels; all else may differ, and each weighs "
@@ -108,6 +122,10 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.files import predict_cases
     from samnet.inference.find_model import find_models
 
+    if options.colour and options.dicom_seg:
+        raise UserError(
+            "--colour draws label maps, which --dicom-seg does not write; leave out one"
+        )
     predictor = load_predictor(
         find_models(options.model, options.dataset, options.configuration),
         options.folds,
@@ -118,7 +136,10 @@ def _run(options: argparse.Namespace) -> None:
     )
     source = find_prediction_input(options.input, predictor.plan.description, options.output)
     part = select_part(source.cases, *chosen_part(options))
-    with source.reminder_of_left_out():
+    with source.reminder_of_left_out(), contextlib.ExitStack() as afterwards:
+        if options.colour:
+            # Also where some cases fail: the others are predicted.
+            afterwards.callback(_draw_in_colour, predictor.plan.description, part, options.output)
         predict_cases(
             predictor,
             part,
@@ -127,6 +148,14 @@ def _run(options: argparse.Namespace) -> None:
             dicom_segmentation=options.dicom_seg,
             save_probabilities=options.save_probabilities,
         )
+
+
+def _draw_in_colour(description: DatasetDescription, cases: Sequence[Case], output: Path) -> None:
+    from samnet.evaluation.overlays.coloured_masks import COLOUR_FOLDER, draw_coloured_masks
+    from samnet.inference.files import output_file
+
+    drawn = draw_coloured_masks(cases, lambda case: output_file(case, output), description, output)
+    print(f"{len(drawn)} of {len(cases)} predictions in colour: {output / COLOUR_FOLDER}")
 
 
 COMMAND = Command(

@@ -157,6 +157,11 @@ class ModelFolder:
         """The scores over all folds, as CSV."""
         return self.path / "cross_validation.csv"
 
+    @property
+    def progress_file(self) -> Path:
+        """The curves of all folds."""
+        return self.path / "progress_folds.png"
+
     def run(self, fold: str) -> RunFolder:
         """Return the folder of the run of a fold, whether it exists or not.
 

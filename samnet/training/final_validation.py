@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from samnet.core.figures import drawing_may_fail, save_figure
 from samnet.dataset.cases import RawDataset
 from samnet.evaluation.evaluator import SUMMARY_FILE, evaluate_folder
 from samnet.evaluation.overlays.evaluated_cases import draw_evaluated_cases
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
-from samnet.models.model_folder import RunFolder
+from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
+from samnet.training.curves import DPI, draw_folds, read_epochs
 from samnet.training.distributed import Distributed
 from samnet.training.resolve import ResolvedRun
 from samnet.training.time_limit import GRACE_SECONDS
@@ -64,3 +66,12 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
     )
     images = {case.identifier: case for case in cases}
     draw_evaluated_cases(summary, images, dataset.description, output)
+    _draw_curves_of_folds(ModelFolder(run.folder.path.parent))
+
+
+def _draw_curves_of_folds(model: ModelFolder) -> None:
+    """Draw the folds of a configuration that have begun, without the run of all cases."""
+    with drawing_may_fail(model.progress_file):
+        runs = [run for run in model.runs() if run.path != model.run(ALL_CASES).path]
+        folds = {run.name.replace("_", " "): read_epochs(run.metrics_file) for run in runs}
+        save_figure(draw_folds(folds), model.progress_file, DPI)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 6  # that have panels of their own
 _OVERVIEW_HEIGHT = 300  # screen pixels
+_HEIGHT = 440
 _HEIGHT_OF_2D = 640
 _CLASS_CELL = 300
 _WIDE = 2.0  # times as wide as high: the panels are below each other
@@ -86,22 +87,32 @@ def _rows_of_volume(shown: ShownCase) -> list[Row]:
     rows, planes, prefix = [], whole, ""
     if shown.enlarged is not None:
         panels = [main_panel(shown, plane, framed=True) for plane in whole]
-        heading = f"Whole planes: {_subject(shown)}"
-        rows.append(Row(heading, tuple(panels), tallest=_OVERVIEW_HEIGHT))
+        rows += _arrange(f"Whole planes: {_subject(shown)}", panels, _OVERVIEW_HEIGHT)
         planes, prefix = shown.volume.planes(shown.place, shown.enlarged), "Enlarged: "
-    rows.append(Row(f"{prefix}image", tuple(image_panel(shown, plane) for plane in planes)))
+    panels = [image_panel(shown, plane) for plane in planes]
+    rows += _arrange(f"{prefix}image", panels, _HEIGHT)
     if _has_class_panels(shown):
         panels = [class_panel(shown, plane) for plane in planes]
-        rows.append(Row(f"{prefix}prediction filled, reference outlined", tuple(panels)))
+        rows += _arrange(f"{prefix}prediction filled, reference outlined", panels, _HEIGHT)
     panels = [main_panel(shown, plane) for plane in planes]
-    rows.append(Row(f"{prefix}{_subject(shown)}", tuple(panels)))
-    return [replace(row, heading=row.heading[0].upper() + row.heading[1:]) for row in rows]
+    return [*rows, *_arrange(f"{prefix}{_subject(shown)}", panels, _HEIGHT)]
+
+
+def _arrange(heading: str, panels: list[Panel], tallest: int) -> list[Row]:
+    """Return the panels of a volume as a row, or as two where they are wide and low."""
+    heading = heading[0].upper() + heading[1:]
+    proportions = [panel.size[1] / panel.size[0] for panel in panels]
+    if len(panels) == 1 or min(proportions[:2]) <= _WIDE:
+        return [Row(heading, tuple(panels), tallest=tallest)]
+    above, below = tuple(panels[:1]), tuple(panels[1:])
+    return [Row(heading, above, tallest=tallest), Row("", below, tallest=tallest)]
 
 
 def _rows_of_2d_image(shown: ShownCase) -> list[Row]:
     """Return the whole image next to what lies on it, then the same enlarged."""
     whole = shown.volume.planes(shown.place)[0]
-    name = "Image" if step_of(whole) == 1 else f"Image (every {step_of(whole)}th pixel)"
+    step = step_of(whole)
+    name = "Image" if step == 1 else f"Image (means of {step} x {step} pixels)"
     rows = _rows_of_plane(shown, whole, name, framed=shown.enlarged is not None)
     if shown.enlarged is not None:
         part = shown.volume.planes(shown.place, shown.enlarged)[0]

@@ -6,6 +6,7 @@ differ in their hatching, and classes beyond the seventh in their line style.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,17 @@ BLUE, VERMILLION, PURPLE = map(_rgb, ("0072B2", "D55E00", "CC79A7"))
 # Yellow and sky blue are the brightest on grey images, so most figures need only these.
 _CLASS_COLOURS = (YELLOW, SKY_BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLUE)
 _LINE_STYLES: tuple[LineStyle, ...] = ("solid", "dashed", "dotted", "dashdot")
+
+
+_NAMES = {
+    YELLOW: "yellow",
+    SKY_BLUE: "sky blue",
+    VERMILLION: "red",
+    GREEN: "green",
+    PURPLE: "pink",
+    ORANGE: "orange",
+    BLUE: "blue",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,21 @@ def class_colour(number: int) -> Colour:
         Red, green and blue from 0 to 1; those of the first seven differ.
     """
     return _CLASS_COLOURS[(number - 1) % len(_CLASS_COLOURS)]
+
+
+def name_colours(class_names: Sequence[str]) -> str:
+    """Name the colour of each class, for people who see figures without a legend.
+
+    Args:
+        class_names: The names of the classes or regions, in their order.
+
+    Returns:
+        Such as `liver yellow, spleen sky blue`.
+    """
+    parts = []
+    for number, name in enumerate(class_names, 1):
+        parts.append(f"{name} {_NAMES[class_colour(number)]}")
+    return ", ".join(parts)
 
 
 def class_line_style(number: int) -> LineStyle:

@@ -18,7 +18,7 @@ from samnet.evaluation.overlays.error_maps import CONFUSED
 from samnet.evaluation.overlays.panels import Area, Outline
 from samnet.evaluation.overlays.sheets import LegendEntry
 
-_FILL_OPACITY = 0.3
+_FILL_OPACITY = 0.4
 _RED_GREEN_BLUE = (0.299, 0.587, 0.114)  # weights of the luminance, ITU-R BT.601
 
 

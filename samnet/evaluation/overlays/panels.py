@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FONT_POINTS = 9
 _BAR_SHARE = 0.3  # of the width of a panel is the longest scale bar
-_LEAST_PIXELS_FOR_TEXT = 70
+_LEAST_PIXELS_FOR_TEXT = 50  # of height and width, at the usual size of letters
 _HATCHED_PIXELS = 40  # hatching is no help on smaller areas
 
 
@@ -138,13 +138,14 @@ def describe_length(length: float, unit: str) -> str:
     return f"{length:g} mm"
 
 
-def draw_panel(axes: Axes, panel: Panel, height_in_pixels: float) -> None:
+def draw_panel(axes: Axes, panel: Panel, size: tuple[int, int], zoom: float = 1.0) -> None:
     """Draw a panel.
 
     Args:
         axes: Where to draw; its proportions are those of the panel.
         panel: The panel.
-        height_in_pixels: The height of the axes on the screen. Small ones have no texts.
+        size: Height and width of the axes in screen pixels. Small ones have no texts.
+        zoom: By how much letters and lines are larger than usual.
     """
     height, width = panel.image.shape[:2]
     axes.set_axis_off()
@@ -152,21 +153,22 @@ def draw_panel(axes: Axes, panel: Panel, height_in_pixels: float) -> None:
     axes.imshow(
         blend(panel.image, panel.areas),
         aspect="auto",
-        interpolation="antialiased" if height > height_in_pixels else "nearest",
+        interpolation="antialiased" if height > size[0] else "nearest",
     )
     for area in panel.areas:
         if area.hatch and area.mask.sum() >= _HATCHED_PIXELS:
             _draw_hatching(axes, area)
     for outline in panel.outlines:
-        _draw_outline(axes, outline)
+        _draw_outline(axes, outline, zoom)
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     if panel.frame is not None:
-        _draw_frame(axes, panel.frame)
-    if height_in_pixels >= _LEAST_PIXELS_FOR_TEXT:
-        _draw_marks(axes, panel)
-        _draw_scale_bar(axes, panel, height_in_pixels)
-        _draw_letters(axes, panel.edges)
+        _draw_frame(axes, panel.frame, zoom)
+    if min(size) >= _LEAST_PIXELS_FOR_TEXT * zoom:
+        marks = _Marks(axes, size, zoom)
+        marks.point_to(panel)
+        marks.draw_scale_bar(panel)
+        marks.write_edges(panel)
 
 
 def _framed(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -179,16 +181,16 @@ def _framed(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.arange(-1, width + 1), np.arange(-1, height + 1), values
 
 
-def _draw_outline(axes: Axes, outline: Outline) -> None:
+def _draw_outline(axes: Axes, outline: Outline, zoom: float) -> None:
     if not outline.mask.any():
         return
     from matplotlib.patheffects import withStroke
 
     columns, rows, values = _framed(outline.mask)
     lines = axes.contour(columns, rows, values, levels=[0.5], colors=[outline.colour])
-    lines.set(linewidth=1.1, linestyle=outline.style)
+    lines.set(linewidth=1.1 * zoom, linestyle=outline.style)
     # A dark rim makes the outline visible on bright images.
-    lines.set_path_effects([withStroke(linewidth=2.2, foreground="black", alpha=0.45)])
+    lines.set_path_effects([withStroke(linewidth=2.2 * zoom, foreground="black", alpha=0.45)])
 
 
 def _draw_hatching(axes: Axes, area: Area) -> None:
@@ -200,7 +202,7 @@ def _draw_hatching(axes: Axes, area: Area) -> None:
     hatched.set_linewidth(0)
 
 
-def _draw_frame(axes: Axes, frame: tuple[float, float, float, float]) -> None:
+def _draw_frame(axes: Axes, frame: tuple[float, float, float, float], zoom: float) -> None:
     from matplotlib.patches import Rectangle
 
     row, column, num_rows, num_columns = frame
@@ -212,74 +214,102 @@ def _draw_frame(axes: Axes, frame: tuple[float, float, float, float]) -> None:
                 num_rows,
                 fill=False,
                 edgecolor=colour,
-                linewidth=width,
+                linewidth=width * zoom,
             )
         )
 
 
-def _draw_marks(axes: Axes, panel: Panel) -> None:
-    """Draw triangles at the edges, in the row and the column of the place."""
-    if panel.marked is None:
-        return
-    rows, columns = panel.image.shape[:2]
-    down, right = (panel.marked[0] + 0.5) / rows, (panel.marked[1] + 0.5) / columns
-    places = ((right, 0.985, "v"), (right, 0.015, "^"), (0.012, 1 - down, ">"))
-    for x, y, marker in (*places, (0.988, 1 - down, "<")):
-        axes.plot(
-            [x],
-            [y],
-            marker=marker,
-            markersize=6,
-            color=YELLOW,
-            markeredgecolor="black",
-            markeredgewidth=0.6,
-            transform=axes.transAxes,
-            scalex=False,
-            scaley=False,
+class _Marks:
+    """What is written on a panel, at distances from its edges in screen pixels."""
+
+    def __init__(self, axes: Axes, size: tuple[int, int], zoom: float) -> None:
+        self._axes, self._zoom = axes, zoom
+        height, width = size
+        self._down, self._right = zoom / height, zoom / width  # a screen pixel, as a share
+
+    def point_to(self, panel: Panel) -> None:
+        """Draw triangles at the edges, in the row and the column of the place."""
+        if panel.marked is None:
+            return
+        up, right = self._share(panel, panel.marked)
+        near_x, near_y = 5 * self._right, 5 * self._down
+        places = (
+            (right, 1 - near_y, "v"),
+            (right, near_y, "^"),
+            (near_x, up, ">"),
+            (1 - near_x, up, "<"),
         )
+        for x, y, marker in places:
+            self._axes.plot(
+                [x],
+                [y],
+                marker=marker,
+                markersize=6 * self._zoom,
+                color=YELLOW,
+                markeredgecolor="black",
+                markeredgewidth=0.6 * self._zoom,
+                transform=self._axes.transAxes,
+                scalex=False,
+                scaley=False,
+            )
+
+    @staticmethod
+    def _share(panel: Panel, marked: tuple[float, float]) -> tuple[float, float]:
+        """Return where the middle of a pixel lies, from the lower left corner."""
+        rows, columns = panel.image.shape[:2]
+        return 1 - (marked[0] + 0.5) / rows, (marked[1] + 0.5) / columns
+
+    def draw_scale_bar(self, panel: Panel) -> None:
+        """Draw a bar at the lower left with its length."""
+        width = panel.size[1]
+        length = scale_bar_length(width)
+        left, bottom = 12 * self._right, 10 * self._down
+        for colour, line_width in (("black", 5), ("white", 2.5)):
+            self._axes.plot(
+                [left, left + length / width],
+                [bottom, bottom],
+                color=colour,
+                linewidth=line_width * self._zoom,
+                solid_capstyle="butt",
+                transform=self._axes.transAxes,
+                scalex=False,
+                scaley=False,
+            )
+        text = describe_length(length, panel.unit)
+        self._write(left, bottom + 5 * self._down, text, "bottom", "left")
+
+    def write_edges(self, panel: Panel) -> None:
+        """Write the directions in the middle of the edges, or next to the triangles there."""
+        up, right = (None, None) if panel.marked is None else self._share(panel, panel.marked)
+        x = _beside(right, 16 * self._right)
+        y = _beside(up, 16 * self._down)
+        edges = panel.edges
+        near_x, near_y = 12 * self._right, 3 * self._down
+        self._write(near_x, y, edges.left, "center", "left")
+        self._write(1 - near_x, y, edges.right, "center", "right")
+        self._write(x, 1 - near_y, edges.top, "top", "center")
+        self._write(x, near_y, edges.bottom, "bottom", "center")
+
+    def _write(self, x: float, y: float, text: str, down: str, across: str) -> None:
+        """Write white letters with a dark rim at a share of the panel's width and height."""
+        from matplotlib.patheffects import withStroke
+
+        if text:
+            self._axes.text(
+                x,
+                y,
+                text,
+                color="white",
+                fontsize=_FONT_POINTS * self._zoom,
+                horizontalalignment=across,
+                verticalalignment=down,
+                transform=self._axes.transAxes,
+                path_effects=[withStroke(linewidth=2 * self._zoom, foreground="black")],
+            )
 
 
-def _draw_scale_bar(axes: Axes, panel: Panel, height_in_pixels: float) -> None:
-    width = panel.size[1]
-    length = scale_bar_length(width)
-    share = length / width
-    left, bottom = 0.04, max(0.03, 9 / height_in_pixels)
-    for colour, line_width in (("black", 5), ("white", 2.5)):
-        axes.plot(
-            [left, left + share],
-            [bottom, bottom],
-            color=colour,
-            linewidth=line_width,
-            solid_capstyle="butt",
-            transform=axes.transAxes,
-            scalex=False,
-            scaley=False,
-        )
-    _write(axes, left, bottom + 6 / height_in_pixels, describe_length(length, panel.unit), "bottom")
-
-
-def _draw_letters(axes: Axes, edges: Edges) -> None:
-    _write(axes, 0.03, 0.57, edges.left)
-    _write(axes, 0.97, 0.57, edges.right, across="right")
-    _write(axes, 0.56, 0.98, edges.top, "top", "center")
-    _write(axes, 0.56, 0.02, edges.bottom, "bottom", "center")
-
-
-def _write(
-    axes: Axes, x: float, y: float, text: str, down: str = "center", across: str = "left"
-) -> None:
-    """Write white letters with a dark rim at a share of the panel's width and height."""
-    from matplotlib.patheffects import withStroke
-
-    if text:
-        axes.text(
-            x,
-            y,
-            text,
-            color="white",
-            fontsize=_FONT_POINTS,
-            horizontalalignment=across,
-            verticalalignment=down,
-            transform=axes.transAxes,
-            path_effects=[withStroke(linewidth=2, foreground="black")],
-        )
+def _beside(marked: float | None, distance: float) -> float:
+    """Return the middle of an edge, or a place so far from a mark there that both can be read."""
+    if marked is None or abs(marked - 0.5) >= distance:
+        return 0.5
+    return marked + distance

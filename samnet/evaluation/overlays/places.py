@@ -13,7 +13,7 @@ Place = tuple[int, int, int]
 MOST_VOXELS = 2_000_000  # more are taken together in blocks, which bounds time and memory
 _MARGIN = 0.25  # around what is shown, of its extent on either side
 _LEAST_SHARE = 0.2  # of the volume along each axis is shown at least
-_LEAST_VOXELS = 24
+_LEAST_VOXELS = 24  # of the finest spacing
 
 
 def place_of_largest_error(wrong: np.ndarray, spacing: Sequence[float]) -> Place | None:
@@ -126,13 +126,12 @@ def box_around(structures: np.ndarray, place: Place, spacing: Sequence[float]) -
     """
     found = _structure_at(structures, place)
     extents = [(stop - start) * length for start, stop, length in zip(*found, spacing, strict=True)]
-    shortest = max(extents) * (0.5 + _MARGIN)
+    shortest = max(max(extents) * (0.5 + _MARGIN), _LEAST_VOXELS * min(spacing))
     start, stop = [], []
     for axis, extent in enumerate(extents):
         length, size = spacing[axis], structures.shape[axis]
         wanted = max(extent * (1 + 2 * _MARGIN), shortest)
-        voxels = max(round(wanted / length), min(_LEAST_VOXELS, size), round(_LEAST_SHARE * size))
-        voxels = min(voxels, size)
+        voxels = min(max(round(wanted / length), round(_LEAST_SHARE * size), 1), size)
         middle = (found[0][axis] + found[1][axis]) / 2
         first = min(max(round(middle - voxels / 2), 0), size - voxels)
         start.append(min(first, place[axis]))

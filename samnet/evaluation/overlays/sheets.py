@@ -27,6 +27,7 @@ _LINE = 18  # height of a line of text
 _LETTER = 7.1  # mean width of a letter
 _LEAST_COLUMN = 150
 _LEAST_PANEL = 24
+_FONT_POINTS = 9
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,64 @@ def _num_lines(text: str) -> int:
     return len(text.splitlines()) if text else 0
 
 
+def draw_sheet(title: Sequence[str], rows: Sequence[Row], legend: Sequence[LegendEntry]) -> Figure:
+    """Draw a sheet.
+
+    Args:
+        title: Lines of text; long ones are wrapped. The first one is bold.
+        rows: At least one row.
+        legend: What colours and lines mean; empty for no legend.
+
+    Returns:
+        The figure, to be saved with `DPI`.
+    """
+    placed = [_place(row) for row in rows]
+    # On a sheet that is larger than a screen, letters and lines are larger too.
+    zoom = max(1.0, max(row.panels_width for row in placed) / _WIDEST_ROW)
+    measures = _Measures(zoom)
+    width = max(measures.width_of(row) for row in placed)
+    width = round(max(width, _LEAST_WIDTH * zoom) + 2 * measures.margin)
+    lines = measures.wrap(title, width)
+    per_line = max(1, int((width - 2 * measures.margin) // measures.legend_column(legend)))
+    legend_height = measures.line * -(-len(legend) // per_line) + measures.margin if legend else 0
+    rows_height = sum(measures.height_of(row) for row in placed)
+    texts_height = measures.line * len(lines) + measures.gap / 2 + legend_height
+    height = round(2 * measures.margin + texts_height + rows_height)
+    canvas = _Canvas(width, height, measures)
+    top = height - measures.margin
+    for number, line in enumerate(lines):
+        canvas.write(measures.margin, top, line, "bold" if number == 0 else "normal")
+        top -= measures.line
+    top -= measures.gap / 2
+    for row in placed:
+        canvas.draw_row(row, top)
+        top -= measures.height_of(row)
+    canvas.draw_legend(legend, per_line)
+    return canvas.figure
+
+
+@dataclass(frozen=True)
+class _PlacedRow:
+    """A row with the height and width of each panel in screen pixels."""
+
+    row: Row
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def panels_width(self) -> int:
+        return sum(width for _, width in self.sizes) + _GAP * (len(self.sizes) - 1)
+
+
+def _place(row: Row) -> _PlacedRow:
+    common = _scale_of(row)
+    sizes = []
+    for panel in row.panels:
+        scale = common if row.cell is None else row.cell / max(panel.size)
+        height, width = (max(_LEAST_PANEL, round(length * scale)) for length in panel.size)
+        sizes.append((height, width))
+    return _PlacedRow(row, tuple(sizes))
+
+
 def _scale_of(row: Row) -> float:
     """Return the screen pixels for each unit of length in a row."""
     widths = [panel.size[1] for panel in row.panels]
@@ -83,126 +142,101 @@ def _scale_of(row: Row) -> float:
     return max(1, int(scale * pixel)) / pixel
 
 
-def _sizes_of(row: Row) -> list[tuple[int, int]]:
-    """Return the height and width of each panel in screen pixels."""
-    common = _scale_of(row)
-    sizes = []
-    for panel in row.panels:
-        scale = common if row.cell is None else row.cell / max(panel.size)
-        height, width = (max(_LEAST_PANEL, round(length * scale)) for length in panel.size)
-        sizes.append((height, width))
-    return sizes
+class _Measures:
+    """The sizes of texts and gaps in screen pixels."""
+
+    def __init__(self, zoom: float) -> None:
+        self.zoom = zoom
+        self.line, self.gap, self.margin = _LINE * zoom, _GAP * zoom, _MARGIN * zoom
+
+    def columns_of(self, row: _PlacedRow) -> list[float]:
+        """Return the width of each column, which also holds the caption of its panel."""
+        columns = []
+        for panel, (_, width) in zip(row.row.panels, row.sizes, strict=True):
+            longest = max((len(line) for line in panel.caption.splitlines()), default=0)
+            columns.append(max(width, _LEAST_COLUMN * self.zoom, longest * _LETTER * self.zoom))
+        return columns
+
+    def width_of(self, row: _PlacedRow) -> float:
+        columns = self.columns_of(row)
+        return sum(columns) + self.gap * (len(columns) - 1)
+
+    def height_of(self, row: _PlacedRow) -> float:
+        num_lines = bool(row.row.heading) + row.row.num_caption_lines
+        return self.line * num_lines + max(height for height, _ in row.sizes) + self.gap
+
+    def wrap(self, title: Sequence[str], width: int) -> list[str]:
+        letters = int((width - 2 * self.margin) / (_LETTER * self.zoom * 1.1))
+        lines: list[str] = []
+        for line in title:
+            lines += textwrap.wrap(line, letters)
+        return lines
+
+    def legend_column(self, legend: Sequence[LegendEntry]) -> float:
+        """Return the width of an entry of the legend with its symbol."""
+        longest = max((len(entry.name) for entry in legend), default=1)
+        return (longest * _LETTER + 60) * self.zoom
 
 
-def _columns_of(row: Row, sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the width of each column, which also holds the caption of its panel."""
-    columns = []
-    for panel, (_, width) in zip(row.panels, sizes, strict=True):
-        longest = max((len(line) for line in panel.caption.splitlines()), default=0)
-        columns.append(max(width, _LEAST_COLUMN, round(longest * _LETTER)))
-    return columns
+class _Canvas:
+    """A figure on which things are placed by screen pixels from the lower left corner."""
 
+    def __init__(self, width: int, height: int, measures: _Measures) -> None:
+        self._width, self._height, self._measures = width, height, measures
+        self.figure = new_figure(width / DPI, height / DPI)
+        self.figure.set_layout_engine("none")  # everything has its place
 
-def draw_sheet(title: Sequence[str], rows: Sequence[Row], legend: Sequence[LegendEntry]) -> Figure:
-    """Draw a sheet.
-
-    Args:
-        title: Lines of text; long ones are wrapped. The first one is bold.
-        rows: At least one row.
-        legend: What colours and lines mean; empty for no legend.
-
-    Returns:
-        The figure, to be saved with `DPI`.
-    """
-    sizes = [_sizes_of(row) for row in rows]
-    columns = [_columns_of(row, found) for row, found in zip(rows, sizes, strict=True)]
-    widest = max(sum(widths) + _GAP * (len(widths) - 1) for widths in columns)
-    width = max(widest, _LEAST_WIDTH) + 2 * _MARGIN
-    lines = _wrap(title, width)
-    per_line = max(1, (width - 2 * _MARGIN) // _legend_column(legend))
-    legend_height = _LINE * -(-len(legend) // per_line) + _MARGIN if legend else 0
-    heights = [_height_of(row, found) for row, found in zip(rows, sizes, strict=True)]
-    height = _MARGIN + _LINE * len(lines) + _GAP // 2 + sum(heights) + legend_height + _MARGIN
-    figure = new_figure(width / DPI, height / DPI)
-    figure.set_layout_engine("none")  # everything has its place
-    top = height - _MARGIN
-    for number, line in enumerate(lines):
-        _write(figure, _MARGIN, top, line, "bold" if number == 0 else "normal")
-        top -= _LINE
-    top -= _GAP // 2
-    for row, found, widths, used in zip(rows, sizes, columns, heights, strict=True):
-        _draw_row(figure, row, found, widths, top)
-        top -= used
-    _draw_legend(figure, legend, per_line)
-    return figure
-
-
-def _wrap(title: Sequence[str], width: int) -> list[str]:
-    letters = int((width - 2 * _MARGIN) / (_LETTER * 1.1))
-    lines: list[str] = []
-    for line in title:
-        lines += textwrap.wrap(line, letters)
-    return lines
-
-
-def _height_of(row: Row, sizes: Sequence[tuple[int, int]]) -> int:
-    texts = _LINE * (bool(row.heading) + row.num_caption_lines)
-    return texts + max(height for height, _ in sizes) + _GAP
-
-
-def _draw_row(
-    figure: Figure, row: Row, sizes: Sequence[tuple[int, int]], columns: Sequence[int], top: float
-) -> None:
-    """Draw a row whose upper edge is `top` screen pixels above the lower edge of the figure."""
-    if row.heading:
-        _write(figure, _MARGIN, top - 2, row.heading, "bold")
-        top -= _LINE
-    left = _MARGIN
-    for panel, (height, width), column in zip(row.panels, sizes, columns, strict=True):
-        for number, line in enumerate(panel.caption.splitlines()):
-            _write(figure, left, top - 2 - number * _LINE, line)
-        below = top - row.num_caption_lines * _LINE - height
-        total_width, total_height = (length * DPI for length in figure.get_size_inches())
-        axes = figure.add_axes(
-            (left / total_width, below / total_height, width / total_width, height / total_height)
+    def write(self, left: float, top: float, text: str, weight: str = "normal") -> None:
+        self.figure.text(
+            left / self._width,
+            top / self._height,
+            text,
+            fontsize=_FONT_POINTS * self._measures.zoom,
+            fontweight=weight,
+            verticalalignment="top",
+            horizontalalignment="left",
         )
-        draw_panel(axes, panel, height)
-        left += column + _GAP
 
+    def draw_row(self, placed: _PlacedRow, top: float) -> None:
+        """Draw a row whose upper edge is at `top`."""
+        measures, row = self._measures, placed.row
+        if row.heading:
+            self.write(measures.margin, top - 2, row.heading, "bold")
+            top -= measures.line
+        left = measures.margin
+        columns = measures.columns_of(placed)
+        for panel, size, column in zip(row.panels, placed.sizes, columns, strict=True):
+            for number, line in enumerate(panel.caption.splitlines()):
+                self.write(left, top - 2 - number * measures.line, line)
+            height, width = size
+            # Whole numbers, or pixels of images would not be those of the screen.
+            below = round(top - row.num_caption_lines * measures.line - height)
+            first = round(left)
+            axes = self.figure.add_axes(
+                (
+                    first / self._width,
+                    below / self._height,
+                    width / self._width,
+                    height / self._height,
+                )
+            )
+            draw_panel(axes, panel, size, measures.zoom)
+            left += column + measures.gap
 
-def _write(figure: Figure, left: float, top: float, text: str, weight: str = "normal") -> None:
-    width, height = (length * DPI for length in figure.get_size_inches())
-    figure.text(
-        left / width,
-        top / height,
-        text,
-        fontsize=9,
-        fontweight=weight,
-        verticalalignment="top",
-        horizontalalignment="left",
-    )
-
-
-def _legend_column(legend: Sequence[LegendEntry]) -> int:
-    """Return the width of an entry of the legend in screen pixels, with its symbol."""
-    longest = max((len(entry.name) for entry in legend), default=1)
-    return round(longest * _LETTER) + 60
-
-
-def _draw_legend(figure: Figure, entries: Sequence[LegendEntry], per_line: int) -> None:
-    if not entries:
-        return
-    placeholders = [f"entry {number}" for number in range(len(entries))]
-    legend = figure.legend(
-        [entry.symbol for entry in entries],
-        placeholders,
-        loc="lower left",
-        ncols=min(per_line, len(entries)),
-        fontsize=9,
-        frameon=False,
-        borderaxespad=0.4,
-        handlelength=3,
-        handleheight=1.1,
-        labelspacing=0.3,
-    )
-    name_legend(legend, [entry.name for entry in entries])
+    def draw_legend(self, entries: Sequence[LegendEntry], per_line: int) -> None:
+        if not entries:
+            return
+        placeholders = [f"entry {number}" for number in range(len(entries))]
+        legend = self.figure.legend(
+            [entry.symbol for entry in entries],
+            placeholders,
+            loc="lower left",
+            ncols=min(per_line, len(entries)),
+            fontsize=_FONT_POINTS * self._measures.zoom,
+            frameon=False,
+            borderaxespad=0.4,
+            handlelength=3,
+            handleheight=1.1,
+            labelspacing=0.3,
+        )
+        name_legend(legend, [entry.name for entry in entries])

@@ -140,18 +140,20 @@ class ShownCase:
         dice = dice_per_class(self.prediction, self.reference, self.label_scheme)
         return dict(zip(self.label_scheme.class_names, dice.tolist(), strict=True))
 
-    def image_of(self, plane: Plane) -> np.ndarray:
+    def image_of(self, plane: Plane, step: int | None = None) -> np.ndarray:
         """Return the image of a plane.
 
         Args:
             plane: The plane.
+            step: Height and width of the blocks of pixels of which the mean is taken; None for
+                that of `step_of`.
 
         Returns:
             Numbers from 0 to 1, `(rows, columns)`, or `(rows, columns, 3)` in colours.
         """
         cut = [plane.cut(channel) for channel in self.channels]
         image = scale_intensities(np.stack(cut, axis=-1), self.window)
-        image = _mean_of_blocks(image, step_of(plane))
+        image = _mean_of_blocks(image, step or step_of(plane))
         return image if image.shape[-1] == 3 else image[..., 0]
 
 
