@@ -125,6 +125,8 @@ def _faults_of_class(file: Path, node: ast.ClassDef) -> Iterator[str]:
 
 
 def _faults_of_function(file: Path, node: Function, name: str) -> Iterator[str]:
+    if any(_last_name(decorator) == "overload" for decorator in node.decorator_list):
+        return  # only a type; the function itself follows
     where = place(file, node.lineno)
     docstring = ast.get_docstring(node)
     parameters = _parameters(node)

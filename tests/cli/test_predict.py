@@ -320,3 +320,42 @@ def test_predict_a_folder_of_dicom_series(images: Path) -> None:
     assert predict(Path("series")) == 0
     assert written() == ["anna.nii.gz", "bert.nii.gz"]
     assert nibabel.load("out/anna.nii.gz").shape == (24, 20, 4)
+
+
+def test_predict_continues_where_probabilities_are_missing(images: Path) -> None:
+    """The probabilities of a case are written before its label map."""
+    assert predict(images) == 0
+    Path("out/case_00.nii.gz").write_bytes(b"of before")
+    assert predict(images, "--save-probabilities", "--continue") == 0
+    probabilities = [name.replace(".nii.gz", ".npz") for name in CASES]
+    assert written() == sorted([*CASES, *probabilities])
+    for case in CASES:
+        labels = np.asarray(nibabel.load(Path("out") / case).dataobj)
+        array = np.load(Path("out") / case.replace(".nii.gz", ".npz"))["probabilities"]
+        assert array.shape == (3, *labels.shape[::-1])
+        assert (array.argmax(0) != labels.T).mean() < 0.01
+
+
+def test_predict_averages_models_however_they_are_named(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = model.with_name("full")
+    make_model(other / "fold_0", 1, views=(0, 1, 2))
+    image = images / "case_00_0000.nii.gz"
+    choices = [
+        ["-m", str(model), str(other)],
+        ["-m", str(model), "-m", str(other)],
+        ["-c", "lora", "full"],
+        ["-d", "501", "-c", "lora", "-c", "full", "-f", "0"],
+        ["-c", "lora"],
+    ]
+    label_maps = []
+    for number, flags in enumerate(choices):
+        assert predict(image, *flags, output=f"out{number}") == 0
+        label_maps.append(np.asarray(nibabel.load(f"out{number}/case_00.nii.gz").dataobj))
+    assert all(np.array_equal(labels, label_maps[0]) for labels in label_maps[:4])
+    assert not np.array_equal(label_maps[4], label_maps[0])
+    assert predict(image, "-m", str(model), str(model)) == 2
+    assert "is named twice; name each model once" in capsys.readouterr().err
+    assert predict(image, "-m", str(model), "-c", "full") == 2
+    assert "-m already names the model" in capsys.readouterr().err

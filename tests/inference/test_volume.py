@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from builders.memory import LargestTensor
 from builders.numerics import MARGIN, assert_close_to_norm, assert_same_winners
 from builders.tiny import TWO_CLASSES, FakeNetwork, make_volume, thresholds
 from builders.volumes import LEVELS, ROUNDED, configure, slice_predictor, smooth_volume
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from samnet.core import progress, progress_line
 from samnet.core.progress import ProgressBar
@@ -159,27 +158,6 @@ def test_predict_volume_writes_many_classes_in_a_wider_type(
     labels = predict(network, smooth_volume((3, 8, 10)), configure(views=views))
     assert labels.dtype == kind
     assert labels.max() > 128
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records the size of the largest tensor that any operation returns while the mode is on.
-
-    Attributes:
-        bytes: Its size.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), options: Any = None
-    ) -> Any:
-        result = function(*arguments, **(options or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(tensor, Tensor):
-                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
-        return result
 
 
 @pytest.mark.parametrize(
