@@ -19,13 +19,13 @@ from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.dataset_folder import ensemble_folder
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.plausibility import describe_labels
 from samnet.inference.prediction import ArrayPredictor, Prediction
 from samnet.inference.predictor import Predictor
 from samnet.inference.probabilities import VolumeProbabilities
 from samnet.inference.view_store import VIEW_BYTES
-from samnet.inference.volume_maps import VolumeMaps
 from samnet.models.model_folder import FINAL, ModelFolder, RunFolder
 from samnet.plan.plan import Plan
 from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing, load_postprocessing

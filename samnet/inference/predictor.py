@@ -17,6 +17,7 @@ from samnet.fingerprint.training_data import TrainingData
 from samnet.inference.batches import BatchSize
 from samnet.inference.load import load_network, load_training_data, prepare_network
 from samnet.inference.memory import estimate_memory, refuse_beyond_memory
+from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.plausibility import (
     describe_differences,
@@ -29,7 +30,6 @@ from samnet.inference.probabilities import VolumeProbabilities
 from samnet.inference.reconstruction import ViewMaps
 from samnet.inference.view_store import VIEW_BYTES
 from samnet.inference.volume import predict_views, predict_volume
-from samnet.inference.volume_maps import VolumeMaps
 from samnet.models.model_folder import FINAL, TRAINING_DATA_FILE, ModelFolder, RunFolder
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import used_precision

@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.outputs import Subvolume, outputs_for
 from samnet.inference.reconstruction import BLOCK, View, cut, label_subvolume, weighted_sum
-from samnet.inference.volume_maps import VolumeMaps
 
 SLAB_BYTES = 128 * 2**20
 
