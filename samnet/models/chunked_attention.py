@@ -106,11 +106,10 @@ def _attend_fused(query: Tensor, key: Tensor, value: Tensor, positions: Position
     attended, row_length = torch.empty_like(query), query.shape[1] // positions.rows.shape[1]
     for rows in _ranges(positions.rows, 1, CHUNK_VALUES // (key.shape[1] * row_length)):
         queries = slice(rows.start * row_length, rows.stop * row_length)
-        q, bias = (
-            query[:, queries],
-            Positions(*(term[:, rows] for term in positions.terms())).bias(),
+        of_rows = Positions(*(term[:, rows] for term in positions.terms()))
+        fused = functional.scaled_dot_product_attention(
+            query[None, :, queries], key[None], value[None], of_rows.bias()[None]
         )
-        fused = functional.scaled_dot_product_attention(q[None], key[None], value[None], bias[None])
         attended[:, queries] = fused[0]
     return attended
 

@@ -38,13 +38,18 @@ def lora_product(
         bias: Frozen bias b `(out,)`, or None.
         down: Matrices A `(rank, in)`, one for each updated part.
         up: Matrices B `(width, rank)`, one for each updated part.
-        parts: The updated parts of the output, counted from 0. Part p is the outputs from
-            `p width` on.
+        parts: The updated parts of the output, counted from 0, ascending and evenly spaced. Part p
+            is the outputs from `p width` on.
         scale: Factor s.
 
     Returns:
         A tensor `(..., out)`.
+
+    Raises:
+        ValueError: The parts are not ascending and evenly spaced.
     """
+    if list(parts) != list(range(parts[0], parts[-1] + 1, _step(parts))):
+        raise ValueError(f"the parts {tuple(parts)} are not ascending and evenly spaced")
     return _LoraProduct.apply(x, weight, bias, tuple(parts), scale, *down, *up)
 
 
@@ -64,14 +69,15 @@ class _LoraProduct(torch.autograd.Function):
         dtype = autocast_type(x) or x.dtype
         rows, weight = x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype)
         downs, ups = pairs[: len(parts)], [up.to(dtype) for up in pairs[len(parts) :]]
-        down = _concatenate(downs, dim=0)
+        down = _concatenate(downs)
         # The scale goes into A, the smallest of the matrices.
         down = (down if scale == 1 else scale * down).to(dtype)
         y = functional.linear(rows, weight, None if bias is None else bias.to(dtype))
         low = rows @ down.T
-        for index, (part, up) in enumerate(zip(parts, ups, strict=True)):
-            width, rank = up.shape
-            _columns(y, part, width).addmm_(_columns(low, index, rank), up.T)
+        if len(parts) == 1:
+            _columns(y, parts[0], len(ups[0])).addmm_(low, ups[0].T)
+        else:
+            _stack_columns(y, parts, len(ups[0])).baddbmm_(_stack_low(low, ups), _stack(ups).mT)
         ctx.save_for_backward(rows, low, weight, down, *ups)
         ctx.parts, ctx.scale, ctx.shape = parts, scale, x.shape
         ctx.types = [tensor.dtype for tensor in (x, *pairs)]
@@ -82,22 +88,22 @@ class _LoraProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         rows, low, weight, down, *ups = ctx.saved_tensors
         gradient = gradient.reshape(-1, len(weight))
-        low_gradients, up_gradients = [], []
-        for index, (part, up) in enumerate(zip(ctx.parts, ups, strict=True)):
-            width, rank = up.shape
-            of_part = _columns(gradient, part, width)
-            low_gradients.append(of_part @ up)
-            up_gradients.append(of_part.T @ _columns(low, index, rank))
-        low_gradient = _concatenate(low_gradients, dim=1)
+        if len(ups) == 1:
+            of_part = _columns(gradient, ctx.parts[0], len(ups[0]))
+            low_gradient = of_part @ ups[0]
+            up_gradients: Sequence[Tensor] = [of_part.T @ low]
+        else:
+            of_parts = _stack_columns(gradient, ctx.parts, len(ups[0]))
+            low_gradient = torch.empty_like(low)
+            torch.bmm(of_parts, _stack(ups), out=_stack_low(low_gradient, ups))
+            up_gradients = torch.bmm(of_parts.mT, _stack_low(low, ups)).unbind()
         x_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = (gradient @ weight).addmm_(low_gradient, down).view(ctx.shape)
         down_gradient = low_gradient.T @ rows
         if ctx.scale != 1:
             down_gradient *= ctx.scale
-        down_gradients = [down_gradient]
-        if len(ups) > 1:
-            down_gradients = list(down_gradient.chunk(len(ups)))
+        down_gradients = [down_gradient] if len(ups) == 1 else down_gradient.chunk(len(ups))
         found = (x_gradient, *down_gradients, *up_gradients)
         x_gradient, *pair_gradients = (
             None if value is None else value.to(dtype)
@@ -106,11 +112,37 @@ class _LoraProduct(torch.autograd.Function):
         return x_gradient, None, None, None, None, *pair_gradients
 
 
+def _step(parts: Sequence[int]) -> int:
+    """Return the distance of consecutive parts."""
+    return max(1, parts[1] - parts[0]) if len(parts) > 1 else 1
+
+
 def _columns(matrix: Tensor, index: int, width: int) -> Tensor:
     """Return block `index` of the columns of a matrix, each `width` wide."""
     return matrix if matrix.shape[1] == width else matrix.narrow(1, index * width, width)
 
 
-def _concatenate(matrices: Sequence[Tensor], dim: int) -> Tensor:
-    """Concatenate matrices, where there are several."""
-    return matrices[0] if len(matrices) == 1 else torch.cat(list(matrices), dim=dim)
+def _stack_columns(matrix: Tensor, parts: Sequence[int], width: int) -> Tensor:
+    """Return some blocks of the columns of a matrix `(n, out)` as a view `(parts, n, width)`."""
+    of_row, of_column = matrix.stride()
+    of_block = width * of_column
+    return matrix.as_strided(
+        (len(parts), len(matrix), width),
+        (_step(parts) * of_block, of_row, of_column),
+        matrix.storage_offset() + parts[0] * of_block,
+    )
+
+
+def _stack_low(low: Tensor, ups: Sequence[Tensor]) -> Tensor:
+    """Return a matrix `(n, parts * rank)` as a view `(parts, n, rank)`."""
+    return _stack_columns(low, range(len(ups)), ups[0].shape[1])
+
+
+def _stack(ups: Sequence[Tensor]) -> Tensor:
+    """Return the matrices B of all parts, `(parts, width, rank)`."""
+    return torch.stack(list(ups))
+
+
+def _concatenate(downs: Sequence[Tensor]) -> Tensor:
+    """Return the matrices A of all parts, one below the other."""
+    return downs[0] if len(downs) == 1 else torch.cat(list(downs))

@@ -17,6 +17,7 @@ from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
 from samnet.models.out_of_memory import compute_in_less_memory
 from samnet.training.embeddings.samples import EmbeddedInputs, take_rows
+from samnet.training.gradients import set_gradients
 
 log = logging.getLogger(__name__)
 _REMEDY = (
@@ -116,7 +117,7 @@ class BatchGradients:
         clear_gradients(self.trained)
         if not self.is_divided:
             loss = loss_of(predict(inputs))
-            loss.backward()
+            set_gradients(loss, self.trained)
             return loss.detach()
         parts = self._parts(inputs)
         with torch.no_grad():

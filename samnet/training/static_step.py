@@ -20,6 +20,7 @@ from torch import Tensor
 from samnet.models.out_of_memory import is_out_of_memory
 from samnet.training.divergence import check_step
 from samnet.training.embeddings.samples import EmbeddedInputs
+from samnet.training.gradients import set_gradients
 from samnet.training.optimizer import step_on_device
 from samnet.training.out_of_memory import clear_gradients
 from samnet.training.step import Inputs, TrainingStep
@@ -181,7 +182,7 @@ class StaticStep:
         step = self.ordinary
         clear_gradients(step.trained)
         loss = step.loss(target, step.predict(inputs))
-        loss.backward()
+        set_gradients(loss, step.trained)
         norm = step.clip()
         torch.stack([loss.detach(), norm], out=self._values)
         is_finite = self._values.isfinite().all()

@@ -118,11 +118,19 @@ class Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_updates_are_neither_padded_nor_added_with_their_zeros() -> None:
-    layer, x = arguments((0, 2)) | {"scale": 1.0}, draw(2, 5, 8)
+@pytest.mark.parametrize("parts", PARTS)
+def test_updates_are_neither_padded_nor_added_with_their_zeros(parts: tuple[int, ...]) -> None:
+    """All parts are updated by one product, however many there are."""
+    layer, x = arguments(parts) | {"scale": 1.0}, draw(2, 5, 8)
     with Operators() as operators:
         lora_product(x, **layer).sum().backward()
     assert not {"constant_pad_nd", "new_zeros", "zeros", "mul", "add"} & set(operators.names)
-    assert operators.names.count("cat") == 2
-    products = [name for name in operators.names if name in ("mm", "addmm", "addmm_")]
-    assert len(products) == 1 + 1 + 2 + 2 + 2 + 2 + 1  # forward: 4; backward: 7
+    kinds = ("mm", "addmm", "addmm_", "bmm", "baddbmm_")
+    products = [name for name in operators.names if name in kinds]
+    assert len(products) == 3 + 5  # forward and backward
+
+
+@pytest.mark.parametrize("parts", [(2, 0), (0, 1, 3), (1, 1)])
+def test_parts_that_are_not_evenly_spaced_are_refused(parts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="evenly spaced"):
+        lora_product(draw(5, 8), **arguments(parts))
