@@ -66,7 +66,8 @@ class WindowAttention(nn.Module):
         for top, bottom, window_height in self._window_ranges(height):
             pieces = []
             for left, right, window_width in self._window_ranges(width):
-                piece = qkv[:, top:bottom, left:right]
+                is_whole = (bottom - top, right - left) == (height, width)
+                piece = qkv if is_whole else qkv[:, top:bottom, left:right]
                 pieces.append(self._attend(piece, (window_height, window_width)))
             rows.append(torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0])
         return self.proj(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samnet.models.attention import WindowAttention
+from samnet.models.channel_norm import fuse_norms
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.registry import PIXEL_MEAN, PIXEL_STD
 from samnet.models.sam_modules import ImageEncoderViT
+from samnet.models.token_mlp import use_rows
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
 
 
@@ -49,6 +51,8 @@ class ImageEncoder(ImageEncoderViT):
         for block in self.blocks:
             block.attn = WindowAttention(block.attn, block.window_size or None)
             block.window_size = 0  # the attention itself handles the windows
+        use_rows(self.blocks)
+        fuse_norms(self.neck)
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, images: Tensor) -> Tensor:

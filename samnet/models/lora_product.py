@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from samnet.models.linear_product import as_rows
 from samnet.models.precision import autocast_type
 
 
@@ -67,7 +68,7 @@ class _LoraProduct(torch.autograd.Function):
         *pairs: Tensor,
     ) -> Tensor:
         dtype = autocast_type(x) or x.dtype
-        rows, weight = x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype)
+        rows, weight = as_rows(x).to(dtype), weight.to(dtype)
         downs, ups = pairs[: len(parts)], [up.to(dtype) for up in pairs[len(parts) :]]
         down = _concatenate(downs)
         # The scale goes into A, the smallest of the matrices.
@@ -81,13 +82,13 @@ class _LoraProduct(torch.autograd.Function):
         ctx.save_for_backward(rows, low, weight, down, *ups)
         ctx.parts, ctx.scale, ctx.shape = parts, scale, x.shape
         ctx.types = [tensor.dtype for tensor in (x, *pairs)]
-        return y.view(*x.shape[:-1], len(weight))
+        return y if x.ndim == 2 else y.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         rows, low, weight, down, *ups = ctx.saved_tensors
-        gradient = gradient.reshape(-1, len(weight))
+        gradient = as_rows(gradient)
         if len(ups) == 1:
             of_part = _columns(gradient, ctx.parts[0], len(ups[0]))
             low_gradient = of_part @ ups[0]
@@ -99,7 +100,8 @@ class _LoraProduct(torch.autograd.Function):
             up_gradients = torch.bmm(of_parts.mT, _stack_low(low, ups)).unbind()
         x_gradient = None
         if ctx.needs_input_grad[0]:
-            x_gradient = (gradient @ weight).addmm_(low_gradient, down).view(ctx.shape)
+            x_gradient = (gradient @ weight).addmm_(low_gradient, down)
+            x_gradient = x_gradient if len(ctx.shape) == 2 else x_gradient.view(ctx.shape)
         down_gradient = low_gradient.T @ rows
         if ctx.scale != 1:
             down_gradient *= ctx.scale

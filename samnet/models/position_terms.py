@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _ROW_UNIT = 8
+_HALF = (torch.bfloat16, torch.float16)
 
 
 def position_terms(
@@ -48,7 +49,7 @@ class _PositionTerms(torch.autograd.Function):
         # In reverse order the distances to the keys 0 to E - 1 rise.
         vectors = torch.cat([by_column, by_row]).flip(0).to(query.dtype)
         missing = -len(vectors) % _ROW_UNIT
-        if missing:
+        if missing and query.dtype in _HALF:
             # Fast kernels in half precision need rows of this length.
             vectors = functional.pad(vectors, (0, 0, 0, missing))
         queries = query.reshape(-1, query.shape[-1])

@@ -42,21 +42,23 @@ def segmentation_loss(
         A scalar.
     """
     has_regions = target.ndim == logits.ndim
-    if ignore is None:
-        known = torch.ones_like(target, dtype=torch.bool)
-    else:
-        known = target != ignore
+    known = None if ignore is None else target != ignore
+    if known is not None:
         target = torch.where(known, target, 0)
     if has_regions:
-        expected = target.to(logits.dtype)
+        expected, probabilities = target.to(logits.dtype), logits.sigmoid()
         per_pixel = functional.binary_cross_entropy_with_logits(logits, expected, reduction="none")
-        probabilities, mask = logits.sigmoid(), known
     else:
-        expected = functional.one_hot(target, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+        expected = torch.zeros_like(logits, requires_grad=False).scatter_(1, target[:, None], 1)
+        probabilities = logits.softmax(dim=1)
         per_pixel = functional.cross_entropy(logits, target, reduction="none")
-        probabilities, mask = logits.softmax(dim=1), known[:, None]
-    cross_entropy = (per_pixel * known).sum() / known.sum().clamp_min(1)
-    dice = _dice_loss(probabilities * mask, expected * mask, form)
+    if known is None:
+        cross_entropy = per_pixel.mean()
+    else:
+        cross_entropy = (per_pixel * known).sum() / known.sum().clamp_min(1)
+        mask = known if has_regions else known[:, None]
+        probabilities, expected = probabilities * mask, expected * mask
+    dice = _dice_loss(probabilities, expected, form)
     if form in _WITHOUT_BACKGROUND and not has_regions:
         dice = dice[1:]
     return cross_entropy_weight * cross_entropy + dice_weight * _mean(dice, form)
@@ -86,5 +88,5 @@ def _dice_loss(probabilities: Tensor, expected: Tensor, form: str) -> Tensor:
     if form == "autosam":
         terms = probabilities + expected
     else:
-        terms = probabilities * probabilities + expected * expected
+        terms = probabilities * probabilities + expected  # 0 and 1 are their own squares
     return 1 - (2 * overlap + smooth) / (terms.sum(_ALL_BUT_OUTPUTS) + smooth)

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samnet.models.channel_norm import fuse_norms
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
+from samnet.models.linear_product import compact_linears, parallel_linear
 from samnet.models.sam_modules import MaskDecoder, PromptEncoder, TwoWayTransformer
 from samnet.models.token_attention import fuse_attention
+from samnet.models.token_mlp import use_rows
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
 
 
@@ -92,17 +95,29 @@ def decode_masks(
         source, positions.expand(len(source), -1, -1, -1), tokens
     )
     upscaled = decoder.output_upscaling(source_out.transpose(1, 2).reshape(source.shape))
-    weights = [
-        mlp(tokens_out[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)
-    ]
-    logits = torch.einsum("bkc,bchw->bkhw", torch.stack(weights, dim=1), upscaled)
+    num_masks = len(decoder.output_hypernetworks_mlps)
+    weights = _mask_weights(decoder, tokens_out[:, 1 : 1 + num_masks])
+    logits = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[2:])
     return logits, tokens_out[:, 0]
+
+
+def _mask_weights(decoder: Any, tokens: Tensor) -> Tensor:
+    """Return what the hyper-networks make of the tokens `(B, K, 256)` of their masks: `(B, K, C)`.
+
+    They have one shape, so that each of their layers is computed for all masks at once.
+    """
+    networks = [mlp.layers for mlp in decoder.output_hypernetworks_mlps]
+    features = tokens.transpose(0, 1)
+    for number, layers in enumerate(zip(*networks, strict=True)):
+        features = parallel_linear(features.relu() if number else features, layers)
+    return features.transpose(0, 1)
 
 
 def build_mask_decoder(num_masks: int, mlp_width: int = SAM_DECODER_MLP) -> MaskDecoder:
     """Build SAM's mask decoder in its released dimensions, randomly initialised.
 
-    Its attention is fused; weights and results are SAM's.
+    Attention and norms are fused, and linear layers have fewer operators; weights and results are
+    SAM's.
 
     Args:
         num_masks: Number of masks; each has a token and a hyper-network.
@@ -115,8 +130,12 @@ def build_mask_decoder(num_masks: int, mlp_width: int = SAM_DECODER_MLP) -> Mask
         depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=mlp_width, num_heads=8
     )
     fuse_attention(transformer)
-    return MaskDecoder(
+    compact_linears(transformer)
+    use_rows(transformer)
+    decoder = MaskDecoder(
         transformer_dim=EMBEDDING_CHANNELS,
         transformer=transformer,
         num_multimask_outputs=num_masks - 1,
     )
+    fuse_norms(decoder)
+    return decoder
