@@ -121,7 +121,7 @@ class _ParallelLinear(torch.autograd.Function):
         weights, biases = parameters[: len(x)], parameters[len(x) :]
         ctx.types = (x.dtype, weights[0].dtype, biases[0].dtype)
         x = x.to(dtype)
-        ctx.save_for_backward(x, *weights)
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[1:]) else None, *weights)
         bias = torch.stack(biases).to(dtype)[:, None]
         return torch.baddbmm(bias, x, torch.stack(weights).to(dtype).mT)
 
@@ -132,7 +132,7 @@ class _ParallelLinear(torch.autograd.Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = torch.bmm(gradient, torch.stack(weights).to(gradient.dtype)).to(ctx.types[0])
-        if not any(ctx.needs_input_grad[1:]):
+        if x is None:
             return of_x, *[None] * (2 * len(weights))
         of_weights = torch.bmm(gradient.mT, x).to(ctx.types[1])
         of_biases = gradient.sum(dim=1).to(ctx.types[2])

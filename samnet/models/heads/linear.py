@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from samnet.models.channel_norm import ChannelNorm
 from samnet.models.heads.head import Head
 from samnet.models.sam_modules import LayerNorm2d
 from samnet.plan.backbones import EMBEDDING_CHANNELS
@@ -34,7 +35,7 @@ class LinearHead(Head):
         middle, width = EMBEDDING_CHANNELS // 4, EMBEDDING_CHANNELS // 8
         upscaling = nn.Sequential(
             nn.ConvTranspose2d(EMBEDDING_CHANNELS, middle, 2, stride=2),
-            LayerNorm2d(middle),
+            ChannelNorm(LayerNorm2d(middle)),
             nn.GELU(),
             nn.ConvTranspose2d(middle, width, 2, stride=2),
             nn.GELU(),
