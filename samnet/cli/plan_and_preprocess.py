@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from samnet.cli.command import Command, add_part_options, add_processes_option, chosen_part
 from samnet.cli.planning_steps import (
@@ -13,6 +14,17 @@ from samnet.cli.planning_steps import (
     plan_dataset,
 )
 from samnet.cli.settings import add_set_option
+
+if TYPE_CHECKING:
+    from samnet.dataset.cases import RawDataset
+
+
+# What the worker processes of all steps need.
+_WORKER_MODULES = (
+    "samnet.dataset.case_integrity",
+    "samnet.fingerprint.measure",
+    "samnet.preprocessing.prepare",
+)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,26 +38,32 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from samnet.core.worker_processes import kept_worker_processes
+
+    processes = chosen_processes(options)
+    # Before anything heavy is imported here.
+    with kept_worker_processes(processes, _WORKER_MODULES):
+        for dataset in load_datasets(options):
+            _plan_and_prepare(dataset, options, processes)
+
+
+def _plan_and_prepare(dataset: RawDataset, options: argparse.Namespace, processes: int) -> None:
     from samnet.dataset.integrity import verify_dataset
     from samnet.fingerprint.records import Fingerprint
     from samnet.planning.overview import order_configurations, overview
     from samnet.preprocessing.prepare import prepare_all_configurations
 
-    processes = chosen_processes(options)
-    for dataset in load_datasets(options):
-        with kept_worker_processes():
-            if not options.no_verify:
-                verify_dataset(dataset, processes)
-            plan = plan_dataset(dataset, options)
-            prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
-        number = dataset.folder.number
-        print(overview(plan, Fingerprint.load(dataset.folder.fingerprint_file)))
-        print(
-            f"\nplanned and prepared; the plan, for reading and changing:\n"
-            f"  {dataset.folder.plan_file}\n"
-            f"the reasons: samnet_plan -d {number} --explain\n"
-            f"next: samnet_train {number} {order_configurations(plan)[0]}"
-        )
+    if not options.no_verify:
+        verify_dataset(dataset, processes)
+    plan = plan_dataset(dataset, options)
+    prepare_all_configurations(dataset, plan, processes, *chosen_part(options))
+    number = dataset.folder.number
+    print(overview(plan, Fingerprint.load(dataset.folder.fingerprint_file)))
+    print(
+        f"\nplanned and prepared; the plan, for reading and changing:\n"
+        f"  {dataset.folder.plan_file}\n"
+        f"the reasons: samnet_plan -d {number} --explain\n"
+        f"next: samnet_train {number} {order_configurations(plan)[0]}"
+    )
 
 
 COMMAND = Command(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextvars import ContextVar
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -24,17 +25,18 @@ class WorkerProcesses:
         have_ended: Whether they have been ended.
     """
 
-    def __init__(self, largest_number: int) -> None:
+    def __init__(self, largest_number: int, modules: Sequence[str] = ()) -> None:
         """Start none yet.
 
         Args:
             largest_number: How many there are at most.
+            modules: What each imports before its first job.
         """
         context = _WorkerContext()
         self.largest_number = largest_number
         self.have_ended = False
         self._processes = context.processes
-        self._executor = ProcessPoolExecutor(largest_number, context, _end_with_parent)
+        self._executor = ProcessPoolExecutor(largest_number, context, _begin, (tuple(modules),))
 
     def submit(self, function: Callable[..., Any], *values: Any) -> Future[Any]:
         """Have a worker process call a function.
@@ -50,6 +52,11 @@ class WorkerProcesses:
             BrokenProcessPool: A worker process was killed.
         """
         return self._executor.submit(function, *values)
+
+    def start_all(self) -> None:
+        """Start all worker processes now, and do not wait for them."""
+        for _ in range(self.largest_number):
+            self._executor.submit(int)  # a new one is started for each job while none is idle
 
     def end(self) -> None:
         """End the worker processes when they have done their jobs, and wait for that."""
@@ -95,6 +102,14 @@ class _WorkerContext(SpawnContext):
         return process
 
 
+def _begin(modules: Sequence[str]) -> None:
+    """Begin a worker process. A module that is missing is reported by the job that needs it."""
+    _end_with_parent()
+    for name in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def _end_with_parent() -> None:
     """End this worker process when its parent is killed.
 
@@ -113,8 +128,8 @@ def _end_with_parent() -> None:
 class _Kept:
     """The worker processes that are kept from one step to the next."""
 
-    def __init__(self) -> None:
-        self._workers: WorkerProcesses | None = None
+    def __init__(self, workers: WorkerProcesses | None) -> None:
+        self._workers = workers
 
     def at_most(self, largest_number: int) -> WorkerProcesses:
         """Return those that are kept, or new ones where they have ended or were to be others."""
@@ -129,22 +144,39 @@ class _Kept:
         if self._workers is not None and not self._workers.have_ended:
             self._workers.end()
 
+    def terminate(self) -> None:
+        """End those that are kept, if any, without waiting for what they do."""
+        if self._workers is not None and not self._workers.have_ended:
+            self._workers.terminate()
+
 
 _kept: ContextVar[_Kept | None] = ContextVar("_kept", default=None)
 
 
 @contextlib.contextmanager
-def kept_worker_processes() -> Iterator[None]:
+def kept_worker_processes(largest_number: int = 0, modules: Sequence[str] = ()) -> Iterator[None]:
     """Keep the worker processes of one step for the next ones, within a block.
 
-    A worker process takes half a second to import NumPy, SciPy and nibabel. A command of several
-    steps has to wait for that once. Worker processes end with the block, and before that with an
-    error or a stop, or when one of them is killed.
+    A worker process takes half a second or more to import NumPy, SciPy and nibabel. A command of
+    several steps has to wait for that once, and does its own imports at the same time. Worker
+    processes end with the block, and before that with an error or a stop, or when one of them is
+    killed.
+
+    Args:
+        largest_number: How many to start at once; 0 to start them when a step needs them.
+        modules: What each that is started at once imports before its first job.
     """
-    kept = _Kept()
+    workers = None
+    if largest_number:
+        workers = WorkerProcesses(largest_number, modules)
+        workers.start_all()
+    kept = _Kept(workers)
     token = _kept.set(kept)
     try:
         yield
+    except BaseException:
+        kept.terminate()
+        raise
     finally:
         _kept.reset(token)
         kept.end()

@@ -25,6 +25,7 @@ from samnet.fingerprint.records import (
 MAX_SHAPE_SLICES = 32
 MAX_SAMPLED_VOXELS = 200_000
 _ALL_NEIGHBOURS = 26  # voxels that touch by a face, an edge or a corner belong together
+_TOUCHING_PIXELS = np.ones((3, 3))  # likewise in a slice
 
 
 @dataclass(frozen=True)
@@ -181,12 +182,16 @@ def _typical_component(mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[fl
     It is the component that holds the middle pixel when all pixels are ordered by the area of their
     component: the area-weighted median.
     """
-    labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    labelled, count = ndimage.label(mask, structure=_TOUCHING_PIXELS)
     areas = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
-    order = np.argsort(areas, kind="stable")
-    typical = int(order[np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)])
+    typical = 0
+    if count > 1:
+        order = np.argsort(areas, kind="stable")
+        typical = int(order[np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)])
     diameter = 2 * np.sqrt(areas[typical] * spacing[0] * spacing[1] / np.pi)
-    component = np.pad(labelled == typical + 1, 1)
+    # With a border of background. np.pad takes several times as long for small masks.
+    component = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), bool)
+    np.equal(labelled, typical + 1, out=component[1:-1, 1:-1])
     # The distance is to the nearest outside pixel's centre: half a pixel beyond the edge.
     widest = ndimage.distance_transform_edt(component, sampling=spacing).max()
     return float(diameter), float(max(2 * widest - min(spacing), min(spacing)))

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from samnet.core.errors import UserError
 from samnet.core.worker_pool import Outcome, run_jobs
 from samnet.core.worker_processes import kept_worker_processes
 
@@ -41,6 +42,30 @@ def test_steps_of_other_numbers_of_processes_use_others() -> None:
     with kept_worker_processes():
         assert worker(1) != worker(2)
         assert len(multiprocessing.active_children()) == 1
+
+
+def test_worker_processes_are_started_at_once_with_their_imports() -> None:
+    with kept_worker_processes(2, ["colorsys"]):
+        assert len(multiprocessing.active_children()) == 2
+        imported = run(["'colorsys' in __import__('sys').modules"] * 6, 2)
+        assert set(imported.results.values()) == {True}
+        assert len(multiprocessing.active_children()) == 2
+
+
+def test_missing_module_of_worker_processes_is_left_to_the_job_that_needs_it() -> None:
+    with kept_worker_processes(1, ["no_such_module"]):
+        assert run(["6 * 7"]).results == {"job 0": 42}
+
+
+def fail_within_a_block() -> None:
+    with kept_worker_processes(1, ["samnet.preprocessing.prepare"]):
+        raise UserError("no such data set")
+
+
+def test_error_does_not_wait_for_worker_processes() -> None:
+    with pytest.raises(UserError):
+        fail_within_a_block()
+    assert multiprocessing.active_children() == []
 
 
 def test_no_more_worker_processes_are_started_than_there_are_jobs() -> None:
