@@ -27,12 +27,12 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.machine import detect_machine
     from samnet.planning.doctor import examine_dataset
-    from samnet.training.dry_run import measure_step
+    from samnet.training.kept_measurements import KeptMeasurements
 
     machine = detect_machine(options.device)
     processes = chosen_processes(options)
     reports = [
-        examine_dataset(identifier, processes, machine, measure_step)
+        examine_dataset(identifier, processes, machine, KeptMeasurements)
         for identifier in options.dataset
     ]
     for report in reports:

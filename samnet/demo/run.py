@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samnet.core.locks import lock_folder
 from samnet.core.machine import detect_machine
 from samnet.core.paths import raw_folder
 from samnet.core.worker_pool import default_processes
@@ -25,10 +26,10 @@ from samnet.fingerprint.extract import extract_fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import ALL_CASES, RunFolder
-from samnet.planning.planned_dataset import PlannedDataset, write_splits
+from samnet.planning.planned_dataset import PLANNING, PlannedDataset, write_splits
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.prepare import prepare_all_configurations
-from samnet.training.dry_run import measure_step
+from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
 from samnet.training.run import train
 
@@ -95,9 +96,11 @@ def _prepare(dataset: RawDataset, options: DemoOptions) -> None:
     processes = default_processes()
     verify_dataset(dataset, processes)
     fingerprint = extract_fingerprint(dataset, processes)
-    plan = make_plan(fingerprint, detect_machine(options.device), measure=measure_step)
-    plan.save(dataset.folder.plan_file)
-    write_splits(plan, fingerprint, dataset.folder)
+    with lock_folder(dataset.folder.preprocessed, PLANNING):
+        measure = KeptMeasurements(dataset.folder.step_memory_file)
+        plan = make_plan(fingerprint, detect_machine(options.device), measure=measure)
+        plan.save(dataset.folder.plan_file)
+        write_splits(plan, fingerprint, dataset.folder)
     prepare_all_configurations(dataset, plan, processes)
     log.info("plan: %s, prepared cases in %s", dataset.folder.plan_file, dataset.folder.slices)
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from samnet.core.locks import lock_folder
 from samnet.core.machine import Machine
 from samnet.core.units import show_length
 from samnet.dataset.cases import RawDataset
+from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.faults import Fault, Report
 from samnet.dataset.integrity import inspect_dataset_by_name
 from samnet.dataset.splits import find_patient_key, make_splits, patient_of, read_splits
@@ -23,8 +25,8 @@ from samnet.plan.backbones import PATCH
 from samnet.plan.configuration import Configuration
 from samnet.planning.memory import Meter
 from samnet.planning.overview import FIRST
-from samnet.planning.planned_dataset import PlannedDataset
-from samnet.planning.planner import make_plan
+from samnet.planning.planned_dataset import PLANNING, PlannedDataset
+from samnet.planning.planner import plan_one_configuration
 from samnet.planning.rules.facts import AXIS_NAMES, CT_NAMES
 from samnet.planning.rules.slicing import ANISOTROPIC
 
@@ -35,19 +37,23 @@ HIGHEST_MINIMUM_OF_CT = -200.0
 
 
 def examine_dataset(
-    identifier: str | int, processes: int, machine: Machine, measure: Meter | None = None
+    identifier: str | int,
+    processes: int,
+    machine: Machine,
+    meter_of: Callable[[Path], Meter] | None = None,
 ) -> Report:
     """Check a raw data set, and add remarks on what is odd in the data as a whole.
 
     Remarks that need measurements are added where there are no faults. The fingerprint is kept for
-    planning. These remarks use the plan of the data set; where there is none, a plan for the
-    machine that is not kept.
+    planning. These remarks use the first configuration of the data set's plan; where there is none,
+    this configuration is planned for the machine, and not kept.
 
     Args:
         identifier: Id or name of the data set.
         processes: Number of worker processes; 0 for none.
         machine: The machine to plan for where there is no plan.
-        measure: As for `make_plan`.
+        meter_of: Returns the meter that keeps its measurements in a file. Without it everything
+            wanted is taken to fit.
 
     Returns:
         The report of `inspect_dataset_by_name`, with the remarks.
@@ -65,14 +71,25 @@ def examine_dataset(
         path = dataset.folder.plan_file
         if path.is_file():
             plan = PlannedDataset(dataset.folder).plan
+            if plan.data_key != fingerprint.data_key:
+                value = "the raw files have changed since it was made"
+                remarks.append(Fault("old plan", str(path), value, "run samnet_plan again"))
+            configuration = plan.configuration(FIRST)
         else:
-            plan = make_plan(fingerprint, machine, measure=measure)
-        if plan.data_key != fingerprint.data_key:
-            value = "the raw files have changed since it was made"
-            remarks.append(Fault("old plan", str(path), value, "run samnet_plan again"))
-        configuration = plan.configuration(FIRST)
+            configuration = _plan_first(dataset.folder, fingerprint, machine, meter_of)
         remarks += find_oddities(dataset.folder.raw, fingerprint, configuration)
     return replace(report, remarks=tuple(remarks))
+
+
+def _plan_first(
+    folder: DatasetFolder,
+    fingerprint: Fingerprint,
+    machine: Machine,
+    meter_of: Callable[[Path], Meter] | None,
+) -> Configuration:
+    with lock_folder(folder.preprocessed, PLANNING):  # where the measurements are kept
+        measure = None if meter_of is None else meter_of(folder.step_memory_file)
+        return plan_one_configuration(FIRST, fingerprint, machine, measure)
 
 
 def find_oddities(

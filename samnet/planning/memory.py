@@ -12,31 +12,21 @@ from typing import Protocol, runtime_checkable
 
 from samnet.core.machine import Machine
 from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import PlannedStep
 
-# (configuration, channels, outputs, whether these are regions, device) -> peak GiB of a step.
-Meter = Callable[[Configuration, int, int, bool, str], float]
+# A step -> its peak GiB.
+Meter = Callable[[PlannedStep], float]
 
 
 @runtime_checkable
 class EstimatingMeter(Protocol):
     """A `Meter` that spares the measurement of steps which take a small part of the memory."""
 
-    def estimate(
-        self,
-        configuration: Configuration,
-        num_channels: int,
-        num_outputs: int,
-        has_regions: bool,
-        device: str,
-    ) -> float | None:
+    def estimate(self, step: PlannedStep) -> float | None:
         """Return GiB that a step does not exceed; None where measuring it takes no time.
 
         Args:
-            configuration: The configuration to train.
-            num_channels: Number of image channels of the data set.
-            num_outputs: Classes with the background, or regions.
-            has_regions: Whether the outputs are regions.
-            device: `cpu`, `cuda` or `mps`.
+            step: The step.
         """
 
 

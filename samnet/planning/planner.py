@@ -34,6 +34,7 @@ from samnet.planning.memory import (
     choose_level,
     usable_memory,
 )
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.presets import Preset, configuration_names, read_preset, standard_names
 from samnet.planning.rules import rules_of
 from samnet.planning.rules.facts import NO_RECIPE, Facts, Recipe, Rule
@@ -135,6 +136,26 @@ def all_decisions(
     decisions = context.decide(rules_of(Scope.DATASET), overriding)
     decisions |= _plan_configuration(name, context, decisions, {}, overriding).decisions
     return {key: decision for key, decision in decisions.items() if key not in SPLIT_KEYS}
+
+
+def plan_one_configuration(
+    name: str, fingerprint: Fingerprint, machine: Machine, measure: Meter | None = None
+) -> Configuration:
+    """Plan a named configuration without the others, and without a plan that is kept.
+
+    Args:
+        name: The named configuration.
+        fingerprint: The statistics of the data.
+        machine: The machine that will train.
+        measure: As for `make_plan`.
+
+    Returns:
+        What `make_plan` plans of this name.
+    """
+    decisions = all_decisions(name, fingerprint, machine, {}, measure)
+    values = {key: decision.value for key, decision in decisions.items()}
+    num_channels = len(fingerprint.channel_names)
+    return build_configuration(values, num_channels, f"configuration {name}")
 
 
 def same_value(one: Decision | None, other: Decision | None) -> bool:
@@ -292,8 +313,7 @@ def _choose_level(
     fingerprint, machine, measure = context.fingerprint, context.machine, context.measure
     assert measure is not None
     num_channels = len(fingerprint.channel_names)
-    num_outputs = fingerprint.label_scheme.num_outputs
-    has_regions = fingerprint.label_scheme.regions is not None
+    scheme = fingerprint.label_scheme
 
     def configuration_on(level: MemoryLevel) -> Configuration:
         decisions = others | decide(level)
@@ -302,20 +322,20 @@ def _choose_level(
         }
         return build_configuration(values, num_channels, f"configuration {name}")
 
-    step = (num_channels, num_outputs, has_regions, machine.device)
-
-    def as_computed(configuration: Configuration) -> Configuration:
-        """Return a configuration in the precision that the machine computes it in."""
+    def step_of(configuration: Configuration) -> PlannedStep:
+        """Return the step of a configuration in the precision that the machine computes it in."""
         if machine.device == "cpu" and not machine.cpu_bfloat16:
-            return dataclasses.replace(configuration, precision="float32")
-        return configuration
+            configuration = dataclasses.replace(configuration, precision="float32")
+        has_regions = scheme.regions is not None
+        device = machine.device
+        return PlannedStep(configuration, num_channels, scheme.num_outputs, has_regions, device)
 
     def memory_of(configuration: Configuration) -> float:
-        return measure(as_computed(configuration), *step)
+        return measure(step_of(configuration))
 
     def estimate(configuration: Configuration) -> float | None:
         if not isinstance(measure, EstimatingMeter):
             return None
-        return measure.estimate(as_computed(configuration), *step)
+        return measure.estimate(step_of(configuration))
 
     return choose_level(configuration_on, memory_of, usable_memory(machine), estimate)

@@ -11,6 +11,7 @@ from math import ceil
 
 from samnet.plan.backbones import BACKBONES, EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
 from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import PlannedStep
 
 _BYTES = 4  # of a value; half precision takes no more
 # Copies of each weight: itself, its gradient, Adam's two averages, and one while it is updated.
@@ -25,19 +26,20 @@ _PIXEL_COPIES = 100
 _OUTPUT_COPIES = 32
 
 
-def estimate_step(configuration: Configuration, num_outputs: int) -> float:
+def estimate_step(step: PlannedStep) -> float:
     """Return an amount of memory that a training step does not exceed.
 
     Args:
-        configuration: The configuration to train.
-        num_outputs: Classes with the background, or regions.
+        step: The step.
 
     Returns:
         GiB of all tensors at the peak of the step, or more.
     """
+    configuration = step.configuration
     backbone = BACKBONES[configuration.backbone]
+    images = _values_of_image(backbone, configuration, step.num_outputs)
     values = _WEIGHT_COPIES * _num_weights(backbone, configuration)
-    values += configuration.batch_size * _values_of_image(backbone, configuration, num_outputs)
+    values += configuration.batch_size * images
     return values * _BYTES / 2**30
 
 

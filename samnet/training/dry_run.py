@@ -25,9 +25,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from samnet.models.attention_form import as_if_on
 from samnet.models.network import build_network
 from samnet.models.precision import as_if_autocast
-from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import PlannedStep
 from samnet.preprocessing.channels import num_input_channels
-from samnet.training.kept_measurements import step_key
 from samnet.training.loss import segmentation_loss
 
 _HAVE_BFLOAT16 = ("cuda", "cpu")
@@ -55,49 +54,33 @@ _IN_SINGLE = (
     Tensor.pow,
     Tensor.__pow__,
 )
-_peaks: dict[str, int] = {}  # bytes, by `step_key`
+_peaks: dict[str, int] = {}  # bytes, by `PlannedStep.memory_key`
 
 
-def measure_step(
-    configuration: Configuration,
-    num_channels: int,
-    num_outputs: int,
-    has_regions: bool,
-    device: str,
-) -> float:
+def measure_step(step: PlannedStep) -> float:
     """Measure the memory of a training step: a `samnet.planning.memory.Meter`.
 
     Args:
-        configuration: The configuration to train. Its `precision` is the one that a CPU or a GPU
-            computes in.
-        num_channels: Number of image channels of the data set.
-        num_outputs: Classes with the background, or regions.
-        has_regions: Whether the outputs are regions.
-        device: `cpu`, `cuda` or `mps`.
+        step: The step.
 
     Returns:
         GiB of all tensors at the peak of the step.
     """
-    key = step_key(configuration, num_channels, num_outputs, has_regions, device)
+    key = step.memory_key
     if key not in _peaks:
-        without_file = replace(configuration, initial_weights="random")
-        _peaks[key] = _peak_of_step(without_file, num_channels, num_outputs, has_regions, device)
+        _peaks[key] = _peak_of_step(step)
     return _peaks[key] / 2**30
 
 
-def _peak_of_step(
-    configuration: Configuration,
-    num_channels: int,
-    num_outputs: int,
-    has_regions: bool,
-    device: str,
-) -> int:
+def _peak_of_step(step: PlannedStep) -> int:
     """Return the bytes of all tensors at the peak of a step."""
+    configuration = replace(step.configuration, initial_weights="random")  # without a file
+    device = step.device
     batch, size = configuration.batch_size, configuration.input_size
-    channels = num_input_channels(configuration.channel_layout, num_channels)
+    channels = num_input_channels(configuration.channel_layout, step.num_channels)
     half = configuration.precision == "bfloat16" and device in _HAVE_BFLOAT16
     with StorageCount() as count, torch.device("meta"), as_if_on(device):
-        network = build_network(configuration, num_channels, num_outputs).train()
+        network = build_network(configuration, step.num_channels, step.num_outputs).train()
         blocks: Any = network.encoder.blocks
         for module in (network, *blocks):
             module.forward = _on_meta(module.forward, device, half)
@@ -106,7 +89,7 @@ def _peak_of_step(
         averages = [torch.empty_like(weight) for weight in (*trained, *trained)]
         images = torch.empty(batch, channels, size, size)
         logits = network(images)
-        target_shape = logits.shape if has_regions else torch.Size((batch, *logits.shape[2:]))
+        target_shape = logits.shape if step.has_regions else torch.Size((batch, *logits.shape[2:]))
         # Neither the logits in single precision nor the target has a name here: both are freed
         # when the loss is computed.
         loss = segmentation_loss(

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import logging
 from pathlib import Path
 
 from samnet import __version__
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
-from samnet.core.records import to_json
-from samnet.plan.configuration import Configuration, keys_with
-from samnet.plan.plan_key import Role
 from samnet.planning.memory import Meter
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.step_estimate import estimate_step
 
 log = logging.getLogger(__name__)
@@ -40,57 +37,32 @@ class KeptMeasurements:
         self._versions = {"samnet": __version__, "torch": importlib.metadata.version("torch")}
         self._gib = self._read()
 
-    def __call__(
-        self,
-        configuration: Configuration,
-        num_channels: int,
-        num_outputs: int,
-        has_regions: bool,
-        device: str,
-    ) -> float:
+    def __call__(self, step: PlannedStep) -> float:
         """Return the memory of a training step, measured now or before.
 
         Args:
-            configuration: The configuration to train.
-            num_channels: Number of image channels of the data set.
-            num_outputs: Classes with the background, or regions.
-            has_regions: Whether the outputs are regions.
-            device: `cpu`, `cuda` or `mps`.
+            step: The step.
 
         Returns:
             GiB of all tensors at the peak of the step.
         """
-        step = (configuration, num_channels, num_outputs, has_regions, device)
-        key = step_key(*step)
+        key = step.memory_key
         if key not in self._gib:
-            self._gib[key] = self._meter()(*step)
+            self._gib[key] = self._meter()(step)
             with contextlib.suppress(OSError):  # where it cannot be kept, it is measured again
                 write_json(self._file, {"versions": self._versions, "gib_by_step": self._gib})
         return self._gib[key]
 
-    def estimate(
-        self,
-        configuration: Configuration,
-        num_channels: int,
-        num_outputs: int,
-        has_regions: bool,
-        device: str,
-    ) -> float | None:
+    def estimate(self, step: PlannedStep) -> float | None:
         """Return what a step takes at most: for `samnet.planning.memory.EstimatingMeter`.
 
         Args:
-            configuration: The configuration to train.
-            num_channels: Number of image channels of the data set.
-            num_outputs: Classes with the background, or regions.
-            has_regions: Whether the outputs are regions.
-            device: `cpu`, `cuda` or `mps`.
+            step: The step.
 
         Returns:
             GiB, or None where the measured memory is kept.
         """
-        if step_key(configuration, num_channels, num_outputs, has_regions, device) in self._gib:
-            return None
-        return estimate_step(configuration, num_outputs)
+        return None if step.memory_key in self._gib else estimate_step(step)
 
     def _meter(self) -> Meter:
         if self._measure is None:
@@ -111,27 +83,3 @@ class KeptMeasurements:
         except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
             log.info("%s: measured again (%s)", self._file, error)
             return {}
-
-
-def step_key(
-    configuration: Configuration,
-    num_channels: int,
-    num_outputs: int,
-    has_regions: bool,
-    device: str,
-) -> str:
-    """Return all that the memory of a step depends on.
-
-    Args:
-        configuration: The configuration to train.
-        num_channels: Number of image channels of the data set.
-        num_outputs: Classes with the background, or regions.
-        has_regions: Whether the outputs are regions.
-        device: `cpu`, `cuda` or `mps`.
-
-    Returns:
-        A text that differs between any two steps that may take different memory.
-    """
-    values = {key: to_json(getattr(configuration, key)) for key in keys_with(Role.MEMORY)}
-    kind = "regions" if has_regions else "classes"
-    return json.dumps([device, num_channels, num_outputs, kind, values])

@@ -21,7 +21,7 @@ from samnet.demo.run import DemoOptions
 from samnet.models.model_folder import ModelFolder
 from samnet.pretraining.run import Recipe
 from samnet.sharing.samed import SamedOptions
-from samnet.training.dry_run import measure_step
+from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
 
 ORGANS = DatasetDescription(("CT",), {"background": 0, "liver": 1}, None, ".nii.gz")
@@ -172,9 +172,9 @@ def test_options_of_demo(call: Call) -> None:
 
 def test_options_of_doctor(call: Call) -> None:
     arguments, _ = call("planning.doctor.examine_dataset", "doctor -d 8 --device cuda -np 3")
-    assert arguments == ("8", 3, Machine("cuda", 1.0), measure_step)
+    assert arguments == ("8", 3, Machine("cuda", 1.0), KeptMeasurements)
     arguments, _ = call("planning.doctor.examine_dataset", "doctor -d 8")
-    assert arguments == ("8", default_processes(), Machine("None", 1.0), measure_step)
+    assert arguments == ("8", default_processes(), Machine("None", 1.0), KeptMeasurements)
 
 
 def test_options_of_evaluate(call: Call, tmp_path: Path) -> None:

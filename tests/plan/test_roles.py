@@ -22,6 +22,7 @@ from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import RunFolder
 from samnet.plan.configuration import PLAN_KEYS, Configuration, keys_with
 from samnet.plan.plan_key import Role
+from samnet.planning.planned_step import PlannedStep
 from samnet.training.embeddings.key import embeddings_key
 from samnet.training.embeddings.variants import VariantReader
 from samnet.training.run_record import RunRequest, check_continuation
@@ -106,7 +107,7 @@ def measure(values: Configuration) -> float:
     specification = importlib.util.find_spec("samnet.training.dry_run")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    return module.measure_step(values, 1, 3, False, "cuda")
+    return module.measure_step(PlannedStep(values, 1, 3, False, "cuda"))
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.faults import Fault, Report
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.records import SHAPE_PERCENTILES, CaseFingerprint, Fingerprint
-from samnet.plan.configuration import Configuration
 from samnet.planning.doctor import examine_dataset, find_oddities
+from samnet.planning.memory import Meter
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.planner import make_plan
 
 CPU = Machine("cpu", 8)
@@ -262,17 +263,26 @@ def test_examine_dataset_takes_the_declared_patients(folder: DatasetFolder) -> N
     assert examined().remarks == ()
 
 
-def test_examine_dataset_measures_the_step_of_a_plan_that_is_not_there(
+def test_examine_dataset_measures_the_step_of_the_configuration_that_is_not_planned(
     folder: DatasetFolder,
 ) -> None:
     measured = []
 
-    def measure(configuration: Configuration, *rest: object) -> float:
-        measured.append((configuration.backbone, *rest))
-        return 0.5
+    def meter_of(file: Path) -> Meter:
+        assert file == folder.step_memory_file
 
-    examine_dataset(501, 0, CPU, measure)
-    assert ("small", 1, 2, False, "cpu") in measured
+        def measure(step: PlannedStep) -> float:
+            measured.append(step)
+            return 0.5
+
+        return measure
+
+    examine_dataset(501, 0, CPU, meter_of)
+    assert {step.configuration.backbone for step in measured} == {"small"}
+    # No configuration but the first, which begins with released weights.
+    assert {step.configuration.initial_weights for step in measured} == {"pretrained"}
+    facts = {(step.num_channels, step.num_outputs, step.has_regions) for step in measured}
+    assert facts == {(1, 2, False)}
 
 
 def test_examine_dataset_names_a_plan_of_other_data(folder: DatasetFolder) -> None:

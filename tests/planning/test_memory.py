@@ -15,6 +15,7 @@ from samnet.fingerprint.records import Fingerprint
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Decision
 from samnet.planning.memory import usable_memory
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.planner import all_decisions, make_plan, on_command_line
 
 WEIGHTS = {"small": 0.1, "vit_b": 0.5, "vit_l": 1.5, "vit_h": 3.0}
@@ -27,14 +28,8 @@ class Meter:
 
     measured: list[Configuration] = field(default_factory=list)
 
-    def __call__(
-        self,
-        configuration: Configuration,
-        num_channels: int,
-        num_outputs: int,
-        has_regions: bool,
-        device: str,
-    ) -> float:
+    def __call__(self, step: PlannedStep) -> float:
+        configuration = step.configuration
         self.measured.append(configuration)
         weights = WEIGHTS[configuration.backbone]
         if configuration.encoder_tuning == "frozen":
@@ -156,10 +151,10 @@ def test_published_configuration_keeps_its_values_with_little_memory() -> None:
 class Estimator(Meter):
     """Estimates twice what a step takes, and knows the steps of the small backbone."""
 
-    def estimate(self, configuration: Configuration, *rest: Any) -> float | None:
-        if configuration.backbone == "small":
+    def estimate(self, step: PlannedStep) -> float | None:
+        if step.configuration.backbone == "small":
             return None
-        return 2 * Meter()(configuration, *rest)
+        return 2 * Meter()(step)
 
 
 @pytest.mark.parametrize(("usable", "is_measured"), [(17.5, False), (16.0, True), (2.0, True)])
@@ -267,8 +262,8 @@ def test_step_is_measured_in_the_precision_in_which_the_machine_computes_it(
 def test_step_is_measured_with_the_channels_and_outputs_of_the_data_on_the_planned_device() -> None:
     given = set()
 
-    def measure(configuration: Configuration, *rest: Any) -> float:
-        given.add(rest)
+    def measure(step: PlannedStep) -> float:
+        given.add((step.num_channels, step.num_outputs, step.has_regions, step.device))
         return 1.0
 
     labels = {"background": 0, "whole": (1, 2), "core": 2}

@@ -21,9 +21,9 @@ from samnet.core.machine import Machine
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.splits import MAX_FOLDS, make_splits
 from samnet.fingerprint.records import Fingerprint
-from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Plan
 from samnet.planning.planned_dataset import PlannedDataset, write_splits
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.planner import make_plan
 from samnet.training.kept_measurements import KeptMeasurements
 
@@ -215,10 +215,10 @@ class TestPlanWith:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        steps: list[Configuration] = []
+        steps: list[PlannedStep] = []
 
-        def count(configuration: Configuration, *rest: object) -> float:
-            steps.append(configuration)
+        def count(step: PlannedStep) -> float:
+            steps.append(step)
             return 0.5
 
         measure = KeptMeasurements(dataset.folder.step_memory_file, count)

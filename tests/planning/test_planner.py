@@ -11,7 +11,9 @@ from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import ON_COMMAND_LINE, Decision
-from samnet.planning.planner import make_plan
+from samnet.planning.planned_step import PlannedStep
+from samnet.planning.planner import make_plan, plan_one_configuration
+from samnet.planning.presets import standard_names
 
 CPU = Machine("cpu", 8)
 GPU = Machine("cuda", 16)
@@ -88,3 +90,16 @@ def test_settings_do_not_change_what_defines_a_named_configuration() -> None:
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
 def test_every_backbone_can_be_set_on_every_machine(backbone: str, machine: Machine) -> None:
     assert plan_lora(machine, {"backbone": backbone}).backbone == backbone
+
+
+def test_one_configuration_is_planned_as_with_all_others() -> None:
+    """Also where memory is short, so that it gives something up."""
+
+    def measure(step: PlannedStep) -> float:
+        return step.configuration.batch_size / 2
+
+    fingerprint, machine = make_fingerprint(diameters={"a": 20.0}), Machine("cuda", 8)
+    plan = make_plan(fingerprint, machine, measure=measure)
+    for name in standard_names():
+        alone = plan_one_configuration(name, fingerprint, machine, measure)
+        assert alone == plan.configuration(name)

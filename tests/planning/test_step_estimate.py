@@ -9,6 +9,7 @@ from builders.tiny import add_tiny_backbone, make_configuration
 
 from samnet.models.heads import HEADS
 from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.step_estimate import estimate_step
 from samnet.training.dry_run import measure_step
 
@@ -18,8 +19,8 @@ ALL_LAYERS = ("q", "k", "v", "projection", "mlp")
 def measured_and_estimated(
     device: str, num_outputs: int, configuration: Configuration
 ) -> tuple[float, float]:
-    measured = measure_step(configuration, 1, num_outputs, False, device)
-    return measured, estimate_step(configuration, num_outputs)
+    step = PlannedStep(configuration, 1, num_outputs, False, device)
+    return measure_step(step), estimate_step(step)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -14,6 +14,7 @@ from samnet.models.network import build_network
 from samnet.models.precision import autocast
 from samnet.plan.backbones import PATCH
 from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import PlannedStep
 from samnet.training.dry_run import StorageCount, measure_step
 from samnet.training.loss import segmentation_loss
 
@@ -21,7 +22,7 @@ GIB = 2**30
 
 
 def measure(device: str = "cpu", **changes: Any) -> float:
-    return measure_step(configure(**changes), 1, 3, False, device)
+    return measure_step(PlannedStep(configure(**changes), 1, 3, False, device))
 
 
 def configure(**changes: Any) -> Configuration:
@@ -85,7 +86,7 @@ def test_measured_memory_is_that_of_attention_in_many_chunks(
     """Without values only the first chunk is worked on."""
     monkeypatch.setattr(chunked_attention, "CHUNK_VALUES", values)
     configuration = configure(input_size=input_size)
-    measured = measure_step(configuration, 1, 3, False, "cpu")
+    measured = measure_step(PlannedStep(configuration, 1, 3, False, "cpu"))
     assert measured == pytest.approx(computed(configuration), rel=0.06)
 
 
@@ -119,8 +120,8 @@ def test_every_head_can_be_measured(head: str) -> None:
 
 
 def test_regions_are_measured_with_a_target_for_each() -> None:
-    plain = measure_step(configure(), 1, 20, False, "cpu")
-    assert measure_step(configure(), 1, 20, True, "cpu") != plain
+    plain = measure_step(PlannedStep(configure(), 1, 20, False, "cpu"))
+    assert measure_step(PlannedStep(configure(), 1, 20, True, "cpu")) != plain
 
 
 def test_measured_memory_on_gpus_grows_with_the_tokens_and_not_with_their_square() -> None:
@@ -152,7 +153,7 @@ def test_measuring_sams_encoders_needs_neither_memory_nor_weights() -> None:
     configuration = configure(
         backbone="vit_h", head="mask_decoder", initial_weights="pretrained", batch_size=64
     )
-    assert 20 < measure_step(configuration, 1, 3, False, "cuda") < 200
+    assert 20 < measure_step(PlannedStep(configuration, 1, 3, False, "cuda")) < 200
 
 
 def test_storages_are_counted_once_and_until_they_are_freed() -> None:

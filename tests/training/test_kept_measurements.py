@@ -11,23 +11,28 @@ from builders.disk import forbid_writing
 from builders.tiny import make_configuration
 
 from samnet.core.files import read_json
-from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.step_estimate import estimate_step
 from samnet.training import kept_measurements
 from samnet.training.kept_measurements import KeptMeasurements
 
-STEP = (1, 3, False, "cpu")
+STEP = PlannedStep(make_configuration(batch_size=4), 1, 3, False, "cpu")
+
+
+def changed(**values: object) -> PlannedStep:
+    """Return the step with other values of its configuration."""
+    return replace(STEP, configuration=replace(STEP.configuration, **values))
 
 
 class Meter:
     """Stands in for `measure_step`: counts its calls; a step takes as many GiB as images."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple] = []
+        self.steps: list[PlannedStep] = []
 
-    def __call__(self, configuration: Configuration, *rest: object) -> float:
-        self.steps.append((configuration, *rest))
-        return configuration.batch_size + 0.1
+    def __call__(self, step: PlannedStep) -> float:
+        self.steps.append(step)
+        return step.configuration.batch_size + 0.1
 
 
 @pytest.fixture
@@ -36,27 +41,27 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_step_is_measured_once_also_by_later_commands(file: Path) -> None:
-    meter, configuration = Meter(), make_configuration(batch_size=4)
+    meter = Meter()
     for _ in range(2):
         measure = KeptMeasurements(file, meter)
-        assert measure(configuration, *STEP) == measure(configuration, *STEP) == 4.1
-    assert meter.steps == [(configuration, *STEP)]
+        assert measure(STEP) == measure(STEP) == 4.1
+    assert meter.steps == [STEP]
 
 
 def test_what_changes_memory_is_measured_apart_and_nothing_else(file: Path) -> None:
-    meter, configuration = Meter(), make_configuration(batch_size=4)
+    meter = Meter()
     measure = KeptMeasurements(file, meter)
-    measure(configuration, *STEP)
-    assert measure(replace(configuration, batch_size=8), *STEP) == 8.1
+    measure(STEP)
+    assert measure(changed(batch_size=8)) == 8.1
     for other in (
-        (2, 3, False, "cpu"),
-        (1, 4, False, "cpu"),
-        (1, 3, True, "cpu"),
-        (1, 3, False, "cuda"),
+        {"num_channels": 2},
+        {"num_outputs": 4},
+        {"has_regions": True},
+        {"device": "cuda"},
     ):
-        measure(configuration, *other)
+        measure(replace(STEP, **other))
     assert len(meter.steps) == 6
-    KeptMeasurements(file, meter)(replace(configuration, learning_rate=0.5), *STEP)
+    KeptMeasurements(file, meter)(changed(learning_rate=0.5))
     assert len(meter.steps) == 6
 
 
@@ -64,13 +69,13 @@ def test_what_changes_memory_is_measured_apart_and_nothing_else(file: Path) -> N
 def test_another_version_measures_again(
     package: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meter, configuration = Meter(), make_configuration(batch_size=4)
-    KeptMeasurements(file, meter)(configuration, *STEP)
+    meter = Meter()
+    KeptMeasurements(file, meter)(STEP)
     if package == "samnet":
         monkeypatch.setattr(kept_measurements, "__version__", "99.0")
     else:
         monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
-    KeptMeasurements(file, meter)(configuration, *STEP)
+    KeptMeasurements(file, meter)(STEP)
     assert len(meter.steps) == 2
     assert read_json(file)["versions"][package] == "99.0"
 
@@ -79,35 +84,35 @@ def test_another_version_measures_again(
 def test_a_damaged_file_counts_as_empty(content: str, file: Path) -> None:
     file.write_text(content)
     meter = Meter()
-    assert KeptMeasurements(file, meter)(make_configuration(batch_size=4), *STEP) == 4.1
+    assert KeptMeasurements(file, meter)(STEP) == 4.1
     assert len(meter.steps) == 1
     assert len(json.loads(file.read_text())["gib_by_step"]) == 1
 
 
 def test_damaged_figures_are_measured_again(file: Path) -> None:
-    meter, configuration = Meter(), make_configuration(batch_size=4)
-    KeptMeasurements(file, meter)(configuration, *STEP)
+    meter = Meter()
+    KeptMeasurements(file, meter)(STEP)
     file.write_text(file.read_text().replace("4.1", '"much"'))
-    assert KeptMeasurements(file, meter)(configuration, *STEP) == 4.1
+    assert KeptMeasurements(file, meter)(STEP) == 4.1
     assert len(meter.steps) == 2
 
 
 def test_measurements_that_cannot_be_kept_are_used(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meter, configuration = Meter(), make_configuration(batch_size=4)
+    meter = Meter()
     forbid_writing(monkeypatch)
     measure = KeptMeasurements(file, meter)
-    assert measure(configuration, *STEP) == measure(configuration, *STEP) == 4.1
+    assert measure(STEP) == measure(STEP) == 4.1
     assert len(meter.steps) == 1
     assert not file.exists()
 
 
 def test_what_is_kept_needs_no_estimate(file: Path) -> None:
-    measure, configuration = KeptMeasurements(file, Meter()), make_configuration(batch_size=4)
-    estimate = measure.estimate(configuration, *STEP)
-    assert estimate == estimate_step(configuration, 3)
+    measure = KeptMeasurements(file, Meter())
+    estimate = measure.estimate(STEP)
+    assert estimate == estimate_step(STEP)
     assert not file.exists()
-    measure(configuration, *STEP)
-    assert KeptMeasurements(file, Meter()).estimate(configuration, *STEP) is None
-    assert measure.estimate(replace(configuration, batch_size=8), *STEP) > estimate
+    measure(STEP)
+    assert KeptMeasurements(file, Meter()).estimate(STEP) is None
+    assert measure.estimate(changed(batch_size=8)) > estimate
