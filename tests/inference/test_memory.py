@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from builders.tiny import make_configuration, make_volume
 
+from samnet.core.cpu_bfloat16 import VARIABLE
 from samnet.core.errors import UserError
 from samnet.inference.memory import estimate_memory, refuse_beyond_memory
 
@@ -45,6 +46,15 @@ def test_image_beyond_the_memory_is_refused_with_numbers_and_remedy() -> None:
     assert re.search(r"needs [0-9]{3} GiB .* and this machine has 16 GiB", message)
     assert "a slice of 100 x 80 pixels becomes 100,000 x 80,000" in message
     assert "Correct the spacing" in message
+
+
+def test_memory_of_this_machine_is_found_without_looking_at_its_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An impossible value of this variable ends any look at the CPU's units."""
+    monkeypatch.setenv(VARIABLE, "neither")
+    volume = make_volume(IMAGE, (3.0, 1.0, 1.0))
+    refuse_beyond_memory(estimate_memory(make_configuration(), volume, 3, stride=4))
 
 
 @pytest.mark.parametrize(

@@ -218,3 +218,13 @@ def test_forked_worker_reads_cases_after_its_parent_has(
     is_waiting = worker.is_alive()
     worker.kill()
     assert not is_waiting
+
+
+def test_prepared_files_are_written_by_one_thread_on_any_machine(
+    store: Callable[..., StoredCase], tmp_path: Path
+) -> None:
+    """By default blosc2 notes the number of cores in the header, and starts threads for slices."""
+    store(*make_volume(), views=(0,))
+    for kind in ("image", "labels"):
+        header = (tmp_path / f"case_view0_{kind}.b2nd").read_bytes()
+        assert header[62:68] == b"\xd1\0\1\xd1\0\1"  # one to write, one to read
