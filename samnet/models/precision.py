@@ -94,6 +94,21 @@ def autocast_type(tensor: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
+def as_in_products(tensor: Tensor) -> Tensor:
+    """Return a tensor in the type in which an autocast multiplies it.
+
+    An autocast casts a tensor at each of its uses, and does not keep the result. For a large tensor
+    that takes part in several products, one cast is enough.
+
+    Args:
+        tensor: The tensor.
+
+    Returns:
+        The tensor, cast where an autocast is active.
+    """
+    return tensor.to(autocast_type(tensor) or tensor.dtype)
+
+
 def cast_weights(network: nn.Module, planned: str, device: torch.device) -> None:
     """Cast weights that `autocast` would cast at each use, once, in place.
 

@@ -11,11 +11,11 @@ from builders.volumes import LEVELS, configure, slice_predictor, smooth_volume
 
 from samnet.core.geometry import Grid
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.probabilities import VolumeProbabilities
 from samnet.inference.reconstruction import ViewMaps
 from samnet.inference.volume import predict_volume
-from samnet.inference.native_views import VolumeMaps
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume, prepare_volume
 

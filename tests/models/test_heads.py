@@ -12,6 +12,7 @@ from builders.numerics import (
 )
 from builders.tiny_sam import randomise
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from samnet.models.heads import HEADS
 from samnet.models.heads.blocks import dense_positions
@@ -121,6 +122,38 @@ def test_the_vit_head_matches_autosam_without_its_copies(batch: int, classes: in
         results.append((logits, torch.autograd.grad((logits * ramp).mean(), trained)))
     (logits, gradients), (expected, expected_gradients) = results
     assert_close_to_norm(logits, expected)
+    assert_gradients_close(gradients, expected_gradients)
+
+
+def test_the_vit_head_takes_less_than_half_of_the_operations_of_autosams() -> None:
+    head, [embedding, images] = VitHead(4, 20), inputs(1, 20)
+    counts = []
+    for compute in (lambda: head(embedding, images), lambda: copied_per_class(head, embedding)):
+        with FlopCounterMode(display=False) as counter:
+            compute().sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] < counts[1] / 2
+
+
+def test_the_vit_head_is_as_precise_in_bfloat16_as_autosams() -> None:
+    head, (embedding, images) = VitHead(4, 16), inputs(2, 16)
+    exact = head(embedding, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, plain = head(embedding, images), copied_per_class(head, embedding)
+    assert relative_error(found, exact) < 1.25 * relative_error(plain, exact)
+
+
+def test_the_linear_head_matches_its_layers_one_by_one() -> None:
+    head = to_double(randomise(LinearHead(3, 6)))
+    embedding, images = inputs(2, 6, torch.float64)
+    trained = list(head.parameters())
+    results = []
+    expected = head.classify(head.mask_decoder["output_upscaling"](embedding))
+    for logits in (head(embedding, images), expected):
+        ramp = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).view(logits.shape)
+        results.append((logits, torch.autograd.grad((logits * ramp).mean(), trained)))
+    (found, gradients), (expected, expected_gradients) = results
+    assert_close_to_norm(found, expected)
     assert_gradients_close(gradients, expected_gradients)
 
 

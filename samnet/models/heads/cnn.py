@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.heads.head import Head
+from samnet.models.wide_convolution import WideConvolution
 from samnet.plan.backbones import EMBEDDING_CHANNELS
 
 _WIDTH = 1024
@@ -39,8 +41,8 @@ class CnnHead(Head):
         for stage in range(_STAGES):
             enlarges = stage >= _STAGES - 2
             second_width = width if enlarges else width // 2
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)]
-            layers += [nn.Conv2d(width, second_width, 3, padding=1), nn.ReLU(inplace=True)]
+            layers += [WideConvolution(width, width), nn.ReLU(inplace=True)]
+            layers += [WideConvolution(width, second_width), nn.ReLU(inplace=True)]
             if enlarges:
                 layers.append(nn.ConvTranspose2d(width, width // 2, 2, stride=2))
             width //= 2
@@ -96,4 +98,7 @@ class SlimCnnHead(Head):
         Returns:
             Logits `(B, num_outputs, 4 G, 4 G)`.
         """
+        if embedding.device.type == "cpu":
+            # In this order its convolutions and norms take up to a third less time there.
+            embedding = embedding.contiguous(memory_format=torch.channels_last)
         return self.layers(embedding)

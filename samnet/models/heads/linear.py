@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import Tensor, nn
+from torch.nn import functional
 
 from samnet.models.channel_norm import ChannelNorm
 from samnet.models.heads.head import Head
+from samnet.models.heads.upscaling import in_order, upscale_tokens
 from samnet.models.sam_modules import LayerNorm2d
 from samnet.plan.backbones import EMBEDDING_CHANNELS
 
@@ -55,4 +59,10 @@ class LinearHead(Head):
         Returns:
             Logits `(B, num_outputs, 4 G, 4 G)`.
         """
-        return self.classify(self.mask_decoder["output_upscaling"](embedding))
+        pixels = embedding.flatten(2).transpose(1, 2)
+        pixels = upscale_tokens(self.mask_decoder["output_upscaling"], pixels)
+        hidden, activation, last = cast(Any, self.classify)
+        # A 1 x 1 convolution is a product, too.
+        pixels = activation(functional.linear(pixels, hidden.weight[..., 0, 0], hidden.bias))
+        logits = functional.linear(pixels, last.weight[..., 0, 0], last.bias)
+        return in_order(logits.transpose(1, 2), embedding.shape[-1])

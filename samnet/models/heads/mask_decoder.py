@@ -10,6 +10,7 @@ from torch import Tensor
 from samnet.models.channel_norm import fuse_norms
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
+from samnet.models.heads.upscaling import in_order, upscale_tokens
 from samnet.models.linear_product import compact_linears, parallel_linear
 from samnet.models.sam_modules import MaskDecoder, PromptEncoder, TwoWayTransformer
 from samnet.models.token_attention import fuse_attention
@@ -94,11 +95,10 @@ def decode_masks(
     tokens_out, source_out = decoder.transformer(
         source, positions.expand(len(source), -1, -1, -1), tokens
     )
-    upscaled = decoder.output_upscaling(source_out.transpose(1, 2).reshape(source.shape))
+    upscaled = upscale_tokens(decoder.output_upscaling, source_out)
     num_masks = len(decoder.output_hypernetworks_mlps)
     weights = _mask_weights(decoder, tokens_out[:, 1 : 1 + num_masks])
-    logits = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[2:])
-    return logits, tokens_out[:, 0]
+    return in_order(weights @ upscaled.transpose(1, 2), source.shape[-1]), tokens_out[:, 0]
 
 
 def _mask_weights(decoder: Any, tokens: Tensor) -> Tensor:

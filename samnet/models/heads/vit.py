@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samnet.models.folded_attention import attend_to_pixels, attend_to_tokens, scores_of_tokens
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.heads.mask_decoder import build_mask_decoder
+from samnet.models.heads.upscaling import in_order, upscale_tokens
+from samnet.models.precision import as_in_products
 from samnet.models.sam_modules import PositionEmbeddingRandom
 from samnet.plan.backbones import EMBEDDING_CHANNELS, SAM_DECODER_MLP
 
@@ -72,18 +75,24 @@ class VitHead(Head):
             Logits `(B, num_outputs, 4 G, 4 G)`.
         """
         tokens = self._tokens()
-        pixels = embedding.flatten(2).transpose(1, 2)
+        # Sums of tensors that lie in different orders, and their norms, take far longer.
+        pixels = embedding.flatten(2).transpose(1, 2).contiguous()
         positions = dense_positions(self.prompt_encoder["pe_layer"], self.grid)
-        positions = positions.flatten(2).transpose(1, 2)
+        positions = positions.flatten(2)[0].T.to(pixels.dtype)
         queries = self._attend_to_image(tokens, pixels, pixels + positions)
-        pixel_queries = self._first_layer.cross_attn_image_to_token.q_proj(pixels + positions)
+        scores = self._first_scores(queries + tokens, pixels, positions)
         # From here on classes do not depend on each other. All classes at once would need the
         # memory of one image for each class.
         at_once = max(1, _MAPS_AT_ONCE // len(embedding))
-        parts = zip(queries.split(at_once, dim=1), tokens.split(at_once), strict=True)
+        parts = zip(
+            queries.split(at_once, dim=1),
+            tokens.split(at_once),
+            scores.split(at_once, dim=1),
+            strict=True,
+        )
         logits = [
-            self._masks(part, part_tokens, pixels, pixel_queries, positions)
-            for part, part_tokens in parts
+            self._masks(part, part_tokens, pixels, part_scores, positions)
+            for part, part_tokens, part_scores in parts
         ]
         return torch.cat(logits, dim=1)
 
@@ -109,13 +118,21 @@ class VitHead(Head):
         queries = layer.norm2(queries + seen.unflatten(1, tokens.shape[:2]))
         return layer.norm3(queries + layer.mlp(queries))
 
+    def _first_scores(self, tokens: Tensor, pixels: Tensor, positions: Tensor) -> Tensor:
+        """Return how much pixels `(B, N, C)` look at tokens `(B, K, T, C)` in the first layer.
+
+        The projected pixels are the same for all classes, so here they are the smaller way. Returns
+        `(B, K, T, H, N)`.
+        """
+        attention = self._first_layer.cross_attn_image_to_token
+        heads = attention.num_heads
+        query = attention.q_proj(pixels + positions).unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)
+        key = attention.k_proj(tokens.flatten(1, 2)).unflatten(-1, (heads, -1)).transpose(1, 2)
+        scores = key @ query / math.sqrt(key.shape[-1])
+        return scores.unflatten(2, tokens.shape[1:3]).permute(0, 2, 3, 1, 4)
+
     def _masks(
-        self,
-        queries: Tensor,
-        tokens: Tensor,
-        pixels: Tensor,
-        pixel_queries: Tensor,
-        positions: Tensor,
+        self, queries: Tensor, tokens: Tensor, pixels: Tensor, scores: Tensor, positions: Tensor
     ) -> Tensor:
         """Run the rest of the decoder for k classes, with a copy of the image for each class.
 
@@ -123,50 +140,53 @@ class VitHead(Head):
             queries: `(B, k, T, C)`.
             tokens: `(k, T, C)`.
             pixels: `(B, N, C)`.
-            pixel_queries: `(B, N, C / 2)`, of the first layer's attention to tokens.
-            positions: `(1, N, C)`.
+            scores: `(B, k, T, H, N)`, of the first layer's attention to tokens.
+            positions: `(N, C)`.
 
         Returns:
             Logits `(B, k, 4 G, 4 G)`.
         """
         decoder, first = self.mask_decoder, self._first_layer
-        batch, classes = queries.shape[:2]
-        update = _attend_within_classes(
-            first.cross_attn_image_to_token, pixel_queries, queries + tokens, queries
-        )
+        transformer, batch = decoder.transformer, len(queries)
+        update = attend_to_tokens(first.cross_attn_image_to_token, scores, queries)
         keys = first.norm4(pixels[:, None] + update).flatten(0, 1)
         queries = queries.flatten(0, 1)
         tokens = tokens.expand(batch, -1, -1, -1).flatten(0, 1)
-        for layer in decoder.transformer.layers[1:]:
-            queries, keys = layer(queries=queries, keys=keys, query_pe=tokens, key_pe=positions)
-        seen = decoder.transformer.final_attn_token_to_image(
-            q=queries + tokens, k=keys + positions, v=keys
+        for layer in transformer.layers[1:]:
+            queries, keys = _run_layer(layer, queries, keys, tokens, positions)
+        products = as_in_products(keys)
+        seen = attend_to_pixels(
+            transformer.final_attn_token_to_image, queries + tokens, products, positions
         )
-        queries = decoder.transformer.norm_final_attn(queries + seen)
-        embedding = keys.transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        upscaled = decoder.output_upscaling(embedding)
+        queries = transformer.norm_final_attn(queries + seen)
+        upscaled = upscale_tokens(decoder.output_upscaling, products)
         weights = decoder.output_hypernetworks_mlps[0](queries[:, 1])
-        return torch.einsum("bc,bchw->bhw", weights, upscaled).unflatten(0, (batch, classes))
+        logits = weights[:, None] @ upscaled.transpose(1, 2)
+        return in_order(logits[:, 0].unflatten(0, (batch, -1)), self.grid)
 
 
-def _attend_within_classes(
-    attention: Any, pixel_queries: Tensor, keys: Tensor, values: Tensor
-) -> Tensor:
-    """Run SAM's `Attention` of pixels to the tokens of each class separately.
+def _run_layer(
+    layer: Any, queries: Tensor, keys: Tensor, tokens: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run a layer of SAM's transformer after the first.
 
     Args:
-        attention: The `Attention` of segment_anything.
-        pixel_queries: `(B, N, D)`, already projected, the same for every class.
-        keys: `(B, k, T, C)`.
-        values: `(B, k, T, C)`.
+        layer: The `TwoWayAttentionBlock` of segment_anything.
+        queries: `(P, T, C)`.
+        keys: `(P, N, C)`.
+        tokens: What is added to queries, `(P, T, C)`.
+        positions: What is added to keys, `(N, C)`.
 
     Returns:
-        A tensor `(B, k, N, C)`.
+        The new queries and keys.
     """
-    heads, classes, length = attention.num_heads, keys.shape[1], keys.shape[2]
-    q = pixel_queries.unflatten(-1, (heads, -1)).transpose(1, 2)
-    k = attention.k_proj(keys).unflatten(-1, (heads, -1)).flatten(1, 2).transpose(1, 2)
-    v = attention.v_proj(values).unflatten(-1, (heads, -1)).transpose(2, 3)
-    scores = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).unflatten(-1, (classes, length))
-    shares = scores.softmax(dim=-1).permute(0, 3, 1, 2, 4)
-    return attention.out_proj((shares @ v).transpose(2, 3).flatten(-2))
+    placed = queries + tokens
+    queries = layer.norm1(queries + layer.self_attn(q=placed, k=placed, v=queries))
+    products = as_in_products(keys)
+    seen = attend_to_pixels(layer.cross_attn_token_to_image, queries + tokens, products, positions)
+    queries = layer.norm2(queries + seen)
+    queries = layer.norm3(queries + layer.mlp(queries))
+    attention = layer.cross_attn_image_to_token
+    scores = scores_of_tokens(attention, products, positions, queries + tokens)
+    update = attend_to_tokens(attention, scores[:, None], queries[:, None])[:, 0]
+    return queries, layer.norm4(keys + update)
