@@ -38,7 +38,7 @@ def attend_to_pixels(
         "pthc,hdc->pthd", seen.unflatten(1, (length, heads)), _by_head(attention.v_proj, heads)
     )
     # The shares of each query add up to 1, so the bias of the values is added once.
-    return attention.out_proj(values.flatten(2) + attention.v_proj.bias)
+    return attention.out_proj(values.flatten(2) + attention.v_proj.bias.to(values.dtype))
 
 
 def scores_of_tokens(attention: Any, pixels: Tensor, positions: Tensor, keys: Tensor) -> Tensor:

@@ -128,3 +128,24 @@ def cast_weights(network: nn.Module, planned: str, device: torch.device) -> None
             module.to(torch.bfloat16)
         if isinstance(module, nn.Linear):
             module.weight.data = module.weight.data.T.contiguous().T
+
+
+@contextlib.contextmanager
+def weights_cast(network: nn.Module, planned: str, device: torch.device) -> Iterator[None]:
+    """Let a network have the weights of `cast_weights` for a while, and then its own again.
+
+    Args:
+        network: The network. It must not be trained or stored meanwhile.
+        planned: The plan's `precision`.
+        device: The device that it computes on.
+
+    Yields:
+        None.
+    """
+    own = [(weight, weight.data) for weight in network.parameters()]
+    try:
+        cast_weights(network, planned, device)
+        yield
+    finally:
+        for weight, values in own:
+            weight.data = values

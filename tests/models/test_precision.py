@@ -10,7 +10,7 @@ from torch import nn
 
 from samnet.core.cpu_bfloat16 import VARIABLE
 from samnet.models.network import build_network
-from samnet.models.precision import autocast, cast_weights, used_precision
+from samnet.models.precision import autocast, cast_weights, used_precision, weights_cast
 
 __all__ = ["tiny_backbone"]
 CPU = torch.device("cpu")
@@ -107,3 +107,20 @@ def test_weights_stay_where_a_device_does_not_need_them_cast(
     layer = nn.Linear(2, 2)
     cast_weights(layer, planned, torch.device(device))
     assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.usefixtures("cpu_bfloat16")
+def test_weights_that_were_cast_for_a_while_are_the_same_as_before() -> None:
+    layer, values = nn.Linear(3, 2), torch.rand(4, 3)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    with autocast("bfloat16", CPU):
+        expected = layer(values)
+    with pytest.raises(KeyboardInterrupt), weights_cast(layer, "bfloat16", CPU):
+        assert layer.weight.dtype == torch.bfloat16
+        with autocast("bfloat16", CPU):
+            assert torch.equal(layer(values), expected)
+        raise KeyboardInterrupt
+    for name, value in layer.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, before[name])
+        assert value.stride() == before[name].stride()

@@ -150,7 +150,8 @@ def _encode(
         return
     encoded = _until(deadline, encoder.encode(variants, missing))
     num_slices = sum(len(block.slices) for block in missing)
-    with ProgressBar(total=num_slices, desc="encoding", unit="slice") as bar:
+    bar = ProgressBar(total=num_slices, desc="encoding", unit="slice")
+    with encoder.weights_cast(variants), bar:
         for block in missing:
             try:
                 yield _write(folder, block, source_keys[block.identifier], encoded, bar.update)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from samnet.core.errors import SamnetError
 from samnet.models.network import SegmentationNetwork
 from samnet.models.out_of_memory import compute_in_less_memory
-from samnet.models.precision import autocast, used_precision
+from samnet.models.precision import autocast, used_precision, weights_cast
 from samnet.training.embeddings.choice import Block
 from samnet.training.embeddings.variants import SliceVariant, VariantReader
 
@@ -55,6 +56,14 @@ class SliceEncoder:
             `float32` or `bfloat16`.
         """
         return used_precision(variants.configuration.precision, self.device)
+
+    def weights_cast(self, variants: VariantReader) -> contextlib.AbstractContextManager:
+        """Return a context in which weights are cast to the precision once, not in each batch.
+
+        Args:
+            variants: The slices, with their configuration.
+        """
+        return weights_cast(self.network.encoder, variants.configuration.precision, self.device)
 
     @torch.no_grad()
     def encode(

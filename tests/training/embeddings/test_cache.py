@@ -26,6 +26,7 @@ from builders.embeddings import (
     make_variants,
     stored_bytes,
 )
+from builders.numerics import relative_error
 from builders.tiny import TWO_CLASSES, make_case
 
 from samnet.core.locks import lock_folder
@@ -327,3 +328,22 @@ def test_files_of_the_cache_hold_nothing_but_embeddings(
     stored = fill(tmp_path, cases)[0]
     num_bytes = len(stored.variants) * embedding_bytes(32)
     assert stored.file.stat().st_size == num_bytes + 128  # the header of numpy's format
+
+
+@pytest.mark.usefixtures("cpu_bfloat16")
+def test_encoder_has_its_weights_in_bfloat16_while_it_encodes(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    network, types = make_network(precision="bfloat16"), set()
+    linear = next(part for part in network.encoder.modules() if isinstance(part, torch.nn.Linear))
+    before = linear.weight.clone()
+    network.encoder.register_forward_hook(lambda *_: types.add(linear.weight.dtype))
+    [block, *_] = fill(tmp_path, cases[:1], network, num_variants=1, precision="bfloat16")
+    assert types == {torch.bfloat16}
+    assert torch.equal(linear.weight, before)
+    variants = make_variants(cases[:1], precision="bfloat16")
+    image = variants.image(0, block.block.axis, variants.draw(0, block.block.axis, 1, 0))
+    row = block.block.slices.index(1)
+    with torch.no_grad():
+        embedding = network.embed(image[None])[0]
+    assert relative_error(np.load(block.file)[row].astype(np.float32), embedding) < 0.05
