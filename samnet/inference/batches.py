@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from samnet.inference.replays import NetworkReplays
 from samnet.plan.backbones import PATCH
 
 # By measurement: on a CPU, what a head makes of more inputs no longer fits the caches.
@@ -83,15 +84,23 @@ class BatchSize:
     Attributes:
         inputs: The number of inputs, all mirrors counted.
         num_outputs: Number of outputs of the networks; None as long as no slice was measured.
+        replays: What networks make of batches of that many inputs.
     """
 
-    def __init__(self, device: torch.device, memory: DeviceMemory | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        memory: DeviceMemory | None = None,
+        replays: NetworkReplays | None = None,
+    ) -> None:
         """Begin without a measurement.
 
         Args:
             device: Where the networks are.
             memory: What the device says of its memory; None for a `CudaMemory` on a CUDA device,
                 and for a constant on other devices.
+            replays: Computes full batches; None for CUDA graphs on a CUDA device, and for no
+                recording on other devices.
         """
         if memory is None and device.type == "cuda":
             memory = CudaMemory(device)
@@ -99,6 +108,7 @@ class BatchSize:
         self._first = INPUTS_PER_BATCH_ON_CPU if device.type == "cpu" else INPUTS_PER_BATCH
         self.inputs = self._first
         self.num_outputs: int | None = None
+        self.replays = replays or NetworkReplays(device)
 
     def measure(self, predict: Callable[[], Tensor], num_inputs: int, input_size: int) -> Tensor:
         """Predict a slice, and find from it how many inputs fit.
@@ -135,7 +145,8 @@ class BatchSize:
         return self._memory is not None and 4 * num_bytes <= self._memory.free_bytes()
 
     def forget(self) -> None:
-        """Measure again from the next volume on, because memory has run out."""
+        """Measure again from the next volume on, and replay nothing: memory has run out."""
+        self.replays.stop()
         self.inputs, self.num_outputs = self._first, None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -225,15 +225,26 @@ class SlicePredictor:
         return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
     def _predictions(self, batch: Tensor) -> Iterator[Tensor]:
-        for network in self.networks:
+        most = self.memory.inputs_per_batch
+        for number, network in enumerate(self.networks):
             parts = []
-            for part in batch.split(self.memory.inputs_per_batch):
-                with autocast(self.configuration.precision, self.device):
-                    logits = network(part).float()
-                if self.frame.enlarges_logits:
-                    logits = functional.interpolate(logits, part.shape[-2:], mode="bilinear")
-                parts.append(self.outputs.probabilities(logits))
+            compute = partial(self._probabilities, network)
+            for part in batch.split(most):
+                # A batch of whole slices with all their mirrors; what is left of a volume is less.
+                if len(part) + len(self.flips) > most:
+                    name = (number, self.frame.enlarges_logits)
+                    parts.append(self.memory.batch.replays.compute(name, compute, part))
+                else:
+                    parts.append(compute(part))
             yield torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _probabilities(self, network: SegmentationNetwork, inputs: Tensor) -> Tensor:
+        """Return the probabilities of inputs on the device, without waiting for it."""
+        with autocast(self.configuration.precision, self.device):
+            logits = network(inputs).float()
+        if self.frame.enlarges_logits:
+            logits = functional.interpolate(logits, inputs.shape[-2:], mode="bilinear")
+        return self.outputs.probabilities(logits)
 
 
 def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:

@@ -300,6 +300,7 @@ class Trainer:
 
         A case may take minutes, so one process stops in the middle; several stop together.
         """
+        self.steps.release_memory()
         is_alone = self.distributed.world_size == 1
         with self._signals.at_once() if is_alone else contextlib.nullcontext():
             return self.validator(

@@ -1,23 +1,19 @@
 """Training steps without launch overhead: recorded once as a CUDA graph, then replayed.
 
-On a GPU a step of these networks has thousands of small kernels, and launching them one by one
-takes far longer than computing them. A graph launches them all at once. For that a step may only
-use memory that stays where it is, and may not wait for the device: batches are copied into fixed
-buffers, the learning rate lies on the device, and losses are read later. A step whose loss or
-gradients are not finite changes nothing there, nor does any step after it; the error is raised when
-its loss is read.
+A recorded step may only use memory that stays where it is, and may not wait for the device: batches
+are copied into fixed buffers, the learning rate lies on the device, and losses are read later. A
+step whose loss or gradients are not finite changes nothing there, nor does any step after it; the
+error is raised when its loss is read.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from samnet.models.out_of_memory import is_out_of_memory
+from samnet.models.cuda_graph import Record, Replay, have_same_form, record_graph, try_to_record
 from samnet.training.divergence import check_step
 from samnet.training.embeddings.samples import EmbeddedInputs
 from samnet.training.gradients import set_gradients
@@ -26,7 +22,6 @@ from samnet.training.out_of_memory import clear_gradients
 from samnet.training.step import Inputs, TrainingStep
 
 log = logging.getLogger(__name__)
-Replay = Callable[[], None]
 # Steps that are launched one by one before a recording: kernels choose their algorithms in them,
 # and memory that is too small shows in them.
 WARM_UP_STEPS = 3
@@ -48,28 +43,6 @@ def may_be_static(step: TrainingStep) -> bool:
     return step.device.type == "cuda" and is_fused and step.distributed.world_size == 1
 
 
-def record_graph(work: Callable[[], None]) -> Replay:
-    """Record work as a CUDA graph, without doing it.
-
-    Args:
-        work: Launches kernels on fixed memory.
-
-    Returns:
-        A function that does the work.
-
-    Raises:
-        RuntimeError: The work cannot be recorded, or the memory is too small.
-    """
-    torch.cuda.synchronize()
-    gc.collect()
-    torch.cuda.empty_cache()  # what the warm-up has used; the graph has memory of its own
-    graph = torch.cuda.CUDAGraph()
-    # The thread that pins batches in memory may call the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        work()
-    return graph.replay
-
-
 class StaticStep:
     """Makes the steps of a `TrainingStep` on fixed buffers.
 
@@ -83,9 +56,7 @@ class StaticStep:
 
     reads_at_once = False
 
-    def __init__(
-        self, step: TrainingStep, record: Callable[[Callable[[], None]], Replay] = record_graph
-    ) -> None:
+    def __init__(self, step: TrainingStep, record: Record = record_graph) -> None:
         """Prepare for the steps of a run.
 
         Args:
@@ -95,6 +66,7 @@ class StaticStep:
         self.ordinary, self._record = step, record
         self._replay: Replay | None = None
         self._may_record, self._warm_up_left = True, WARM_UP_STEPS
+        self._was_recorded = False
         self._buffers: list[Tensor] = []
         device = step.device
         self._rate = torch.zeros((), device=device)
@@ -123,7 +95,7 @@ class StaticStep:
             self._replay, self._may_record = None, False
         elif self._may_record and self._warm_up_left == 0 and tensors:
             self._prepare(inputs, tensors)
-        if self._replay is None or not _have_same_form(tensors, self._buffers):
+        if self._replay is None or not have_same_form(tensors, self._buffers):
             self._make_unrecorded(inputs, target, rate, number)
             return
         for buffer, tensor in zip(self._buffers, tensors, strict=True):
@@ -147,6 +119,18 @@ class StaticStep:
         losses, self._losses = self._losses, []
         return losses
 
+    def release_memory(self) -> None:
+        """Release the memory of the recording. The next step is recorded again.
+
+        Raises:
+            SamnetError: The loss or a gradient of a step is not finite.
+        """
+        if self._replay is None:
+            return
+        self._read()  # waits for the last step
+        self._replay, self._buffers, self._may_record = None, [], True
+        clear_gradients(self.ordinary.trained)  # they lie in the memory of the recording
+
     def _make_unrecorded(self, inputs: Inputs, target: Tensor, rate: float, number: int) -> None:
         self._read()
         self.ordinary.make(inputs, target, rate, number)
@@ -160,22 +144,16 @@ class StaticStep:
             torch.empty_like(tensor, device=self.ordinary.device) for tensor in tensors
         ]
         fixed_inputs = _with_tensors(inputs, self._buffers)
-        reason = ""
-        try:
-            self._replay = self._record(lambda: self._work(fixed_inputs, self._buffers[-1]))
-        except RuntimeError as error:
-            reason = "out of memory" if is_out_of_memory(error) else str(error).splitlines()[0]
+        self._replay = try_to_record(
+            self._record, lambda: self._work(fixed_inputs, self._buffers[-1]), "training steps"
+        )
         if self._replay is None:
-            # Not inside the handler: the error holds on to all tensors of the step.
             self._buffers = []
             clear_gradients(self.ordinary.trained)
-            log.warning(
-                "training steps are launched operator by operator, as no CUDA graph "
-                "of them could be recorded (%s)",
-                reason,
-            )
             return
-        log.info("training steps are replayed from a CUDA graph")
+        if not self._was_recorded:
+            log.info("training steps are replayed from a CUDA graph")
+        self._was_recorded = True
 
     def _work(self, inputs: Inputs, target: Tensor) -> None:
         """Make a step on fixed memory, without waiting for the device."""
@@ -226,11 +204,3 @@ def _with_tensors(inputs: Inputs, tensors: list[Tensor]) -> Inputs:
         return tensors[0]
     images = None if inputs.images is None else tensors[1]
     return EmbeddedInputs(inputs.is_embedded, tensors[0], images)
-
-
-def _have_same_form(tensors: list[Tensor], others: list[Tensor]) -> bool:
-    return [_form(tensor) for tensor in tensors] == [_form(tensor) for tensor in others]
-
-
-def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype

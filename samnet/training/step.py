@@ -91,6 +91,9 @@ class TrainingStep:
         losses, self._losses = self._losses, []
         return losses
 
+    def release_memory(self) -> None:
+        """Release what is kept from one step to the next: nothing."""
+
     def predict(self, inputs: Inputs) -> Tensor:
         """Return the logits of inputs in single precision.
 

@@ -115,11 +115,16 @@ def test_weights_that_were_cast_for_a_while_are_the_same_as_before() -> None:
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     with autocast("bfloat16", CPU):
         expected = layer(values)
-    with pytest.raises(KeyboardInterrupt), weights_cast(layer, "bfloat16", CPU):
-        assert layer.weight.dtype == torch.bfloat16
-        with autocast("bfloat16", CPU):
-            assert torch.equal(layer(values), expected)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with weights_cast(layer, "bfloat16", CPU):
+            assert layer.weight.dtype == torch.bfloat16
+            with autocast("bfloat16", CPU):
+                assert torch.equal(layer(values), expected)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     for name, value in layer.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, before[name])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from builders.numerics import SINGLE, relative_error
+from builders.recorder import Recorder
 from torch import Tensor
 from torch_timing import OperatorCount
 
@@ -25,25 +30,6 @@ Batch = tuple[Inputs, Tensor]
 LORA = {"encoder_tuning": "lora", "lora_targets": ("q", "v", "projection", "mlp")}
 # The rate is a number in single precision on the device; Adam's square roots enlarge rounding.
 CLOSE = 100 * SINGLE
-
-
-class Recorder:
-    """Stands in for a CUDA graph: does the work at each replay, and counts both."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.recorded = self.replayed = 0
-
-    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        self.recorded += 1
-        if self.error:
-            raise self.error
-
-        def replay() -> None:
-            self.replayed += 1
-            work()
-
-        return replay
 
 
 def make_step(trainer: Trainer) -> TrainingStep:
@@ -134,6 +120,42 @@ def test_a_step_that_cannot_be_recorded_is_launched_as_before(
     assert recorder.recorded == 1
     [message] = [record.message for record in caplog.records if "CUDA graph" in record.message]
     assert message.endswith("(operation not permitted when stream is capturing)")
+
+
+def test_memory_of_a_recording_is_released_and_the_next_step_recorded_again(
+    make_trainer: MakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    batches, recorder = draw_batches(10), Recorder()
+    ordinary, trainer = make_trainer("a"), make_trainer("b")
+    expected = run_steps(make_step(ordinary), batches)
+    steps = StaticStep(make_step(trainer), recorder)
+    steps.release_memory()
+    found = run_steps(steps, batches[:6])
+    gone = weakref.ref(recorder.works[0])
+    recorder.works.clear()
+    steps.release_memory()
+    gc.collect()
+    assert gone() is None
+    assert all(weight.grad is None for weight in trainer.network.parameters())
+    assert found + run_steps(steps, batches[6:]) == pytest.approx(expected, rel=CLOSE)
+    assert (recorder.recorded, recorder.replayed) == (2, 10 - WARM_UP_STEPS)
+    assert caplog.text.count("are replayed from a CUDA graph") == 1
+
+
+def test_memory_is_released_before_a_validation(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def validator(*_: Any, **__: Any) -> np.ndarray:
+        events.append("validation")
+        return np.zeros(2)
+
+    trainer = make_trainer(hooks={"validator": validator}, steps=1)
+    monkeypatch.setattr(trainer.steps, "release_memory", lambda: events.append("release"))
+    trainer.run()
+    assert events == ["release", "validation"]
 
 
 def test_other_errors_while_recording_are_raised(make_trainer: MakeTrainer) -> None:
