@@ -24,8 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import describe_machine, machine_line, run_in_folder
+from operations import count_step
 from synthetic_case import LABEL_SCHEME, prepare
-from torch_timing import given_options, make_parser, medians, parse, time_once
+from torch_timing import (
+    given_options,
+    make_parser,
+    medians,
+    parse,
+    require_precision,
+    time_once,
+)
 
 from samnet.models.heads import HEADS
 from samnet.models.model_folder import RunFolder
@@ -41,6 +49,8 @@ from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
 
+WANTED_RATIO = 50  # of a step with the encoder to one from the cache
+
 
 def main() -> None:
     """Run the benchmark."""
@@ -49,13 +59,23 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """Return the options of the command line."""
+    """Return the options of the command line.
+
+    Raises:
+        SystemExit: samnet computes in another precision on the device.
+    """
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="vit_b", choices=BACKBONES)
     parser.add_argument(
         "--size", type=int, default=1024, help="edge of the input in pixels (default: 1024)"
     )
     parser.add_argument("--head", default="linear", choices=HEADS, help="default: linear")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="the precision of both kinds of step (default: float32)",
+    )
     parser.add_argument(
         "--slices", type=int, default=1000, help="slices of the calculated epoch (default: 1000)"
     )
@@ -75,7 +95,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--cached-steps", type=int, default=10, help="steps from the cache per round (default: 10)"
     )
-    return parse(parser)
+    options = parse(parser)
+    require_precision(options.precision, torch.device(options.device))
+    return options
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         Seconds of the steps, of encoding and of reading, and the ratio of the steps.
     """
     sides = prepare_sides(options, folder)
+    operations = count_sides(sides)
     times = alternate_steps(options, sides.trainer, sides.whole, sides.kept)
     step = medians(times)
     return {
@@ -119,6 +142,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seconds_of_steps": times,
         "seconds_of_a_step": step,
         "ratio": step["encoder"] / step["cache"],
+        "operations_of_steps": operations,
+        "ratio_of_operations": operations["encoder"] / operations["cache"],
     }
 
 
@@ -126,7 +151,8 @@ def prepare_sides(options: argparse.Namespace, folder: Path) -> Sides:
     """Prepare a case and encode its slices once.
 
     Args:
-        options: The options `backbone`, `size`, `head`, `batch_size`, `kept` and `device`.
+        options: The options `backbone`, `size`, `head`, `batch_size`, `precision`, `kept` and
+            `device`.
         folder: A temporary folder.
 
     Returns:
@@ -138,6 +164,7 @@ def prepare_sides(options: argparse.Namespace, folder: Path) -> Sides:
         "input_size": options.size,
         "head": options.head,
         "batch_size": options.batch_size,
+        "precision": options.precision,
     }
     configuration, case = prepare(folder, settings, options.device, options.kept)
     device = torch.device(options.device)
@@ -157,6 +184,34 @@ def prepare_sides(options: argparse.Namespace, folder: Path) -> Sides:
     task = TrainingTask(configuration, LABEL_SCHEME, [case], [case], False, 0, None, 0)
     trainer = Trainer(network, task, RunFolder(folder / "run"), device)
     return Sides(configuration, trainer, whole, kept, encoding)
+
+
+def count_sides(sides: Sides) -> dict[str, int]:
+    """Count the operations of products in a step of each kind.
+
+    Args:
+        sides: What both kinds of step need.
+
+    Returns:
+        `encoder` and `cache` -> operations.
+    """
+    outputs = LABEL_SCHEME.num_outputs
+    return {
+        "encoder": count_step(sides.configuration, 1, outputs),
+        "cache": count_step(sides.configuration, 1, outputs, from_cache=True),
+    }
+
+
+def describe_bound(ratio: float) -> str:
+    """Tell what the ratio of operations allows.
+
+    Args:
+        ratio: Operations of a step with the encoder, divided by those of a step from the cache.
+    """
+    text = f"a step with the encoder has {ratio:.1f} times the operations"
+    if ratio >= WANTED_RATIO:
+        return text
+    return f"{text}, so at equal speed no more than {ratio:.1f} x can be reached"
 
 
 def alternate_steps(
@@ -269,7 +324,7 @@ def describe(result: dict[str, Any]) -> str:
         f"measured, medians: a step with the encoder {step['encoder']:.3f} s "
         f"({counts['encoder']} steps), from the cache {step['cache']:.4f} s "
         f"({counts['cache']} steps)",
-        f"ratio: {result['ratio']:.1f}",
+        f"ratio: {result['ratio']:.1f}; {describe_bound(result['ratio_of_operations'])}",
         f"an epoch of {given['slices']} slices is {steps:.0f} such steps: "
         f"{with_encoder:.0f} s with the encoder, {from_cache:.1f} s from the cache",
         f"encoding once: {once:.3f} s a slice (of {given['kept']}), {encoding:.0f} s for a "

@@ -1,11 +1,12 @@
 """Measure everything that counts on a GPU, and tell at each line what limits it.
 
-    product   the speed of a large product in bfloat16 and float32, the peak of the other lines
-    steps     LoRA steps of the small backbone and of ViT-B, as the training loop makes them
-    encoders  ViT-B's forward pass at 1024, 512 and 448 pixels, samnet's and segment_anything's
-    heads     the heads `vit` and `cnn` from stored embeddings against the step with the encoder
-    dataset   a data set prepared, a training run of 60 s on all its cases, its test cases predicted
-              and scored; needs its raw data in samnet_raw
+    product      the speed of a large product in bfloat16 and float32, the peak of the other lines
+    steps        LoRA steps of the small backbone and of ViT-B, as the training loop makes them
+    encoders     ViT-B's forward pass at 1024, 512 and 448 pixels, samnet's and segment_anything's
+    predictions  what the small backbone at 224 and ViT-B at 448 make of a full batch, with a head
+    heads        the heads `vit` and `cnn` from stored embeddings against the step with the encoder
+    dataset      a data set prepared, a training run of 60 s on all its cases, its test cases
+                 predicted and scored; needs its raw data in samnet_raw
 
 Weights are random, except those of the small backbone on the data set. A line that fails, such as
 for want of memory, becomes a row with its reason, and the exit code is 1. What limits a line is
@@ -29,16 +30,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from gpu_bench import Bench, Sizes, measure_peaks
 from gpu_dataset import DatasetWork, measure_dataset
-from gpu_networks import (
-    Bench,
-    Sizes,
-    measure_encoders,
-    measure_heads,
-    measure_peaks,
-    measure_steps,
-)
+from gpu_encoders import measure_encoders, measure_predictions
+from gpu_heads import measure_heads
 from gpu_rows import Row, as_json, describe_rows
+from gpu_steps import measure_steps
 from measuring import describe_machine, machine_line, write_result
 from torch_timing import given_options, make_parser, parse
 
@@ -55,6 +52,7 @@ FULL = Sizes(
     ),
     encoder="vit_b",
     encoders=((1024, 8), (512, 16), (448, 16)),
+    predictions=(("small", 224, 32), ("vit_b", 448, 16)),
     heads=("vit_b", 1024, 2),
     rounds=(3, 10),
     seconds=2.0,
@@ -64,13 +62,14 @@ TINY = Sizes(
     steps=(("small", 64, 2),),
     encoder="small",
     encoders=((64, 1), (240, 1)),
+    predictions=(("small", 64, 2),),
     heads=("small", 64, 1),
     rounds=(1, 1),
     seconds=0.0,
 )
 # How long `samnet_train` is told to train on the data set.
 FULL_LENGTH, TINY_LENGTH = ("--max-time", "60s"), ("--steps", "1", "--workers", "0")
-SECTIONS = ("product", "steps", "encoders", "heads", "dataset")
+SECTIONS = ("product", "steps", "encoders", "predictions", "heads", "dataset")
 
 
 def main() -> None:
@@ -142,6 +141,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, list[Row]]:
         "product": partial(measure_peaks, bench),
         "steps": partial(measure_steps, bench),
         "encoders": partial(measure_encoders, bench),
+        "predictions": partial(measure_predictions, bench),
         "heads": partial(measure_heads, bench),
         "dataset": partial(measure_dataset, dataset_work(options, raw, folder)),
     }

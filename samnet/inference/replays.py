@@ -37,6 +37,11 @@ class NetworkReplays:
         self._num_computed: dict[Hashable, int] = {}
         self._recorded: dict[Hashable, _RecordedNetwork] = {}
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether full batches are recorded and replayed."""
+        return self._record is not None
+
     def compute(self, name: Hashable, network: Network, inputs: Tensor) -> Tensor:
         """Compute what a network makes of a full batch.
 

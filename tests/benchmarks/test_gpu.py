@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import gpu
-import gpu_networks
+import gpu_encoders
 import pytest
 import torch
 from builders.tiny import make_configuration, prepare_dataset
+from frozen_head import describe_bound
 from gpu_dataset import describe_cores, describe_prediction, describe_training
-from gpu_networks import describe_bound
 from gpu_rows import KernelCost, name_limit, sum_kernels
 from measuring import Cost
 from operations import count_encoder, count_step
@@ -57,7 +57,7 @@ def test_gpu_benchmark_measures_every_line_and_skips_those_without_raw_data(
     assert code == 0
     assert list(sections) == list(gpu.SECTIONS)
     networks = [row for name in gpu.SECTIONS[:-1] for row in sections[name]]
-    assert len(networks) == 10
+    assert len(networks) == 12
     assert all(row["value"] > 0 and row["limit"] for row in networks)
     reasons = {row["skipped"] for row in sections["dataset"]}
     [reason] = reasons
@@ -99,8 +99,8 @@ def test_line_of_the_gpu_benchmark_that_fails_stops_no_other(
     def full(backbone: str, size: int) -> torch.nn.Module:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    ways = {"full": full, **gpu_networks.ENCODERS}
-    monkeypatch.setattr(gpu_networks, "ENCODERS", ways)
+    ways = {"full": full, **gpu_encoders.ENCODERS}
+    monkeypatch.setattr(gpu_encoders, "ENCODERS", ways)
     code, sections = run("--sections", "product", "encoders")
     assert code == 1
     found = [row["failure"] for row in sections["encoders"]]
