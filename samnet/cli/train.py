@@ -161,6 +161,7 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.training.distributed import started_by_torchrun
     from samnet.training.launch import end_with_launcher, launch
     from samnet.training.options import TrainingOptions
+    from samnet.training.results import describe_results
     from samnet.training.run import train_folds
 
     read_named_positionals(options, required=("dataset", "configuration"), defaults={"fold": "0"})
@@ -187,7 +188,11 @@ def _run(options: argparse.Namespace) -> None:
         resume=options.resume,
         restart=options.restart,
     )
-    train_folds(options.dataset, options.configuration, options.fold, training_options, began)
+    runs = train_folds(
+        options.dataset, options.configuration, options.fold, training_options, began
+    )
+    if runs:
+        print(describe_results(runs))
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

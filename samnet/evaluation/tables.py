@@ -44,7 +44,7 @@ def format_table(summary: dict[str, Any]) -> str:
         as far as the summary has them. Each has a row for each class, and one for the foreground.
     """
     available = summary["foreground_mean"]
-    tables = [_overlap_table(summary), _surface_table(summary)]
+    tables = [format_overlap(summary), _surface_table(summary)]
     if "volume_ref" in available:
         tables += [_volume_table(summary), _lesion_table(summary)]
     if CLDICE in available:
@@ -52,7 +52,15 @@ def format_table(summary: dict[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
-def _overlap_table(summary: dict[str, Any]) -> str:
+def format_overlap(summary: dict[str, Any]) -> str:
+    """Return the means of the scores of overlap alone, as a table for the screen.
+
+    Args:
+        summary: The result of `summarize` or `read_summary`.
+
+    Returns:
+        Plain text with a row for each class, and one for the foreground.
+    """
     columns = [
         _Column("cases", lambda label: _num_cases(summary, label)),
         *_mean_and_interval(summary, "Dice", _show_share),

@@ -30,7 +30,7 @@ def train_folds(
     fold: str,
     options: TrainingOptions,
     began: float | None = None,
-) -> None:
+) -> list[RunFolder]:
     """Train one fold, or all of them; in several processes where `torchrun` started them.
 
     Args:
@@ -40,6 +40,9 @@ def train_folds(
         options: The options.
         began: When the command began, by `time.monotonic`, from where its time limit counts; None
             for now.
+
+    Returns:
+        The folders of the runs; none in a process that trains for another one.
 
     Raises:
         UserError: Data set, configuration, fold or an option cannot be used.
@@ -51,13 +54,17 @@ def train_folds(
         join_process_group(torch.device(choose_device(options.device))) as distributed,
         CommandBar(f"{configuration}, fold {fold}", disable=not distributed.is_master) as bar,
     ):
+        runs = []
         for number, name in enumerate(folds, 1):
             # In a cross-validation, folds that have not begun begin.
             may_resume = fold != CROSS_VALIDATION or model.run(name).record_file.is_file()
             fold_options = replace(options, resume=options.resume and may_resume)
             bar.begin_round(rounds_left=len(folds) - number)
-            train(dataset, configuration, name, fold_options, distributed, bar=bar, began=began)
+            runs.append(
+                train(dataset, configuration, name, fold_options, distributed, bar=bar, began=began)
+            )
             began = None  # each fold has the whole limit
+        return runs if distributed.is_master else []
 
 
 def train(

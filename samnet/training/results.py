@@ -1,0 +1,82 @@
+"""What a person is told of finished runs: scores, worst cases, where everything lies, what next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from samnet.core.paths import dataset_number
+from samnet.core.tables import align_columns
+from samnet.evaluation.evaluator import SUMMARY_FILE
+from samnet.evaluation.overlays.evaluated_cases import FIGURES_FOLDER
+from samnet.evaluation.summary_files import read_summary
+from samnet.evaluation.tables import format_overlap
+from samnet.evaluation.worst_cases import format_worst_cases, worst_cases
+from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
+
+
+def describe_results(runs: Sequence[RunFolder]) -> str:
+    """Describe the runs of a command.
+
+    Args:
+        runs: The runs of one configuration of a data set, finished or not.
+
+    Returns:
+        A text for the screen; of a single run with its scores and worst cases, of several with the
+        Dice of each.
+    """
+    name = runs[0].path.parent.name
+    number = dataset_number(runs[0].path.parent.parent.name)
+    parts = [_one_run(runs[0]) if len(runs) == 1 else _several_runs(runs)]
+    if len(runs) > 1:
+        parts.append(f"compare with others: samnet_find_best_configuration {number}")
+    parts.append(f"predict: samnet_predict -d {number} -c {name} -i IMAGES -o OUT")
+    return "\n\n".join(parts)
+
+
+def _one_run(run: RunFolder) -> str:
+    title = f"{run.path.parent.parent.name}, {run.path.parent.name}, {run.name}"
+    summary_file = run.validation / SUMMARY_FILE
+    if not summary_file.is_file():
+        is_of_all = run.path == ModelFolder(run.path.parent).run(ALL_CASES).path
+        reason = "no cases are held out" if is_of_all else "the held-out cases are not scored yet"
+        return f"{title}: no scores, as {reason}\n\n{_files(run)}"
+    summary = read_summary(summary_file)
+    num_cases = len(summary["metric_per_case"])
+    parts = [f"{title}: scores of {num_cases} held-out cases", format_overlap(summary)]
+    worst = format_worst_cases(summary)
+    if worst:
+        parts.append(worst)
+    return "\n\n".join([*parts, _files(run)])
+
+
+def _files(run: RunFolder) -> str:
+    """Return a line for each thing that is there to look at."""
+    lines = []
+    for what, file in (
+        ("scores", run.validation / SUMMARY_FILE),
+        ("figures", run.validation / FIGURES_FOLDER),
+        ("curves", run.progress_file),
+    ):
+        if file.exists():
+            lines.append(f"{what + ':':<9}{file}")
+    return "\n".join(lines)
+
+
+def _several_runs(runs: Sequence[RunFolder]) -> str:
+    model = ModelFolder(runs[0].path.parent)
+    rows = [("fold", "held-out cases", "Dice", "worst case")]
+    for run in runs:
+        summary_file = run.validation / SUMMARY_FILE
+        if not summary_file.is_file():
+            rows.append((run.name, "-", "-", "not scored yet"))
+            continue
+        summary = read_summary(summary_file)
+        dice = summary["foreground_mean"]["Dice"]
+        worst = worst_cases(summary, 1)
+        text = f"{worst[0].case} {worst[0].dice:.3f}" if worst else "-"
+        rows.append((run.name, str(len(summary["metric_per_case"])), f"{dice:.4f}", text))
+    title = f"{model.path.parent.name}, {model.path.name}: {len(runs)} folds"
+    files = [f"scores and figures: {model}/fold_*/validation"]
+    if model.progress_file.is_file():
+        files.append(f"curves: {model.progress_file}")
+    return "\n\n".join([title, align_columns(rows), "\n".join(files)])
