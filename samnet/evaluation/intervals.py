@@ -4,7 +4,7 @@ The cases are drawn again with replacement, as often as there are cases, and the
 each draw. The interval goes from the 2.5th to the 97.5th percentile of these means (percentile
 bootstrap, Efron and Tibshirani 1993). Cases of one patient are drawn together, because they are not
 independent. The seed is fixed: the same scores have the same interval on every machine. With fewer
-than about ten patients the interval is too narrow.
+than ten patients the interval is too narrow.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NUM_RESAMPLES = 2000
+ENOUGH_PATIENTS = 10  # fewer have an interval that is too narrow
 _PERCENTILES = (2.5, 97.5)
 _SEED = 12345
 _DRAWN_TOGETHER = 250  # bounds the memory where there are thousands of images

@@ -4,9 +4,9 @@ A lesion is a connected component of a class or region (26 neighbours in 3D, 8 i
 the reference and one of the prediction match where their IoU is at least `MATCH_IOU`. Each lesion
 matches at most one other; pairs of higher IoU are matched first. This is the greedy matching of
 panoptica (arXiv 2312.02608) and Metrics Reloaded (arXiv 2206.01653). The threshold is that of
-nnDetection (arXiv 2106.00817): a lesion of a few voxels whose border is off by one voxel has an IoU
-far below panoptica's 0.5. A single voxel in common, another rule in use, would let one large
-prediction find every lesion.
+nnDetection (arXiv 2106.00817) for boxes: a lesion of a few voxels whose border is off by one voxel
+has an IoU far below panoptica's 0.5. A single voxel in common, another rule in use, would let one
+large prediction find every lesion.
 """
 
 from __future__ import annotations

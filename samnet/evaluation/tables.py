@@ -9,6 +9,7 @@ from typing import Any
 
 from samnet.dataset.label_scheme import Label
 from samnet.evaluation.centrelines import CLDICE
+from samnet.evaluation.intervals import ENOUGH_PATIENTS
 from samnet.evaluation.summary import names_of_classes
 
 WIDTH = 80
@@ -42,6 +43,7 @@ def format_table(summary: dict[str, Any]) -> str:
     Returns:
         Plain text: tables of overlap, surfaces, volumes, lesions and, if requested, centrelines,
         as far as the summary has them. Each has a row for each class, and one for the foreground.
+        Below them a warning where the intervals rest on few patients.
     """
     available = summary["foreground_mean"]
     tables = [format_overlap(summary), _surface_table(summary)]
@@ -49,6 +51,11 @@ def format_table(summary: dict[str, Any]) -> str:
         tables += [_volume_table(summary), _lesion_table(summary)]
     if CLDICE in available:
         tables.append(_centreline_table(summary))
+    if 2 <= summary.get("num_patients", 0) < ENOUGH_PATIENTS:
+        tables.append(
+            f"The intervals rest on {summary['num_patients']} patients; with fewer than "
+            f"{ENOUGH_PATIENTS} they are too narrow."
+        )
     return "\n\n".join(tables)
 
 

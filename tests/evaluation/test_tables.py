@@ -27,7 +27,7 @@ def tables() -> dict[str, list[str]]:
 
 
 def split_tables(summary: dict[str, Any]) -> dict[str, list[str]]:
-    parts = [part.splitlines() for part in format_table(summary).split("\n\n")]
+    parts = [part.splitlines() for part in format_table(summary).split("\n\n") if "---" in part]
     return {lines[0].split()[0]: lines[1:] for lines in parts}
 
 
@@ -43,6 +43,16 @@ def test_tables_have_a_row_for_each_class_and_the_foreground(tables: dict[str, l
 def test_tables_show_means_and_intervals(tables: dict[str, list[str]]) -> None:
     assert "0.4667  0.0000 to 0.9000" in tables["overlap"][2]
     assert "16.00  2.00 to 40.00" in tables["surfaces"][2]
+
+
+@pytest.mark.parametrize(("num_cases", "is_warned"), [(1, False), (9, True), (10, False)])
+def test_tables_warn_of_intervals_that_rest_on_few_patients(
+    num_cases: int, is_warned: bool
+) -> None:
+    names = [f"case{number}" for number in range(num_cases)]
+    cases = [make_case_scores(name, make_scores(0.5), make_scores(0.4)) for name in names]
+    text = format_table(summarize(cases, PROTOCOL))
+    assert (f"rest on {num_cases} patients" in text) == is_warned
 
 
 def test_tables_count_missed_and_spurious_structures(tables: dict[str, list[str]]) -> None:
