@@ -60,6 +60,7 @@ class _AttendInChunks(torch.autograd.Function):
             else:
                 piece = _attend_fused(q, k, v, positions)
             attended = _join(attended, piece, heads, len(query))
+        assert attended is not None  # there is always a chunk
         ctx.shapes = [term.shape for term in terms]
         # With the weights kept, the terms are not needed again. Else they are kept without the
         # larger tensor that they may be views of.
