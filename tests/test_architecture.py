@@ -25,6 +25,7 @@ LAYERS = (
     "preprocessing",
     "models",
     "postprocessing",
+    "confidence",
     "inference",
     "evaluation",
     "training",
@@ -140,6 +141,13 @@ def test_layers_before_the_network_load_no_torch() -> None:
         "samnet.planning.explain",
         "samnet.preprocessing.prepare",
     )
+    assert loaded_modules(f"import {', '.join(names)}", {"torch"})[0] == set()
+
+
+def test_confidence_loads_no_torch() -> None:
+    files = sorted((PACKAGE / "confidence").glob("[!_]*.py"))
+    names = [f"samnet.confidence.{file.stem}" for file in files]
+    assert "samnet.confidence.fit" in names
     assert loaded_modules(f"import {', '.join(names)}", {"torch"})[0] == set()
 
 

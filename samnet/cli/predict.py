@@ -103,6 +103,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also draw the outlines of the classes on the images, as PNG in OUT/colour: 2D images "
         "at their full size, of volumes the three planes with most foreground",
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="write where each prediction is uncertain, too: OUT/uncertainty holds 100 minus the "
+        "highest probability of a class in percent, as whole numbers on the grid of the image",
+    )
     add_part_options(parser)
     parser.epilog = (
         "Several models need the same channels and labels; all else may differ, and each weighs "
@@ -111,11 +117,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "labels, and with -m no environment variables. Label maps lie on the grids of their "
         "images. What lies in IN and is not predicted is named in warnings.\n"
         "Images unlike the training images, and empty predictions, are named in the log and in "
-        "OUT/prediction_warnings.json."
+        "OUT/prediction_warnings.json. Where the model was validated on held-out cases, "
+        "OUT/confidence.csv says what Dice is expected, by class, and which predictions to look at."
     )
 
 
 def _run(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from samnet.core.job_array import select_part
     from samnet.dataset.cases import find_prediction_input
     from samnet.inference.ensemble import load_predictor
@@ -134,6 +143,8 @@ def _run(options: argparse.Namespace) -> None:
         mirror=False if options.no_mirror else None,
         postprocess=not options.no_postprocessing,
     )
+    if options.uncertainty:
+        predictor = replace(predictor, maps_uncertainty=True)
     source = find_prediction_input(options.input, predictor.plan.description, options.output)
     part = select_part(source.cases, *chosen_part(options))
     with source.reminder_of_left_out(), contextlib.ExitStack() as afterwards:

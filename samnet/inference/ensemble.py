@@ -46,10 +46,12 @@ class EnsemblePredictor(ArrayPredictor):
         members: The models. The networks of all of them are loaded, on one device. Their own
             postprocessing is left out.
         postprocessing: What is done to predicted label maps.
+        maps_uncertainty: Whether predictions come with a map of where they are uncertain.
     """
 
     members: Sequence[Predictor]
     postprocessing: Postprocessing = NO_POSTPROCESSING
+    maps_uncertainty: bool = False
 
     def __post_init__(self) -> None:
         names = []
@@ -145,7 +147,12 @@ class EnsemblePredictor(ArrayPredictor):
         if keep_probabilities:
             # They are read while the networks predict the next case.
             probabilities = replace(mean, memory=PredictionMemory(torch.device("cpu")))
-        return Prediction(labels, tuple(dict.fromkeys(found)), probabilities)
+        return Prediction(
+            labels,
+            tuple(dict.fromkeys(found)),
+            probabilities,
+            uncertainty=mean.uncertainty() if self.maps_uncertainty else None,
+        )
 
 
 def load_predictor(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from samnet.confidence.calibration import Expectation
+from samnet.confidence.files import (
+    CONFIDENCE_FILE,
+    confidence_table,
+    record_confidence,
+    record_signals,
+    signals_table,
+)
 from samnet.core.errors import UserError
 from samnet.core.files import write_json
 from samnet.core.geometry import Grid
@@ -29,12 +38,14 @@ from samnet.inference.ensemble import EnsemblePredictor
 from samnet.inference.plausibility import EMPTY
 from samnet.inference.prediction import Prediction
 from samnet.inference.predictor import Predictor
-from samnet.inference.probabilities import VolumeProbabilities
 from samnet.inference.probability_files import probability_file, write_probabilities
 from samnet.inference.warning_file import WARNING_FILE, record_warnings
+from samnet.models.model_folder import CALIBRATION_FILE
 
 log = logging.getLogger(__name__)
 PREDICTING = "predicting"  # the name of the progress bar
+UNCERTAINTY_FOLDER = "uncertainty"  # next to the label maps
+_MOST_NAMED = 5  # cases that are named at the end
 
 
 def predict_cases(
@@ -45,12 +56,15 @@ def predict_cases(
     keep_existing: bool = False,
     dicom_segmentation: bool = False,
     save_probabilities: bool = False,
+    keep_signals: bool = False,
     ends_at: float | None = None,
 ) -> int:
     """Write a label map for every case, named as the case, on the grid of its image.
 
     A `dataset.json` next to them says what the labels mean; DICOM segmentations say it themselves.
-    What makes a prediction doubtful is in the log and in `prediction_warnings.json` next to them.
+    What makes a prediction doubtful is in the log and in `prediction_warnings.json` next to them,
+    and what Dice is expected, where the model is calibrated, in `confidence.csv`. Maps of the
+    uncertainty, where the model makes them, lie in the folder `uncertainty`.
     While the networks work on a case, the next one is read and the one before it is written. Of two
     processes that are to predict the same cases into one folder, one waits for the other.
 
@@ -63,6 +77,7 @@ def predict_cases(
             to be a DICOM series.
         save_probabilities: Whether to write the probabilities too, next to the label map; see
             `samnet.inference.probability_files`.
+        keep_signals: Whether to keep how sure the networks are in `signals.csv`, for a calibration.
         ends_at: When to be finished, by `time.monotonic`. A case that is not expected to be
             predicted by then is left out, except the first. None for no end.
 
@@ -82,7 +97,8 @@ def predict_cases(
         open_cases = list(cases)
         if keep_existing:
             open_cases = _unfinished(cases, targets, save_probabilities)
-        outcome = _predict_cases(predictor, open_cases, targets, save_probabilities, ends_at)
+        extras = _Extras(keep_signals, save_probabilities)
+        outcome = _predict_cases(predictor, open_cases, targets, extras, ends_at)
         if not dicom_segmentation and any(file.is_file() for file in targets.values()):
             _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
     outcome.raise_if_failed("prediction")
@@ -90,34 +106,55 @@ def predict_cases(
     return sum(not file.is_file() for file in targets.values())
 
 
+@dataclass(frozen=True)
+class _Extras:
+    """What is written in addition to label maps.
+
+    Attributes:
+        keep_signals: Whether to keep signals, in place of what they let expect.
+        save_probabilities: Whether to write probabilities.
+    """
+
+    keep_signals: bool
+    save_probabilities: bool
+
+
 def _predict_cases(
     predictor: Predictor | EnsemblePredictor,
     cases: Sequence[Case],
     targets: dict[str, Path],
-    save_probabilities: bool,
+    extras: _Extras,
     ends_at: float | None,
 ) -> Outcome:
     outcome = Outcome()
     doubtful: dict[str, tuple[str, ...]] = {}
+    confidence: dict[str, dict[str, Expectation]] = {}
+    names = {case.identifier for case in cases}
+    for folder in {file.parent for file in targets.values()}:
+        signals_table(folder).forget(names)
+        confidence_table(folder).forget(names)
     started = time.monotonic()
     read = partial(_read, len(predictor.plan.channel_names))
     predict = predictor.predict_and_check
-    if save_probabilities:
+    if extras.save_probabilities:
         predict = partial(predict, keep_probabilities=True)
     steps = _until(ends_at, prefetch(read, cases))
     with ProgressBar(total=len(cases), desc=PREDICTING, unit="case") as bar:
         predicted = _predict_all(predict, steps, bar)
-        for step in prefetch(partial(_write, predictor, targets), predicted):
+        for step in prefetch(partial(_write, predictor, targets, extras), predicted):
             name = step.case.identifier
             if step.failure is None:
                 outcome.results[name] = targets[name]
                 if step.warnings:
                     doubtful[name] = step.warnings
+                confidence[name] = step.confidence
             else:
                 outcome.failures[name] = step.failure
     seconds = time.monotonic() - started
     log.info("predicted %d cases in %.0f s", len(outcome.results), seconds)
     _summarize_warnings(doubtful, targets, len(outcome.results))
+    if not extras.keep_signals:
+        _summarize_confidence(confidence, targets)
     return outcome
 
 
@@ -157,6 +194,26 @@ def _summarize_warnings(
         log.warning("%d of %d predictions are empty", num_empty, num_predicted)
 
 
+def _summarize_confidence(
+    confidence: dict[str, dict[str, Expectation]], targets: dict[str, Path]
+) -> None:
+    """Name the cases that are expected to be poor, the poorest first."""
+    flagged: dict[str, tuple[float, str]] = {}
+    for case, classes in confidence.items():
+        for name, expected in classes.items():
+            dice = 0.0 if expected.dice is None else expected.dice
+            if expected.is_doubtful and dice < flagged.get(case, (math.inf, ""))[0]:
+                flagged[case] = (dice, f"{name}: {expected.reason}")
+    if flagged:
+        file = targets[min(flagged)].with_name(CONFIDENCE_FILE)
+        log.warning("look at %d of %d predictions by %s", len(flagged), len(confidence), file)
+        poorest = sorted(flagged.items(), key=lambda entry: (entry[1][0], entry[0]))
+        for case, (_, reason) in poorest[:_MOST_NAMED]:
+            log.warning("%s: %s", case, reason)
+    elif confidence and not any(confidence.values()):
+        log.info("no Dice is expected: the model has no %s that fits", CALIBRATION_FILE)
+
+
 def _until(ends_at: float | None, steps: Iterator[_Step]) -> Iterator[_Step]:
     """Yield steps as long as another one as long as the longest so far ends in time."""
     longest = 0.0
@@ -172,15 +229,15 @@ def _until(ends_at: float | None, steps: Iterator[_Step]) -> Iterator[_Step]:
 class _Step:
     """A case on its way from one thread to the next.
 
-    It holds the image, then the labels `(Z, Y, X)` too, with what makes them doubtful and, where
-    requested, the probabilities; or the reason why the case failed.
+    It holds the image, then the prediction too; after writing, what makes it doubtful and what is
+    expected of it; or the reason why the case failed.
     """
 
     case: Case
     image: Image | None = None
-    labels: np.ndarray | None = None
+    prediction: Prediction | None = None
     warnings: tuple[str, ...] = ()
-    probabilities: VolumeProbabilities | None = None
+    confidence: dict[str, Expectation] = field(default_factory=dict)
     failure: str | None = None
 
 
@@ -212,41 +269,44 @@ def _predict(predict: Callable[[np.ndarray, Grid], Prediction], step: _Step) -> 
     if step.image is None:
         return step
     try:
-        found = predict(step.image.array, step.image.grid)
-        return replace(
-            step,
-            labels=found.labels,
-            warnings=found.warnings,
-            probabilities=found.probabilities,
-        )
+        prediction = predict(step.image.array, step.image.grid)
+        return replace(step, prediction=prediction)
     except Exception as error:
         return _failed(step.case, error)
 
 
 def _write(
-    predictor: Predictor | EnsemblePredictor, targets: dict[str, Path], step: _Step
+    predictor: Predictor | EnsemblePredictor, targets: dict[str, Path], extras: _Extras, step: _Step
 ) -> _Step:
     """Write the label map, as a DICOM segmentation where its file ends in `.dcm`."""
-    if step.labels is None or step.image is None:
+    prediction, name = step.prediction, step.case.identifier
+    if prediction is None or step.image is None:
         return step
-    file = targets[step.case.identifier]
-    for sentence in step.warnings:
-        log.warning("%s: %s", step.case.identifier, sentence)
+    file = targets[name]
+    for sentence in prediction.warnings:
+        log.warning("%s: %s", name, sentence)
     try:
-        # Before the label map: one that is there, and kept, has its warnings.
-        record_warnings(file.parent, step.case.identifier, step.warnings)
-        if step.probabilities is not None:
-            probabilities = step.probabilities
-            target = probability_file(file.parent, step.case.identifier)
+        # Before the label map: one that is there, and kept, has its warnings and its confidence.
+        record_warnings(file.parent, name, prediction.warnings)
+        if extras.keep_signals:
+            record_signals(file.parent, name, prediction.signals)
+        elif prediction.confidence:
+            record_confidence(file.parent, name, prediction.confidence)
+        if prediction.uncertainty is not None:
+            map_file = output_file(step.case, file.parent / UNCERTAINTY_FOLDER)
+            write_labels(prediction.uncertainty, step.image, map_file)
+        if prediction.probabilities is not None:
+            probabilities = prediction.probabilities
+            target = probability_file(file.parent, name)
             write_probabilities(target, probabilities.shape, probabilities.slabs())
         if file.suffix == dicom_seg.ENDING:
             names = predictor.plan.label_scheme.class_names
-            dicom_seg.write_segmentation(step.labels, step.image, names, file)
+            dicom_seg.write_segmentation(prediction.labels, step.image, names, file)
         else:
-            write_labels(step.labels, step.image, file)
+            write_labels(prediction.labels, step.image, file)
     except Exception as error:
         return _failed(step.case, error)
-    return _Step(step.case, warnings=step.warnings)
+    return _Step(step.case, warnings=prediction.warnings, confidence=prediction.confidence)
 
 
 def _describe_labels(description: DatasetDescription, file: Path) -> None:

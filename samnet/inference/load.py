@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from samnet.confidence.calibration import Calibration
 from samnet.core.errors import UserError
 from samnet.fingerprint.training_data import TrainingData, merge_training_data
 from samnet.models.base import find_model_base
 from samnet.models.lora import merge_lora
-from samnet.models.model_folder import FINAL, LAST, RunFolder
+from samnet.models.model_folder import FINAL, LAST, ModelFolder, RunFolder
 from samnet.models.network import SegmentationNetwork, build_network, load_weights
 from samnet.models.precision import cast_weights
+
+log = logging.getLogger(__name__)
 
 _TRAINING_PREFIX = "network."  # before the names of weights in the checkpoint of a running training
 
@@ -45,6 +49,40 @@ def load_training_data(runs: Sequence[RunFolder]) -> TrainingData | None:
             )
         parts.append(part)
     return merge_training_data(parts)
+
+
+def load_calibration(
+    runs: Sequence[RunFolder], checkpoint: str = FINAL, *, mirror: bool
+) -> Calibration | None:
+    """Read what Dice the signals of a model let expect.
+
+    Args:
+        runs: The folders of the runs, of one model.
+        checkpoint: The weights that are used. Only the final ones are calibrated.
+        mirror: Whether predictions are averaged over mirrored inputs.
+
+    Returns:
+        The calibration of the model. None where there is none, or none that can be used; the log
+        then says why.
+    """
+    file = ModelFolder(runs[0].path.parent).calibration_file
+    if not file.is_file():
+        return None
+    try:
+        calibration = Calibration.load(file, runs[0].plan.label_scheme.class_names)
+    except UserError as error:
+        log.warning("%s: so no Dice is expected of predictions", error)
+        return None
+    reason = ""
+    if checkpoint != FINAL:
+        reason = f"was fitted to the final weights, not to those of {checkpoint}"
+    elif calibration.mirror != (mirror and bool(runs[0].configuration.mirror_axes)):
+        given = "with" if calibration.mirror else "without"
+        reason = f"was fitted to predictions {given} mirrored inputs"
+    if reason:
+        log.warning("%s: %s, so no Dice is expected of predictions", file, reason)
+        return None
+    return calibration
 
 
 def load_network(run: RunFolder, checkpoint: str = FINAL) -> SegmentationNetwork:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
 import torch
@@ -29,6 +30,33 @@ class Outputs(ABC):
 
         Returns:
             Probabilities of the same shape.
+        """
+
+    @property
+    @abstractmethod
+    def first_foreground(self) -> int:
+        """The number of the first output that is not the background."""
+
+    @abstractmethod
+    def decided_sums(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the pixels that maps decide for each output, and add up its probabilities there.
+
+        Args:
+            probabilities: `(B, K, h, w)` of K outputs.
+
+        Returns:
+            Number of pixels, and sum of the probabilities, both `(K,)`.
+        """
+
+    @abstractmethod
+    def doubt(self, probabilities: Iterable[Tensor]) -> Tensor:
+        """Return how far the decision is from certain, 0 where it is.
+
+        Args:
+            probabilities: Those of each output in turn, of any shape.
+
+        Returns:
+            Values from 0 to 1 in the same shape.
         """
 
     @abstractmethod
@@ -113,6 +141,23 @@ class ClassOutputs(Outputs):
         """Apply the softmax over the classes."""
         return logits.softmax(dim=1)
 
+    @property
+    def first_foreground(self) -> int:
+        """The first class after the background."""
+        return 1
+
+    def decided_sums(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Decide for the class of the largest probability."""
+        best, winners = (values.flatten() for values in probabilities.max(dim=1))
+        sums = best.new_zeros(2, probabilities.shape[1])
+        sums[0].index_add_(0, winners, torch.ones_like(best))
+        sums[1].index_add_(0, winners, best)
+        return sums[0], sums[1]
+
+    def doubt(self, probabilities: Iterable[Tensor]) -> Tensor:
+        """Return 1 minus the largest probability."""
+        return (1 - reduce(torch.maximum, probabilities)).clamp(0, 1)
+
     def may_decide(self, lowest: Tensor, highest: Tensor, count: float = 1) -> Tensor:
         """Leave out classes that stay below the largest of the lower bounds: they never win."""
         return highest >= lowest.amax(0) - _ROUNDING * count
@@ -161,6 +206,22 @@ class RegionOutputs(Outputs):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Apply the sigmoid to each region."""
         return logits.sigmoid()
+
+    @property
+    def first_foreground(self) -> int:
+        """The first region; there is no background."""
+        return 0
+
+    def decided_sums(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Decide for every region whose probability is above a half."""
+        is_inside = probabilities > 0.5
+        inside_total = torch.where(is_inside, probabilities, 0).sum((0, 2, 3))
+        return is_inside.sum((0, 2, 3)).to(probabilities.dtype), inside_total
+
+    def doubt(self, probabilities: Iterable[Tensor]) -> Tensor:
+        """Return that of the most doubtful region: its probability, or 1 minus it if smaller."""
+        of_regions = (torch.minimum(region, 1 - region) for region in probabilities)
+        return reduce(torch.maximum, of_regions).clamp(0, 1)
 
     def may_decide(self, lowest: Tensor, highest: Tensor, count: float = 1) -> Tensor:
         """Leave out regions that stay below a half: they are never drawn."""

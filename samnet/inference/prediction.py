@@ -6,11 +6,13 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, overload
 
 import numpy as np
 
+from samnet.confidence.calibration import Expectation
+from samnet.confidence.signals import ClassSignals
 from samnet.core.errors import PredictionWarning, UserError
 from samnet.core.geometry import Grid, spacing_affine
 from samnet.inference.probabilities import VolumeProbabilities
@@ -28,11 +30,18 @@ class Prediction:
         labels: Labels `(Z, Y, X)` on the grid of the image.
         warnings: One sentence for each thing that makes it doubtful.
         probabilities: The probabilities on the same grid, where they were requested.
+        signals: How sure the networks are, by the name of a class or region; empty for an ensemble.
+        confidence: What Dice is expected, by the name of a class or region; empty where the model
+            has no calibration. It is that of the labels before postprocessing.
+        uncertainty: Uncertainty `(Z, Y, X)` in percent, on the same grid; None where not requested.
     """
 
     labels: np.ndarray
     warnings: tuple[str, ...] = ()
     probabilities: VolumeProbabilities | None = None
+    signals: dict[str, ClassSignals] = field(default_factory=dict)
+    confidence: dict[str, Expectation] = field(default_factory=dict)
+    uncertainty: np.ndarray | None = None
 
 
 class ArrayPredictor(ABC):

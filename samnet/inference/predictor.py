@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from samnet.confidence.calibration import Calibration, Expectation
+from samnet.confidence.signals import measure_signals
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.core.machine import choose_device
 from samnet.fingerprint.training_data import TrainingData
 from samnet.inference.batches import BatchSize
-from samnet.inference.load import load_network, load_training_data, prepare_network
+from samnet.inference.load import (
+    load_calibration,
+    load_network,
+    load_training_data,
+    prepare_network,
+)
+from samnet.inference.map_sums import MapCollector
 from samnet.inference.memory import estimate_memory, refuse_beyond_memory
 from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
@@ -54,6 +62,8 @@ class Predictor(ArrayPredictor):
         training_data: What they were trained on; None where that is not known, as of models of
             older versions. Images are then not compared with it.
         postprocessing: What is done to predicted label maps.
+        calibration: What Dice their signals let expect; None where that is not known.
+        maps_uncertainty: Whether predictions come with a map of where they are uncertain.
         batch: How many inputs the networks are given at once; found with the first image on a GPU.
     """
 
@@ -63,6 +73,8 @@ class Predictor(ArrayPredictor):
     mirror: bool
     training_data: TrainingData | None = None
     postprocessing: Postprocessing = NO_POSTPROCESSING
+    calibration: Calibration | None = None
+    maps_uncertainty: bool = False
     batch: BatchSize = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +165,15 @@ class Predictor(ArrayPredictor):
                 first.path.parent,
                 TRAINING_DATA_FILE,
             )
-        return cls(first.plan, first.configuration, networks, mirror, training_data)
+        calibration = load_calibration(runs, checkpoint, mirror=mirror)
+        return cls(
+            first.plan,
+            first.configuration,
+            networks,
+            mirror,
+            training_data,
+            calibration=calibration,
+        )
 
     def predict_and_check(
         self, array: np.ndarray, grid: Grid, *, keep_probabilities: bool = False
@@ -167,7 +187,7 @@ class Predictor(ArrayPredictor):
 
         Returns:
             The labels, and what there is to say of image and labels. It is neither logged nor
-            raised as a warning.
+            raised as a warning. In addition what Dice is expected, where the model is calibrated.
 
         Raises:
             UserError: The number of channels does not fit the model, voxels are NaN or infinite, or
@@ -176,7 +196,12 @@ class Predictor(ArrayPredictor):
         data, scheme = self.training_data, self.plan.label_scheme
         volume = self.prepare(array, grid)
         found = self.differences(volume)
+        is_unfamiliar = bool(found)
         kept: list[ViewMaps] | None = [] if keep_probabilities else None
+        uncertainty: np.ndarray | None = None
+        if self.maps_uncertainty:
+            uncertainty = np.zeros(volume.array.shape[1:], np.uint8)
+        collector = MapCollector()
         labels = predict_volume(
             self.networks,
             self.configuration,
@@ -187,14 +212,29 @@ class Predictor(ArrayPredictor):
             view_bytes=VIEW_BYTES // 2 if keep_probabilities else VIEW_BYTES,
             batch=self.batch,
             kept=kept,
+            collector=collector,
+            uncertainty=uncertainty,
         )
+        signals = measure_signals(
+            collector.sums(),
+            labels,
+            volume.array,
+            volume.spacing,
+            self.configuration.slicing_axis,
+            scheme,
+        )
+        confidence: dict[str, Expectation] = {}
+        if self.calibration is not None:
+            confidence = self.calibration.expect(signals, is_unfamiliar)
         restored = self.postprocessing.apply(volume.restore(labels), grid, scheme)
         found += describe_labels(restored, scheme, data)
+        if uncertainty is not None:
+            uncertainty = volume.restore(uncertainty)
         probabilities = None
         if kept is not None:
             memory = PredictionMemory(torch.device("cpu"))
             probabilities = VolumeProbabilities([VolumeMaps.of(volume, kept)], scheme, memory)
-        return Prediction(restored, tuple(found), probabilities)
+        return Prediction(restored, tuple(found), probabilities, signals, confidence, uncertainty)
 
     def prepare(
         self, array: np.ndarray, grid: Grid, prepared: PreparedVolume | None = None

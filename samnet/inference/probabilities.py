@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.native_views import VolumeMaps
@@ -85,6 +86,21 @@ class VolumeProbabilities:
         for slab in self._cut(len(inside)):
             self.memory.resample(partial(self._label, inside, slab))
         return labels
+
+    def uncertainty(self) -> np.ndarray:
+        """Compute how far the labels are from certain.
+
+        Returns:
+            Percentages `(Z, Y, X)`, see `Outputs.doubt`; 0 outside what was predicted.
+        """
+        num_outputs, *shape = self.shape
+        outputs = outputs_for(self.label_scheme)
+        percent: np.ndarray = np.empty(shape, np.uint8)
+        for slab in self._cut(shape[0]):
+            slabs = (self._slab(output, slab) for output in range(num_outputs))
+            doubt = outputs.doubt(torch.from_numpy(values).float() for values in slabs)
+            percent[slab] = (100 * doubt).round().to(torch.uint8).numpy()
+        return percent
 
     def _cut(self, depth: int) -> list[slice]:
         *_, height, width = self.shape

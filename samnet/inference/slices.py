@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.batches import BatchSize
+from samnet.inference.map_sums import MapCollector
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
@@ -40,6 +41,7 @@ class SlicePredictor:
         memory: What is predicted at once, and where probabilities are added and resampled.
         on_slices: Called with the number of slices that are done after each batch; of a slice that
             is done in tiles, with its share.
+        collector: Adds up sums over the maps, or None.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SlicePredictor:
         self.device = next(networks[0].parameters()).device
         self.memory = PredictionMemory(self.device, batch)
         self.on_slices: Callable[[float], object] = lambda count: None
+        self.collector: MapCollector | None = None
 
     def probabilities(self, start: int, stop: int) -> Tensor:
         """Predict some slices, on their canvas.
@@ -164,10 +167,15 @@ class SlicePredictor:
         Raises:
             SamnetError: The memory is too small.
         """
-        return self.memory.predict(lambda: self._predict(canvases))
+        probabilities = self.memory.predict(lambda: self._predict(canvases))
+        if self.collector is not None:
+            self.collector.keep()
+        return probabilities
 
     @torch.inference_mode()
     def _predict(self, canvases: Tensor) -> Tensor:
+        if self.collector is not None:
+            self.collector.discard()  # what is left of an attempt for which memory was too small
         size, stride = self.configuration.input_size, self.stride
         overlap = self.configuration.tile_overlap
         rows, columns = (tile_starts(length, size, overlap) for length in self.frame.canvas)
@@ -218,7 +226,10 @@ class SlicePredictor:
     def _batch_mean(self, batch: Tensor) -> Tensor:
         """Average over mirrors and networks; mirrors form one batch where memory is enough."""
         mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
-        total = reduce(torch.add, self._predictions(mirrored)).split(len(batch))
+        predictions = self._predictions(mirrored)
+        if self.collector is not None:
+            predictions = self.collector.observe(predictions, self.flips, self.outputs)
+        total = reduce(torch.add, predictions).split(len(batch))
         restored = []
         for part, flip in zip(total, self.flips, strict=True):
             restored.append(part.flip(flip) if flip else part)

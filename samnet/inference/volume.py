@@ -18,8 +18,10 @@ from samnet.core.prefetch import prefetch
 from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.batches import BatchSize
+from samnet.inference.map_sums import MapCollector
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
 from samnet.inference.slices import SlicePredictor
+from samnet.inference.uncertainty import fill_uncertainty
 from samnet.inference.view_store import VIEW_BYTES, ViewStore
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
@@ -40,6 +42,8 @@ def predict_volume(
     view_bytes: int = VIEW_BYTES,
     batch: BatchSize | None = None,
     kept: list[ViewMaps] | None = None,
+    collector: MapCollector | None = None,
+    uncertainty: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predict a prepared volume.
 
@@ -60,6 +64,8 @@ def predict_volume(
             gives the same object each time, so that it is found once; None for a single volume.
         kept: A list that gets the probabilities of each view, in half precision, in main memory or
             in a temporary file. The labels are the same with and without it.
+        collector: Adds up sums over the maps, for the signals of confidence; None for none.
+        uncertainty: Is filled with the uncertainty `(Z, Y, X)` in percent, uint8; None for none.
 
     Returns:
         The label map `(Z, Y, X)` on the volume's own voxels.
@@ -71,13 +77,15 @@ def predict_volume(
     for axis, predictor in predictors.items():
         stores[axis] = ViewStore(predictor, axis, view_bytes, may_use_device=kept is None)
     shape = volume.array.shape[1:]
-    with _progress_of(predictors):
+    with _progress_of(predictors, collector):
         if len(predictors) == 1:
             axis = configuration.slicing_axis
             predictor = predictors[axis]
             if kept is None:
-                return _predict_single_view(axis, predictor, shape, slab_bytes)
-            labels = _predict_single_view(axis, predictor, shape, slab_bytes, stores[axis])
+                return _predict_single_view(axis, predictor, shape, slab_bytes, uncertainty)
+            labels = _predict_single_view(
+                axis, predictor, shape, slab_bytes, uncertainty, stores[axis]
+            )
             kept.append(stores[axis].view())
             return labels
         views = []
@@ -85,7 +93,7 @@ def predict_volume(
             views.append(_all_probabilities(predictor, stores[axis], slab_bytes))
     if kept is not None:
         kept += views
-    return _reduce_views(predictors, views, shape, slab_bytes)
+    return _reduce_views(predictors, views, shape, slab_bytes, uncertainty)
 
 
 def predict_views(
@@ -154,12 +162,15 @@ def _slice_predictors(
 
 
 @contextlib.contextmanager
-def _progress_of(predictors: dict[int, SlicePredictor]) -> Iterator[None]:
+def _progress_of(
+    predictors: dict[int, SlicePredictor], collector: MapCollector | None = None
+) -> Iterator[None]:
     """Count the slices on the bar that is open, if any."""
     num_slices = sum(len(predictor.slices) for predictor in predictors.values())
     with ProgressBar(total=num_slices, desc="slice", is_part=True, only_within=True) as bar:
         for predictor in predictors.values():
             predictor.on_slices = bar.update
+            predictor.collector = collector
         yield
 
 
@@ -168,6 +179,7 @@ def _predict_single_view(
     predictor: SlicePredictor,
     shape: tuple[int, ...],
     slab_bytes: int,
+    uncertainty: np.ndarray | None,
     store: ViewStore | None = None,
 ) -> np.ndarray:
     in_plane = tuple(length for index, length in enumerate(shape) if index != axis)
@@ -176,18 +188,24 @@ def _predict_single_view(
         if labels is None:  # the number of outputs is known from the first slice on
             label_type = predictor.outputs.label_type(len(maps))
             labels = np.empty((shape[axis], *in_plane), label_type)
-        _label_chunk(predictor, maps, labels[start : start + maps.shape[1]])
+        chunk = slice(start, start + maps.shape[1])
+        doubt = None if uncertainty is None else np.moveaxis(uncertainty, axis, 0)[chunk]
+        _label_chunk(predictor, maps, labels[chunk], doubt)
         if store is not None:
             store.add(start, maps)
     assert labels is not None
     return np.moveaxis(labels, 0, axis)
 
 
-def _label_chunk(predictor: SlicePredictor, maps: Tensor, labels: np.ndarray) -> None:
+def _label_chunk(
+    predictor: SlicePredictor, maps: Tensor, labels: np.ndarray, uncertainty: np.ndarray | None
+) -> None:
     def label() -> None:
         device = predictor.memory.device
         view = ViewMaps(maps.to(device), 0, predictor.frame, predictor.stride, device)
         label_slices(predictor.outputs, view, labels)
+        if uncertainty is not None:
+            fill_uncertainty(predictor.outputs, [view], uncertainty)
 
     predictor.memory.resample(label)
 
@@ -236,6 +254,7 @@ def _reduce_views(
     views: Sequence[ViewMaps],
     shape: tuple[int, ...],
     slab_bytes: int,
+    uncertainty: np.ndarray | None,
 ) -> np.ndarray:
     first = next(iter(predictors.values()))
     outputs, memory = first.outputs, first.memory
@@ -246,6 +265,8 @@ def _reduce_views(
         here = [replace(view, device=memory.device) for view in views]
         subvolume = (slab, slice(0, shape[1]), slice(0, shape[2]))
         labels[slab] = label_subvolume(outputs, here, subvolume, (BLOCK, BLOCK, BLOCK))
+        if uncertainty is not None:
+            fill_uncertainty(outputs, here, uncertainty[slab], slab.start)
 
     for slab in cut(slice(0, shape[0]), slab_bytes // (4 * shape[1] * shape[2])):
         memory.resample(partial(label, slab))

@@ -26,6 +26,7 @@ ALL_CASES = "all"  # the fold that is trained on every case
 PLAN_FILE = "plan.json"
 BASE_FILE = "base.json"
 TRAINING_DATA_FILE = "training_data.json"
+CALIBRATION_FILE = "confidence.json"
 FINAL_WEIGHTS = f"checkpoint_{FINAL}.safetensors"
 FOLD_FOLDER = re.compile(r"fold_(?:0|[1-9][0-9]{0,3}|all)")
 _FOLD_PREFIX = "fold_"
@@ -161,6 +162,11 @@ class ModelFolder:
     def progress_file(self) -> Path:
         """The curves of all folds."""
         return self.path / "progress_folds.png"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What Dice its signals let expect; models without a validated fold lack it."""
+        return self.path / CALIBRATION_FILE
 
     def run(self, fold: str) -> RunFolder:
         """Return the folder of the run of a fold, whether it exists or not.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from samnet.dataset.description import DESCRIPTION_FILE
 from samnet.models.model_folder import (
     BASE_FILE,
+    CALIBRATION_FILE,
     FINAL_WEIGHTS,
     FOLD_FOLDER,
     PLAN_FILE,
@@ -123,7 +124,7 @@ def check_entry(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
 
 
 def _is_file_of_model(name: str) -> bool:
-    if name in (MANIFEST_FILE, DESCRIPTION_FILE):
+    if name in (MANIFEST_FILE, DESCRIPTION_FILE, CALIBRATION_FILE):
         return True
     folder, _, file_name = name.rpartition("/")
     is_known = file_name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE, TRAINING_DATA_FILE)

@@ -1,8 +1,9 @@
 """A trained model as one zip file that can be handed on.
 
-It holds a manifest, `dataset.json`, and for each fold the plan, the final weights as safetensors,
-`base.json` and the ranges of the training data. It never holds a pickle, and never the weights of
-the base, only their hash. For an adapter that is a few megabytes.
+It holds a manifest, `dataset.json`, `confidence.json` where there is one, and for each fold the
+plan, the final weights as safetensors, `base.json` and the ranges of the training data. It never
+holds a pickle, and never the weights of the base, only their hash. For an adapter that is a few
+megabytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from samnet import __version__
+from samnet.confidence.calibration import Calibration
 from samnet.core.errors import UserError
 from samnet.core.files import atomic_path
 from samnet.core.hashing import file_sha256
@@ -26,6 +28,7 @@ from samnet.fingerprint.training_data import TrainingData
 from samnet.models.base import Base, base_sha256, find_model_base, load_base, needs_base
 from samnet.models.model_folder import (
     BASE_FILE,
+    CALIBRATION_FILE,
     FINAL,
     FINAL_WEIGHTS,
     FOLD_FOLDER,
@@ -93,8 +96,8 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
         What the archive holds.
 
     Raises:
-        UserError: A fold is missing or unfinished, the folds do not belong together, or the base is
-            unknown.
+        UserError: A fold is missing or unfinished, the folds do not belong together, the base is
+            unknown, or `confidence.json` is damaged.
     """
     if output.suffix != ".zip":
         raise UserError(f"-o {output}: the archive has to end in .zip")
@@ -102,6 +105,10 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
     base = _common_base(runs)
     plan = runs[0].plan
     contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(plan.description.as_json())}
+    calibration_file = ModelFolder(runs[0].path.parent).calibration_file
+    if calibration_file.is_file():
+        calibration = Calibration.load(calibration_file, plan.label_scheme.class_names)
+        contents[CALIBRATION_FILE] = _as_bytes(to_json(calibration))
     for run in runs:
         name = run.name if FOLD_FOLDER.fullmatch(run.name) else "fold_all"
         contents[f"{name}/{PLAN_FILE}"] = _as_bytes(to_json(_portable(run.plan)))

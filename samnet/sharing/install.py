@@ -25,6 +25,7 @@ from typing import IO
 
 from safetensors import SafetensorError, safe_open
 
+from samnet.confidence.calibration import Calibration
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import TEMPORARY_PREFIX, atomic_path
 from samnet.core.paths import dataset_number, results_folder
@@ -222,6 +223,8 @@ def _check_content(model: ModelFolder, manifest: Manifest) -> None:
         UnsafeArchive: Something contradicts the manifest.
     """
     label_scheme = DatasetDescription.load(model.description_file).label_scheme
+    if model.calibration_file.is_file():
+        Calibration.load(model.calibration_file, label_scheme.class_names)
     for fold in manifest.folds:
         _check_fold(RunFolder(model.path / fold), label_scheme, manifest)
 

@@ -11,6 +11,7 @@ from samnet.evaluation.overlays.evaluated_cases import draw_evaluated_cases
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
+from samnet.training.calibrate import calibrate_model
 from samnet.training.curves import DPI, draw_folds, read_epochs
 from samnet.training.distributed import Distributed
 from samnet.training.resolve import ResolvedRun
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | None = None) -> None:
     """Predict the held-out cases of a finished run as files, and evaluate them.
 
-    The choice of a configuration rests on these scores. What is there already stays.
+    The choice of a configuration rests on these scores, and what Dice is expected of predictions.
+    What is there already stays.
 
     Args:
         run: The run.
@@ -31,7 +33,12 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
             predicts a case at least, so that the same command gets to the end when it is repeated.
     """
     output, names = run.folder.validation, set(run.cases.scored)
-    if not names or (output / SUMMARY_FILE).is_file():
+    if not names:
+        return
+    model = ModelFolder(run.folder.path.parent)
+    if (output / SUMMARY_FILE).is_file():
+        if distributed.is_master and not model.calibration_file.is_file():
+            calibrate_model(model)
         return
     dataset = RawDataset.read(run.dataset.folder)
     cases = [case for case in dataset.cases if case.identifier in names]
@@ -41,7 +48,9 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
     if ends_at is not None:
         ends_at += GRACE_SECONDS
     share = distributed.share(cases)
-    left = predict_cases(predictor, share, output, keep_existing=True, ends_at=ends_at)
+    left = predict_cases(
+        predictor, share, output, keep_existing=True, keep_signals=True, ends_at=ends_at
+    )
     num_left = sum(distributed.gather(left))
     if num_left:
         log.warning(
@@ -66,7 +75,8 @@ def validate_run(run: ResolvedRun, distributed: Distributed, ends_at: float | No
     )
     images = {case.identifier: case for case in cases}
     draw_evaluated_cases(summary, images, dataset.description, output)
-    _draw_curves_of_folds(ModelFolder(run.folder.path.parent))
+    _draw_curves_of_folds(model)
+    calibrate_model(model)
 
 
 def _draw_curves_of_folds(model: ModelFolder) -> None:

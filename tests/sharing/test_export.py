@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from builders.confidence import fit, held_out_cases
 from builders.fingerprint import make_fingerprint
 from builders.models import DATASET, LORA, add_tiny_sam, make_model, make_plan, synthetic_image
 
+from samnet.confidence.calibration import Calibration
 from samnet.core.errors import UserError
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import LabelScheme
@@ -69,6 +71,19 @@ def test_export_model_writes_manifest_plans_weights_and_bases(
     assert manifest.folds == ["fold_0", "fold_1"]
     for name in weights:  # none of the base
         assert name.startswith("head.") or ".down." in name or ".up." in name
+
+
+def test_exported_model_says_what_dice_is_expected(adapter: ModelFolder, tmp_path: Path) -> None:
+    names = ("liver", "tumour")
+    calibration = fit(held_out_cases(20) + held_out_cases(20, "tumour"), *names)
+    calibration.save(adapter.calibration_file)
+    export_model(adapter, tmp_path / "model.zip")
+    installed = ModelFolder(install_model(tmp_path / "model.zip")[0])
+    assert Calibration.load(installed.calibration_file, names) == calibration
+    adapter.calibration_file.write_text("{")
+    with pytest.raises(UserError, match=r"confidence\.json: not valid JSON"):
+        export_model(adapter, tmp_path / "other.zip")
+    assert not (tmp_path / "other.zip").exists()
 
 
 def test_exported_model_tells_what_it_was_trained_on(adapter: ModelFolder, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from builders.models import DATASET
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import remove_partial_files
 from samnet.models.model_folder import ModelFolder, list_models
-from samnet.sharing.archive_checks import UnsafeArchive
+from samnet.sharing.archive_checks import DEFAULT_LIMITS, UnsafeArchive
 from samnet.sharing.export import Member
 from samnet.sharing.install import install_model, unpack_member
 
@@ -119,6 +119,23 @@ def test_install_refuses_a_base_that_the_manifest_does_not_name(
     assert_refused(change(add_to_the_fold), results, message)
     file = change(lambda contents: set_keys(contents, "manifest.json", base=base))
     assert_refused(file, results, message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not valid JSON"),
+        (b"{}", "another version of samnet"),
+        (b" " * (DEFAULT_LIMITS.text_bytes + 1), "expected at most"),
+    ],
+)
+def test_install_refuses_a_damaged_calibration(
+    change: Change, results: Path, content: bytes, message: str
+) -> None:
+    file = change(lambda contents: contents.update({"confidence.json": content}))
+    with pytest.raises(UserError, match=message):
+        install_model(file)
+    assert_nothing_installed(results)
 
 
 @pytest.mark.parametrize("named", ["/etc/passwd.pth", "weights/a.pth", "C:\\a.pth"])

@@ -11,6 +11,7 @@ from builders.data import write_dataset
 from builders.runs import Stopped
 from builders.tiny import prepare_dataset, use_folders
 
+from samnet.confidence.files import read_signals
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.training.distributed import Distributed
 from samnet.training.final_validation import validate_run
@@ -90,3 +91,4 @@ def test_short_final_prediction_may_end_after_the_time_limit(
         trainer.run()
     validate_run(run, Distributed(), ends_at=time.monotonic() - 100.0)
     assert (run.folder.validation / "summary.json").is_file()
+    assert set(read_signals(run.folder.validation)) == set(run.cases.scored)

@@ -1,0 +1,1 @@
+"""How sure a model is of a prediction, and what Dice that means; without torch."""
