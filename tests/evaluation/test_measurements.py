@@ -82,6 +82,12 @@ def test_places_in_2d_images_are_along_the_image(has_spacing: bool) -> None:
     assert [organ[name] for name in CENTROID] == pytest.approx([5.5 * step, 3 * step, 0])
 
 
+def test_places_without_a_spacing_are_along_the_image_whatever_the_affine() -> None:
+    grid = Grid((8, 9, 10), np.diag([-1.0, -1.0, 1.0, 1.0]), has_spacing=False)
+    organ = measure_label_map(np.where(two_parts() == 1, 1, 0), grid, SCHEME)["organ"]
+    assert [organ[name] for name in CENTROID] == pytest.approx([5.64, 3.2, 1.72])
+
+
 def test_intensities_are_those_inside_of_the_structure() -> None:
     labels = np.zeros((1, 3, 4), dtype=np.uint8)
     labels[0, 0] = 1
