@@ -30,6 +30,14 @@ def surroundings() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_figures() -> Iterator[None]:
+    """Draw one case after an evaluation: six would take a second in each test that trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samnet.evaluation.overlays.evaluated_cases.NUM_CASES", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real raw data sets next to the repository, never to be written to."""

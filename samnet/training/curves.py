@@ -64,7 +64,7 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch | None:
 
 
 def smooth(values: Sequence[float]) -> np.ndarray:
-    """Return the running median of values, over a window that widens with their number.
+    """Return the running mean of values, over a window that widens with their number.
 
     Args:
         values: The values, NaN for none.
@@ -78,7 +78,7 @@ def smooth(values: Sequence[float]) -> np.ndarray:
     for index in range(len(array)):
         window = array[max(0, index - half) : index + half + 1]
         if np.isfinite(window).any():
-            smoothed[index] = np.nanmedian(window)
+            smoothed[index] = np.nanmean(window)
     return smoothed
 
 
@@ -111,7 +111,7 @@ def _draw_loss(axes: Axes, steps: Sequence[float], epochs: Sequence[Epoch]) -> N
         axes.plot(steps, losses, color=_COLOURS[0], **_style(steps))
     else:
         axes.plot(steps, losses, color=_GREY, linewidth=0.8, label="each epoch")
-        axes.plot(steps, smooth(losses), color=_COLOURS[0], linewidth=1.8, label="running median")
+        axes.plot(steps, smooth(losses), color=_COLOURS[0], linewidth=1.8, label="running mean")
         axes.legend(fontsize="small")
     axes.set_ylabel("training loss")
 

@@ -359,3 +359,19 @@ def test_predict_averages_models_however_they_are_named(
     assert "is named twice; name each model once" in capsys.readouterr().err
     assert predict(image, "-m", str(model), "-c", "full") == 2
     assert "-m already names the model" in capsys.readouterr().err
+
+
+def test_predict_draws_label_maps_in_colour_next_to_them(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(images / "case_00_0000.nii.gz", "--colour") == 0
+    assert written() == ["case_00.nii.gz", "colour"]
+    assert [file.name for file in Path("out/colour").iterdir()] == ["case_00.png"]
+    assert "1 of 1 predictions in colour: out/colour" in capsys.readouterr().out
+
+
+def test_predict_refuses_to_draw_what_it_does_not_write(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(images, "--colour", "--dicom-seg") == 2
+    assert "leave out one" in capsys.readouterr().err

@@ -34,6 +34,8 @@ _OVERVIEW_HEIGHT = 300  # screen pixels
 _HEIGHT = 440
 _HEIGHT_OF_2D = 640
 _CLASS_CELL = 300
+_HIGH = 3.0  # times as high as wide: the panels are given more height
+_HEIGHT_OF_HIGH = 640
 _WIDE = 2.0  # times as wide as high: the panels are below each other
 
 
@@ -102,6 +104,8 @@ def _arrange(heading: str, panels: list[Panel], tallest: int) -> list[Row]:
     """Return the panels of a volume as a row, or as two where they are wide and low."""
     heading = heading[0].upper() + heading[1:]
     proportions = [panel.size[1] / panel.size[0] for panel in panels]
+    if min(proportions) < 1 / _HIGH:
+        tallest = max(tallest, _HEIGHT_OF_HIGH)
     if len(panels) == 1 or min(proportions[:2]) <= _WIDE:
         return [Row(heading, tuple(panels), tallest=tallest)]
     above, below = tuple(panels[:1]), tuple(panels[1:])

@@ -157,7 +157,7 @@ def draw_panel(axes: Axes, panel: Panel, size: tuple[int, int], zoom: float = 1.
     )
     for area in panel.areas:
         if area.hatch and area.mask.sum() >= _HATCHED_PIXELS:
-            _draw_hatching(axes, area)
+            _draw_hatching(axes, area, zoom)
     for outline in panel.outlines:
         _draw_outline(axes, outline, zoom)
     axes.set_xlim(-0.5, width - 0.5)
@@ -193,10 +193,12 @@ def _draw_outline(axes: Axes, outline: Outline, zoom: float) -> None:
     lines.set_path_effects([withStroke(linewidth=2.2 * zoom, foreground="black", alpha=0.45)])
 
 
-def _draw_hatching(axes: Axes, area: Area) -> None:
+def _draw_hatching(axes: Axes, area: Area, zoom: float) -> None:
+    # Each further sign of a hatching makes it denser.
+    hatch = area.hatch[: max(1, round(len(area.hatch) / zoom))]
     columns, rows, values = _framed(area.mask)
     hatched = axes.contourf(
-        columns, rows, values, levels=[0.5, 1.5], colors="none", hatches=[area.hatch]
+        columns, rows, values, levels=[0.5, 1.5], colors="none", hatches=[hatch]
     )
     hatched.set_edgecolor(area.colour)
     hatched.set_linewidth(0)

@@ -39,7 +39,7 @@ class Row:
         panels: At least one panel.
         is_pixel_exact: Whether every pixel of the images becomes a whole number of screen pixels.
         tallest: Largest height of its panels on the screen, except where exact pixels need more.
-        cell: Height and width on the screen into which each panel is fitted by itself; None for
+        cell: Height and width on a usual screen into which each panel is fitted by itself; None for
             one scale of all panels.
     """
 
@@ -83,9 +83,9 @@ def draw_sheet(title: Sequence[str], rows: Sequence[Row], legend: Sequence[Legen
     Returns:
         The figure, to be saved with `DPI`.
     """
-    placed = [_place(row) for row in rows]
     # On a sheet that is larger than a screen, letters and lines are larger too.
-    zoom = max(1.0, max(row.panels_width for row in placed) / _WIDEST_ROW)
+    zoom = max(1.0, max(_place(row).panels_width for row in rows) / _WIDEST_ROW)
+    placed = [_place(row, zoom) for row in rows]
     measures = _Measures(zoom)
     width = max(measures.width_of(row) for row in placed)
     width = round(max(width, _LEAST_WIDTH * zoom) + 2 * measures.margin)
@@ -120,11 +120,11 @@ class _PlacedRow:
         return sum(width for _, width in self.sizes) + _GAP * (len(self.sizes) - 1)
 
 
-def _place(row: Row) -> _PlacedRow:
+def _place(row: Row, zoom: float = 1.0) -> _PlacedRow:
     common = _scale_of(row)
     sizes = []
     for panel in row.panels:
-        scale = common if row.cell is None else row.cell / max(panel.size)
+        scale = common if row.cell is None else zoom * row.cell / max(panel.size)
         height, width = (max(_LEAST_PANEL, round(length * scale)) for length in panel.size)
         sizes.append((height, width))
     return _PlacedRow(row, tuple(sizes))
