@@ -55,6 +55,23 @@ def test_reorientation_to_canonical_axes_and_back(
     assert np.allclose(sorted(canonical.spacing), sorted(SPACING_XYZ))
 
 
+@pytest.mark.parametrize("orientation", ["patient", "file", "file_transposed", "LPS"])
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_native_axes_name_the_canonical_axis_of_each_and_its_direction(
+    order: tuple[int, ...], signs: tuple[int, ...], orientation: str
+) -> None:
+    """The axis and direction of a step of one voxel along each axis of the file."""
+    reorientation = Reorientation(Grid(SHAPE_ZYX, native_affine(order, signs, 0.0)), orientation)
+    numbers = np.arange(60).reshape(SHAPE_ZYX)
+    turned = reorientation.to_canonical(numbers)
+    for native, (axis, is_reversed) in enumerate(reorientation.native_axes):
+        first, next_one = (0, 0, 0), tuple(int(index == native) for index in range(3))
+        places = [np.argwhere(turned == numbers[voxel])[0] for voxel in (first, next_one)]
+        step = [0, 0, 0]
+        step[axis] = -1 if is_reversed else 1
+        assert (places[1] - places[0]).tolist() == step
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_reorientation_keeps_the_voxels_of_any_turned_grid_in_place(seed: int) -> None:
     affine = np.eye(4)

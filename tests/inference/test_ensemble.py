@@ -18,7 +18,7 @@ from samnet.inference.predictor import Predictor
 __all__ = ["tiny_backbone"]
 # A grid whose axes run to the back, to the feet and to the left.
 GRID = Grid(
-    (14, 18, 22),
+    (9, 13, 16),
     np.array([[0, 0, -1.0, 5], [-0.9, 0, 0, 0], [0, -1.2, 0, 3], [0, 0, 0, 1]], float),
 )
 # What may differ between two models that are averaged.
@@ -53,9 +53,7 @@ def outside(values: np.ndarray) -> np.ndarray:
 def saved_probabilities(predictor: Predictor | EnsemblePredictor) -> np.ndarray:
     prediction = predictor.predict_and_check(image(), GRID, keep_probabilities=True)
     assert prediction.probabilities is not None
-    array = prediction.probabilities.array()
-    assert np.array_equal(predictor.predict_on_grid(image(), GRID), prediction.labels)
-    return array.astype(np.float32)
+    return prediction.probabilities.array().astype(np.float32)
 
 
 @pytest.mark.parametrize("changes", OTHERS.values(), ids=list(OTHERS))

@@ -29,6 +29,11 @@ def test_probabilities_of_classes_add_up_to_one_and_those_of_regions_are_indepen
     assert_close_to_norm(REGION_OUTPUTS.probabilities(logits).flatten(), powers / (1 + powers))
 
 
+def test_only_background_holds_where_nothing_was_predicted() -> None:
+    assert [CLASS_OUTPUTS.probability_outside(output) for output in range(3)] == [1.0, 0.0, 0.0]
+    assert [REGION_OUTPUTS.probability_outside(output) for output in range(2)] == [0.0, 0.0]
+
+
 def test_class_may_decide_where_no_other_is_larger_for_sure() -> None:
     lowest = torch.tensor([[0.5, 0.1], [0.2, 0.1], [0.0, 0.3]])
     highest = torch.tensor([[0.9, 0.2], [0.4, 0.6], [0.5, 0.4]])

@@ -127,6 +127,17 @@ def test_label_subvolume_gives_the_labels_of_the_sum_of_three_views() -> None:
     assert_same_winners(labels, total)
 
 
+@pytest.mark.parametrize("weights", [(0.5, 0.25, 0.25), (6.0, 1.0, 0.1)])
+def test_label_subvolume_gives_the_labels_of_a_weighted_sum(weights: tuple[float, ...]) -> None:
+    shape = (40, 50, 44)
+    views = [make_view(axis, 30, ENLARGING, shape) for axis in (0, 1, 2)]
+    labels = label_subvolume(CLASSES, views, everywhere(shape), (16, 16, 16), weights)
+    values = [weight * all_values(view, shape) for weight, view in zip(weights, views, strict=True)]
+    assert_same_winners(labels, torch.stack(values).sum(0))
+    equal = label_subvolume(CLASSES, views, everywhere(shape), (16, 16, 16))
+    assert not np.array_equal(labels, equal)
+
+
 def test_label_slices_draws_regions_as_if_all_were_resampled_everywhere() -> None:
     labels_by_name = {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "centre": 3}
     regions = LabelScheme(labels_by_name, regions_class_order=(1, 2, 3))

@@ -58,7 +58,11 @@ MODULES = {
     "loss": Module(("samnet/training/loss.py",)),
     "schedule": Module(("samnet/training/schedule.py",)),
     "slices": Module(
-        ("samnet/inference/slices.py", "samnet/inference/volume.py"),
+        (
+            "samnet/inference/slices.py",
+            "samnet/inference/volume.py",
+            "samnet/inference/view_store.py",
+        ),
         ("inference/test_predictor.py",),
     ),
     "reconstruction": Module(("samnet/inference/reconstruction.py",)),
