@@ -75,8 +75,9 @@ class _LoraProduct(torch.autograd.Function):
         down = (down if scale == 1 else scale * down).to(dtype)
         y = functional.linear(rows, weight, None if bias is None else bias.to(dtype))
         low = rows @ down.T
-        if len(parts) == 1:
-            _columns(y, parts[0], len(ups[0])).addmm_(low, ups[0].T)
+        if not _is_batched(low, len(parts)):
+            for index, (part, up) in enumerate(zip(parts, ups, strict=True)):
+                _columns(y, part, len(up)).addmm_(_columns(low, index, up.shape[1]), up.T)
         else:
             _stack_columns(y, parts, len(ups[0])).baddbmm_(_stack_low(low, ups), _stack(ups).mT)
         ctx.save_for_backward(rows, low, weight, down, *ups)
@@ -89,15 +90,18 @@ class _LoraProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         rows, low, weight, down, *ups = ctx.saved_tensors
         gradient = as_rows(gradient)
-        if len(ups) == 1:
-            of_part = _columns(gradient, ctx.parts[0], len(ups[0]))
-            low_gradient = of_part @ ups[0]
-            up_gradients: Sequence[Tensor] = [of_part.T @ low]
+        up_gradients: Sequence[Tensor]
+        if not _is_batched(low, len(ups)):
+            rank = ups[0].shape[1]
+            of_parts = [_columns(gradient, part, len(ups[0])) for part in ctx.parts]
+            lows = [part @ up for part, up in zip(of_parts, ups, strict=True)]
+            low_gradient = lows[0] if len(lows) == 1 else torch.cat(lows, dim=1)
+            up_gradients = [part.T @ _columns(low, i, rank) for i, part in enumerate(of_parts)]
         else:
-            of_parts = _stack_columns(gradient, ctx.parts, len(ups[0]))
+            stacked = _stack_columns(gradient, ctx.parts, len(ups[0]))
             low_gradient = torch.empty_like(low)
-            torch.bmm(of_parts, _stack(ups), out=_stack_low(low_gradient, ups))
-            up_gradients = torch.bmm(of_parts.mT, _stack_low(low, ups)).unbind()
+            torch.bmm(stacked, _stack(ups), out=_stack_low(low_gradient, ups))
+            up_gradients = torch.bmm(stacked.mT, _stack_low(low, ups)).unbind()
         x_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = (gradient @ weight).addmm_(low_gradient, down)
@@ -112,6 +116,14 @@ class _LoraProduct(torch.autograd.Function):
             for value, dtype in zip(found, ctx.types, strict=True)
         )
         return x_gradient, None, None, None, None, *pair_gradients
+
+
+def _is_batched(low: Tensor, num_parts: int) -> bool:
+    """Tell whether all parts are updated at once.
+
+    Products of CPUs in bfloat16 do not take such views, and warn of their own slow fallback.
+    """
+    return num_parts > 1 and not (low.device.type == "cpu" and low.dtype == torch.bfloat16)
 
 
 def _step(parts: Sequence[int]) -> int:

@@ -14,8 +14,6 @@ from samnet.plan.configuration import PLAN_KEYS
 from samnet.training.loss import segmentation_loss
 from samnet.training.out_of_memory import BatchGradients
 
-WEIGHTS = {"cross_entropy_weight": 0.2, "dice_weight": 0.8}
-
 
 # Half of 3,462 and 2,162 (benchmarks/README.md); clipping and optimiser take fewer than 20.
 @pytest.mark.parametrize(("head", "most"), [("mask_decoder", 1731), ("upsampling", 1081)])
@@ -33,7 +31,7 @@ def test_a_lora_step_dispatches_half_as_many_operators(head: str, most: int) -> 
     images = torch.rand(2, 3, 224, 224)
     edge = 224 // network.stride
     target = torch.zeros(2, edge, edge, dtype=torch.long)
-    loss_of = partial(segmentation_loss, target=target, **WEIGHTS)
+    loss_of = partial(segmentation_loss, target=target, cross_entropy_weight=0.2, dice_weight=0.8)
     gradients = BatchGradients(network, 2, may_fall_back=False)
     count = count_operators(
         lambda: gradients.compute(images, network, loss_of, 0, lambda fallback: None)
