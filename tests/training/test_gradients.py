@@ -34,7 +34,7 @@ def expanded(weights: list[nn.Parameter]) -> Tensor:
 
 def parts_of_one(weights: list[nn.Parameter]) -> Tensor:
     """The gradients are parts of one tensor."""
-    return torch.cat(weights).square().sum()
+    return torch.cat(tuple(weights)).square().sum()
 
 
 @pytest.mark.parametrize("loss_of", [sum_of_two, transposed, expanded, parts_of_one])
@@ -65,7 +65,7 @@ def test_weights_that_the_loss_does_not_depend_on_have_no_gradient() -> None:
 
 def test_gradients_take_no_operator_for_each_weight() -> None:
     weights = [draw(3) for _ in range(20)]
-    fewer, more = (torch.cat(some).square().sum() for some in (weights[:10], weights))
+    fewer, more = (torch.cat(tuple(some)).square().sum() for some in (weights[:10], weights))
     difference = count_operators(lambda: set_gradients(more, weights))
     difference -= count_operators(lambda: set_gradients(fewer, weights[:10]))
     assert difference == 10  # each is a part of the gradient of what they are joined to

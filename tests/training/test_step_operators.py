@@ -10,7 +10,6 @@ from builders.tiny import make_configuration
 from torch_timing import count_operators
 
 from samnet.models.network import build_network
-from samnet.plan.configuration import PLAN_KEYS
 from samnet.training.loss import segmentation_loss
 from samnet.training.out_of_memory import BatchGradients
 
@@ -24,7 +23,7 @@ def test_a_lora_step_dispatches_half_as_many_operators(head: str, most: int) -> 
         head=head,
         encoder_tuning="lora",
         lora_rank=16,
-        lora_targets=PLAN_KEYS["lora_targets"].choices(),
+        lora_targets=("q", "k", "v", "projection", "mlp"),
         lora_blocks="all",
     )
     network = build_network(configuration, 1, 6).train()
