@@ -8,6 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -57,15 +59,21 @@ def test_missing_module_of_worker_processes_is_left_to_the_job_that_needs_it() -
         assert run(["6 * 7"]).results == {"job 0": 42}
 
 
-def fail_within_a_block() -> None:
-    with kept_worker_processes(1, ["samnet.preprocessing.prepare"]):
+def fail_while_a_worker_process_imports(module: str) -> None:
+    with kept_worker_processes(1, [module]):
         raise UserError("no such data set")
 
 
-def test_error_does_not_wait_for_worker_processes() -> None:
+def test_error_does_not_wait_for_worker_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_slowly.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    started = time.monotonic()
     with pytest.raises(UserError):
-        fail_within_a_block()
+        fail_while_a_worker_process_imports("imported_slowly")
     assert multiprocessing.active_children() == []
+    assert time.monotonic() - started < 40
 
 
 def test_no_more_worker_processes_are_started_than_there_are_jobs() -> None:
