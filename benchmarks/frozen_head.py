@@ -32,7 +32,7 @@ from torch_timing import (
     medians,
     parse,
     require_precision,
-    time_once,
+    synchronise,
 )
 
 from samnet.models.heads import HEADS
@@ -75,6 +75,11 @@ def parse_options() -> argparse.Namespace:
         default="float32",
         choices=("float32", "bfloat16"),
         help="the precision of both kinds of step (default: float32)",
+    )
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count the processor time of this process, for a CPU that does other work as well",
     )
     parser.add_argument(
         "--slices", type=int, default=1000, help="slices of the calculated epoch (default: 1000)"
@@ -151,8 +156,8 @@ def prepare_sides(options: argparse.Namespace, folder: Path) -> Sides:
     """Prepare a case and encode its slices once.
 
     Args:
-        options: The options `backbone`, `size`, `head`, `batch_size`, `precision`, `kept` and
-            `device`.
+        options: The options `backbone`, `size`, `head`, `batch_size`, `precision`, `kept`,
+            `processor_time` and `device`.
         folder: A temporary folder.
 
     Returns:
@@ -177,9 +182,10 @@ def prepare_sides(options: argparse.Namespace, folder: Path) -> Sides:
     choice = CacheChoice(2 * options.kept * bytes_each / 2**30, 1)
     cache = EmbeddingCache(folder / "kept", choice, [case])
     encoder = SliceEncoder(network, device)
-    started = time.perf_counter()
+    clock = time.process_time if options.processor_time else time.perf_counter
+    started = clock()
     kept = embed_samples(cache, encoder, [case], specification)
-    encoding = (time.perf_counter() - started) / options.kept
+    encoding = (clock() - started) / options.kept
     whole = SliceSamples([case], specification)
     task = TrainingTask(configuration, LABEL_SCHEME, [case], [case], False, 0, None, 0)
     trainer = Trainer(network, task, RunFolder(folder / "run"), device)
@@ -237,7 +243,8 @@ def alternate_steps(
         ):
             for step in range(count):
                 first = options.batch_size * (100 * turn + 100 + step)
-                seconds = time_step(trainer, samples, collate_fn, first)
+                clock = time.process_time if options.processor_time else time.perf_counter
+                seconds = time_step(trainer, samples, collate_fn, first, clock)
                 if counted:
                     times[name].append(seconds)
         print(f"round {turn + 1} of {options.rounds}" if counted else "warmed up", flush=True)
@@ -249,6 +256,7 @@ def time_step(
     samples: SliceSamples | EmbeddedSamples,
     collate_fn: Callable[[list], Any],
     first: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Return the seconds that one step takes, with drawing its samples.
 
@@ -257,14 +265,16 @@ def time_step(
         samples: The samples to draw from.
         collate_fn: Makes a batch of a list of samples.
         first: Number of the first sample of the batch.
+        clock: Returns seconds.
     """
     numbers = range(first, first + trainer.task.configuration.batch_size)
 
-    def step() -> None:
-        batch = collate_fn([samples[number] for number in numbers])
-        trainer.step(*batch)
-
-    return time_once(step, trainer.device)
+    synchronise(trainer.device)
+    started = clock()
+    batch = collate_fn([samples[number] for number in numbers])
+    trainer.step(*batch)
+    synchronise(trainer.device)
+    return clock() - started
 
 
 def stored_files(kept: EmbeddedSamples) -> list[Path]:

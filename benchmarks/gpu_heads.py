@@ -48,6 +48,7 @@ def _measure_head(bench: Bench, head: str, name: str) -> Row:
         head=head,
         batch_size=batch,
         precision=bench.precision,
+        processor_time=False,
         kept=max(2, batch),
         device=str(bench.device),
         rounds=rounds,
