@@ -67,8 +67,12 @@ def test_measured_memory_is_what_a_step_takes(changes: dict) -> None:
 @pytest.mark.usefixtures("cpu_bfloat16")
 @pytest.mark.parametrize(
     "changes",
-    [{"encoder_tuning": "lora"}, {"encoder_tuning": "frozen", "head": "upsampling"}],
-    ids=["lora", "frozen with upsampling head"],
+    [
+        {"encoder_tuning": "lora"},
+        {"encoder_tuning": "frozen", "head": "upsampling"},
+        {"encoder_tuning": "frozen", "head": "vit"},
+    ],
+    ids=["lora", "frozen with upsampling head", "frozen with vit head"],
 )
 def test_measured_memory_in_bfloat16_is_what_a_step_takes_on_a_cpu(changes: dict) -> None:
     changes = changes | {"precision": "bfloat16", "batch_size": 2}
