@@ -69,6 +69,18 @@ def test_predict_takes_the_only_model_for_a_folder_of_images(images: Path) -> No
         assert set(np.unique(labels.dataobj)) <= {0, 1, 2}
 
 
+def test_predict_maps_the_uncertainty_on_request(images: Path) -> None:
+    assert predict(images, "--uncertainty") == 0
+    assert written() == [*CASES, "uncertainty"]
+    for name in CASES:
+        labels = nibabel.load(Path("out") / name)
+        percent = nibabel.load(Path("out") / "uncertainty" / name)
+        assert percent.shape == labels.shape
+        assert np.array_equal(percent.affine, labels.affine)
+        values = np.asarray(percent.dataobj)
+        assert 0 < values.max() <= 67  # of three classes, one has a third at least
+
+
 @pytest.mark.parametrize("name", ["case_03_0000.nii.gz", "patient 7.nii.gz", "scan.v2.nii.gz"])
 def test_predict_a_single_file_with_or_without_a_channel_number(images: Path, name: str) -> None:
     source = shutil.copy(images / "case_03_0000.nii.gz", name)
