@@ -65,10 +65,8 @@ class MapCollector:
 
     def sums(self) -> MapSums:
         """Return the sums of everything that was kept."""
-        # In double precision, where a device has none: on the CPU.
-        sums = sum(part.cpu().double() for part in self._kept)
-        assert isinstance(sums, Tensor)
-        every = sums.numpy()
+        # Added up on the CPU, because not every device has double precision.
+        every = torch.stack(self._kept).cpu().double().sum(0).numpy()
         total, squares, member_squares, inside, inside_total = every[:-1].swapaxes(0, 1)
         return MapSums(
             total=total,

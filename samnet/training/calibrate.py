@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def calibrate_model(model: ModelFolder) -> None:
     """Fit the calibration of a model to all its folds that have scores, and keep it with the model.
 
-    Where too few held-out cases show a structure, there is none, and the log says so.
+    Where too few structures were predicted in held-out cases, there is none, and the log says so.
 
     Args:
         model: The folder of the model.
@@ -50,8 +50,8 @@ def calibrate_model(model: ModelFolder) -> None:
             return
         model.calibration_file.unlink(missing_ok=True)
     log.info(
-        "%s: predictions will have no expected Dice: fewer than %d structures were predicted in "
-        "held-out cases",
+        "%s: predictions will have no expected Dice: there are signals of fewer than %d structures "
+        "in held-out cases",
         model,
         MIN_CASES,
     )

@@ -80,4 +80,4 @@ def test_too_few_cases_leave_no_calibration(
     model.calibration_file.write_text("of an earlier run")
     calibrate_model(model)
     assert not model.calibration_file.exists()
-    assert "no expected Dice: fewer than 9 structures" in caplog.messages[-1]
+    assert "no expected Dice: there are signals of fewer than 9 structures" in caplog.messages[-1]
