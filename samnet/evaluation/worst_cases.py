@@ -14,7 +14,7 @@ _SCORE_WIDTH = 6
 
 
 @dataclass(frozen=True)
-class WorstCase:
+class LowScore:
     """A case, and its class with the lowest Dice.
 
     Attributes:
@@ -33,7 +33,7 @@ class WorstCase:
     finding: str
 
 
-def worst_cases(summary: dict[str, Any], count: int = NUM_SHOWN) -> list[WorstCase]:
+def worst_cases(summary: dict[str, Any], count: int = NUM_SHOWN) -> list[LowScore]:
     """Find the cases with the lowest mean Dice of their classes.
 
     Args:
@@ -57,7 +57,7 @@ def worst_cases(summary: dict[str, Any], count: int = NUM_SHOWN) -> list[WorstCa
         dice = sum(scores["Dice"] for scores in known.values()) / len(known)
         worst = min(known, key=lambda label: known[label]["Dice"])
         finding = _finding(known[worst])
-        found.append(WorstCase(entry["case"], dice, names[worst], known[worst]["Dice"], finding))
+        found.append(LowScore(entry["case"], dice, names[worst], known[worst]["Dice"], finding))
     return sorted(found, key=lambda case: (case.dice, case.case))[:count]
 
 

@@ -89,7 +89,7 @@ def test_paired_interval_of_classes_is_that_of_their_mean() -> None:
 
 def test_paired_interval_draws_patients() -> None:
     differences = np.repeat([0.1, -0.1, 0.2, 0.05], 25)
-    patients = np.repeat(["a", "b", "c", "d"], 25)
+    patients = [name for name in "abcd" for _ in range(25)]
     by_case = paired_interval(differences, np.zeros(100))
     by_patient = paired_interval(differences, np.zeros(100), patients)
     assert by_case.is_beyond_noise

@@ -9,6 +9,7 @@ import pytest
 from builders.properties import for_any_input
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import label
 
 from samnet.evaluation.lesions import LesionCounts, count_lesions
 
@@ -81,8 +82,6 @@ def test_matches_are_the_same_when_the_maps_change_places(
 def test_lesions_match_as_by_comparing_every_pair() -> None:
     generator = np.random.default_rng(0)
     prediction, reference = generator.random((2, 12, 12)) < 0.25
-    from scipy.ndimage import label
-
     every = np.ones((3, 3))
     (predicted, num_predicted), (true, num_true) = label(prediction, every), label(reference, every)
     iou = np.zeros((num_true, num_predicted))
@@ -92,7 +91,7 @@ def test_lesions_match_as_by_comparing_every_pair() -> None:
             iou[row, column] = (one & other).sum() / (one | other).sum()
     matches = 0
     while iou.size and iou.max() >= 0.1:
-        row, column = np.unravel_index(iou.argmax(), iou.shape)
+        row, column = divmod(int(iou.argmax()), num_predicted)
         iou[row], iou[:, column] = 0, 0
         matches += 1
     assert matches > 2
