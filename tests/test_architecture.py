@@ -30,6 +30,7 @@ LAYERS = (
     "evaluation",
     "training",
     "selection",
+    "reporting",
     "sharing",
     "pretraining",
     "cluster",

@@ -108,7 +108,7 @@ def test_wheel_holds_all_modules_named_configurations_and_weights(
 ) -> None:
     expected = {f"samnet/plans/{name}.json" for name in NAMES}
     expected.add("samnet/plans/__init__.py")
-    for pattern in ("*.py", "*.safetensors"):
+    for pattern in ("*.py", "*.safetensors", "reporting/templates/*"):
         files = (checkout / "samnet").rglob(pattern)
         expected.update(str(file.relative_to(checkout)) for file in files)
     with zipfile.ZipFile(wheel) as archive:

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "compare predictions with references",
     "overlays": "draw predictions or their errors over their images",
     "measure": "measure predictions without references: volumes, parts, intensities",
+    "report": "a page about a model or predictions",
     "zero_shot": "plain SAM with boxes from the reference, as a baseline",
     "download_checkpoint": "get SAM's weights",
     "export_model": "pack a trained model into one file",

@@ -79,7 +79,7 @@ def read_cross_validation(
             "not all folds are trained and validated; samnet_train makes what is missing, and -f "
             f"takes some of the folds:{listing}"
         )
-    summary = _merge(_summary_files(dataset, configuration, folds))
+    summary = merge_summaries(_summary_files(dataset, configuration, folds))
     model = ModelFolder.of(dataset.folder, configuration)
     write_csv(summary, model.cross_validation_table)
     write_summary(summary, model.cross_validation_file)
@@ -116,8 +116,18 @@ def _missing_files(dataset: PlannedDataset, configuration: str, folds: Sequence[
     return [file for file in files if not file.is_file()]
 
 
-def _merge(files: Sequence[Path]) -> dict[str, Any]:
-    """Return one summary of the cases of several."""
+def merge_summaries(files: Sequence[Path]) -> dict[str, Any]:
+    """Return one summary of the cases of several.
+
+    Args:
+        files: The files of at least one summary.
+
+    Returns:
+        The summary over their cases.
+
+    Raises:
+        UserError: A file cannot be read, or was scored by other rules than the first one.
+    """
     summaries = {file: read_summary(file) for file in files}
     first = summaries[files[0]]
     cases = []

@@ -22,6 +22,7 @@ EXPECTED = (
     ("this operating system has no file that cannot be read", sys.platform != "linux"),
     ("this file system does not tell upper from lower case", True),
     ("samnet is not installed in editable form", True),
+    ("there is no Chromium", True),
     ("needs /proc", sys.platform != "linux"),
 )
 

@@ -23,16 +23,16 @@ def _rgb(code: str) -> Colour:
 
 WHITE: Colour = (1.0, 1.0, 1.0)
 ORANGE, SKY_BLUE, GREEN, YELLOW = map(_rgb, ("E69F00", "56B4E9", "009E73", "F0E442"))
-BLUE, VERMILLION, PURPLE = map(_rgb, ("0072B2", "D55E00", "CC79A7"))
+BLUE, VERMILION, PURPLE = map(_rgb, ("0072B2", "D55E00", "CC79A7"))
 # Yellow and sky blue are the brightest on grey images, so most figures need only these.
-_CLASS_COLOURS = (YELLOW, SKY_BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLUE)
+_CLASS_COLOURS = (YELLOW, SKY_BLUE, VERMILION, GREEN, PURPLE, ORANGE, BLUE)
 _LINE_STYLES: tuple[LineStyle, ...] = ("solid", "dashed", "dotted", "dashdot")
 
 
 _NAMES = {
     YELLOW: "yellow",
     SKY_BLUE: "sky blue",
-    VERMILLION: "red",
+    VERMILION: "red",
     GREEN: "green",
     PURPLE: "pink",
     ORANGE: "orange",
@@ -59,7 +59,7 @@ class ErrorStyle:
 
 ERROR_STYLES = {
     TRUE: ErrorStyle("true", GREEN, 0.30),
-    MISSED: ErrorStyle("missed", VERMILLION, 0.55, "////"),
+    MISSED: ErrorStyle("missed", VERMILION, 0.55, "////"),
     FALSE: ErrorStyle("false", SKY_BLUE, 0.55, "...."),
     CONFUSED: ErrorStyle("another class", PURPLE, 0.55, "xxxx"),
 }

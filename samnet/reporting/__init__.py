@@ -1,0 +1,1 @@
+"""The report of a model or of predictions: one HTML file that opens without a network."""

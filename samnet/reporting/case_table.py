@@ -1,0 +1,127 @@
+"""The table of all cases, the worst first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from samnet.reporting.numbers import show_score, show_size, show_whole
+from samnet.reporting.source import ClassResult, ReportedCase, Source
+
+MOST_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table.
+
+    Attributes:
+        text: What it shows.
+        key: The number that it is sorted by; None for unknown numbers, which come last.
+    """
+
+    text: str
+    key: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: The name of the case.
+        fold: The fold that held it out; empty for none.
+        cells: Its numbers.
+        warnings: Sentences about it.
+        viewer: The number of its slices on the page, from 1; 0 for none.
+    """
+
+    name: str
+    fold: str
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...]
+    viewer: int
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """The table.
+
+    Attributes:
+        columns: The titles of the numbers.
+        rows: A row for each case, at most `MOST_ROWS`.
+        num_left_out: How many cases have no row.
+        has_folds: Whether cases belong to folds.
+        has_warnings: Whether any case has a warning.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    num_left_out: int
+    has_folds: bool
+    has_warnings: bool
+
+
+def build_table(source: Source, shown: Sequence[str]) -> CaseTable:
+    """Build the table of all cases.
+
+    Args:
+        source: What the report is about.
+        shown: The names of the cases whose slices the page shows, in their order.
+    """
+    columns: list[str] = []
+    if source.summary is not None:
+        columns += _mean_of(["mean Dice"], source)
+        columns += [f"Dice {name}" for name in source.class_names]
+    for name in source.class_names:
+        columns.append(f"{name}, predicted ({source.shown_unit})")
+        columns.append(f"{name}, {_second_title(source)}")
+    ordered = sorted(source.cases, key=_rank)
+    viewers = {name: number for number, name in enumerate(shown, 1)}
+    rows = [_build_row(case, source, viewers) for case in ordered[:MOST_ROWS]]
+    return CaseTable(
+        columns=tuple(columns),
+        rows=tuple(rows),
+        num_left_out=len(ordered) - len(rows),
+        has_folds=len({case.fold for case in source.cases}) > 1,
+        has_warnings=any(case.warnings for case in source.cases),
+    )
+
+
+def _rank(case: ReportedCase) -> tuple[bool, float, str]:
+    dice = case.mean_dice
+    return math.isnan(dice), 0.0 if math.isnan(dice) else dice, case.identifier
+
+
+def _build_row(case: ReportedCase, source: Source, viewers: dict[str, int]) -> Row:
+    cells: list[Cell] = []
+    has_scores = source.summary is not None
+    results = [case.results.get(name) for name in source.class_names]
+    if has_scores:
+        dice = _mean_of([case.mean_dice], source)
+        dice += [math.nan if entry is None else entry.dice for entry in results]
+        cells += [Cell(show_score(value), _key(value)) for value in dice]
+    for entry in results:
+        known = ClassResult() if entry is None else entry
+        cells.append(Cell(show_size(known.predicted), _key(known.predicted)))
+        second = known.true if has_scores else known.parts
+        text = show_size(second) if has_scores else show_whole(second)
+        cells.append(Cell(text, _key(second)))
+    viewer = viewers.get(case.identifier, 0)
+    return Row(case.identifier, case.fold, tuple(cells), case.warnings, viewer)
+
+
+def _mean_of(column: list[Any], source: Source) -> list[Any]:
+    """Return the column of the means; nothing for a single class, which is its own mean."""
+    return column if len(source.class_names) > 1 else []
+
+
+def _second_title(source: Source) -> str:
+    """Return what is shown of a class next to its predicted volume."""
+    return "parts" if source.summary is None else f"true ({source.shown_unit})"
+
+
+def _key(value: float) -> float | None:
+    return value if math.isfinite(value) else None
