@@ -90,6 +90,31 @@ def record_confidence(folder: Path, case: str, confidence: Mapping[str, Expectat
     confidence_table(folder).add(case, rows)
 
 
+def read_confidence(folder: Path) -> dict[str, dict[str, Expectation]]:
+    """Read what is expected of all cases.
+
+    Args:
+        folder: The folder of the label maps.
+
+    Returns:
+        Name of a case -> name of a class -> what is expected. What is no number is left out with
+        its row.
+    """
+    found: dict[str, dict[str, Expectation]] = {}
+    for row in confidence_table(folder).rows():
+        try:
+            dice, low, high = (_number(row[key]) for key in ("expected_dice", "low", "high"))
+        except ValueError:
+            continue
+        expected = Expectation(dice, low, high, row["flag"] == "yes", row["reason"])
+        found.setdefault(row[CASE], {})[row[_CLASS]] = expected
+    return found
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
 def _exact(value: float | None) -> str:
     return "" if value is None else repr(value)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samnet.reporting.numbers import show_score, show_size, show_whole
+from samnet.reporting.numbers import UNKNOWN, show_score, show_size, show_whole
 from samnet.reporting.source import ClassResult, ReportedCase, Source
 
 MOST_ROWS = 2000
@@ -75,6 +75,8 @@ def build_table(source: Source, shown: Sequence[str]) -> CaseTable:
     if source.summary is not None:
         columns += _mean_of(["mean Dice"], source)
         columns += [f"Dice {name}" for name in source.class_names]
+    if has_expectations(source):
+        columns += [f"expected Dice {name}" for name in source.class_names]
     for name in source.class_names:
         columns.append(f"{name}, predicted ({source.shown_unit})")
         columns.append(f"{name}, {_second_title(source)}")
@@ -91,7 +93,7 @@ def build_table(source: Source, shown: Sequence[str]) -> CaseTable:
 
 
 def _rank(case: ReportedCase) -> tuple[bool, float, str]:
-    dice = case.mean_dice
+    dice = case.expected_dice if math.isnan(case.mean_dice) else case.mean_dice
     return math.isnan(dice), 0.0 if math.isnan(dice) else dice, case.identifier
 
 
@@ -103,8 +105,10 @@ def _build_row(case: ReportedCase, source: Source, viewers: dict[str, int]) -> R
         dice = _mean_of([case.mean_dice], source)
         dice += [math.nan if entry is None else entry.dice for entry in results]
         cells += [Cell(show_score(value), _key(value)) for value in dice]
-    for entry in results:
-        known = ClassResult() if entry is None else entry
+    known_results = [ClassResult() if entry is None else entry for entry in results]
+    if has_expectations(source):
+        cells += [_expectation_cell(known) for known in known_results]
+    for known in known_results:
         cells.append(Cell(show_size(known.predicted), _key(known.predicted)))
         second = known.true if has_scores else known.parts
         text = show_size(second) if has_scores else show_whole(second)
@@ -116,6 +120,25 @@ def _build_row(case: ReportedCase, source: Source, viewers: dict[str, int]) -> R
 def _mean_of(column: list[Any], source: Source) -> list[Any]:
     """Return the column of the means; nothing for a single class, which is its own mean."""
     return column if len(source.class_names) > 1 else []
+
+
+def has_expectations(source: Source) -> bool:
+    """Tell whether the model expects a Dice of any case.
+
+    Args:
+        source: What the report is about.
+    """
+    return any(math.isfinite(case.expected_dice) for case in source.cases)
+
+
+def _expectation_cell(result: ClassResult) -> Cell:
+    expected = result.expected
+    if expected is None or expected.dice is None:
+        return Cell(UNKNOWN, None)
+    text = f"{expected.dice:.2f}"
+    if expected.low is not None and expected.high is not None:
+        text += f" ({expected.low:.2f} to {expected.high:.2f})"
+    return Cell(text, expected.dice)
 
 
 def _second_title(source: Source) -> str:

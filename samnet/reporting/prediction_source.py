@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from samnet.confidence.calibration import Expectation
+from samnet.confidence.files import read_confidence
 from samnet.core.errors import UserError
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, find_label_files, find_prediction_cases
@@ -80,6 +83,7 @@ def read_predictions(
     failed = measured.failures | ({} if summary is None else summary["failed"])
     notes += [f"{name} has no results: {why}." for name, why in sorted(failed.items())]
     warnings = read_warnings(folders.predictions)
+    confidence = read_confidence(folders.predictions)
     cases = []
     for name, file in sorted(predictions.items()):
         results: dict[str, ClassResult] = {}
@@ -87,14 +91,15 @@ def read_predictions(
             results = results_of(scored[name]["metrics"], names, None)
         elif name in measured.results:
             results = _unscored(measured.results[name], unit)
+        expected = confidence.get(name, {})
         cases.append(
             ReportedCase(
                 identifier=name,
                 image=images.get(name),
                 prediction=file,
                 reference=existing_reference(scored[name]) if name in scored else None,
-                results=results,
-                warnings=tuple(warnings.get(name, ())),
+                results=_with_expectations(results, expected),
+                warnings=(*warnings.get(name, ()), *_doubts(expected)),
             )
         )
     return Source(
@@ -152,6 +157,17 @@ def _find_scores(
         except EvaluationIncomplete as error:
             summary = error.summary
     return summary if summary["metric_per_case"] else None
+
+
+def _with_expectations(
+    results: Mapping[str, ClassResult], expected: Mapping[str, Expectation]
+) -> dict[str, ClassResult]:
+    return {name: replace(entry, expected=expected.get(name)) for name, entry in results.items()}
+
+
+def _doubts(expected: Mapping[str, Expectation]) -> list[str]:
+    """Return why somebody should look at a case."""
+    return [f"{name}: {entry.reason}" for name, entry in expected.items() if entry.is_doubtful]
 
 
 def _unscored(measured: CaseMeasurements, unit: str) -> dict[str, ClassResult]:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from samnet.core.files import write_text
 from samnet.evaluation.overlays.colours import ERROR_STYLES, class_colour
 from samnet.evaluation.overlays.error_maps import CONFUSED
-from samnet.reporting.case_table import build_table
+from samnet.reporting.case_table import build_table, has_expectations
 from samnet.reporting.curves import draw_curves
 from samnet.reporting.data_facts import DataFacts, describe_data
 from samnet.reporting.origin import describe_origin
@@ -72,6 +72,7 @@ def write_report(source: Source, file: Path, options: ReportOptions) -> list[str
             scores=describe_scores(source),
             table=build_table(source, [stack.identifier for stack in stacks.stacks]),
             stacks=stacks.stacks,
+            has_expectations=has_expectations(source),
             has_volumes=any(len(stack.content["slices"]) > 1 for stack in stacks.stacks),
             viewer_settings=_to_script(_viewer_settings(source)),
             origin=describe_origin(source, options.command),

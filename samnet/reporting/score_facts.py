@@ -223,7 +223,7 @@ def describe_first_glance(source: Source) -> list[str]:
     count = show_count(len(source.cases), "case")
     if summary is None:
         why = "there are no references to compare them with" if source.cases else "none were found"
-        return [*model, f"{count}, without scores: {why}."]
+        return [*model, *_doubts(source), f"{count}, without scores: {why}."]
     mean, median = summary["foreground_mean"]["Dice"], summary["foreground_median"]["Dice"]
     interval = show_interval(summary["foreground_interval"]["Dice"])
     num_scored = len(summary["metric_per_case"])
@@ -240,6 +240,12 @@ def describe_first_glance(source: Source) -> list[str]:
         f"{show_count(num_scored, 'scored case')}{of_patients}: {source.subject}.",
         _what_to_look_at(source),
     ]
+
+
+def _doubts(source: Source) -> list[str]:
+    """Say how many predictions without scores somebody should look at."""
+    num_warned = sum(bool(case.warnings) for case in source.cases)
+    return [f"{show_count(num_warned, 'case')} to look at: see the warnings"] if num_warned else []
 
 
 def _describe_model(source: Source) -> list[str]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samnet.confidence.calibration import Expectation
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import Label
+from samnet.evaluation.overlays.choice import mean_dice
 from samnet.evaluation.volumes import PIXELS, SQUARE_MILLIMETRES
 from samnet.fingerprint.records import Fingerprint
 from samnet.models.model_folder import RunFolder
@@ -27,12 +29,14 @@ class ClassResult:
         predicted: Its volume in the prediction.
         true: Its volume in the reference.
         parts: The number of connected parts in the prediction.
+        expected: The Dice that the model expects, or None.
     """
 
     dice: float = math.nan
     predicted: float = math.nan
     true: float = math.nan
     parts: float = math.nan
+    expected: Expectation | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,14 @@ class ReportedCase:
     @property
     def mean_dice(self) -> float:
         """Mean Dice of its classes; NaN where none is known."""
-        known = [result.dice for result in self.results.values() if not math.isnan(result.dice)]
-        return sum(known) / len(known) if known else math.nan
+        return mean_dice([result.dice for result in self.results.values()])
+
+    @property
+    def expected_dice(self) -> float:
+        """Mean of the Dice that the model expects of its classes; NaN where none is known."""
+        expectations = [result.expected for result in self.results.values()]
+        values = [entry.dice for entry in expectations if entry is not None]
+        return mean_dice([value for value in values if value is not None])
 
 
 @dataclass(frozen=True)

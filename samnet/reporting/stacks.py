@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from samnet.dataset.description import DatasetDescription
 from samnet.evaluation.overlays.choice import ChosenCase, choose_cases, spread_cases
 from samnet.evaluation.overlays.planes import Plane
 from samnet.evaluation.overlays.shown_case import CaseFiles, ShownCase
-from samnet.reporting.numbers import show_count
+from samnet.reporting.numbers import show_count, show_score
 from samnet.reporting.slice_codes import encode_image, encode_runs
 from samnet.reporting.source import ReportedCase
 
@@ -107,12 +107,18 @@ def make_stacks(
 
 
 def _choose(cases: Sequence[ReportedCase], number: int) -> list[ChosenCase]:
-    scores = {case.identifier: case.mean_dice for case in cases if case.image is not None}
-    if number == 0 or not scores:
+    shown = [case for case in cases if case.image is not None]
+    if number == 0 or not shown:
         return []
-    if all(np.isnan(list(scores.values()))):
-        return spread_cases(list(scores), number)
-    return choose_cases(scores, number)
+    scores = {case.identifier: case.mean_dice for case in shown}
+    if not np.isnan(list(scores.values())).all():
+        return choose_cases(scores, number)
+    expected = {case.identifier: case.expected_dice for case in shown}
+    if np.isnan(list(expected.values())).all():
+        return spread_cases(list(expected), number)
+    chosen = choose_cases(expected, number)
+    headings = {name: f"expected Dice {show_score(value)}" for name, value in expected.items()}
+    return [replace(choice, heading=headings[choice.identifier]) for choice in chosen]
 
 
 def make_stack(

@@ -14,6 +14,8 @@ from builders.reports import AWKWARD, shift, write_model, write_predictions, wri
 from builders.tiny import make_configuration, make_plan, use_folders
 
 from samnet.cli.main import main
+from samnet.confidence.calibration import Expectation
+from samnet.confidence.files import record_confidence
 from samnet.dataset.images import read_labels, write_labels
 from samnet.models.model_folder import ModelFolder
 
@@ -222,6 +224,23 @@ def test_predictions_without_references_are_measured(tmp_path: Path) -> None:
     assert "ball, parts" in text
     assert "Dice" not in text
     assert len(stacks_of(page)) == 3
+
+
+def test_the_least_certain_prediction_is_first_without_references(tmp_path: Path) -> None:
+    dataset = write_predictions(tmp_path, num_cases=3)
+    for number, dice in enumerate((0.9, 0.4, None)):
+        doubtful = dice == 0.4
+        reason = "expected 0.40, most cases 0.90" if doubtful else ""
+        expected = Expectation(dice, 0.3 if doubtful else None, 0.5, doubtful, reason)
+        record_confidence(dataset / "preds", f"case_0{number}", {"ball": expected})
+    words = ("-p", dataset / "preds", "-i", dataset / "imagesTr")
+    page = make_page(*words, tmp_path / "report.html")
+    text = words_of(page)
+    assert order_of(page) == ["case_01", "case_00", "case_02"]
+    assert next(iter(stacks_of(page))) == "case_01"
+    assert "0.40 (0.30 to 0.50)" in text
+    assert "ball: expected 0.40, most cases 0.90" in text
+    assert "1 case to look at" in text
 
 
 def test_colour_images_are_counted_in_pixels(tmp_path: Path) -> None:
