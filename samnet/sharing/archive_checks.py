@@ -19,6 +19,7 @@ from samnet.models.model_folder import (
     PLAN_FILE,
     TRAINING_DATA_FILE,
 )
+from samnet.postprocessing.rules import POSTPROCESSING_FILE
 from samnet.sharing.export import MANIFEST_FILE, Manifest
 
 
@@ -124,7 +125,7 @@ def check_entry(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
 
 
 def _is_file_of_model(name: str) -> bool:
-    if name in (MANIFEST_FILE, DESCRIPTION_FILE, CALIBRATION_FILE):
+    if name in (MANIFEST_FILE, DESCRIPTION_FILE, CALIBRATION_FILE, POSTPROCESSING_FILE):
         return True
     folder, _, file_name = name.rpartition("/")
     is_known = file_name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE, TRAINING_DATA_FILE)

@@ -1,9 +1,9 @@
 """A trained model as one zip file that can be handed on.
 
-It holds a manifest, `dataset.json`, `confidence.json` where there is one, and for each fold the
-plan, the final weights as safetensors, `base.json` and the ranges of the training data. It never
-holds a pickle, and never the weights of the base, only their hash. For an adapter that is a few
-megabytes.
+It holds a manifest, `dataset.json`, `confidence.json` and `postprocessing.json` where they are
+there, and for each fold the plan, the final weights as safetensors, `base.json` and the ranges of
+the training data. It never holds a pickle, and never the weights of the base, only their hash. For
+an adapter that is a few megabytes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from samnet.models.model_folder import (
     RunFolder,
 )
 from samnet.plan.plan import Plan
+from samnet.postprocessing.rules import POSTPROCESSING_FILE, load_postprocessing
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -97,7 +98,7 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
 
     Raises:
         UserError: A fold is missing or unfinished, the folds do not belong together, the base is
-            unknown, or `confidence.json` is damaged.
+            unknown, or `confidence.json` or `postprocessing.json` is damaged.
     """
     if output.suffix != ".zip":
         raise UserError(f"-o {output}: the archive has to end in .zip")
@@ -105,7 +106,11 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
     base = _common_base(runs)
     plan = runs[0].plan
     contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(plan.description.as_json())}
-    calibration_file = ModelFolder(runs[0].path.parent).calibration_file
+    folder = runs[0].path.parent
+    rules = load_postprocessing(folder, plan.label_scheme)
+    if rules:
+        contents[POSTPROCESSING_FILE] = _as_bytes(to_json(rules))
+    calibration_file = ModelFolder(folder).calibration_file
     if calibration_file.is_file():
         calibration = Calibration.load(calibration_file, plan.label_scheme.class_names)
         contents[CALIBRATION_FILE] = _as_bytes(to_json(calibration))

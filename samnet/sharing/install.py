@@ -42,6 +42,7 @@ from samnet.models.model_folder import (
     RunFolder,
     replaced_model,
 )
+from samnet.postprocessing.rules import load_postprocessing
 from samnet.sharing.archive_checks import (
     DEFAULT_LIMITS,
     ArchiveLimits,
@@ -223,6 +224,7 @@ def _check_content(model: ModelFolder, manifest: Manifest) -> None:
         UnsafeArchive: Something contradicts the manifest.
     """
     label_scheme = DatasetDescription.load(model.description_file).label_scheme
+    load_postprocessing(model.path, label_scheme)  # refuses a damaged one
     if model.calibration_file.is_file():
         Calibration.load(model.calibration_file, label_scheme.class_names)
     for fold in manifest.folds:

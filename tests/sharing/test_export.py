@@ -23,6 +23,12 @@ from samnet.fingerprint.training_data import TrainingData, summarize_training_da
 from samnet.inference.predictor import Predictor
 from samnet.models.base import Base, load_base, save_base
 from samnet.models.model_folder import FINAL, ModelFolder
+from samnet.postprocessing.rules import (
+    POSTPROCESSING_FILE,
+    Postprocessing,
+    StructureRules,
+    load_postprocessing,
+)
 from samnet.sharing.export import export_model
 from samnet.sharing.install import install_model
 
@@ -84,6 +90,18 @@ def test_exported_model_says_what_dice_is_expected(adapter: ModelFolder, tmp_pat
     with pytest.raises(UserError, match=r"confidence\.json: not valid JSON"):
         export_model(adapter, tmp_path / "other.zip")
     assert not (tmp_path / "other.zip").exists()
+
+
+def test_exported_model_brings_its_postprocessing(adapter: ModelFolder, tmp_path: Path) -> None:
+    rules = Postprocessing({"liver": StructureRules(largest_component=True)})
+    rules.save(adapter.path)
+    export_model(adapter, tmp_path / "model.zip")
+    installed = install_model(tmp_path / "model.zip")[0]
+    scheme = adapter.run("0").plan.label_scheme
+    assert load_postprocessing(installed, scheme) == rules
+    (adapter.path / POSTPROCESSING_FILE).write_text("{")
+    with pytest.raises(UserError, match=r"postprocessing\.json: not valid JSON"):
+        export_model(adapter, tmp_path / "other.zip")
 
 
 def test_exported_model_tells_what_it_was_trained_on(adapter: ModelFolder, tmp_path: Path) -> None:

@@ -138,6 +138,14 @@ def test_install_refuses_a_damaged_calibration(
     assert_nothing_installed(results)
 
 
+def test_install_refuses_damaged_postprocessing(change: Change, results: Path) -> None:
+    content = b'{"structures": {"spleen": {"fill_holes": true}}}'
+    file = change(lambda contents: contents.update({"postprocessing.json": content}))
+    with pytest.raises(UserError, match="has rules for 'spleen'"):
+        install_model(file)
+    assert_nothing_installed(results)
+
+
 @pytest.mark.parametrize("named", ["/etc/passwd.pth", "weights/a.pth", "C:\\a.pth"])
 def test_install_refuses_a_plan_that_names_a_file_of_this_machine(
     change: Change, results: Path, named: str
