@@ -102,7 +102,7 @@ def test_commands_train_and_score_regions(
     capsys.readouterr()
     assert evaluate(["-p", str(output), "-r", str(references), "-np", "0"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in table[2:5]] == ["whole", "core", "inner"]
+    assert [line.split()[0] for line in table[3:6]] == ["whole", "core", "inner"]
     scores = read_json(output / "summary.json")["mean"]
     assert all(scores[key]["Dice"] > 0.6 for key in keys), scores
     for file in output.glob("*.nii.gz"):
