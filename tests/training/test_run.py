@@ -92,3 +92,11 @@ def test_short_final_prediction_may_end_after_the_time_limit(
     validate_run(run, Distributed(), ends_at=time.monotonic() - 100.0)
     assert (run.folder.validation / "summary.json").is_file()
     assert set(read_signals(run.folder.validation)) == set(run.cases.scored)
+    # A command that was stopped before it had drawn everything draws it when it is repeated.
+    drawn = [run.folder.validation / "figures" / "index.png"]
+    drawn.append(run.folder.path.parent / "progress_folds.png")
+    assert all(file.is_file() for file in drawn)
+    for file in drawn:
+        file.unlink()
+    validate_run(run, Distributed())
+    assert all(file.is_file() for file in drawn)

@@ -12,7 +12,7 @@ from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.core.figures import save_figure
-from samnet.core.files import read_json, write_json
+from samnet.core.files import read_json, remove_partial_files, write_json
 from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import Outcome, describe_error
 from samnet.dataset.description import DatasetDescription
@@ -66,6 +66,7 @@ def draw_cases(
         The file of each case that is drawn, and why others are not.
     """
     remove_figures(output)
+    remove_partial_files(output)
     outcome, records = Outcome(), []
     panels: list[Panel] = []
     legend: dict[str, LegendEntry] = {}
