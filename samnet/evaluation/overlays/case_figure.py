@@ -161,13 +161,15 @@ def image_panel(shown: ShownCase, plane: Plane) -> Panel:
     step = step_of(plane)
     height, width = plane.pixel_size
     row, column = plane.marked
+    # A 2D image is shown whole, and without a reference no place of it is special.
+    has_place = shown.reference is not None or not shown.is_2d
     return Panel(
         image=shown.image_of(plane),
         pixel_size=(height * step, width * step),
         unit=shown.unit,
         caption="" if shown.is_2d else f"{plane.name} {plane.position}",
         edges=plane.edges,
-        marked=(row / step, column / step),
+        marked=(row / step, column / step) if has_place else None,
     )
 
 

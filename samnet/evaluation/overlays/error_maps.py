@@ -9,7 +9,6 @@ import numpy as np
 from samnet.dataset.label_scheme import LabelScheme, mask_of
 
 NOTHING, TRUE, MISSED, FALSE, CONFUSED = range(5)
-WRONG = (MISSED, FALSE, CONFUSED)
 
 
 def class_error_map(
