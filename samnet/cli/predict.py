@@ -163,10 +163,12 @@ def _run(options: argparse.Namespace) -> None:
 
 def _draw_in_colour(description: DatasetDescription, cases: Sequence[Case], output: Path) -> None:
     from samnet.evaluation.overlays.coloured_masks import COLOUR_FOLDER, draw_coloured_masks
+    from samnet.evaluation.overlays.colours import name_colours
     from samnet.inference.files import output_file
 
     drawn = draw_coloured_masks(cases, lambda case: output_file(case, output), description, output)
     print(f"{len(drawn)} of {len(cases)} predictions in colour: {output / COLOUR_FOLDER}")
+    print(f"outlines: {name_colours(description.label_scheme.class_names)}")
 
 
 COMMAND = Command(

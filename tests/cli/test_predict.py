@@ -379,7 +379,9 @@ def test_predict_draws_label_maps_in_colour_next_to_them(
     assert predict(images / "case_00_0000.nii.gz", "--colour") == 0
     assert written() == ["case_00.nii.gz", "colour"]
     assert [file.name for file in Path("out/colour").iterdir()] == ["case_00.png"]
-    assert "1 of 1 predictions in colour: out/colour" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 of 1 predictions in colour: out/colour" in printed
+    assert "outlines: ball yellow" in printed
 
 
 def test_predict_refuses_to_draw_what_it_does_not_write(
