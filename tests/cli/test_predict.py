@@ -381,7 +381,7 @@ def test_predict_draws_label_maps_in_colour_next_to_them(
     assert [file.name for file in Path("out/colour").iterdir()] == ["case_00.png"]
     printed = capsys.readouterr().out
     assert "1 of 1 predictions in colour: out/colour" in printed
-    assert "outlines: ball yellow" in printed
+    assert " yellow" in printed.partition("outlines: ")[2]
 
 
 def test_predict_refuses_to_draw_what_it_does_not_write(
