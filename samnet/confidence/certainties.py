@@ -15,9 +15,9 @@ MEANINGS = {
     "slices": "it changes from slice to slice",
     "contrast": "little contrast at its border",
     "spread": "mixed intensities within it",
-    "size": "an unusual size",
+    "small": "smaller than most",
+    "large": "larger than most",
 }
-NAMES = tuple(MEANINGS)
 # Shares this near to 0 or 1 count as equal: a logarithm of odds has no bounds.
 _TINY = 0.005
 # Distances of a Dice from 1 that are this small are hardly told apart.
@@ -47,7 +47,9 @@ def certainties(signals: ClassSignals, typical_log_size: float) -> dict[str, flo
     if signals.spread is not None:
         found["spread"] = -signals.spread
     if signals.size > 0:
-        found["size"] = -abs(math.log(signals.size) - typical_log_size)
+        # Too small and too large are different faults, of which a model may make one.
+        difference = math.log(signals.size) - typical_log_size
+        found["small"], found["large"] = min(difference, 0.0), min(-difference, 0.0)
     return found
 
 

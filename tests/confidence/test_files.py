@@ -72,4 +72,4 @@ def test_a_row_after_one_that_was_cut_begins_a_line(tmp_path: Path) -> None:
     with table.file.open("a") as handle:
         handle.write("b")  # a process was killed
     table.add("c", [{"value": 3}])
-    assert [row["value"] for row in table.rows()] == ["1", "3"]
+    assert [(row["case"], row["value"]) for row in table.rows()] == [("a", "1"), ("c", "3")]

@@ -27,7 +27,7 @@ def test_uncertainty_is_what_the_highest_probability_lacks(
         volume,
         mirror=False,
         label_scheme=TWO_CLASSES,
-        slab_bytes=40_000,
+        slab_bytes=8_000,
         uncertainty=uncertainty,
     )
     means = []
