@@ -16,9 +16,8 @@ from samnet.core.records import from_json, to_json
 SCHEMA_VERSION = 1
 # Certainty beyond what held-out cases had says no more; uncertainty beyond it does, up to a limit.
 MOST_CERTAIN, LEAST_CERTAIN = 2.0, -6.0
-# A signal is named as a reason where it lowers what is expected by so much, on the scale of
-# `from_dice`.
-_NAMED_FROM = 0.1
+# A signal is named as a reason where it makes so much of what lowers the expected Dice.
+_NAMED_SHARE = 0.25
 _MOST_REASONS = 2
 NOT_PREDICTED = "not predicted"
 UNFAMILIAR = "the image is unlike the training images, so the expected Dice may not hold"
@@ -232,8 +231,9 @@ def _as_unfamiliar(expected: Expectation) -> Expectation:
 
 def _name_reasons(parts: dict[str, float], networks_differ: bool) -> list[str]:
     """Return the meaning of the signals that lower the expected Dice most, as one text or none."""
-    lowering = sorted((value, name) for name, value in parts.items() if value <= -_NAMED_FROM)
-    named = [MEANINGS[name] for _, name in lowering[:_MOST_REASONS]]
+    lowering = sorted((value, name) for name, value in parts.items() if value < 0)
+    least = _NAMED_SHARE * sum(value for value, _ in lowering)
+    named = [MEANINGS[name] for value, name in lowering[:_MOST_REASONS] if value <= least]
     if networks_differ:
         named.insert(0, "the folds give different results")
     return [", ".join(named)] if named else []

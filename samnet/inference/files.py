@@ -206,7 +206,12 @@ def _summarize_confidence(
                 flagged[case] = (dice, f"{name}: {expected.reason}")
     if flagged:
         file = targets[min(flagged)].with_name(CONFIDENCE_FILE)
-        log.warning("look at %d of %d predictions by %s", len(flagged), len(confidence), file)
+        log.warning(
+            "a poor Dice is expected of %d of %d predictions; all are in %s",
+            len(flagged),
+            len(confidence),
+            file,
+        )
         poorest = sorted(flagged.items(), key=lambda entry: (entry[1][0], entry[0]))
         for case, (_, reason) in poorest[:_MOST_NAMED]:
             log.warning("%s: %s", case, reason)

@@ -99,7 +99,8 @@ def test_the_poorest_cases_are_named_at_the_end(
     cases = write_cases(tmp_path / "in", a=95, b=55)
     predict_cases(SurePredictor(), cases, tmp_path / "out")
     messages = [record.getMessage() for record in caplog.records]
-    assert f"look at 2 of 2 predictions by {tmp_path / 'out' / 'confidence.csv'}" in messages
+    file = tmp_path / "out" / "confidence.csv"
+    assert f"a poor Dice is expected of 2 of 2 predictions; all are in {file}" in messages
     assert "a: tumour: not predicted, but in every held-out case" in messages
 
 
