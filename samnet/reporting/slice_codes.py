@@ -7,6 +7,7 @@ some browsers add noise to them when a page reads them back.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 
 import numpy as np
@@ -51,5 +52,10 @@ def encode_runs(values: np.ndarray) -> str:
     lengths = np.diff(np.append(starts, flat.size))
     words = []
     for value, length in zip(flat[starts].tolist(), lengths.tolist(), strict=True):
-        words += [np.base_repr(value, 36).lower(), np.base_repr(length, 36).lower()]
+        words += [_to_base_36(value), _to_base_36(length)]
     return " ".join(words)
+
+
+@functools.cache  # few numbers occur, each of them often
+def _to_base_36(number: int) -> str:
+    return np.base_repr(number, 36).lower()
