@@ -71,18 +71,22 @@ def build_table(source: Source, shown: Sequence[str]) -> CaseTable:
         source: What the report is about.
         shown: The names of the cases whose slices the page shows, in their order.
     """
+    with_expectations = has_expectations(source)
     columns: list[str] = []
     if source.summary is not None:
         columns += _mean_of(["mean Dice"], source)
         columns += [f"Dice {name}" for name in source.class_names]
-    if has_expectations(source):
+    if with_expectations:
         columns += [f"expected Dice {name}" for name in source.class_names]
     for name in source.class_names:
         columns.append(f"{name}, predicted ({source.shown_unit})")
         columns.append(f"{name}, {_second_title(source)}")
     ordered = sorted(source.cases, key=_rank)
     viewers = {name: number for number, name in enumerate(shown, 1)}
-    rows = [_build_row(case, source, viewers) for case in ordered[:MOST_ROWS]]
+    rows = []
+    for case in ordered[:MOST_ROWS]:
+        viewer = viewers.get(case.identifier, 0)
+        rows.append(_build_row(case, source, viewer, with_expectations=with_expectations))
     return CaseTable(
         columns=tuple(columns),
         rows=tuple(rows),
@@ -97,23 +101,20 @@ def _rank(case: ReportedCase) -> tuple[bool, float, str]:
     return math.isnan(dice), 0.0 if math.isnan(dice) else dice, case.identifier
 
 
-def _build_row(case: ReportedCase, source: Source, viewers: dict[str, int]) -> Row:
-    cells: list[Cell] = []
+def _build_row(case: ReportedCase, source: Source, viewer: int, *, with_expectations: bool) -> Row:
     has_scores = source.summary is not None
-    results = [case.results.get(name) for name in source.class_names]
+    results = [case.results.get(name, ClassResult()) for name in source.class_names]
+    cells: list[Cell] = []
     if has_scores:
-        dice = _mean_of([case.mean_dice], source)
-        dice += [math.nan if entry is None else entry.dice for entry in results]
+        dice = [*_mean_of([case.mean_dice], source), *(result.dice for result in results)]
         cells += [Cell(show_score(value), _key(value)) for value in dice]
-    known_results = [ClassResult() if entry is None else entry for entry in results]
-    if has_expectations(source):
-        cells += [_expectation_cell(known) for known in known_results]
-    for known in known_results:
-        cells.append(Cell(show_size(known.predicted), _key(known.predicted)))
-        second = known.true if has_scores else known.parts
+    if with_expectations:
+        cells += [_expectation_cell(result) for result in results]
+    for result in results:
+        cells.append(Cell(show_size(result.predicted), _key(result.predicted)))
+        second = result.true if has_scores else result.parts
         text = show_size(second) if has_scores else show_whole(second)
         cells.append(Cell(text, _key(second)))
-    viewer = viewers.get(case.identifier, 0)
     return Row(case.identifier, case.fold, tuple(cells), case.warnings, viewer)
 
 

@@ -78,3 +78,14 @@ def show_count(count: int, noun: str, plural: str = "") -> str:
         Such as `1 case` or `1,200 cases`.
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def show_names(names: Sequence[str], most: int) -> str:
+    """Join names.
+
+    Args:
+        names: The names.
+        most: How many to write out; the others are counted.
+    """
+    rest = len(names) - most
+    return ", ".join([*names[:most], f"{rest:,} more"] if rest > 0 else names)

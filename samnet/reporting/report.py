@@ -19,6 +19,7 @@ from samnet.evaluation.overlays.error_maps import CONFUSED
 from samnet.reporting.case_table import build_table, has_expectations
 from samnet.reporting.curves import draw_curves
 from samnet.reporting.data_facts import DataFacts, describe_data
+from samnet.reporting.numbers import show_names
 from samnet.reporting.origin import describe_origin
 from samnet.reporting.plan_words import important_values, other_values
 from samnet.reporting.score_facts import describe_first_glance, describe_scores
@@ -90,19 +91,15 @@ def _notes_about_slices(source: Source, stacks: Stacks) -> list[str]:
     without_image = [case.identifier for case in source.cases if case.image is None]
     # Where none has an image, the source says why.
     if 0 < len(without_image) < len(source.cases):
-        notes.append(f"No image was found of {_join(without_image)}: no slices are shown.")
+        notes.append(
+            f"No image was found of {show_names(without_image, _MOST_NAMES)}: no slices are shown."
+        )
     for name, reason in stacks.failed.items():
         notes.append(f"The slices of {name} are not shown: {reason.rstrip('.')}.")
     if stacks.left_out:
-        names = _join(stacks.left_out)
+        names = show_names(stacks.left_out, _MOST_NAMES)
         notes.append(f"The slices of {names} are not shown: the page would be too large.")
     return notes
-
-
-def _join(names: Sequence[str]) -> str:
-    shown = list(names[:_MOST_NAMES])
-    rest = len(names) - len(shown)
-    return ", ".join([*shown, f"{rest:,} more"] if rest else shown)
 
 
 def _environment() -> Environment:

@@ -13,7 +13,14 @@ from samnet.evaluation.policies import find_policy
 from samnet.evaluation.summary import DISTANCES
 from samnet.evaluation.tables import ENOUGH_PATIENTS
 from samnet.reporting.agreement import compare_volumes
-from samnet.reporting.numbers import is_known, show_count, show_interval, show_score, show_size
+from samnet.reporting.numbers import (
+    is_known,
+    show_count,
+    show_interval,
+    show_names,
+    show_score,
+    show_size,
+)
 from samnet.reporting.plan_words import important_values
 from samnet.reporting.score_charts import NamedValue, draw_agreement, draw_boxes
 from samnet.reporting.source import Source
@@ -250,7 +257,7 @@ def _doubts(source: Source) -> list[str]:
 
 def _describe_model(source: Source) -> list[str]:
     names = source.class_names
-    structures = f"{show_count(len(names), 'structure')}: {_join(names)}"
+    structures = f"{show_count(len(names), 'structure')}: {show_names(names, _MOST_NAMES)}"
     if source.plan is None:
         return [structures[0].upper() + structures[1:]]
     values = {entry.key: entry.value for entry in important_values(source.plan, is_2d=False)}
@@ -258,12 +265,6 @@ def _describe_model(source: Source) -> list[str]:
     if values.get("encoder_tuning"):
         how += f"; {values['encoder_tuning']}"
     return [f"{structures}. {how[:1].upper()}{how[1:]}"]
-
-
-def _join(names: Sequence[str]) -> str:
-    shown = list(names[:_MOST_NAMES])
-    rest = len(names) - len(shown)
-    return ", ".join([*shown, f"{rest} more"] if rest else shown)
 
 
 def _what_to_look_at(source: Source) -> str:
