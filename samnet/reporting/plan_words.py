@@ -23,6 +23,16 @@ _BACKBONES = {
     "vit_l": "SAM's encoder ViT-L",
     "vit_h": "SAM's encoder ViT-H",
 }
+_HEADS = {
+    "mask_decoder": "SAM's mask decoder",
+    "mask_decoder_lora": "SAM's mask decoder, adapted by LoRA",
+    "vit": "transformer blocks",
+    "cnn": "convolutions",
+    "cnn_slim": "a few convolutions",
+    "linear": "a linear layer",
+    "upsampling": "layers that enlarge the encoder's map step by step",
+    "upsampling_quarter": "layers that enlarge the encoder's map to a quarter of the input",
+}
 _LAYOUTS = {
     "neighbours": "each slice is seen with its two neighbours",
     "repeat": "each slice is seen alone",
@@ -84,7 +94,7 @@ def _intensity(value: Any) -> str:
 _IMPORTANT: dict[str, tuple[str, Callable[[Any], str]]] = {
     "backbone": ("Network that reads the image", lambda value: _BACKBONES.get(value, value)),
     "encoder_tuning": ("What of it is trained", lambda value: _TUNINGS.get(value, value)),
-    "head": ("Part that draws the structures", str),
+    "head": ("Part that draws the structures", lambda value: _HEADS.get(value, value)),
     "views": ("Slices that are read", _slices),
     "channel_layout": ("What a slice is seen with", lambda value: _LAYOUTS.get(value, value)),
     "in_plane_spacing": ("Size of a pixel in mm", _plain),
