@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from samnet.core.errors import UserError
 from samnet.core.geometry import bounding_box
 from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import describe_error
@@ -92,9 +91,6 @@ def make_stacks(
         room = min(most_bytes - used, 2 * most_bytes // max(1, len(chosen)))
         try:
             stack = make_stack(by_name[choice.identifier], choice.heading, description, room)
-        except UserError as error:
-            failed[choice.identifier] = str(error)
-            continue
         except Exception as error:  # what one damaged file does must not end the report
             failed[choice.identifier] = describe_error(error)
             continue

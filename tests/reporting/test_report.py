@@ -274,6 +274,12 @@ def shift_away_label(file: Path) -> None:
     write_labels(image.array[0] * (image.array[0] == 1), image, file)
 
 
+def test_the_number_of_shown_cases_can_be_chosen(shared: ModelFolder, tmp_path: Path) -> None:
+    page = make_page("-m", shared, "--viewers", 1, tmp_path / "one.html")
+    assert list(stacks_of(page)) == ["case_05"]
+    assert stacks_of(make_page("-m", shared, "--viewers", 0, tmp_path / "none.html")) == {}
+
+
 def test_regions_are_classes_of_their_own(tmp_path: Path) -> None:
     dataset = write_predictions(tmp_path, num_cases=2, labels={"background": 0, "a": 1, "b": 2})
     description = json.loads((dataset / "dataset.json").read_text())
