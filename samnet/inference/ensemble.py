@@ -28,7 +28,8 @@ from samnet.inference.probabilities import VolumeProbabilities
 from samnet.inference.view_store import VIEW_BYTES
 from samnet.models.model_folder import FINAL, ModelFolder, RunFolder
 from samnet.plan.plan import Plan
-from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing, load_postprocessing
+from samnet.postprocessing.model_rules import load_current_rules
+from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing
 from samnet.preprocessing.case import PreparedVolume
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ class EnsemblePredictor(ArrayPredictor):
         folder = _shared_folder(selected)
         if not postprocess or folder is None:
             return ensemble
-        rules = load_postprocessing(folder, ensemble.plan.label_scheme)
+        models_of_members = [ModelFolder(runs[0].path.parent) for runs in selected]
+        rules = load_current_rules(folder, models_of_members, ensemble.plan.label_scheme)
         return replace(ensemble, postprocessing=rules)
 
     @property

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json
 from samnet.core.paths import describe_results_folder, find_dataset_name, results_folder
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.models.model_folder import ModelFolder, list_models
+from samnet.models.weights_note import retrained_runs
 
+log = logging.getLogger(__name__)
 BEST = "best"  # stands for the configurations that a comparison has chosen
 
 
@@ -96,7 +100,25 @@ def _best(dataset: str | None) -> tuple[str, list[str]]:
     members = content.get("members") if isinstance(content, dict) else None
     if not isinstance(members, list) or not members:
         raise UserError(f"{files[0]}: names no members; run samnet_find_best_configuration again")
-    return files[0].parent.name, [str(member) for member in members]
+    names = [str(member) for member in members]
+    _warn_if_retrained(files[0], content.get("weights"), names)
+    return files[0].parent.name, names
+
+
+def _warn_if_retrained(choice_file: Path, noted: Any, members: Sequence[str]) -> None:
+    """Say that a member was trained again after it was chosen."""
+    if not isinstance(noted, dict):
+        return
+    models = [ModelFolder(choice_file.parent / name) for name in members]
+    retrained = retrained_runs(noted, models)
+    if retrained:
+        log.warning(
+            "%s: chosen before %s was trained again, so another configuration may be better now; "
+            "run samnet_find_best_configuration %s again",
+            choice_file,
+            ", ".join(retrained),
+            choice_file.parent.name,
+        )
 
 
 def _compared_datasets() -> list[DatasetFolder]:

@@ -44,7 +44,8 @@ from samnet.models.precision import used_precision
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
 from samnet.plan.plan_key import Role
-from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing, load_postprocessing
+from samnet.postprocessing.model_rules import load_current_rules
+from samnet.postprocessing.rules import NO_POSTPROCESSING, Postprocessing
 from samnet.preprocessing.case import PreparedVolume, prepare_volume
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ class Predictor(ArrayPredictor):
         predictor = cls.from_runs(runs, device=device, checkpoint=checkpoint, mirror=mirror)
         if not postprocess:
             return predictor
-        rules = load_postprocessing(runs[0].path.parent, predictor.plan.label_scheme)
+        model = ModelFolder(runs[0].path.parent)
+        rules = load_current_rules(model.path, [model], predictor.plan.label_scheme)
         return replace(predictor, postprocessing=rules)
 
     @classmethod

@@ -91,10 +91,13 @@ class Postprocessing:
     Attributes:
         structures: Name of a class or region -> its rules. Others are left unchanged.
         size_unit: The unit of sizes: `mm3`, `mm2`, `pixels` or `voxels`; see `size_of_voxel`.
+        weights: The weights that the rules were chosen for (`samnet.models.weights_note`). None in
+            a file that a user wrote: its rules hold for any.
     """
 
     structures: dict[str, StructureRules] = field(default_factory=dict)
     size_unit: str = "mm3"
+    weights: dict[str, str] | None = field(default=None, metadata=LEFT_OUT_BY_DEFAULT)
 
     def __bool__(self) -> bool:
         return any(self.structures.values())

@@ -18,6 +18,7 @@ from samnet.fingerprint.records import Fingerprint
 from samnet.inference.warning_file import read_warnings
 from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
 from samnet.plan.plan import Plan, decisions_key
+from samnet.postprocessing.model_rules import describe_outdated
 from samnet.postprocessing.rules import load_postprocessing
 from samnet.reporting.data_facts import unit_of_volumes, volume_of_voxel
 from samnet.reporting.source import (
@@ -89,7 +90,9 @@ def read_model(model: ModelFolder, folds: Sequence[str] | None = None) -> Source
 def _describe_postprocessing(model: ModelFolder, plan: Plan) -> tuple[str, ...]:
     """Say what is done to label maps that the model predicts; damaged rules say what is wrong."""
     try:
-        return tuple(load_postprocessing(model.path, plan.label_scheme).describe())
+        rules = load_postprocessing(model.path, plan.label_scheme)
+        outdated = describe_outdated(rules, model.path, [model])
+        return tuple(rules.describe()) if outdated is None else (outdated,)
     except UserError as error:
         return (str(error),)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from samnet.core.tables import align_columns
 from samnet.dataset.splits import patient_of
 from samnet.evaluation.intervals import PairedDifference
 from samnet.models.model_folder import ModelFolder
+from samnet.models.weights_note import note_weights
 from samnet.planning.planned_dataset import PlannedDataset
 from samnet.postprocessing.rules import NO_POSTPROCESSING
 from samnet.selection.candidates import Candidate
@@ -190,14 +191,16 @@ def _choose(
         highest,
         best,
         differences,
-        _postprocess(dataset, ranked, best, patients, processes),
+        _postprocess(dataset, folds, ranked, best, patients, processes),
     )
-    write_json(dataset.folder.choice_file, _record(choice))
+    weights = note_weights(_models(dataset, best), folds)
+    write_json(dataset.folder.choice_file, _record(choice) | {"weights": weights})
     return choice
 
 
 def _postprocess(
     dataset: PlannedDataset,
+    folds: Sequence[str],
     candidates: Sequence[Candidate],
     best: Candidate,
     patients: dict[str, str],
@@ -218,9 +221,14 @@ def _postprocess(
             files[case["case"]] = (Path(case["prediction_file"]), Path(case["reference_file"]))
         scheme = dataset.plan.label_scheme
         choice = choose_postprocessing(files, scheme, processes, patients)
-        choice.postprocessing.save(folder)
+        weights = note_weights(_models(dataset, candidate), folds)
+        replace(choice.postprocessing, weights=weights).save(folder)
         chosen[candidate.name] = choice
     return chosen
+
+
+def _models(dataset: PlannedDataset, candidate: Candidate) -> list[ModelFolder]:
+    return [ModelFolder.of(dataset.folder, name) for name in candidate.members]
 
 
 def _record(choice: Choice) -> dict[str, Any]:

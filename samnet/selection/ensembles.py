@@ -10,12 +10,12 @@ from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
-from samnet.core.hashing import file_sha256
 from samnet.dataset.cases import RawDataset
 from samnet.evaluation.evaluator import evaluate_folder
 from samnet.inference.ensemble import load_predictor
 from samnet.inference.files import predict_cases
-from samnet.models.model_folder import FINAL, ModelFolder
+from samnet.models.model_folder import ModelFolder
+from samnet.models.weights_note import note_weights
 from samnet.planning.planned_dataset import PlannedDataset
 
 log = logging.getLogger(__name__)
@@ -98,11 +98,7 @@ def _drop_outdated(folder: Path, models: Sequence[ModelFolder], folds: Sequence[
     """
     file = folder / WEIGHTS_FILE
     known = read_json(file) if file.is_file() else {}
-    weights = {}
-    for model in models:
-        for fold in folds:
-            run = model.run(fold)
-            weights[f"{model.path.name}/{run.name}"] = file_sha256(run.checkpoint(FINAL))
+    weights = note_weights(models, folds)
     if any(known.get(name, value) != value for name, value in weights.items()):
         log.info("%s: the members have been trained again, so it is predicted again", folder)
         shutil.rmtree(folder)

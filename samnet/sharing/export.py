@@ -38,7 +38,8 @@ from samnet.models.model_folder import (
     RunFolder,
 )
 from samnet.plan.plan import Plan
-from samnet.postprocessing.rules import POSTPROCESSING_FILE, load_postprocessing
+from samnet.postprocessing.model_rules import load_current_rules
+from samnet.postprocessing.rules import POSTPROCESSING_FILE
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -107,7 +108,7 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
     plan = runs[0].plan
     contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(plan.description.as_json())}
     folder = runs[0].path.parent
-    rules = load_postprocessing(folder, plan.label_scheme)
+    rules = load_current_rules(folder, [ModelFolder(folder)], plan.label_scheme)
     if rules:
         contents[POSTPROCESSING_FILE] = _as_bytes(to_json(rules))
     calibration_file = ModelFolder(folder).calibration_file

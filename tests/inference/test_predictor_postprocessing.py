@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from samnet.dataset.dataset_folder import ensemble_folder
 from samnet.inference.ensemble import EnsemblePredictor
 from samnet.inference.find_model import find_models
 from samnet.inference.predictor import Predictor
+from samnet.models.model_folder import ModelFolder
+from samnet.models.weights_note import note_weights
 from samnet.postprocessing.rules import POSTPROCESSING_FILE, Postprocessing, StructureRules
 
 __all__ = ["tiny_backbone"]
@@ -56,6 +59,27 @@ def test_an_ensemble_predicts_by_its_own_rules(tmp_path: Path) -> None:
         assert np.array_equal(ensemble.predict(IMAGE, SPACING), expected)
 
 
+def test_rules_for_other_weights_are_named_and_not_applied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = write_models(tmp_path)
+    models = [ModelFolder(folder) for folder in folders]
+    of_ensemble = ensemble_folder(tmp_path, ["lora", "frozen"])
+    for folder, chosen_for in ((folders[0], models[:1]), (of_ensemble, models)):
+        weights = note_weights(chosen_for, ["0"])
+        replace(NOTHING_IS_LARGE_ENOUGH, weights=weights).save(folder)
+    make_model(folders[0] / "fold_1", 7)  # trained later: no reason to drop the rules
+    assert Predictor.from_folder(folders[0], device="cpu").postprocessing
+    assert EnsemblePredictor.from_folders(folders, device="cpu").postprocessing
+    assert not caplog.messages
+    make_model(folders[0] / "fold_0", 8)
+    assert not Predictor.from_folder(folders[0], device="cpu").postprocessing
+    assert not EnsemblePredictor.from_folders(folders, device="cpu").postprocessing
+    for message, retrained in zip(caplog.messages, ("fold_0", "lora/fold_0"), strict=True):
+        assert f"were chosen before {retrained} was trained again" in message
+        assert "run samnet_find_best_configuration again" in message
+
+
 def test_damaged_rules_are_named(tmp_path: Path) -> None:
     [folder] = write_models(tmp_path, ("lora",))
     (folder / POSTPROCESSING_FILE).write_text('{"structures": {"spleen": {"fill_holes": true}}}')
@@ -77,6 +101,19 @@ def test_best_stands_for_what_a_comparison_has_chosen(results: Path) -> None:
     expected = [results / "frozen", results / "lora"]
     for dataset in ("501", None):
         assert [model.path for model in find_models([], dataset, ["best"])] == expected
+
+
+def test_a_choice_among_other_weights_is_named(
+    results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = note_weights([ModelFolder(results / "lora")], ["0"])
+    choice = {"members": ["lora"], "weights": weights}
+    (results / "best_configuration.json").write_text(json.dumps(choice))
+    find_models([], None, ["best"])
+    assert not caplog.messages
+    make_model(results / "lora" / "fold_0", 8)
+    assert [model.path for model in find_models([], None, ["best"])] == [results / "lora"]
+    assert "chosen before fold_0 was trained again" in caplog.text
 
 
 @pytest.mark.parametrize("content", [None, {"best": "lora"}])

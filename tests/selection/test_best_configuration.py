@@ -128,6 +128,8 @@ def test_find_best_configuration_keeps_postprocessing_with_the_model(
     rules = json.loads((model.path / POSTPROCESSING_FILE).read_text())
     assert rules["structures"]["ball"]
     assert "postprocessing, which adds" in printed
+    assert sorted(rules["weights"]) == [f"fold_{fold}" for fold in range(NUM_CASES)]
+    assert read_choice(dataset)["weights"] == rules["weights"]
     validate(dataset, "lora", exact)
     assert main(["501", "-np", "0"]) == 0
     assert not (model.path / POSTPROCESSING_FILE).exists()  # what held for other predictions
