@@ -116,7 +116,8 @@ def _number(text: str) -> float | None:
 
 
 def _exact(value: float | None) -> str:
-    return "" if value is None else repr(value)
+    # float(): the repr of NumPy's numbers names their type, and is no number to read again.
+    return "" if value is None else repr(float(value))
 
 
 def _rounded(value: float | None) -> str:

@@ -106,7 +106,7 @@ def _agreement_of_slices(mask: np.ndarray) -> float | None:
         return None
     mask = mask[shown[0] : shown[-1] + 1]
     shared = np.count_nonzero(mask[1:] & mask[:-1])
-    return 2 * shared / (np.count_nonzero(mask[1:]) + np.count_nonzero(mask[:-1]))
+    return float(2 * shared / (np.count_nonzero(mask[1:]) + np.count_nonzero(mask[:-1])))
 
 
 def _part_sizes(mask: np.ndarray) -> np.ndarray:

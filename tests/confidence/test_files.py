@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders.confidence import make_signals
 
@@ -24,6 +26,12 @@ def test_signals_are_exactly_the_same_after_writing_and_reading(tmp_path: Path) 
     record_signals(tmp_path, "b", SIGNALS)
     record_signals(tmp_path, "a", SIGNALS)
     assert read_signals(tmp_path) == {"a": SIGNALS, "b": SIGNALS}
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
+    of_numpy = replace(SIGNALS["right"], slices=np.float64(0.1), size=np.int64(7))
+    record_signals(tmp_path, "a", {"right": of_numpy})
+    assert read_signals(tmp_path) == {"a": {"right": of_numpy}}
 
 
 def test_confidence_has_a_row_for_each_case_and_class(tmp_path: Path) -> None:
