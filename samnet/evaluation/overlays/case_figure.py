@@ -265,6 +265,21 @@ def _panel_of_class(shown: ShownCase, name: str, dice: float) -> Panel:
     )
 
 
+def legend_of_panel(shown: ShownCase) -> list[LegendEntry]:
+    """Return what the colours and lines of a case's main panel mean.
+
+    Args:
+        shown: The case.
+
+    Returns:
+        The entries: of the errors, or of the classes where there is no reference.
+    """
+    scheme = shown.label_scheme
+    if shown.reference is not None:
+        return error_legend(has_several_classes=scheme.num_classes > 1)
+    return class_legend(scheme, present_classes(scheme, shown.prediction, None))
+
+
 def legend_of(shown: ShownCase) -> list[LegendEntry]:
     """Return what the colours and lines of a case's figure mean.
 
@@ -275,11 +290,8 @@ def legend_of(shown: ShownCase) -> list[LegendEntry]:
         The entries.
     """
     scheme = shown.label_scheme
-    has_several_classes = scheme.num_classes > 1
-    entries: list[LegendEntry] = []
-    if shown.reference is not None:
-        entries += error_legend(has_several_classes=has_several_classes)
-    if shown.reference is None or has_several_classes:
+    entries = legend_of_panel(shown)
+    if shown.reference is not None and scheme.num_classes > 1:
         numbers = present_classes(scheme, shown.prediction, shown.reference)
         entries += class_legend(scheme, numbers)
     return entries

@@ -16,7 +16,7 @@ from samnet.core.files import read_json, remove_partial_files, write_json
 from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import Outcome, describe_error
 from samnet.dataset.description import DatasetDescription
-from samnet.evaluation.overlays.case_figure import draw_case, legend_of, main_panel
+from samnet.evaluation.overlays.case_figure import draw_case, legend_of_panel, main_panel
 from samnet.evaluation.overlays.choice import ChosenCase
 from samnet.evaluation.overlays.panels import Panel
 from samnet.evaluation.overlays.sheets import DPI, LegendEntry, Row, draw_sheet
@@ -105,7 +105,7 @@ def _draw(
     save_figure(draw_case(shown, case.chosen.heading), file, DPI)
     plane = shown.volume.plane(shown.volume.main_axis(), shown.place, shown.enlarged)
     caption = f"{case.chosen.identifier}\n{_describe(case.chosen)}"
-    return replace(main_panel(shown, plane), caption=caption), legend_of(shown)
+    return replace(main_panel(shown, plane), caption=caption), legend_of_panel(shown)
 
 
 def _describe(chosen: ChosenCase) -> str:

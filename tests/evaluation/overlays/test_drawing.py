@@ -16,7 +16,12 @@ from skimage import io
 from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
-from samnet.evaluation.overlays.case_figure import describe_dice, draw_case, main_panel
+from samnet.evaluation.overlays.case_figure import (
+    describe_dice,
+    draw_case,
+    legend_of_panel,
+    main_panel,
+)
 from samnet.evaluation.overlays.choice import ChosenCase
 from samnet.evaluation.overlays.coloured_masks import draw_coloured_masks, outline_classes
 from samnet.evaluation.overlays.colours import ERROR_STYLES, class_colour, class_line_style
@@ -109,6 +114,8 @@ def test_figure_of_a_case_goes_through_its_largest_error(
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend[:4] == ["true", "missed", "false", "another class"]
     assert legend[-2:] == ["organ", "vessel"]
+    # The index shows errors alone, and false voxels in the colour of a class.
+    assert [entry.name for entry in legend_of_panel(shown)] == legend[:-2]
 
 
 def test_figure_without_a_reference_outlines_the_classes(
