@@ -18,7 +18,12 @@ from samnet.training.dry_run import measure_step
 from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
 from samnet.training.run_cases import FoldCases, choose_cases
-from samnet.training.run_record import RunRecord, RunRequest, check_continuation
+from samnet.training.run_record import (
+    RunRecord,
+    RunRequest,
+    check_continuation,
+    describe_differences,
+)
 from samnet.training.warm_start import Source, choose_source
 
 
@@ -205,12 +210,13 @@ def _is_finished(
     if before == request:
         return folder.is_finished
     if not resume or before is None:
+        changed = f" ({describe_differences(before, request)})" if before is not None else ""
         kind, remedy = "an unfinished", "resumes it"
         if folder.is_finished:
             kind, remedy = "a finished", "with more --steps, --epochs or --max-time prolongs it"
         raise UserError(
-            f"{folder} holds {kind} training run with other settings; --continue {remedy}, "
-            "--restart replaces it"
+            f"{folder} holds {kind} training run with other settings{changed}; "
+            f"--continue {remedy}, --restart replaces it"
         )
     check_continuation(folder, before, request)
     return folder.is_finished and not _has_more_to_do(folder, before, request)

@@ -175,6 +175,33 @@ class RunRecord:
         self.save(folder)
 
 
+def describe_differences(before: RunRequest, after: RunRequest) -> str:
+    """Name the settings in which two requests differ.
+
+    Args:
+        before: The request that a run began with.
+        after: The request now.
+
+    Returns:
+        Up to three of them with both values, such as `seed 1, now 2`.
+    """
+    texts = []
+    for entry in fields(RunRequest):
+        known, value = getattr(before, entry.name), getattr(after, entry.name)
+        if known == value:
+            continue
+        if entry.name == "configuration":
+            for key in sorted(known.keys() | value.keys()):
+                if known.get(key) != value.get(key):
+                    texts.append(f"{key} {known.get(key)!r}, now {value.get(key)!r}")
+        elif isinstance(known, (str, int, float)) and entry.name != "data_key":
+            texts.append(f"{entry.name} {known}, now {value}")
+        else:
+            texts.append(f"other {entry.name}")
+    more = f"; and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return "; ".join(texts[:3]) + more
+
+
 def check_continuation(folder: RunFolder, before: RunRequest, after: RunRequest) -> None:
     """Check that a run can be resumed with another request.
 

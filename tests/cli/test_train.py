@@ -258,7 +258,7 @@ def test_the_same_command_resumes_an_interrupted_run(
     stopped = "stopped by SIGTERM; state saved at step 4; the same command resumes it"
     assert stopped in capsys.readouterr().err
     assert train("--batch-size", "3") == 2
-    refused = "an unfinished training run with other settings; --continue resumes it"
+    refused = "with other settings (batch_size 2, now 3); --continue resumes it"
     assert refused in capsys.readouterr().err
     assert train() == 0
     assert steps_done(results / "fold_all") == 6

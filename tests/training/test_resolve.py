@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,21 +167,26 @@ def test_same_request_leaves_a_finished_run_alone(resolve: Resolve) -> None:
 @pytest.mark.parametrize(
     ("is_finished", "message"),
     [
-        (False, "an unfinished training run with other settings; --continue resumes it"),
-        (True, "a finished training run with other settings; --continue with more --steps"),
+        (False, "an unfinished training run with other settings ({}); --continue resumes it"),
+        (True, "a finished training run with other settings ({}); --continue with more --steps"),
     ],
     ids=["unfinished run", "finished run"],
 )
 @pytest.mark.parametrize(
-    "options",
-    [{"seed": 1}, {"settings": {"learning_rate": 1e-4}}, {"num_cases": 2}, {"cache_size": 3.0}],
+    ("options", "difference"),
+    [
+        ({"seed": 1}, "seed 0, now 1"),
+        ({"settings": {"learning_rate": 1e-4}}, "learning_rate 0.001, now 0.0001"),
+        ({"num_cases": 2}, "other training_cases"),
+        ({"cache_size": 3.0}, "other cache_size"),
+    ],
     ids=["seed", "value of the plan", "cases", "cache"],
 )
 def test_another_request_is_refused(
-    resolve: Resolve, is_finished: bool, message: str, options: dict[str, Any]
+    resolve: Resolve, is_finished: bool, message: str, options: dict[str, Any], difference: str
 ) -> None:
     leave(resolve(), step=6, is_finished=is_finished)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(message.format(difference))):
         resolve(**options)
 
 
