@@ -26,6 +26,7 @@ from samnet.selection.cost import prediction_cost
 from samnet.selection.cross_validation import (
     check_same_rules,
     choose_folds,
+    describe_validated_folds,
     read_cross_validation,
     validated_configurations,
 )
@@ -120,7 +121,8 @@ def find_best_configuration(
     if not names:
         raise UserError(
             f"no configuration of {dataset.name} is validated on "
-            f"{'these' if folds else f'all {len(chosen_folds)}'} folds; run samnet_train ... cv"
+            f"{'these' if folds else f'all {len(chosen_folds)}'} folds; samnet_train ... cv trains "
+            f"all folds, and -f compares on some of them. {describe_validated_folds(dataset)}"
         )
     candidates = [_single(dataset, name, chosen_folds) for name in dict.fromkeys(names)]
     _check_same_cases(candidates)

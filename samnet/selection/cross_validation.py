@@ -54,6 +54,23 @@ def validated_configurations(dataset: PlannedDataset, folds: Sequence[str]) -> l
     return [name for name in names if not _missing_files(dataset, name, folds)]
 
 
+def describe_validated_folds(dataset: PlannedDataset) -> str:
+    """Say which folds of which configurations are validated.
+
+    Args:
+        dataset: The data set.
+
+    Returns:
+        A few words, such as `Validated: lora 0 1; frozen 0`.
+    """
+    found: dict[str, list[str]] = {}
+    for fold in dataset.fold_names:
+        for name in validated_configurations(dataset, [fold]):
+            found.setdefault(name, []).append(fold)
+    texts = [f"{name} {' '.join(folds)}" for name, folds in sorted(found.items())]
+    return f"Validated: {'; '.join(texts) or 'none'}"
+
+
 def read_cross_validation(
     dataset: PlannedDataset, configuration: str, folds: Sequence[str]
 ) -> dict[str, Any]:

@@ -167,7 +167,9 @@ def test_find_best_configuration_compares_some_folds(
     assert str(missing) in capsys.readouterr().err
     assert not dataset.folder.choice_file.exists()
     assert main(["501", "-np", "0"]) == 2
-    assert "run samnet_train ... cv" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "samnet_train ... cv trains all folds, and -f compares on some" in printed
+    assert "Validated: lora 0 1 3 4" in printed
     assert main(["501", "-f", "0", "1", "-np", "0"]) == 0
     choice = read_choice(dataset)
     assert choice["folds"] == ["0", "1"]
