@@ -100,9 +100,9 @@ def _best(dataset: str | None) -> tuple[str, list[str]]:
     members = content.get("members") if isinstance(content, dict) else None
     if not isinstance(members, list) or not members:
         raise UserError(f"{files[0]}: names no members; run samnet_find_best_configuration again")
-    names = [str(member) for member in members]
-    _warn_if_retrained(files[0], content.get("weights"), names)
-    return files[0].parent.name, names
+    configurations = [str(member) for member in members]
+    _warn_if_retrained(files[0], content.get("weights"), configurations)
+    return files[0].parent.name, configurations
 
 
 def _warn_if_retrained(choice_file: Path, noted: Any, members: Sequence[str]) -> None:
