@@ -1,8 +1,13 @@
-"""Tables of plain text for the screen."""
+"""Tables of plain text for the screen, and its width."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+WIDTH = 80  # characters of a line of the screen
+_GAP = "  "
+_ELLIPSIS = "..."
+_SMALLEST_NAME = 11
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
@@ -19,5 +24,49 @@ def align_columns(rows: Sequence[Sequence[str]]) -> str:
     lines = []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
+        lines.append(_GAP.join([*cells, row[-1]]).rstrip())
     return "\n".join(lines)
+
+
+def align_numbers(rows: Sequence[Sequence[str]], has_total: bool = True) -> str:
+    """Join the rows of a table: names to the left, numbers to the right, a rule around the rows.
+
+    Names are shortened in their middle where the table would be wider than `WIDTH` columns.
+
+    Args:
+        rows: The titles, a row for each name, and where there is one the row of all names.
+        has_total: Whether the last row is that of all names.
+
+    Returns:
+        Plain text.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = WIDTH - sum(len(_GAP) + width for width in widths[1:])
+    widths[0] = min(widths[0], max(room, _SMALLEST_NAME))
+    lines = []
+    for row in rows:
+        cells = [shorten(row[0], widths[0]).ljust(widths[0])]
+        for cell, width in zip(row[1:], widths[1:], strict=True):
+            cells.append(cell.rjust(width))
+        lines.append(_GAP.join(cells).rstrip())
+    rule = "-" * max(map(len, lines))
+    if not has_total:
+        return "\n".join([lines[0], rule, *lines[1:]])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def shorten(text: str, width: int) -> str:
+    """Shorten a text in its middle.
+
+    Args:
+        text: The text.
+        width: The largest number of characters, at least 5.
+
+    Returns:
+        The text, or its beginning and its end with an ellipsis between them.
+    """
+    if len(text) <= width:
+        return text
+    kept = width - len(_ELLIPSIS)
+    at_end = kept // 2
+    return f"{text[: kept - at_end]}{_ELLIPSIS}{text[len(text) - at_end :]}"

@@ -14,6 +14,7 @@ import numpy as np
 
 from samnet.core.errors import SamnetError, UserError
 from samnet.core.files import write_json, write_text
+from samnet.core.tables import align_numbers
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.cases import Case, find_label_files, find_prediction_input
 from samnet.dataset.description import DatasetDescription
@@ -25,8 +26,8 @@ from samnet.evaluation.measurements import (
     measure_label_map,
 )
 from samnet.evaluation.pairing import known_grid, value_faults
-from samnet.evaluation.tables import UNKNOWN, align, show_number
-from samnet.evaluation.volumes import volume_unit
+from samnet.evaluation.tables import UNKNOWN, show_number
+from samnet.evaluation.volumes import size_word, volume_unit
 
 JSON_FILE = "measurements.json"
 CSV_FILE = "measurements.csv"
@@ -236,7 +237,8 @@ def format_measurements(measured: FolderMeasurements) -> str:
         Plain text with a row for each class.
     """
     units = sorted({case.volume_unit for case in measured.cases})
-    title = f"volume ({' or '.join(units)})"
+    words = sorted({size_word(unit) for unit in units})
+    title = f"{' or '.join(words)} ({' or '.join(units)})"
     rows = [["class", "cases", "median", "range", "components"]]
     for name in measured.cases[0].classes:
         there = [case.classes[name] for case in measured.cases if case.classes[name]["voxels"]]
@@ -249,4 +251,4 @@ def format_measurements(measured: FolderMeasurements) -> str:
         components = str(parts[0]) if parts[0] == parts[-1] else f"{parts[0]} to {parts[-1]}"
         median = show_number(float(np.median(volumes)))
         rows.append([name, str(len(there)), median, spread, components])
-    return f"{title}\n{align(rows, has_total=False)}"
+    return f"{title}\n{align_numbers(rows, has_total=False)}"

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from samnet.core.tables import align_numbers
 from samnet.dataset.label_scheme import Label
 from samnet.evaluation.centrelines import CLDICE
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
 from samnet.evaluation.summary import names_of_classes
+from samnet.evaluation.volumes import size_word
 
-WIDTH = 80
 FOREGROUND = "foreground mean"
 UNKNOWN = "-"
 _INTERVAL = "95 % interval"
-_GAP = "  "
-_ELLIPSIS = "..."
-_SMALLEST_NAME = 11
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,22 @@ def format_table(summary: dict[str, Any]) -> str:
         Below them a warning where the intervals rest on few patients.
     """
     available = summary["foreground_mean"]
-    tables = [format_overlap(summary), _surface_table(summary)]
+    tables = [_overlap_table(summary), _surface_table(summary)]
     if "volume_ref" in available:
         tables += [_volume_table(summary), _lesion_table(summary)]
     if CLDICE in available:
         tables.append(_centreline_table(summary))
-    if 2 <= summary.get("num_patients", 0) < ENOUGH_PATIENTS:
-        tables.append(
-            f"The intervals rest on {summary['num_patients']} patients; with fewer than "
-            f"{ENOUGH_PATIENTS} they are too narrow."
-        )
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, *_warning_of_few_patients(summary)])
+
+
+def _warning_of_few_patients(summary: dict[str, Any]) -> list[str]:
+    num_patients = summary.get("num_patients", 0)
+    if not 2 <= num_patients < ENOUGH_PATIENTS:
+        return []
+    return [
+        f"The intervals rest on {num_patients} patients; with fewer than {ENOUGH_PATIENTS} they "
+        "are too narrow."
+    ]
 
 
 def format_overlap(summary: dict[str, Any]) -> str:
@@ -66,8 +69,13 @@ def format_overlap(summary: dict[str, Any]) -> str:
         summary: The result of `summarize` or `read_summary`.
 
     Returns:
-        Plain text with a row for each class, and one for the foreground.
+        Plain text with a row for each class, and one for the foreground. Below it a warning where
+        the intervals rest on few patients.
     """
+    return "\n\n".join([_overlap_table(summary), *_warning_of_few_patients(summary)])
+
+
+def _overlap_table(summary: dict[str, Any]) -> str:
     columns = [
         _Column("cases", lambda label: _num_cases(summary, label)),
         *_mean_and_interval(summary, "Dice", _show_share),
@@ -97,7 +105,8 @@ def _volume_table(summary: dict[str, Any]) -> str:
         *_mean_and_interval(summary, "volume_error", show_number, "error"),
         *_means(summary, ("volume_error_relative",), _show_percent, "relative"),
     ]
-    return _table(f"volumes ({summary['volume_unit']} a case)", summary, columns)
+    unit = summary["volume_unit"]
+    return _table(f"{size_word(unit)}s ({unit} a case)", summary, columns)
 
 
 def _lesion_table(summary: dict[str, Any]) -> str:
@@ -179,51 +188,7 @@ def _table(title: str, summary: dict[str, Any], columns: Sequence[_Column]) -> s
     for label in summary["mean"]:
         rows.append([names[label], *(column.cell(label) for column in columns)])
     rows.append([FOREGROUND, *(column.cell(None) for column in columns)])
-    return f"{title}\n{align(rows)}"
-
-
-def align(rows: Sequence[Sequence[str]], has_total: bool = True) -> str:
-    """Join the rows of a table: names to the left, numbers to the right, a rule around the classes.
-
-    Names are shortened in their middle where the table would be wider than `WIDTH` columns.
-
-    Args:
-        rows: The titles, a row for each class, and the row of the foreground.
-        has_total: Whether the last row is that of the foreground.
-
-    Returns:
-        Plain text.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = WIDTH - sum(len(_GAP) + width for width in widths[1:])
-    widths[0] = min(widths[0], max(room, _SMALLEST_NAME))
-    lines = []
-    for row in rows:
-        cells = [shorten(row[0], widths[0]).ljust(widths[0])]
-        for cell, width in zip(row[1:], widths[1:], strict=True):
-            cells.append(cell.rjust(width))
-        lines.append(_GAP.join(cells).rstrip())
-    rule = "-" * max(map(len, lines))
-    if not has_total:
-        return "\n".join([lines[0], rule, *lines[1:]])
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
-
-
-def shorten(text: str, width: int) -> str:
-    """Shorten a text in its middle.
-
-    Args:
-        text: The text.
-        width: The largest number of characters, at least 5.
-
-    Returns:
-        The text, or its beginning and its end with an ellipsis between them.
-    """
-    if len(text) <= width:
-        return text
-    kept = width - len(_ELLIPSIS)
-    at_end = kept // 2
-    return f"{text[: kept - at_end]}{_ELLIPSIS}{text[len(text) - at_end :]}"
+    return f"{title}\n{align_numbers(rows)}"
 
 
 def show_number(value: float) -> str:

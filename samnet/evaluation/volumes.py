@@ -29,6 +29,18 @@ def volume_unit(grid: Grid) -> str:
     return SQUARE_MILLIMETRES if 1 in grid.shape else MILLILITRES
 
 
+def size_word(unit: str) -> str:
+    """Return what a size in a unit is called.
+
+    Args:
+        unit: The unit: `mL`, `mm2`, `pixels` or `voxels`.
+
+    Returns:
+        `area` for images of one slice, else `volume`.
+    """
+    return "area" if unit in (SQUARE_MILLIMETRES, PIXELS) else "volume"
+
+
 def common_unit(units: Collection[str]) -> str:
     """Return the unit in which structures of several images can be compared.
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from samnet.core.tables import WIDTH, shorten
 from samnet.evaluation.summary import names_of_classes
-from samnet.evaluation.tables import WIDTH, shorten
 
 NUM_SHOWN = 3
 _SCORE_WIDTH = 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,6 @@ import numpy as np
 
 from samnet.confidence.calibration import Expectation
 from samnet.confidence.files import (
-    CONFIDENCE_FILE,
     confidence_table,
     record_confidence,
     record_signals,
@@ -34,18 +32,16 @@ from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.doubtful import report_confidence, report_warnings
 from samnet.inference.ensemble import EnsemblePredictor
-from samnet.inference.plausibility import EMPTY
 from samnet.inference.prediction import Prediction
 from samnet.inference.predictor import Predictor
 from samnet.inference.probability_files import probability_file, write_probabilities
-from samnet.inference.warning_file import WARNING_FILE, record_warnings
-from samnet.models.model_folder import CALIBRATION_FILE
+from samnet.inference.warning_file import record_warnings
 
 log = logging.getLogger(__name__)
 PREDICTING = "predicting"  # the name of the progress bar
 UNCERTAINTY_FOLDER = "uncertainty"  # next to the label maps
-_MOST_NAMED = 5  # cases that are named at the end
 
 
 def predict_cases(
@@ -152,9 +148,9 @@ def _predict_cases(
                 outcome.failures[name] = step.failure
     seconds = time.monotonic() - started
     log.info("predicted %d cases in %.0f s", len(outcome.results), seconds)
-    _summarize_warnings(doubtful, targets, len(outcome.results))
+    report_warnings(doubtful, targets, len(outcome.results))
     if not extras.keep_signals:
-        _summarize_confidence(confidence, targets)
+        report_confidence(confidence, targets)
     return outcome
 
 
@@ -174,49 +170,6 @@ def _unfinished(
         num_done = len(cases) - len(unfinished)
         log.info("%d of %d cases are predicted already", num_done, len(cases))
     return unfinished
-
-
-def _summarize_warnings(
-    doubtful: dict[str, tuple[str, ...]], targets: dict[str, Path], num_predicted: int
-) -> None:
-    if not doubtful:
-        return
-    file = targets[min(doubtful)].with_name(WARNING_FILE)
-    log.warning(
-        "look at %d of %d predictions, such as %s; the reasons are in %s",
-        len(doubtful),
-        num_predicted,
-        min(doubtful),
-        file,
-    )
-    num_empty = sum(EMPTY in sentences for sentences in doubtful.values())
-    if num_empty:
-        log.warning("%d of %d predictions are empty", num_empty, num_predicted)
-
-
-def _summarize_confidence(
-    confidence: dict[str, dict[str, Expectation]], targets: dict[str, Path]
-) -> None:
-    """Name the cases that are expected to be poor, the poorest first."""
-    flagged: dict[str, tuple[float, str]] = {}
-    for case, classes in confidence.items():
-        for name, expected in classes.items():
-            dice = 0.0 if expected.dice is None else expected.dice
-            if expected.is_doubtful and dice < flagged.get(case, (math.inf, ""))[0]:
-                flagged[case] = (dice, f"{name}: {expected.reason}")
-    if flagged:
-        file = targets[min(flagged)].with_name(CONFIDENCE_FILE)
-        log.warning(
-            "a poor Dice is expected of %d of %d predictions; all are in %s",
-            len(flagged),
-            len(confidence),
-            file,
-        )
-        poorest = sorted(flagged.items(), key=lambda entry: (entry[1][0], entry[0]))
-        for case, (_, reason) in poorest[:_MOST_NAMED]:
-            log.warning("%s: %s", case, reason)
-    elif confidence and not any(confidence.values()):
-        log.info("no Dice is expected: the model has no %s that fits", CALIBRATION_FILE)
 
 
 def _until(ends_at: float | None, steps: Iterator[_Step]) -> Iterator[_Step]:

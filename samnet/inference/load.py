@@ -71,7 +71,7 @@ def load_calibration(
     try:
         calibration = Calibration.load(file, runs[0].plan.label_scheme.class_names)
     except UserError as error:
-        log.warning("%s: so no Dice is expected of predictions", error)
+        log.warning("%s: so predictions have no expected Dice", error)
         return None
     reason = ""
     if checkpoint != FINAL:
@@ -80,7 +80,7 @@ def load_calibration(
         given = "with" if calibration.mirror else "without"
         reason = f"was fitted to predictions {given} mirrored inputs"
     if reason:
-        log.warning("%s: %s, so no Dice is expected of predictions", file, reason)
+        log.warning("%s: %s, so predictions have no expected Dice", file, reason)
         return None
     return calibration
 

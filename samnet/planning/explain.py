@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Sequence
 
 from samnet.core.records import to_json
+from samnet.core.tables import WIDTH
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Decision, Plan
 from samnet.planning.alternatives import Alternative, find_alternatives
-from samnet.planning.overview import WIDTH, order_configurations, overview, show_value
+from samnet.planning.overview import order_configurations, overview, show_value
 from samnet.planning.presets import configuration_names
 from samnet.planning.requested import names_on_request
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from samnet.core.records import to_json
-from samnet.core.tables import align_columns
+from samnet.core.tables import WIDTH, align_columns
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Plan
 from samnet.planning.rules.facts import AXIS_NAMES
 
-WIDTH = 80
 FIRST = "lora"  # the configuration that is shown first
 _SHOWN = (
     "backbone",

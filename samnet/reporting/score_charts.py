@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from samnet.evaluation.tables import shorten
+from samnet.core.tables import shorten
 from samnet.reporting.agreement import Agreement
 from samnet.reporting.drawing import Drawing, Scale, scale_around
 from samnet.reporting.numbers import show_score, show_size

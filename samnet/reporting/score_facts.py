@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from samnet.evaluation.intervals import ENOUGH_PATIENTS
 from samnet.evaluation.policies import find_policy
 from samnet.evaluation.summary import DISTANCES
-from samnet.evaluation.tables import ENOUGH_PATIENTS
 from samnet.reporting.agreement import compare_volumes
 from samnet.reporting.numbers import (
     is_known,

@@ -13,7 +13,7 @@ from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import Label
 from samnet.evaluation.overlays.choice import mean_dice
-from samnet.evaluation.volumes import PIXELS, SQUARE_MILLIMETRES
+from samnet.evaluation.volumes import SQUARE_MILLIMETRES, size_word
 from samnet.fingerprint.records import Fingerprint
 from samnet.models.model_folder import RunFolder
 from samnet.plan.plan import Plan
@@ -112,7 +112,7 @@ class Source:
     @property
     def size_word(self) -> str:
         """What the sizes of structures are: `volume`, or `area` in images of one slice."""
-        return "area" if self.volume_unit in (SQUARE_MILLIMETRES, PIXELS) else "volume"
+        return size_word(self.volume_unit)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ from builders.scores import (
     summarize_three_cases,
 )
 
+from samnet.core.tables import WIDTH
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.centrelines import CLDICE
 from samnet.evaluation.summary import Protocol, summarize
-from samnet.evaluation.tables import WIDTH, format_table, shorten, show_number
+from samnet.evaluation.tables import format_overlap, format_table, show_number
 
 
 @pytest.fixture
@@ -51,8 +52,9 @@ def test_tables_warn_of_intervals_that_rest_on_few_patients(
 ) -> None:
     names = [f"case{number}" for number in range(num_cases)]
     cases = [make_case_scores(name, make_scores(0.5), make_scores(0.4)) for name in names]
-    text = format_table(summarize(cases, PROTOCOL))
-    assert (f"rest on {num_cases} patients" in text) == is_warned
+    summary = summarize(cases, PROTOCOL)
+    for text in (format_table(summary), format_overlap(summary)):
+        assert text.count(f"rest on {num_cases} patients") == is_warned
 
 
 def test_tables_count_missed_and_spurious_structures(tables: dict[str, list[str]]) -> None:
@@ -76,7 +78,7 @@ def test_tables_name_the_units() -> None:
     pixels = replace(PROTOCOL, image_unit="pixels", volume_unit="mm2")
     text = format_table(summarize([make_case_scores("a", make_scores(1), make_scores(1))], pixels))
     assert "distances in pixels, NSD within 2 pixels" in text
-    assert "volumes (mm2 a case)" in text
+    assert "areas (mm2 a case)" in text
     legacy = Protocol(PROTOCOL.label_scheme, policy="synapse_legacy")
     assert legacy.distance_unit == "voxels"
     values = dict.fromkeys(legacy.metric_names, 1.0)
@@ -103,11 +105,6 @@ def test_tables_fit_the_screen_whatever_the_names_and_numbers(value: float) -> N
     assert max(map(len, lines)) <= WIDTH
     assert any(line.startswith("a very") and "..." in line for line in lines)
     assert "centrelines" in lines
-
-
-def test_shorten_keeps_beginning_and_end() -> None:
-    assert shorten("left ventricle 12", 17) == "left ventricle 12"
-    assert shorten("left ventricle 12", 11) == "left...e 12"
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_model_without_calibration_says_so_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     predict_cases(FakePredictor(), write_cases(tmp_path / "in", a=9, b=5), tmp_path / "out")
-    said = [record for record in caplog.records if "no Dice is expected" in record.getMessage()]
+    said = [record for record in caplog.records if "no expected Dice" in record.getMessage()]
     assert len(said) == 1
     assert not (tmp_path / "out" / "confidence.csv").exists()
 
@@ -154,7 +154,7 @@ def test_a_damaged_calibration_is_named_and_left_out(
 ) -> None:
     model.calibration_file.write_text(damage)
     assert predict(model).confidence == {}
-    said = [text for text in caplog.messages if "no Dice is expected" in text]
+    said = [text for text in caplog.messages if "no expected Dice" in text]
     assert len(said) == 1
     assert str(model.calibration_file) in said[0]
 

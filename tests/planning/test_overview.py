@@ -8,8 +8,9 @@ import re
 from builders.fingerprint import make_fingerprint
 from builders.planned import CPU, plan_all
 
+from samnet.core.tables import WIDTH
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.planning.overview import WIDTH, order_configurations, overview
+from samnet.planning.overview import order_configurations, overview
 from samnet.planning.planner import make_plan
 
 
@@ -51,5 +52,5 @@ def test_overview_shortens_long_lists_of_names() -> None:
         label_scheme=LabelScheme(labels),
     )
     text = overview(make_plan(fingerprint, CPU), fingerprint)
-    assert re.search(r"29 classes \(a structure with a long name 1, [^)]*\.\.\.\)", text)
+    assert re.search(r"29 classes \(a structure with a long name 1,\s+[^)]*\.\.\.\)", text)
     assert max(map(len, text.splitlines())) <= WIDTH

@@ -92,9 +92,8 @@ def _describe(
     ranked: Sequence[str], rank: int, role: str, scores: Mapping[str, float]
 ) -> ChosenCase:
     count = f"{len(ranked)} cases" if len(ranked) > 1 else "1 case"
-    place = f"{_ordinal(rank + 1)} worst of {count}"
-    heading = f"worst of {count}" if rank == 0 else f"{role}, {place}" if role else place
-    return ChosenCase(ranked[rank], heading, scores[ranked[rank]])
+    place = role or f"{_ordinal(rank + 1)} worst"
+    return ChosenCase(ranked[rank], f"{place} of {count}", scores[ranked[rank]])
 
 
 _ENDINGS = {1: "st", 2: "nd", 3: "rd"}

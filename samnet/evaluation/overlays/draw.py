@@ -110,7 +110,7 @@ def _draw(
 
 def _describe(chosen: ChosenCase) -> str:
     dice = "" if math.isnan(chosen.mean_dice) else f"mean Dice {chosen.mean_dice:.3f}"
-    return ", ".join(text for text in (dice, chosen.heading.partition(",")[0]) if text)
+    return ", ".join(text for text in (dice, chosen.heading) if text)
 
 
 def _record(chosen: ChosenCase, file: Path) -> dict[str, Any]:

@@ -16,9 +16,9 @@ def test_choice_has_the_worst_cases_and_one_of_each_part_of_the_range() -> None:
         "worst of 41 cases",
         "2nd worst of 41 cases",
         "3rd worst of 41 cases",
-        "lower quartile, 11th worst of 41 cases",
-        "median, 21st worst of 41 cases",
-        "best, 41st worst of 41 cases",
+        "lower quartile of 41 cases",
+        "median of 41 cases",
+        "best of 41 cases",
     ]
 
 
