@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -41,21 +42,36 @@ def find_browser() -> tuple[str, str] | None:
 
 
 def install_browser() -> None:
-    """Install Chromium from the packages of Debian, where this user may. Failure leaves it out."""
+    """Install Chromium from the packages of Debian, where this user may and the network is there.
+
+    Failure leaves it out. Of several processes of a test run, one does it.
+    """
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         return
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    packages = ["chromium", "chromium-driver"]
-    commands = (["update"], ["install", "-y", "--no-install-recommends", *packages])
-    for words in commands:
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                ["apt-get", "-q", *words],
-                env=environment,
-                capture_output=True,
-                timeout=240,
-                check=False,
-            )
+    import fcntl  # systems with apt-get have it
+
+    with (Path(tempfile.gettempdir()) / "samnet_tests_browser.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if find_browser() is None and _apt_get("update"):
+            _apt_get("install", "-y", "--no-install-recommends", "chromium", "chromium-driver")
+
+
+def _apt_get(*words: str) -> bool:
+    """Run apt-get, which gives up soon without a network; return whether it succeeded."""
+    patience = ("-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10")
+    # Otherwise a mirror that cannot be reached is only a warning.
+    strict = ("-o", "APT::Update::Error-Mode=any")
+    try:
+        process = subprocess.run(
+            ["apt-get", "-q", *patience, *strict, *words],
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return process.returncode == 0
 
 
 class Browser:
