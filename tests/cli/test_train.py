@@ -127,7 +127,7 @@ def test_train_starts_no_process_without_workers(
         raise AssertionError("a process was started")
 
     use_folders(root, tmp_path, monkeypatch)
-    monkeypatch.setattr("samnet.core.worker_pool.ProcessPoolExecutor", forbidden)
+    monkeypatch.setattr("samnet.core.worker_processes.ProcessPoolExecutor", forbidden)
     assert train(fold="0") == 0
     assert (tmp_path / NAME / "lora" / "fold_0" / "validation" / "summary.json").is_file()
 
@@ -211,8 +211,9 @@ def test_train_takes_fold_0_by_default_and_all_folds_for_cv(
 ) -> None:
     trained = []
 
-    def note(dataset: Any, configuration: str, fold: str, *rest: Any, **options: Any) -> None:
+    def note(dataset: Any, configuration: str, fold: str, *rest: Any, **options: Any) -> RunFolder:
         trained.append(fold)
+        return RunFolder(results / f"fold_{fold}")
 
     monkeypatch.setattr("samnet.training.run.train", note)
     assert main(["501", "lora"]) == 0

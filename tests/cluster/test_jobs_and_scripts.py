@@ -307,11 +307,11 @@ def test_status_shows_the_state_of_runs(planned: Path, capsys: pytest.CaptureFix
         assert status(["-d", "501"]) == 0
     rows = capsys.readouterr().out.splitlines()
     lines = {row.split()[0].rpartition("/")[2]: row for row in rows}
-    assert lines["fold_0"].split()[1:6] == ["running", "3", "0.7123", "30", "min"]
+    assert lines["fold_0"].split()[1:8] == ["running", "3", "0.7123", "last", "epoch", "30", "min"]
     assert f"process {os.getpid()} on" in lines["fold_0"]
     assert "finished" in lines["fold_all"]
     assert "trained" in lines["fold_1"]
     assert "damaged" in lines["fold_2"]
-    assert lines["fold_3"].split()[1:6] == ["stopped", "3", "0.7123", "5", "min"]
+    assert lines["fold_3"].split()[1:8] == ["stopped", "3", "0.7123", "last", "epoch", "5", "min"]
     assert "begun 2026-01-02 03:04:05; the same command resumes it" in lines["fold_3"]
     assert "metrics.jsonl: cannot be read" in lines["fold_4"]

@@ -9,10 +9,10 @@ from builders.fingerprint import make_fingerprint
 
 from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
-from samnet.plan.configuration import Configuration
 from samnet.plan.plan import Plan
 from samnet.planning.alternatives import Alternative, find_alternatives
 from samnet.planning.explain import explain
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.planner import make_plan
 
 CPU, GPU = Machine("cpu", 16.0), Machine("cuda", 16.0)
@@ -73,8 +73,8 @@ def test_neighbours_help_where_slices_are_a_third_as_far_apart() -> None:
 def test_alternatives_leave_out_what_a_person_or_the_memory_decided() -> None:
     fingerprint = make_fingerprint()
 
-    def measure(configuration: Configuration, *_: object) -> float:
-        return configuration.batch_size * 2.0
+    def measure(step: PlannedStep) -> float:
+        return step.configuration.batch_size * 2.0
 
     plan = make_plan(fingerprint, CPU, {"zoom": 3.0}, measure)
     assert plan.configuration("lora").batch_size < 8

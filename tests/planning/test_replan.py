@@ -15,6 +15,7 @@ from samnet.core.machine import Machine
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import BY_HAND, Decision, Plan
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.planner import make_plan
 from samnet.planning.presets import configuration_names
 from samnet.planning.replan import find_hand_made, replan, update_plan
@@ -149,8 +150,9 @@ class TestUpdate:
         assert find_hand_made(back, make_fingerprint()) == []
 
 
-def measure(configuration: Configuration, *_: object) -> float:
+def measure(step: PlannedStep) -> float:
     """The GiB of a step: one for each image, two with a large backbone."""
+    configuration = step.configuration
     return configuration.batch_size * (2.0 if configuration.backbone == "vit_b" else 1.0)
 
 

@@ -14,6 +14,7 @@ from samnet.core.errors import UserError
 from samnet.core.machine import Machine
 from samnet.plan.configuration import Configuration
 from samnet.plan.plan import BY_HAND, Decision, Plan
+from samnet.planning.planned_step import PlannedStep
 from samnet.planning.planner import make_plan
 from samnet.planning.presets import configuration_names, standard_names
 from samnet.planning.replan import find_hand_made, update_plan
@@ -23,8 +24,9 @@ OWN = ["frozen", "full", "lora", "scratch"]
 PUBLISHED = ["autosam", "autosam_cnn", "autosam_linear", "samed", "samed_h", "samed_s"]
 
 
-def measure(configuration: Configuration, *_: object) -> float:
+def measure(step: PlannedStep) -> float:
     """The GiB of a step: one for each image, a fifth of it with checkpointing."""
+    configuration = step.configuration
     return configuration.batch_size * (0.2 if configuration.gradient_checkpointing else 1.0)
 
 
@@ -55,8 +57,8 @@ def test_plan_holds_what_is_not_published_and_names_the_rest() -> None:
 def test_published_configurations_are_not_measured_before_they_are_requested() -> None:
     steps: list[Configuration] = []
 
-    def count(configuration: Configuration, *rest: object) -> float:
-        steps.append(configuration)
+    def count(step: PlannedStep) -> float:
+        steps.append(step.configuration)
         return 0.5
 
     plan = make_plan(make_fingerprint(), CPU, {}, count)

@@ -145,7 +145,7 @@ def test_volumes_of_older_summaries_are_in_ml_too(
 ) -> None:
     for fold in ("0", "1"):
         file = model.run(fold).validation / "summary.json"
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         del content["volume_unit"]
         for case in content["metric_per_case"]:
             for scores in case["metrics"].values():
@@ -282,7 +282,7 @@ def test_the_number_of_shown_cases_can_be_chosen(shared: ModelFolder, tmp_path: 
 
 def test_regions_are_classes_of_their_own(tmp_path: Path) -> None:
     dataset = write_predictions(tmp_path, num_cases=2, labels={"background": 0, "a": 1, "b": 2})
-    description = json.loads((dataset / "dataset.json").read_text())
+    description = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
     description["labels"] = {"background": 0, "whole": [1, 2], "core": [2]}
     description["regions_class_order"] = [1, 2]
     (dataset / "dataset.json").write_text(json.dumps(description))
