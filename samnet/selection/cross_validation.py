@@ -11,7 +11,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.evaluation.summary import CaseScores, Protocol, summarize
 from samnet.evaluation.summary_files import read_summary, write_csv, write_summary
-from samnet.evaluation.volumes import VOXELS, common_unit
+from samnet.evaluation.volumes import VOXELS, common_unit, volume_scores
 from samnet.models.model_folder import ModelFolder
 from samnet.planning.planned_dataset import PlannedDataset
 
@@ -147,22 +147,32 @@ def merge_summaries(files: Sequence[Path]) -> dict[str, Any]:
     """
     summaries = {file: read_summary(file) for file in files}
     first = summaries[files[0]]
+    # Older summaries have no volumes, and no unit.
+    units = {file: summary.get("volume_unit", VOXELS) for file, summary in summaries.items()}
+    unit = common_unit(units.values())
     cases = []
     for file, summary in summaries.items():
         check_same_rules(summary, first, file, files[0])
-        cases += [_case_scores(entry) for entry in summary["metric_per_case"]]
+        for entry in summary["metric_per_case"]:
+            cases.append(_case_scores(entry, counts_voxels=units[file] != unit))
     protocol = Protocol(
         LabelScheme(first["labels"]),
         policy=first["policy"],
         nsd_tolerance=first["nsd_tolerance"],
         image_unit=first["distance_unit"],
-        # Older summaries have no volumes, and no unit.
-        volume_unit=common_unit([one.get("volume_unit", VOXELS) for one in summaries.values()]),
+        volume_unit=unit,
         patient_key=first.get("patient_key"),
     )
     return summarize(cases, protocol)
 
 
-def _case_scores(entry: dict[str, Any]) -> CaseScores:
+def _case_scores(entry: dict[str, Any], counts_voxels: bool) -> CaseScores:
+    """Return the scores of a case, where requested with its volumes as numbers of voxels."""
     prediction, reference = Path(entry["prediction_file"]), Path(entry["reference_file"])
-    return CaseScores(entry["case"], prediction, reference, entry["metrics"])
+    metrics = entry["metrics"]
+    if counts_voxels:
+        metrics = {
+            label: scores | volume_scores(scores["n_pred"], scores["n_ref"], 1.0)
+            for label, scores in metrics.items()
+        }
+    return CaseScores(entry["case"], prediction, reference, metrics)

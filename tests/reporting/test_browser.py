@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders.browser import NO_BROWSER, Browser, find_browser, install_browser, started_browser
-from builders.reports import write_model
+from builders.reports import write_model, write_predictions
 from builders.tiny import use_folders
+from PIL import Image as PillowImage
 
 from samnet.cli.main import main
 
@@ -118,6 +120,30 @@ def test_layers_can_be_switched_off(page: Browser) -> None:
     page.click(f"{VIEWER} input[name=prediction]")
     page.click(f"{VIEWER} input[name=reference]")
     assert page.run(COLOURED) == 0
+
+
+def test_an_image_in_colour_is_grey_under_errors(browser: Browser, tmp_path: Path) -> None:
+    folder = write_predictions(
+        tmp_path, num_cases=1, file_ending=".png", channels=("R", "G", "B"), shape=(1, 40, 50)
+    )
+    for image in sorted((folder / "imagesTr").iterdir()):
+        image.unlink()
+    pixels = np.zeros((40, 50), np.uint8)
+    pixels[10:20, 10:20] = 1
+    PillowImage.fromarray(pixels).save(folder / "labelsTr" / "case_00.png")
+    purple = np.array([160, 60, 200], np.uint8) + 20 * pixels[..., None]
+    PillowImage.fromarray(purple).save(folder / "imagesTr" / "case_00_0000.png")
+    words = []
+    for option, name in (("-p", "preds"), ("-i", "imagesTr"), ("-r", "labelsTr")):
+        words += [option, str(folder / name)]
+    assert main(["report", *words, "-np", "0"]) == 0
+    browser.resize(1280, 900)
+    browser.open(folder / "preds" / "report.html")
+    browser.wait_until(f"document.querySelector('{CANVAS}').dataset.slice")
+    with_errors = browser.run(COLOURED)
+    assert with_errors > 0
+    browser.click(f"{VIEWER} input[name=errors]")
+    assert browser.run(COLOURED) > 2 * with_errors
 
 
 def test_a_case_of_the_table_leads_to_its_slices(page: Browser) -> None:

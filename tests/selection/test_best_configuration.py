@@ -189,6 +189,26 @@ def test_find_best_configuration_does_not_mix_scores_by_different_rules(
     assert "has another nsd_tolerance" in capsys.readouterr().err
 
 
+def test_volumes_of_folds_in_different_units_are_counted_in_voxels(
+    dataset: PlannedDataset,
+) -> None:
+    """As of a fold of images with a spacing, and one in which some images have none."""
+    validate(dataset, "lora", exact)
+    file = summary_file(dataset, "lora", 1)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"volume_unit": "voxels"}))
+    assert main(["501", "-np", "0"]) == 0
+    merged = read_summary(ModelFolder.of(dataset.folder, "lora").cross_validation_file)
+    assert merged["volume_unit"] == "voxels"
+    for case in merged["metric_per_case"]:
+        if case["case"] == read_summary(file)["metric_per_case"][0]["case"]:
+            continue  # of the changed file, whose volumes are mL in truth
+        for scores in case["metrics"].values():
+            assert (scores["volume_pred"], scores["volume_ref"]) == (
+                scores["n_pred"],
+                scores["n_ref"],
+            )
+
+
 def test_find_best_configuration_compares_the_same_cases_alone(
     dataset: PlannedDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:

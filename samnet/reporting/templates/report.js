@@ -203,6 +203,7 @@ class Viewer {
     const slice = this.load(this.index);
     if (slice.image.complete && slice.image.naturalWidth) {
       pen.drawImage(slice.image, part.column, part.row, part.numColumns, part.numRows, 0, 0, part.width, part.height);
+      if (this.layers.errors) this.takeColours(pen, part);
     }
     const cell = [part.height / part.numRows, part.width / part.numColumns];
     if (this.layers.errors) this.drawErrors(pen, slice.errors, part, cell);
@@ -211,6 +212,14 @@ class Viewer {
     this.drawLetters(pen, part);
     this.drawScale(pen, part);
     this.canvas.dataset.slice = this.index;
+  }
+
+  /** Turn the image grey: over colours, those of errors could not be told apart. */
+  takeColours(pen, part) {
+    pen.globalCompositeOperation = "saturation";
+    pen.fillStyle = "#808080";
+    pen.fillRect(0, 0, part.width, part.height);
+    pen.globalCompositeOperation = "source-over";
   }
 
   drawErrors(pen, values, part, cell) {
