@@ -26,7 +26,7 @@ from samnet.evaluation.measurements import (
     measure_label_map,
 )
 from samnet.evaluation.pairing import known_grid, value_faults
-from samnet.evaluation.tables import UNKNOWN, show_number
+from samnet.evaluation.tables import UNKNOWN, show_volume
 from samnet.evaluation.volumes import size_word, volume_unit
 
 JSON_FILE = "measurements.json"
@@ -234,21 +234,25 @@ def format_measurements(measured: FolderMeasurements) -> str:
         measured: The measurements of at least one case.
 
     Returns:
-        Plain text with a row for each class.
+        Plain text with a row for each class; a table for each unit where cases differ in it.
     """
     units = sorted({case.volume_unit for case in measured.cases})
-    words = sorted({size_word(unit) for unit in units})
-    title = f"{' or '.join(words)} ({' or '.join(units)})"
+    return "\n\n".join(_table(measured.cases, unit) for unit in units)
+
+
+def _table(cases: Sequence[CaseMeasurements], unit: str) -> str:
+    """Return the table of the cases that are measured in a unit."""
+    in_unit = [case.classes for case in cases if case.volume_unit == unit]
     rows = [["class", "cases", "median", "range", "components"]]
-    for name in measured.cases[0].classes:
-        there = [case.classes[name] for case in measured.cases if case.classes[name]["voxels"]]
+    for name in in_unit[0]:
+        there = [classes[name] for classes in in_unit if classes[name]["voxels"]]
         volumes = [values["volume"] for values in there]
         if not there:
             rows.append([name, "0", UNKNOWN, UNKNOWN, UNKNOWN])
             continue
-        spread = f"{show_number(min(volumes))} to {show_number(max(volumes))}"
+        spread = f"{show_volume(min(volumes), unit)} to {show_volume(max(volumes), unit)}"
         parts = sorted(int(values["components"]) for values in there)
         components = str(parts[0]) if parts[0] == parts[-1] else f"{parts[0]} to {parts[-1]}"
-        median = show_number(float(np.median(volumes)))
+        median = show_volume(float(np.median(volumes)), unit)
         rows.append([name, str(len(there)), median, spread, components])
-    return f"{title}\n{align_numbers(rows, has_total=False)}"
+    return f"{size_word(unit)} ({unit})\n{align_numbers(rows, has_total=False)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from samnet.core.tables import align_numbers
@@ -12,7 +13,7 @@ from samnet.dataset.label_scheme import Label
 from samnet.evaluation.centrelines import CLDICE
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
 from samnet.evaluation.summary import names_of_classes
-from samnet.evaluation.volumes import size_word
+from samnet.evaluation.volumes import PIXELS, VOXELS, size_word
 
 FOREGROUND = "foreground mean"
 UNKNOWN = "-"
@@ -99,13 +100,14 @@ def _surface_table(summary: dict[str, Any]) -> str:
 
 
 def _volume_table(summary: dict[str, Any]) -> str:
+    unit = summary["volume_unit"]
+    show = partial(show_volume, unit=unit)
     columns = [
-        *_means(summary, ("volume_ref",), show_number, "reference"),
-        *_means(summary, ("volume_pred",), show_number, "predicted"),
-        *_mean_and_interval(summary, "volume_error", show_number, "error"),
+        *_means(summary, ("volume_ref",), show, "reference"),
+        *_means(summary, ("volume_pred",), show, "predicted"),
+        *_mean_and_interval(summary, "volume_error", show, "error"),
         *_means(summary, ("volume_error_relative",), _show_percent, "relative"),
     ]
-    unit = summary["volume_unit"]
     return _table(f"{size_word(unit)}s ({unit} a case)", summary, columns)
 
 
@@ -204,6 +206,16 @@ def show_number(value: float) -> str:
     if 0 < size < 0.1 or size >= 1e6:
         return f"{value:.3g}"
     return f"{value:.2f}" if size < 1000 else f"{value:.0f}"
+
+
+def show_volume(value: float, unit: str) -> str:
+    """Return a volume or an area: whole where it counts pixels or voxels.
+
+    Args:
+        value: The volume.
+        unit: Its unit; see `volumes.volume_unit`.
+    """
+    return f"{value:.0f}" if unit in (PIXELS, VOXELS) else show_number(value)
 
 
 def _show_share(value: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from samnet.evaluation.volumes import PIXELS, VOXELS
 from samnet.reporting.numbers import UNKNOWN, show_score, show_size, show_whole
 from samnet.reporting.source import ClassResult, ReportedCase, Source
 
@@ -110,10 +111,11 @@ def _build_row(case: ReportedCase, source: Source, viewer: int, *, with_expectat
         cells += [Cell(show_score(value), _key(value)) for value in dice]
     if with_expectations:
         cells += [_expectation_cell(result) for result in results]
+    show = show_whole if source.volume_unit in (PIXELS, VOXELS) else show_size
     for result in results:
-        cells.append(Cell(show_size(result.predicted), _key(result.predicted)))
+        cells.append(Cell(show(result.predicted), _key(result.predicted)))
         second = result.true if has_scores else result.parts
-        text = show_size(second) if has_scores else show_whole(second)
+        text = show(second) if has_scores else show_whole(second)
         cells.append(Cell(text, _key(second)))
     return Row(case.identifier, case.fold, tuple(cells), case.warnings, viewer)
 

@@ -56,6 +56,21 @@ def test_measure_writes_a_row_for_each_case_and_class(
     assert "left, inner" in printed
 
 
+def test_measure_shows_a_table_for_each_unit(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((8, 1, 10), np.uint8)
+    labels[:5] = 1
+    write_label_map(Path("preds/flat.nii.gz"), labels)
+    assert run() == 0
+    volumes, areas = capsys.readouterr().out.split("written")[0].split("\n\n")
+    assert volumes.startswith("volume (mL)")
+    assert areas.startswith("area (mm2)")
+    # 50 voxels of 1 x 3 mm.
+    size = ["150.00", "150.00", "to", "150.00"]
+    assert areas.splitlines()[3].split() == ["left,", "inner", "1", *size, "1"]
+
+
 def test_measure_with_images_measures_intensities(dataset: Path) -> None:
     assert run("-i", "images", "-o", "out") == 0
     row = read_rows("out")[0]

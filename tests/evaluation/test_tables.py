@@ -19,6 +19,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.centrelines import CLDICE
 from samnet.evaluation.summary import Protocol, summarize
 from samnet.evaluation.tables import format_overlap, format_table, show_number
+from samnet.evaluation.volumes import volume_scores
 
 
 @pytest.fixture
@@ -72,6 +73,16 @@ def test_tables_show_a_dash_for_nan() -> None:
     lines = split_tables(summarize([case], PROTOCOL))["overlap"]
     assert lines[3].split() == ["right", "0", "-", "-", "-", "-", "-"]
     assert lines[2].split()[3:5] == ["0.5000", "-"]  # one case has no interval
+
+
+def test_sizes_in_pixels_are_whole_numbers() -> None:
+    pixels = replace(PROTOCOL, image_unit="pixels", volume_unit="pixels")
+    cases = []
+    for name, n_pred in (("a", 10), ("b", 400)):
+        scores = make_scores(1.0) | volume_scores(n_pred, 4, 1.0)
+        cases.append(make_case_scores(name, scores, scores))
+    lines = split_tables(summarize(cases, pixels))["areas"]
+    assert lines[3].split()[1:-2] == ["4", "205", "201", "6", "to", "396"]
 
 
 def test_tables_name_the_units() -> None:
