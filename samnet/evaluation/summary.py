@@ -257,6 +257,19 @@ def _presence(metrics: Sequence[dict[str, float]]) -> dict[str, int]:
     }
 
 
+def mean_dice(dice: Sequence[float]) -> float:
+    """Return the mean Dice over the classes that a case has.
+
+    Args:
+        dice: The Dice of each class; NaN for one that is in neither label map.
+
+    Returns:
+        The mean; NaN where the case has no class.
+    """
+    known = [value for value in dice if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
 def names_of_classes(summary: dict[str, Any]) -> dict[Label, str]:
     """Return the name of each class or region of a summary.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samnet.core.tables import WIDTH, shorten
-from samnet.evaluation.summary import names_of_classes
+from samnet.evaluation.summary import mean_dice, names_of_classes
 
 NUM_SHOWN = 3
 _SCORE_WIDTH = 6
@@ -54,7 +54,7 @@ def worst_cases(summary: dict[str, Any], count: int = NUM_SHOWN) -> list[LowScor
         }
         if not known:
             continue
-        dice = sum(scores["Dice"] for scores in known.values()) / len(known)
+        dice = mean_dice([scores["Dice"] for scores in known.values()])
         worst = min(known, key=lambda label: known[label]["Dice"])
         finding = _finding(known[worst])
         found.append(LowScore(entry["case"], dice, names[worst], known[worst]["Dice"], finding))

@@ -12,12 +12,11 @@ from markupsafe import Markup
 from samnet.models.model_folder import RunFolder
 from samnet.reporting.drawing import Drawing, Point, Scale, scale_around
 from samnet.reporting.numbers import is_known
-from samnet.training.curves import read_epochs, smooth
+from samnet.training.curves import NOISY_FROM, read_epochs, smooth
 
 WIDTH, HEIGHT = 350, 235
 NUM_COLOURS = 7  # of the classes `line-0`, `line-1`, ... in the style sheet
 _MOST_POINTS = 400
-_NOISY = 12  # from so many epochs on, the loss is smoothed
 _PANELS = (
     ("loss", "training loss"),
     ("mean_dice", "mean Dice"),
@@ -105,7 +104,7 @@ def _points(history: Sequence[dict[str, Any]], key: str) -> tuple[Point, ...]:
     for row in history:
         if is_known(row.get(key)):
             found.append((float(row["step"]), float(row[key])))
-    if key == "loss" and len(found) >= _NOISY:
+    if key == "loss" and len(found) >= NOISY_FROM:
         smoothed = smooth([value for _, value in found]).tolist()
         found = [(step, value) for (step, _), value in zip(found, smoothed, strict=True)]
     return tuple(_thin_out(found))

@@ -12,7 +12,7 @@ from samnet.confidence.calibration import Expectation
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import Label
-from samnet.evaluation.overlays.choice import mean_dice
+from samnet.evaluation.summary import mean_dice
 from samnet.evaluation.volumes import SQUARE_MILLIMETRES, size_word
 from samnet.fingerprint.records import Fingerprint
 from samnet.models.model_folder import RunFolder

@@ -20,7 +20,7 @@ Epoch = dict[str, Any]
 
 DPI = 100
 _FEW = 40  # so many points are marked; the line through more of them shows each
-_NOISY = 12  # from so many epochs on, the loss is smoothed as well
+NOISY_FROM = 12  # from so many epochs on, the loss is smoothed as well
 _WINDOW_SHARE = 0.08  # of the epochs is the width of the smoothing
 # Okabe and Ito's colours, which people with any colour vision tell apart, dark ones first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -107,7 +107,7 @@ def draw_run(epochs: Sequence[Epoch]) -> Figure:
 
 def _draw_loss(axes: Axes, steps: Sequence[float], epochs: Sequence[Epoch]) -> None:
     losses = _column(epochs, "loss")
-    if len(losses) < _NOISY:
+    if len(losses) < NOISY_FROM:
         axes.plot(steps, losses, color=_COLOURS[0], **_style(steps))
     else:
         axes.plot(steps, losses, color=_GREY, linewidth=0.8, label="each epoch")
@@ -184,7 +184,7 @@ def draw_folds(folds: Mapping[str, Sequence[Epoch]]) -> Figure:
         style = {"color": colour, "linestyle": line_style, **_style(epochs)}
         steps = _column(epochs, "step")
         losses = _column(epochs, "loss")
-        loss.plot(steps, smooth(losses) if len(losses) >= _NOISY else losses, **style)
+        loss.plot(steps, smooth(losses) if len(losses) >= NOISY_FROM else losses, **style)
         dice.plot(steps, _column(epochs, "mean_dice"), label=f"fold {number}", **style)
         best = best_epoch(epochs)
         if best is not None:

@@ -25,19 +25,6 @@ class ChosenCase:
     mean_dice: float
 
 
-def mean_dice(dice: Sequence[float]) -> float:
-    """Return the mean Dice over the classes that a case has.
-
-    Args:
-        dice: The Dice of each class; NaN for one that is in neither label map.
-
-    Returns:
-        The mean; NaN where the case has no class.
-    """
-    known = [value for value in dice if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
 def choose_cases(scores: Mapping[str, float], number: int) -> list[ChosenCase]:
     """Choose cases to draw: the worst ones, the lower quartile, the median and the best.
 

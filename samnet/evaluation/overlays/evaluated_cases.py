@@ -12,9 +12,10 @@ from samnet.core.figures import drawing_may_fail
 from samnet.dataset.cases import Case, find_prediction_cases
 from samnet.dataset.cases.file_names import find_image_files
 from samnet.dataset.description import DatasetDescription
-from samnet.evaluation.overlays.choice import choose_cases, mean_dice
+from samnet.evaluation.overlays.choice import choose_cases
 from samnet.evaluation.overlays.draw import INDEX_FILE, CaseToDraw, draw_cases
 from samnet.evaluation.overlays.shown_case import CaseFiles
+from samnet.evaluation.summary import mean_dice
 
 FIGURES_FOLDER = "figures"
 NUM_CASES = 6

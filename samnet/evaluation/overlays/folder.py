@@ -16,12 +16,12 @@ from samnet.evaluation.metrics import dice_per_class
 from samnet.evaluation.overlays.choice import (
     ChosenCase,
     choose_cases,
-    mean_dice,
     name_ranks,
     spread_cases,
 )
 from samnet.evaluation.overlays.draw import CaseToDraw, draw_cases
 from samnet.evaluation.overlays.shown_case import CaseFiles
+from samnet.evaluation.summary import mean_dice
 
 DEFAULT_NUMBER = 8
 
