@@ -25,11 +25,13 @@ from samnet.evaluation.overlays.places import box_around, place_of_largest_error
 from samnet.evaluation.overlays.planes import Plane
 from samnet.evaluation.overlays.sheets import LegendEntry, Row, draw_sheet
 from samnet.evaluation.overlays.shown_case import ShownCase, step_of
+from samnet.evaluation.summary import mean_dice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 6  # that have panels of their own
+_MOST_NAMED = 12  # classes whose Dice is named in the title, whatever it is
 _OVERVIEW_HEIGHT = 300  # screen pixels
 _HEIGHT = 440
 _HEIGHT_OF_2D = 640
@@ -67,7 +69,7 @@ def draw_case(shown: ShownCase, heading: str = "") -> Figure:
 
 
 def describe_dice(dice: Mapping[str, float]) -> str:
-    """Return the Dice of classes as text.
+    """Return the Dice of classes as text; of many classes that of the lowest ones.
 
     Args:
         dice: Name of a class -> its Dice; NaN where it is in neither label map.
@@ -75,12 +77,19 @@ def describe_dice(dice: Mapping[str, float]) -> str:
     Returns:
         Such as `Dice: liver 0.910, spleen 0.400; mean 0.655`.
     """
+    title, named = "Dice", dict(dice)
+    known = {name: value for name, value in dice.items() if not math.isnan(value)}
+    if len(dice) > _MOST_NAMED:
+        lowest = sorted(known, key=lambda name: known[name])[:MOST_CLASSES]
+        named = {name: known[name] for name in lowest}
+        title = f"lowest Dice of {len(known)} classes"
     parts = []
-    for name, value in dice.items():
+    for name, value in named.items():
         parts.append(f"{name} absent" if math.isnan(value) else f"{name} {value:.3f}")
-    text = f"Dice: {', '.join(parts)}"
-    known = [value for value in dice.values() if not math.isnan(value)]
-    return f"{text}; mean {sum(known) / len(known):.3f}" if len(dice) > 1 and known else text
+    text = f"{title}: {', '.join(parts)}"
+    return (
+        f"{text}; mean {mean_dice(list(known.values())):.3f}" if len(dice) > 1 and known else text
+    )
 
 
 def _rows_of_volume(shown: ShownCase) -> list[Row]:

@@ -363,3 +363,7 @@ def test_other_images_are_shown_without_their_extremes() -> None:
 
 def test_dice_of_an_absent_class_is_no_number() -> None:
     assert describe_dice({"a": 0.5, "b": float("nan")}) == "Dice: a 0.500, b absent; mean 0.500"
+    dice = {f"c{number}": number / 60 for number in range(61)} | {"none": float("nan")}
+    text = describe_dice(dice)
+    assert text.startswith("lowest Dice of 61 classes: c0 0.000, c1 0.017, ")
+    assert text.endswith(", c5 0.083; mean 0.500")
