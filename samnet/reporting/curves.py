@@ -169,6 +169,6 @@ def _captions(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     if kinds:
         captions.append(
             "The Dice is measured after each epoch on whole volumes of "
-            f"{' or '.join(sorted(kinds))}; the scores above once, at the end."
+            f"{' or '.join(sorted(kinds))}; the scores above are measured once, at the end."
         )
     return captions
