@@ -27,9 +27,13 @@ def describe_results(runs: Sequence[RunFolder]) -> str:
     name = runs[0].path.parent.name
     number = dataset_number(runs[0].path.parent.parent.name)
     parts = [_one_run(runs[0]) if len(runs) == 1 else _several_runs(runs)]
+    commands = [
+        ("report", f"samnet_report -d {number} -c {name}"),
+        ("predict", f"samnet_predict -d {number} -c {name} -i IMAGES -o OUT"),
+    ]
     if len(runs) > 1:
-        parts.append(f"compare with others: samnet_find_best_configuration {number}")
-    parts.append(f"predict: samnet_predict -d {number} -c {name} -i IMAGES -o OUT")
+        commands.insert(1, ("compare", f"samnet_find_best_configuration {number}"))
+    parts.append("\n".join(f"{what + ':':<9}{command}" for what, command in commands))
     return "\n\n".join(parts)
 
 

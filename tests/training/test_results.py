@@ -36,6 +36,7 @@ def test_a_run_ends_with_scores_worst_case_files_and_what_to_type_next(model: Mo
     assert "case_03" in text
     assert f"scores:  {run.validation / SUMMARY_FILE}" in text
     assert "figures:" not in text  # none are there
+    assert "report:  samnet_report -d 501 -c lora" in text
     assert text.endswith("predict: samnet_predict -d 501 -c lora -i IMAGES -o OUT")
 
 
@@ -49,7 +50,7 @@ def test_several_runs_end_with_the_dice_of_each(model: ModelFolder) -> None:
     assert rows["fold_0"] == ["-", "-", "not", "scored", "yet"]
     scores = sorted(row[1] for name, row in rows.items() if name != "fold_0")
     assert scores[-2:] == ["1.0000", "1.0000"]
-    assert "compare with others: samnet_find_best_configuration 501" in lines
+    assert "compare: samnet_find_best_configuration 501" in lines
 
 
 @pytest.mark.parametrize(
