@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from samnet import __version__
 from samnet.core.errors import SamnetError
@@ -84,6 +85,8 @@ class Command:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return self._fail("the output was closed before the end", 1)
         except OSError as error:
+            if (file := _file_in_place_of_folder(error)) is not None:
+                return self._fail(f"{file}: is a file, and has to be a folder; name another", 2)
             if error.errno not in _MACHINE_ERRORS:
                 raise
             return self._fail(f"{error.filename or 'writing'}: {error.strerror}", 1)
@@ -114,6 +117,14 @@ class Command:
         )
         parser.add_argument("--version", action="version", version=f"samnet {__version__}")
         return parser
+
+
+def _file_in_place_of_folder(error: OSError) -> Path | None:
+    """Return the file that a folder was to be made of or in, where this is what went wrong."""
+    if not isinstance(error, (NotADirectoryError, FileExistsError)) or error.filename is None:
+        return None
+    path = Path(os.fsdecode(error.filename))
+    return next((place for place in (path, *path.parents) if place.is_file()), None)
 
 
 class _StrictParser(argparse.ArgumentParser):

@@ -118,6 +118,8 @@ def _run(options: argparse.Namespace) -> None:
     _print_result(summary)
     print(f"written: {output / 'summary.json'}, {output / 'metrics.csv'}")
     figures = draw_evaluated_cases(summary, images, description, output)
+    if not images and not options.no_figures:
+        print("no figures: no images were found; --images FOLDER names their folder")
     if figures is not None:
         print(f"figures of the worst cases and of a choice: {figures}")
 
@@ -130,7 +132,8 @@ def _print_result(summary: dict) -> None:
     if worst := format_worst_cases(summary):
         print(f"{worst}\n")
     num_cases = len(summary["metric_per_case"])
-    notes = [f"means over {num_cases} cases, policy {summary['policy']}"]
+    noun = "case" if num_cases == 1 else "cases"
+    notes = [f"means over {num_cases} {noun}, policy {summary['policy']}"]
     if summary["skipped"]:
         notes.append(f"{len(summary['skipped'])} skipped, without prediction or reference")
     if summary["failed"]:

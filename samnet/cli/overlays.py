@@ -70,6 +70,7 @@ def _run(options: argparse.Namespace) -> None:
         places.insert(0, options.references.absolute().parent)
     description = load_description(options, places)
     output = options.output or options.predictions / FIGURES_FOLDER
+    output.mkdir(parents=True, exist_ok=True)  # fails once, and not for every case
     outcome = draw_folder(
         find_prediction_cases(options.images, description),
         options.predictions,

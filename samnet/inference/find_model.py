@@ -35,7 +35,12 @@ def find_models(
     Raises:
         UserError: As for `find_model`, or a model is named twice.
     """
-    if list(configurations) == [BEST] and not folders:
+    if BEST in configurations and len(configurations) > 1:
+        raise UserError(
+            f"-c {BEST} stands for the configurations that samnet_find_best_configuration has "
+            "chosen, and is named alone"
+        )
+    if BEST in configurations and not folders:
         dataset, configurations = _best(dataset)
     if folders:
         named = configurations[0] if configurations else None
@@ -54,18 +59,28 @@ def find_model(folder: Path | None, dataset: str | None, configuration: str | No
     Args:
         folder: The folder of a model, or None.
         dataset: Id or name of a data set, or None.
-        configuration: Name of a configuration, or None.
+        configuration: Name of a configuration, `best` for the one that
+            `samnet_find_best_configuration` has chosen, or None.
 
     Returns:
         The model.
 
     Raises:
-        UserError: No model fits, or several do; the message lists them with the flags to type.
+        UserError: No model fits, or several do; the message lists them with the flags to type;
+            or an ensemble is the best.
     """
     if folder is not None:
         if dataset or configuration:
             raise UserError("-m already names the model; leave out -d and -c")
         return ModelFolder(folder)
+    if configuration == BEST:
+        dataset, members = _best(dataset)
+        if len(members) > 1:
+            raise UserError(
+                f"-c {BEST} is the ensemble of {' and '.join(members)} of {dataset}; name one of "
+                "them with -c"
+            )
+        configuration = members[0]
     models = _matching_models(dataset, configuration)
     finished = [model for model in models if model.is_finished]
     for candidates in (models, finished):

@@ -125,6 +125,16 @@ def test_command_version(capsys: pytest.CaptureFixture[str]) -> None:
             1,
             "/root/a: Permission denied",
         ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", f"{__file__}/.partial-1"),
+            2,
+            f"{__file__}: is a file, and has to be a folder; name another",
+        ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", __file__),
+            2,
+            f"{__file__}: is a file, and has to be a folder; name another",
+        ),
     ],
 )
 def test_command_turns_errors_into_an_exit_code_and_a_message(

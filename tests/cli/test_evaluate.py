@@ -54,6 +54,15 @@ def test_evaluate_prints_a_table_and_writes_next_to_the_predictions(
     assert Path("preds/metrics.csv").is_file()
 
 
+def test_evaluate_says_why_there_are_no_figures(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(dataset) == 0
+    assert "no figures: no images were found; --images FOLDER names" in capsys.readouterr().out
+    assert run(dataset, "--no-figures") == 0
+    assert "no images were found" not in capsys.readouterr().out
+
+
 def test_evaluate_options(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(dataset, "-o", "out", "--policy", "synapse_legacy", "--nsd-tolerance", "2.5") == 0
     summary = json.loads(Path("out/summary.json").read_text())

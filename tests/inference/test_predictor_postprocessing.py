@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from samnet.cli.predict import main
 from samnet.core.errors import UserError
 from samnet.dataset.dataset_folder import ensemble_folder
 from samnet.inference.ensemble import EnsemblePredictor
-from samnet.inference.find_model import find_models
+from samnet.inference.find_model import find_model, find_models
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import ModelFolder
 from samnet.models.weights_note import note_weights
@@ -31,6 +32,10 @@ def write_models(folder: Path, names: tuple[str, ...] = ("lora", "frozen")) -> l
     for seed, name in enumerate(names):
         make_model(folder / name / "fold_0", seed)
     return [folder / name for name in names]
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
 
 def test_a_model_predicts_by_its_rules(tmp_path: Path) -> None:
@@ -71,11 +76,11 @@ def test_rules_for_other_weights_are_named_and_not_applied(
     make_model(folders[0] / "fold_1", 7)  # trained later: no reason to drop the rules
     assert Predictor.from_folder(folders[0], device="cpu").postprocessing
     assert EnsemblePredictor.from_folders(folders, device="cpu").postprocessing
-    assert not caplog.messages
+    assert not warnings_in(caplog)
     make_model(folders[0] / "fold_0", 8)
     assert not Predictor.from_folder(folders[0], device="cpu").postprocessing
     assert not EnsemblePredictor.from_folders(folders, device="cpu").postprocessing
-    for message, retrained in zip(caplog.messages, ("fold_0", "lora/fold_0"), strict=True):
+    for message, retrained in zip(warnings_in(caplog), ("fold_0", "lora/fold_0"), strict=True):
         assert f"were chosen before {retrained} was trained again" in message
         assert "run samnet_find_best_configuration again" in message
 
@@ -101,6 +106,13 @@ def test_best_stands_for_what_a_comparison_has_chosen(results: Path) -> None:
     expected = [results / "frozen", results / "lora"]
     for dataset in ("501", None):
         assert [model.path for model in find_models([], dataset, ["best"])] == expected
+    with pytest.raises(UserError, match="and is named alone"):
+        find_models([], "501", ["best", "lora"])
+    # Commands that take a single model.
+    with pytest.raises(UserError, match="best is the ensemble of frozen and lora of Dataset501"):
+        find_model(None, "501", "best")
+    (results / "best_configuration.json").write_text(json.dumps({"members": ["lora"]}))
+    assert find_model(None, "501", "best").path == results / "lora"
 
 
 def test_a_choice_among_other_weights_is_named(
@@ -110,7 +122,7 @@ def test_a_choice_among_other_weights_is_named(
     choice = {"members": ["lora"], "weights": weights}
     (results / "best_configuration.json").write_text(json.dumps(choice))
     find_models([], None, ["best"])
-    assert not caplog.messages
+    assert not warnings_in(caplog)
     make_model(results / "lora" / "fold_0", 8)
     assert [model.path for model in find_models([], None, ["best"])] == [results / "lora"]
     assert "chosen before fold_0 was trained again" in caplog.text
