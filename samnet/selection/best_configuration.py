@@ -220,7 +220,9 @@ def _postprocess(
             continue
         files = {}
         for case in candidate.summary["metric_per_case"]:
-            files[case["case"]] = (Path(case["prediction_file"]), Path(case["reference_file"]))
+            # The references may have been moved since they were scored, as with all raw data.
+            reference = dataset.folder.training_labels / Path(case["reference_file"]).name
+            files[case["case"]] = (Path(case["prediction_file"]), reference)
         scheme = dataset.plan.label_scheme
         choice = choose_postprocessing(files, scheme, processes, patients)
         weights = note_weights(_models(dataset, candidate), folds)

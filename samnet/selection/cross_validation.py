@@ -154,7 +154,7 @@ def merge_summaries(files: Sequence[Path]) -> dict[str, Any]:
     for file, summary in summaries.items():
         check_same_rules(summary, first, file, files[0])
         for entry in summary["metric_per_case"]:
-            cases.append(_case_scores(entry, counts_voxels=units[file] != unit))
+            cases.append(_case_scores(entry, file.parent, counts_voxels=units[file] != unit))
     protocol = Protocol(
         LabelScheme(first["labels"]),
         policy=first["policy"],
@@ -166,9 +166,14 @@ def merge_summaries(files: Sequence[Path]) -> dict[str, Any]:
     return summarize(cases, protocol)
 
 
-def _case_scores(entry: dict[str, Any], counts_voxels: bool) -> CaseScores:
-    """Return the scores of a case, where requested with its volumes as numbers of voxels."""
-    prediction, reference = Path(entry["prediction_file"]), Path(entry["reference_file"])
+def _case_scores(entry: dict[str, Any], folder: Path, counts_voxels: bool) -> CaseScores:
+    """Return the scores of a case, where requested with its volumes as numbers of voxels.
+
+    Its prediction lies next to the summary: the summary itself names the place where it was
+    written, and the results may have been moved or copied since.
+    """
+    prediction = folder / Path(entry["prediction_file"]).name
+    reference = Path(entry["reference_file"])
     metrics = entry["metrics"]
     if counts_voxels:
         metrics = {

@@ -136,6 +136,22 @@ def test_find_best_configuration_keeps_postprocessing_with_the_model(
     assert "postprocessing: none" in capsys.readouterr().out
 
 
+def test_find_best_configuration_reads_results_that_were_moved(
+    dataset: PlannedDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else it chooses postprocessing by the label maps of the old place, or finds none there."""
+    validate(dataset, "lora", scattered)
+    for fold in range(NUM_CASES):
+        file = summary_file(dataset, "lora", fold)
+        content = json.loads(file.read_text())
+        for case in content["metric_per_case"]:
+            for key in ("prediction_file", "reference_file"):
+                case[key] = str(Path("/moved", Path(case[key]).name))
+        file.write_text(json.dumps(content))
+    assert main(["501", "-np", "0"]) == 0
+    assert "postprocessing, which adds" in capsys.readouterr().out
+
+
 def test_find_best_configuration_predicts_the_held_out_cases_with_ensembles_of_two(
     dataset: PlannedDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
