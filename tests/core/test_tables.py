@@ -29,11 +29,11 @@ def test_table_without_a_total_has_one_rule() -> None:
 
 
 def test_shortened_names_can_be_told_apart() -> None:
-    names = [f"structure_number_{number}_of_the_whole_body" for number in (1, 12, 17)]
+    names = [f"vertebra_number_{number}_of_the_whole_body" for number in (1, 12, 17)]
     assert shorten_all([*names, "liver"], 18) == [
         *("...mber_1_of_th...", "...mber_12_of_t...", "...mber_17_of_t...", "liver"),
     ]
-    assert shorten_all([names[0], names[0]], 18) == ["structur...le_body"] * 2
+    assert shorten_all([names[0], names[0]], 18) == ["vertebra...le_body"] * 2
 
 
 def test_rows_of_a_table_with_long_names_can_be_told_apart() -> None:
