@@ -134,6 +134,12 @@ def find_best_configuration(
             f"{dataset.folder.number}"
         )
     if with_ensembles:
+        if len(found) > _MOST_MEMBERS:
+            log.info(
+                "ensembles of two of the %d best configurations are compared, not of all %d",
+                _MOST_MEMBERS,
+                len(found),
+            )
         for pair in combinations(sorted(one.members[0] for one in found[:_MOST_MEMBERS]), 2):
             summary = cross_validate_ensemble(
                 dataset, pair, found[0].case_names(), chosen_folds, processes, device

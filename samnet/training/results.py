@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from samnet.core.paths import dataset_number
-from samnet.core.tables import align_columns
+from samnet.core.tables import align_columns, shorten
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.evaluation.overlays.evaluated_cases import FIGURES_FOLDER
 from samnet.evaluation.summary_files import read_summary
 from samnet.evaluation.tables import format_overlap
 from samnet.evaluation.worst_cases import format_worst_cases, worst_cases
 from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
+
+_LONGEST_NAME = 40  # characters of a case's name in a row of a table
 
 
 def describe_results(runs: Sequence[RunFolder]) -> str:
@@ -46,7 +48,8 @@ def _one_run(run: RunFolder) -> str:
         return f"{title}: no scores, as {reason}\n\n{_files(run)}"
     summary = read_summary(summary_file)
     num_cases = len(summary["metric_per_case"])
-    parts = [f"{title}: scores of {num_cases} held-out cases", format_overlap(summary)]
+    cases = "1 held-out case" if num_cases == 1 else f"{num_cases} held-out cases"
+    parts = [f"{title}: scores of {cases}", format_overlap(summary)]
     worst = format_worst_cases(summary)
     if worst:
         parts.append(worst)
@@ -77,7 +80,7 @@ def _several_runs(runs: Sequence[RunFolder]) -> str:
         summary = read_summary(summary_file)
         dice = summary["foreground_mean"]["Dice"]
         worst = worst_cases(summary, 1)
-        text = f"{worst[0].case} {worst[0].dice:.3f}" if worst else "-"
+        text = f"{shorten(worst[0].case, _LONGEST_NAME)} {worst[0].dice:.3f}" if worst else "-"
         rows.append((run.name, str(len(summary["metric_per_case"])), f"{dice:.4f}", text))
     title = f"{model.path.parent.name}, {model.path.name}: {len(runs)} folds"
     files = [f"scores and figures: {model}/fold_*/validation"]

@@ -10,6 +10,7 @@ import pytest
 from builders.tiny import tiny_backbone
 from builders.validated import plan_raw, validate
 
+from samnet.core.tables import WIDTH
 from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.models.model_folder import ModelFolder
 from samnet.training.results import describe_results
@@ -31,13 +32,23 @@ def model(folders: dict[str, Path], make_dataset: Callable[..., Path]) -> ModelF
 def test_a_run_ends_with_scores_worst_case_files_and_what_to_type_next(model: ModelFolder) -> None:
     run = next(run for run in model.runs() if (run.validation / "case_03.nii.gz").is_file())
     text = describe_results([run])
-    assert text.startswith(f"Dataset501_Tiny, lora, {run.name}: scores of 1 held-out cases")
+    assert text.startswith(f"Dataset501_Tiny, lora, {run.name}: scores of 1 held-out case\n")
     assert "foreground mean" in text
     assert "case_03" in text
     assert f"scores:  {run.validation / SUMMARY_FILE}" in text
     assert "figures:" not in text  # none are there
     assert "report:  samnet_report -d 501 -c lora" in text
     assert text.endswith("predict: samnet_predict -d 501 -c lora -i IMAGES -o OUT")
+
+
+def test_the_table_of_several_runs_fits_the_screen(model: ModelFolder) -> None:
+    for run in model.runs():
+        file = run.validation / SUMMARY_FILE
+        file.write_text(file.read_text().replace("case_", "a-very-long-name-" * 5))
+    lines = describe_results(model.runs()).splitlines()
+    rows = [line for line in lines if line.startswith("fold")]
+    assert len(rows) == 5
+    assert max(map(len, rows)) <= WIDTH
 
 
 def test_several_runs_end_with_the_dice_of_each(model: ModelFolder) -> None:
