@@ -133,7 +133,7 @@ def _draw_dice(axes: Axes, steps: Sequence[float], epochs: Sequence[Epoch]) -> N
         mean = _column(epochs, "mean_dice")
         axes.plot(steps, mean, label="mean", color="black", **(_style(steps) | {"linewidth": 2}))
         labels.append("mean")
-    axes.set_ylabel(f"Dice of volumes ({epochs[-1]['validated_on']})")
+    axes.set_ylabel(f"Dice of {epochs[-1]['validated_on']}")
     axes.set_ylim(0, 1)
     _add_legend(axes, labels)
 
