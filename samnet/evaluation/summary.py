@@ -270,6 +270,19 @@ def mean_dice(dice: Sequence[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
+def tolerance_of(summary: dict[str, Any]) -> str:
+    """Return the tolerance of the NSD with its unit.
+
+    Args:
+        summary: The summary.
+
+    Returns:
+        Such as `2 mm`, `2 pixels` or `1 pixel`.
+    """
+    tolerance, unit = summary["nsd_tolerance"], summary["distance_unit"]
+    return f"{tolerance:g} {unit.removesuffix('s') if tolerance == 1 else unit}"
+
+
 def names_of_classes(summary: dict[str, Any]) -> dict[Label, str]:
     """Return the name of each class or region of a summary.
 

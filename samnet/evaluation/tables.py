@@ -12,7 +12,7 @@ from samnet.core.tables import align_numbers
 from samnet.dataset.label_scheme import Label
 from samnet.evaluation.centrelines import CLDICE
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
-from samnet.evaluation.summary import names_of_classes
+from samnet.evaluation.summary import names_of_classes, tolerance_of
 from samnet.evaluation.volumes import PIXELS, VOXELS, size_word
 
 FOREGROUND = "foreground mean"
@@ -93,7 +93,7 @@ def _surface_table(summary: dict[str, Any]) -> str:
         *_means(summary, ("ASSD",), show_number),
     ]
     if "NSD" in summary["foreground_mean"]:
-        title = f"surfaces (distances in {unit}, NSD within {summary['nsd_tolerance']:g} {unit})"
+        title = f"surfaces (distances in {unit}, NSD within {tolerance_of(summary)})"
         columns += _means(summary, ("NSD",), _show_share)
     columns += [_presence(summary, key) for key in ("missed", "spurious")]
     return _table(title, summary, columns)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
 from samnet.evaluation.policies import find_policy
-from samnet.evaluation.summary import DISTANCES
+from samnet.evaluation.summary import DISTANCES, tolerance_of
 from samnet.reporting.agreement import compare_volumes
 from samnet.reporting.numbers import (
     is_known,
@@ -183,7 +183,7 @@ def _row(
 
 def _heading(name: str, summary: dict[str, Any]) -> str:
     if name == "NSD":
-        return f"NSD ({summary['nsd_tolerance']:g} {summary['distance_unit']})"
+        return f"NSD ({tolerance_of(summary)})"
     return f"{name} ({summary['distance_unit']})" if name in DISTANCES else _SHOWN[name]
 
 

@@ -90,6 +90,9 @@ def test_tables_name_the_units() -> None:
     text = format_table(summarize([make_case_scores("a", make_scores(1), make_scores(1))], pixels))
     assert "distances in pixels, NSD within 2 pixels" in text
     assert "areas (mm2 a case)" in text
+    one = replace(pixels, nsd_tolerance=1.0)
+    text = format_table(summarize([make_case_scores("a", make_scores(1), make_scores(1))], one))
+    assert "NSD within 1 pixel)" in text
     legacy = Protocol(PROTOCOL.label_scheme, policy="synapse_legacy")
     assert legacy.distance_unit == "voxels"
     values = dict.fromkeys(legacy.metric_names, 1.0)
