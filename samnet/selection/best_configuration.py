@@ -26,9 +26,9 @@ from samnet.selection.cost import prediction_cost
 from samnet.selection.cross_validation import (
     check_same_rules,
     choose_folds,
-    describe_validated_folds,
     read_cross_validation,
     validated_configurations,
+    validated_folds,
 )
 from samnet.selection.ensembles import cross_validate_ensemble, model_folder
 from samnet.selection.postprocessing import PostprocessingChoice, choose_postprocessing
@@ -63,6 +63,8 @@ class Choice:
     @property
     def reason(self) -> str:
         """Why the best one is taken, in a sentence."""
+        if len(self.candidates) == 1:
+            return "no other one was compared"
         if self.best is self.highest:
             return "it has the highest mean foreground Dice"
         difference = self.differences[self.best.name]
@@ -119,11 +121,16 @@ def find_best_configuration(
     chosen_folds = choose_folds(dataset, folds)
     names = list(configurations) or validated_configurations(dataset, chosen_folds)
     if not names:
+        found_folds = validated_folds(dataset, dataset.fold_names)
+        texts = [f"{name} {' '.join(of_name)}" for name, of_name in found_folds.items()]
+        validated = "; ".join(texts) or "none"
         raise UserError(
             f"no configuration of {dataset.name} is validated on "
             f"{'these' if folds else f'all {len(chosen_folds)}'} folds; samnet_train ... cv trains "
-            f"all folds, and -f compares on some of them. {describe_validated_folds(dataset)}"
+            f"all folds, and -f compares on some of them. Validated: {validated}"
         )
+    if not configurations:
+        _name_left_out(dataset, names, chosen_folds)
     candidates = [_single(dataset, name, chosen_folds) for name in dict.fromkeys(names)]
     _check_same_cases(candidates)
     found = _ranked([candidate for candidate in candidates if candidate.finds_anything])
@@ -147,6 +154,14 @@ def find_best_configuration(
             cost = sum(one.cost for one in found if one.members[0] in pair)
             candidates.append(Candidate(pair, summary, cost))
     return _choose(dataset, chosen_folds, _ranked(candidates), processes)
+
+
+def _name_left_out(dataset: PlannedDataset, names: Sequence[str], folds: Sequence[str]) -> None:
+    """Say which configurations are not compared, as they are validated on some of the folds."""
+    for name, validated in validated_folds(dataset, folds).items():
+        if name not in names:
+            missing = ", ".join(fold for fold in folds if fold not in validated)
+            log.warning("%s: not compared, as it is not validated on fold %s", name, missing)
 
 
 def _single(dataset: PlannedDataset, name: str, folds: Sequence[str]) -> Candidate:

@@ -54,21 +54,21 @@ def validated_configurations(dataset: PlannedDataset, folds: Sequence[str]) -> l
     return [name for name in names if not _missing_files(dataset, name, folds)]
 
 
-def describe_validated_folds(dataset: PlannedDataset) -> str:
-    """Say which folds of which configurations are validated.
+def validated_folds(dataset: PlannedDataset, folds: Sequence[str]) -> dict[str, list[str]]:
+    """Find out which configurations are validated on any of certain folds.
 
     Args:
         dataset: The data set.
+        folds: The folds.
 
     Returns:
-        A few words, such as `Validated: lora 0 1; frozen 0`.
+        Name of a configuration -> those of the folds that it is validated on; sorted by name.
     """
     found: dict[str, list[str]] = {}
-    for fold in dataset.fold_names:
+    for fold in folds:
         for name in validated_configurations(dataset, [fold]):
             found.setdefault(name, []).append(fold)
-    texts = [f"{name} {' '.join(folds)}" for name, folds in sorted(found.items())]
-    return f"Validated: {'; '.join(texts) or 'none'}"
+    return dict(sorted(found.items()))
 
 
 def read_cross_validation(

@@ -131,7 +131,9 @@ def _combine(tried: Sequence[TriedRules]) -> dict[str, StructureRules]:
             combined[entry.structure] = replace(so_far, fill_holes=True)
         elif not (so_far.largest_component or so_far.smallest_size):
             combined[entry.structure] = replace(entry.rules, fill_holes=so_far.fill_holes)
-    return combined
+    # Named in the order of the classes, not by what they add.
+    order = dict.fromkeys(entry.structure for entry in tried)
+    return {name: combined[name] for name in order if name in combined}
 
 
 def _smallest_sizes(

@@ -190,6 +190,10 @@ def test_find_best_configuration_compares_some_folds(
     choice = read_choice(dataset)
     assert choice["folds"] == ["0", "1"]
     assert list(choice["Dice"]) == ["lora"]
+    assert "best: lora, as no other one was compared" in capsys.readouterr().out
+    validate(dataset, "frozen", exact)
+    assert main(["501", "-np", "0"]) == 0
+    assert "lora: not compared, as it is not validated on fold 2" in capsys.readouterr().err
     assert main(["501", "-f", "7", "-np", "0"]) == 2
     assert "has no fold 7; its folds are 0, 1, 2, 3, 4" in capsys.readouterr().err
 

@@ -49,6 +49,7 @@ def test_specks_of_an_organ_and_of_lesions_are_left_out(tmp_path: Path) -> None:
     rules = choice.postprocessing.structures
     assert rules["organ"].largest_component or rules["organ"].smallest_size
     assert rules["lesion"] == StructureRules(smallest_size=8 * VOXEL)
+    assert list(rules) == ["organ", "lesion"]
     assert choice.postprocessing.size_unit == "mm3"
     assert choice.difference is not None
     assert choice.difference.low > 0
