@@ -99,6 +99,10 @@ def test_exported_model_brings_its_postprocessing(adapter: ModelFolder, tmp_path
     installed = install_model(tmp_path / "model.zip")[0]
     scheme = adapter.run("0").plan.label_scheme
     assert load_postprocessing(installed, scheme) == rules
+    replace(rules, weights={"fold_0": "of before"}).save(adapter.path)
+    export_model(adapter, tmp_path / "retrained.zip")
+    with zipfile.ZipFile(tmp_path / "retrained.zip") as archive:
+        assert POSTPROCESSING_FILE not in archive.namelist()
     (adapter.path / POSTPROCESSING_FILE).write_text("{")
     with pytest.raises(UserError, match=r"postprocessing\.json: not valid JSON"):
         export_model(adapter, tmp_path / "other.zip")
