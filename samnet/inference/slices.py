@@ -18,6 +18,7 @@ from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.outputs import outputs_for
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
+from samnet.models.slice_adapter import num_neighbours, predict_stack
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, compose_images, slice_indices
@@ -32,6 +33,8 @@ class SlicePredictor:
         networks: Networks of one configuration.
         configuration: Their configuration.
         outputs: What the outputs of the networks stand for.
+        num_outputs: Their number.
+        margin: Slices on either side of a slice that can change its probabilities.
         slices: The image `(N, C, H, W)` of N slices, raw intensities.
         bounds: Lower and upper intensity of each channel `(C, 2)`; see `window_bounds`.
         flips: The mirrors to average over, as image dimensions to flip; the first is none.
@@ -67,7 +70,8 @@ class SlicePredictor:
             batch: How many inputs the networks are given at once; None for that of a first volume.
         """
         self.networks, self.configuration = networks, configuration
-        self.outputs = outputs_for(label_scheme)
+        self.outputs, self.num_outputs = outputs_for(label_scheme), label_scheme.num_outputs
+        self.margin = num_neighbours(networks[0]) if configuration.depth > 1 else 0
         self.slices = np.moveaxis(volume.array, axis + 1, 0)
         self.bounds = window_bounds(configuration.intensity, volume.quantiles)
         rows, columns = (index for index in range(3) if index != axis)
@@ -95,7 +99,22 @@ class SlicePredictor:
         Returns:
             `(K, stop - start, Hc / stride, Wc / stride)`, float32.
         """
-        return self.predict(self.canvases(start, stop))
+        chunk = slice(start, stop)
+        seen = self.with_margin(chunk)
+        canvases = self.canvases(seen.start, seen.stop)
+        return self.predict(canvases, positions_within(chunk, seen))
+
+    def with_margin(self, chunk: slice) -> slice:
+        """Return the slices that networks have to see to predict some slices.
+
+        Args:
+            chunk: Consecutive slices.
+
+        Returns:
+            These and, where stacks are predicted, those around them, as far as there are any.
+        """
+        first, stop = chunk.start - self.margin, chunk.stop + self.margin
+        return slice(max(0, first), min(len(self.slices), stop))
 
     def first_slice(self) -> Tensor:
         """Predict the first slice alone, and let the size of batches be found from it.
@@ -155,25 +174,30 @@ class SlicePredictor:
         on_canvas = self.frame.to_canvas(windowed.to(device, non_blocking=True))
         return compose_images(on_canvas, (np.array(needed) - first).tolist(), layout)
 
-    def predict(self, canvases: Tensor) -> Tensor:
+    def predict(self, canvases: Tensor, kept: slice | None = None) -> Tensor:
         """Predict canvases, in tiles where they are larger than the input.
+
+        Where the networks were trained on stacks, the canvases are one stack of any length.
 
         Args:
             canvases: `(N, C', Hc, Wc)`.
+            kept: The n canvases of a stack that are predicted, the others being their margin; None
+                for all.
 
         Returns:
-            Probabilities `(K, N, Hc / stride, Wc / stride)`, float32.
+            Probabilities `(K, n, Hc / stride, Wc / stride)`, float32.
 
         Raises:
             SamnetError: The memory is too small.
         """
-        probabilities = self.memory.predict(lambda: self._predict(canvases))
+        wanted = slice(0, len(canvases)) if kept is None else kept
+        probabilities = self.memory.predict(lambda: self._predict(canvases, wanted))
         if self.collector is not None:
             self.collector.keep()
         return probabilities
 
     @torch.inference_mode()
-    def _predict(self, canvases: Tensor) -> Tensor:
+    def _predict(self, canvases: Tensor, kept: slice) -> Tensor:
         if self.collector is not None:
             self.collector.discard()  # what is left of an attempt for which memory was too small
         size, stride = self.configuration.input_size, self.stride
@@ -182,14 +206,14 @@ class SlicePredictor:
         corners = list(itertools.product(rows, columns))
         share = 1 / len(corners)
         if len(corners) == 1:
-            return self._mean_over_inputs(canvases, share).transpose(0, 1)
+            return self._mean_over_inputs(canvases, share, kept).transpose(0, 1)
         weights = tile_weights(size // stride).to(self.memory.device)
         shape = [length // stride for length in self.frame.canvas]
         total: Tensor | None = None
         norm = torch.zeros(shape, device=self.memory.device)
         for row, column in corners:
             window = canvases[..., row : row + size, column : column + size]
-            tile = self._mean_over_inputs(window, share)
+            tile = self._mean_over_inputs(window, share, kept)
             if total is None:
                 total = tile.new_zeros(tile.shape[0], tile.shape[1], *shape)
             down = slice(row // stride, (row + size) // stride)
@@ -199,12 +223,14 @@ class SlicePredictor:
         assert total is not None
         return total.div_(norm).transpose(0, 1)
 
-    def _mean_over_inputs(self, inputs: Tensor, share: float) -> Tensor:
-        """Return probabilities `(N, K, h, w)` of inputs `(N, C, S, S)`, averaged.
+    def _mean_over_inputs(self, inputs: Tensor, share: float, kept: slice) -> Tensor:
+        """Return probabilities `(n, K, h, w)` of n of the inputs `(N, C, S, S)`, averaged.
 
         Inputs that are 0 everywhere, such as tiles next to what was scanned, are all the same to
         the networks, which look at one of them. An input is a share of a slice.
         """
+        if self.configuration.depth > 1:
+            return self._mean_of_stack(inputs, share, kept)
         empty = (~inputs.flatten(1).any(1)).nonzero()[:, 0].cpu()
         if len(empty) <= 1:
             return self._mean_of_all(inputs, share)
@@ -215,6 +241,16 @@ class SlicePredictor:
         self.on_slices(share * (len(empty) - 1))
         return self._mean_of_all(inputs[is_distinct], share)[source.to(self.memory.device)]
 
+    def _mean_of_stack(self, inputs: Tensor, share: float, kept: slice) -> Tensor:
+        """Return the mean over mirrors and networks of slices in the middle of a stack."""
+        count = kept.stop - kept.start
+        if inputs.any():
+            mean = self._batch_mean(inputs.to(self.device), kept)
+        else:  # all slices are the same to the networks
+            mean = self._batch_mean(inputs[:1].to(self.device), slice(0, 1))[[0] * count]
+        self.on_slices(share * count)
+        return mean.to(self.memory.device)
+
     def _mean_of_all(self, inputs: Tensor, share: float) -> Tensor:
         batches = inputs.split(max(1, self.memory.inputs_per_batch // len(self.flips)))
         means = []
@@ -223,15 +259,21 @@ class SlicePredictor:
             self.on_slices(share * len(batch))
         return torch.cat(means)
 
-    def _batch_mean(self, batch: Tensor) -> Tensor:
-        """Average over mirrors and networks; mirrors form one batch where memory is enough."""
+    def _batch_mean(self, batch: Tensor, kept: slice | None = None) -> Tensor:
+        """Average over mirrors and networks; mirrors form one batch where memory is enough.
+
+        With `kept`, the batch is a stack, of which these slices are predicted.
+        """
         mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
-        predictions = self._predictions(mirrored)
+        if kept is None:
+            predictions = self._predictions(mirrored)
+        else:
+            predictions = self._stack_predictions(mirrored, kept)
         if self.collector is not None:
             predictions = self.collector.observe(predictions, self.flips, self.outputs)
-        total = reduce(torch.add, predictions).split(len(batch))
+        total = reduce(torch.add, predictions)
         restored = []
-        for part, flip in zip(total, self.flips, strict=True):
+        for part, flip in zip(total.chunk(len(self.flips)), self.flips, strict=True):
             restored.append(part.flip(flip) if flip else part)
         return reduce(torch.add, restored) / (len(self.flips) * len(self.networks))
 
@@ -249,13 +291,33 @@ class SlicePredictor:
                     parts.append(compute(part))
             yield torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def _probabilities(self, network: SegmentationNetwork, inputs: Tensor) -> Tensor:
+    def _stack_predictions(self, mirrored: Tensor, kept: slice) -> Iterator[Tensor]:
+        """Yield what each network makes of a stack, of which every mirror is a stack by itself."""
+        for network in self.networks:
+            predict = partial(predict_stack, network, part=self.memory.inputs_per_batch, kept=kept)
+            stacks = mirrored.chunk(len(self.flips))
+            yield torch.cat([self._probabilities(predict, stack) for stack in stacks])
+
+    def _probabilities(self, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """Return the probabilities of inputs on the device, without waiting for it."""
         with autocast(self.configuration.precision, self.device):
             logits = network(inputs).float()
         if self.frame.enlarges_logits:
             logits = functional.interpolate(logits, inputs.shape[-2:], mode="bilinear")
         return self.outputs.probabilities(logits)
+
+
+def positions_within(chunk: slice, seen: slice) -> slice:
+    """Return where some slices are among those with a margin.
+
+    Args:
+        chunk: Consecutive slices.
+        seen: These, and some before and after them.
+
+    Returns:
+        The positions of the chunk in `seen`.
+    """
+    return slice(chunk.start - seen.start, chunk.stop - seen.start)
 
 
 def _mirror_flips(in_plane: tuple[int, int], mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:

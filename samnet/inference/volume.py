@@ -20,7 +20,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.batches import BatchSize
 from samnet.inference.map_sums import MapCollector
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
-from samnet.inference.slices import SlicePredictor
+from samnet.inference.slices import SlicePredictor, positions_within
 from samnet.inference.uncertainty import fill_uncertainty
 from samnet.inference.view_store import VIEW_BYTES, ViewStore
 from samnet.models.network import SegmentationNetwork
@@ -29,6 +29,8 @@ from samnet.preprocessing.case import PreparedVolume
 
 SLAB_BYTES = 128 * 2**20
 MAX_SLICES = 64
+# Of the margin on one side, so that at most 1.4 times the slices of a volume are encoded.
+_MARGINS_IN_CHUNK = 5
 
 
 def predict_volume(
@@ -221,32 +223,38 @@ def _chunks(predictor: SlicePredictor, slab_bytes: int) -> Iterator[tuple[int, T
     """Yield the first slice and the maps `(K, N, h, w)` of one chunk of slices after the other.
 
     The networks' next inputs are prepared while they work on those before. The first chunk is one
-    slice, which tells how many fit, unless a volume before has told it.
+    slice, which tells how many fit, unless a volume before has told it, or stacks are predicted: a
+    slice by itself would be encoded with its margin.
     """
     count, num_done = len(predictor.slices), 0
     num_outputs = predictor.memory.batch.num_outputs
+    if predictor.margin:
+        num_outputs = predictor.num_outputs
     if num_outputs is None:
         first = predictor.first_slice()
         yield 0, first
         num_outputs, num_done = len(first), 1
     size = _slices_per_slab(predictor, num_outputs, slab_bytes)
     chunks = cut(slice(num_done, count), size)
-    canvases = prefetch(lambda chunk: predictor.canvases(chunk.start, chunk.stop), chunks)
-    for chunk, inputs in zip(chunks, canvases, strict=True):
-        yield chunk.start, predictor.predict(inputs)
+    seen = [predictor.with_margin(chunk) for chunk in chunks]
+    canvases = prefetch(lambda some: predictor.canvases(some.start, some.stop), seen)
+    for chunk, wider, inputs in zip(chunks, seen, canvases, strict=True):
+        yield chunk.start, predictor.predict(inputs, positions_within(chunk, wider))
 
 
 def _slices_per_slab(predictor: SlicePredictor, num_outputs: int, slab_bytes: int) -> int:
     """Return how many slices fit `slab_bytes`: as inputs, as maps, and at full size.
 
-    They are as many as the networks are given at once, or `MAX_SLICES` where that is more.
+    They are as many as the networks are given at once, or `MAX_SLICES` where that is more. Where
+    slices need a margin, they are enough for it to be small in proportion.
     """
     frame = predictor.frame
     channels = predictor.slices.shape[1]
     maps = num_outputs * math.prod(length // predictor.stride for length in frame.canvas)
     values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps)
     most = max(MAX_SLICES, predictor.memory.inputs_per_batch // len(predictor.flips))
-    return max(1, min(most, slab_bytes // (4 * values)))
+    fewest = max(1, _MARGINS_IN_CHUNK * predictor.margin)
+    return max(fewest, min(most, slab_bytes // (4 * values)))
 
 
 def _reduce_views(

@@ -23,6 +23,8 @@ class ImageEncoder(ImageEncoderViT):
     """SAM's image encoder with a faster attention and optional gradient checkpointing.
 
     Attributes:
+        slice_adapters: The adapters over neighbouring slices, by the number of the block before
+            which they stand; none unless `add_slice_adapters` adds them.
         gradient_checkpointing: Whether the blocks' inner results are computed again in the
             backward pass: the same gradients with less memory and more time.
     """
@@ -53,26 +55,56 @@ class ImageEncoder(ImageEncoderViT):
             block.window_size = 0  # the attention itself handles the windows
         use_rows(self.blocks)
         fuse_norms(self.neck)
+        self.slice_adapters = nn.ModuleDict()
         self.gradient_checkpointing = gradient_checkpointing
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, num_slices: int = 1) -> Tensor:
         """Encode images.
+
+        Args:
+            images: `(B, 3, S, S)`, normalised. Those of a stack follow each other.
+            num_slices: Images of a stack, which adapters let see each other.
+
+        Returns:
+            The embedding `(B, 256, S / 16, S / 16)`.
+        """
+        tokens = self.tokens(images)
+        for number, block in enumerate(self.blocks):
+            if str(number) in self.slice_adapters:
+                adapter = self.slice_adapters[str(number)]
+                tokens = self._run(adapter, tokens, num_slices)
+            tokens = self._run(block, tokens)
+        return self.embedding(tokens)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the tokens of images before the first block.
 
         Args:
             images: `(B, 3, S, S)`, normalised.
 
         Returns:
-            The embedding `(B, 256, S / 16, S / 16)`.
+            A tensor `(B, S / 16, S / 16, width)`.
         """
         # The convolution leaves the channels first in memory, which would slow down every layer
         # from here to the neck.
-        tokens = (self.patch_embed(images) + self.pos_embed).contiguous()
-        for block in self.blocks:
-            if self._recomputes(block, tokens):
-                tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
-            else:
-                tokens = block(tokens)
+        return (self.patch_embed(images) + self.pos_embed).contiguous()
+
+    def embedding(self, tokens: Tensor) -> Tensor:
+        """Return the embedding of tokens after the last block.
+
+        Args:
+            tokens: `(B, S / 16, S / 16, width)`.
+
+        Returns:
+            A tensor `(B, 256, S / 16, S / 16)`.
+        """
         return self.neck(tokens.permute(0, 3, 1, 2))
+
+    def _run(self, layer: nn.Module, tokens: Tensor, *others: int) -> Tensor:
+        """Return the tokens after a block or an adapter."""
+        if not self._recomputes(layer, tokens):
+            return layer(tokens, *others)
+        return checkpoint(layer, tokens, *others, use_reentrant=False, preserve_rng_state=False)
 
     def _recomputes(self, block: nn.Module, tokens: Tensor) -> bool:
         """Tell whether a block's inner results are computed again in the backward pass.

@@ -173,12 +173,13 @@ def _adapt_mlp(mlp: Any, rank: int, scale: float) -> None:
     mlp.lin2 = LoraLinear(mlp.lin2, rank=rank, scale=scale)
 
 
-def select_blocks(encoder: Any, blocks: str) -> list[Any]:
-    """Return the blocks of an encoder that a configuration's `lora_blocks` names.
+def select_blocks(encoder: Any, blocks: str, key: str = "lora_blocks") -> list[Any]:
+    """Return the blocks of an encoder that a value of a configuration names.
 
     Args:
         encoder: An encoder with SAM's `blocks`.
         blocks: `all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`.
+        key: The key of the plan, for messages.
 
     Returns:
         The blocks in the encoder's order.
@@ -193,7 +194,7 @@ def select_blocks(encoder: Any, blocks: str) -> list[Any]:
     for entry in entries:
         if not entry.isdecimal() or int(entry) >= len(every_block):
             raise UserError(
-                f"lora_blocks is {blocks!r}: {entry!r} is no block; write {', '.join(_SHARES)}, "
+                f"{key} is {blocks!r}: {entry!r} is no block; write {', '.join(_SHARES)}, "
                 f"or numbers from 0 to {len(every_block) - 1} with commas between them"
             )
     numbers = sorted(set(map(int, entries)))

@@ -22,9 +22,12 @@ from samnet.models.encoder import InputStem, build_encoder
 from samnet.models.heads import build_head
 from samnet.models.heads.head import Head
 from samnet.models.lora import add_decoder_lora, add_lora, lora_layers, unmerge_lora
+from samnet.models.slice_adapter import add_slice_adapters
 from samnet.plan.backbones import BACKBONES, PATCH
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.channels import num_input_channels
+
+_STACK_DIMENSIONS = 5  # of (B, D, C, S, S)
 
 
 class SegmentationNetwork(nn.Module):
@@ -59,14 +62,23 @@ class SegmentationNetwork(nn.Module):
         """Return the logits of images.
 
         Args:
-            images: `(B, C, S, S)`, values from 0 to 1.
+            images: `(B, C, S, S)`, values from 0 to 1; or stacks of D slices `(B, D, C, S, S)`,
+                whose slices see each other through the encoder's slice adapters.
 
         Returns:
             Logits `(B, num_outputs, S / stride, S / stride)`, of the classes with the background
-            first, or of the regions.
+            first, or of the regions; of stacks `(B, D, num_outputs, S / stride, S / stride)`.
         """
+        if images.ndim == _STACK_DIMENSIONS:
+            return self._of_stacks(images)
         images = self.stem(images)
         return self.head(self.encoder(images), images)
+
+    def _of_stacks(self, stacks: Tensor) -> Tensor:
+        """Return the logits of stacks. The head sees each slice by itself."""
+        images = self.stem(stacks.flatten(0, 1))
+        embedding = self.encoder(images, stacks.shape[1])
+        return self.head(embedding, images).unflatten(0, stacks.shape[:2])
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the encoder's embedding of images.
@@ -179,7 +191,7 @@ def build_network(
 
 
 def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
-    """Freeze what is not trained, and add the configuration's LoRA."""
+    """Freeze what is not trained, and add the configuration's LoRA and slice adapters."""
     rank, targets = configuration.lora_rank, configuration.lora_targets
     scale = configuration.lora_scale
     if configuration.encoder_tuning == "lora":
@@ -188,6 +200,9 @@ def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
         encoder.requires_grad_(False)
     if configuration.head == "mask_decoder_lora":
         add_decoder_lora(head.mask_decoder.transformer, rank=rank, targets=targets, scale=scale)
+    # Last, so that a seed means the same weights of everything else with and without them.
+    if configuration.depth > 1:
+        add_slice_adapters(encoder, configuration.depth_blocks)
 
 
 def save_weights(

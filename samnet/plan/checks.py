@@ -72,6 +72,11 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
         raise UserError(
             f"{where}: the backbone {configuration.backbone} has no pre-trained weights; use random"
         )
+    if configuration.depth > 1 and configuration.encoder_tuning == "frozen":
+        raise UserError(
+            f"{where}: depth is {configuration.depth} with a frozen encoder, whose embeddings are "
+            "those of single slices; use depth 1, or encoder_tuning lora or full"
+        )
     return configuration
 
 

@@ -17,6 +17,7 @@ from samnet.plan.plan_key import REQUIRED, PlanKey, Role, Scope, declared_keys, 
 INITIAL_WEIGHTS = ("pretrained", "random")
 WEIGHT_ENDINGS = (".pth", ".pt", ".safetensors")
 BLOCK_GROUPS = ("all", "last_half", "last_quarter")
+DEPTHS = (1, 3, 5)
 
 GROUPS = ("What the network sees", "The network", "The training")
 _INPUT, _NETWORK, _TRAINING = (partial(plan_key, group=group) for group in GROUPS)
@@ -145,6 +146,22 @@ class Configuration:
         is_valid=_are_blocks,
         possible="`all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`",
     )
+    depth: int = _NETWORK(
+        "neighbouring slices of a stack, which the encoder sees together through adapters over the "
+        "slices; 1: every slice by itself",
+        Role.MEMORY | Role.FOLDS,
+        limits=(DEPTHS[0], DEPTHS[-1]),
+        is_valid=lambda value: value in DEPTHS,
+        possible="1, 3, 5; only 1 with a frozen encoder",
+        earlier=1,
+    )
+    depth_blocks: str = _NETWORK(
+        "the blocks that get these adapters, with a `depth` above 1",
+        Role.MEMORY | Role.FOLDS,
+        is_valid=_are_blocks,
+        possible="`all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`",
+        earlier="last_half",
+    )
     input_size: int = _INPUT(
         "edge of the square input in pixels",
         _EVERYTHING,
@@ -192,7 +209,10 @@ class Configuration:
         ),
     )
     batch_size: int = _TRAINING(
-        "slices in a step", Role.RESUMABLE | Role.MEMORY, limits=(1, None), possible="1 and above"
+        "slices in a step, or stacks of `depth` slices",
+        Role.RESUMABLE | Role.MEMORY,
+        limits=(1, None),
+        possible="1 and above",
     )
     precision: str = _TRAINING(
         "precision of the computation on a CUDA GPU, or on a CPU with units for bfloat16",

@@ -39,7 +39,7 @@ def estimate_step(step: PlannedStep) -> float:
     backbone = BACKBONES[configuration.backbone]
     images = _values_of_image(backbone, configuration, step.num_outputs)
     values = _WEIGHT_COPIES * _num_weights(backbone, configuration)
-    values += configuration.batch_size * images
+    values += configuration.batch_size * configuration.depth * images
     return values * _BYTES / 2**30
 
 
@@ -48,6 +48,8 @@ def _num_weights(backbone: Backbone, configuration: Configuration) -> float:
     width, grid = backbone.width, configuration.input_size // PATCH
     block = 12 * width**2 + 20 * width + 4 * max(grid, WINDOW) * width
     adapters = 20 * width * configuration.lora_rank
+    if configuration.depth > 1:
+        adapters += width**2
     first = (3 * PATCH**2 + grid**2) * width
     last = EMBEDDING_CHANNELS * (width + 9 * EMBEDDING_CHANNELS)
     return backbone.depth * (block + adapters) + first + last + _HEAD_WEIGHTS

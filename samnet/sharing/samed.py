@@ -221,6 +221,8 @@ def _prediction_values(found: SamedFile, options: SamedOptions) -> dict[str, Any
         "lora_scale": 1.0,
         "lora_targets": ["q", "v"],
         "lora_blocks": "all",
+        "depth": 1,
+        "depth_blocks": "last_half",
         "head": "mask_decoder_lora" if found.decoder_lora else "mask_decoder",
         "precision": "float32",
         "tile_overlap": 0.5,

@@ -21,11 +21,17 @@ def refuse_beyond_samed(configuration: Configuration, scheme: LabelScheme, where
         where: What to call the model in messages.
 
     Raises:
-        UserError: The model has regions, SAM's pixel statistics or another layout of channels.
+        UserError: The model has regions, stacks of slices, SAM's pixel statistics or another layout
+            of channels.
     """
     if scheme.regions is not None:
         raise UserError(
             f"{where}: was trained on regions; SAMed's code would take them for classes"
+        )
+    if configuration.depth > 1:
+        raise UserError(
+            f"{where}: was trained on stacks of {configuration.depth} slices; SAMed's code has no "
+            "adapters over slices. Train with --set depth=1"
         )
     if configuration.pixel_statistics != "none":
         raise UserError(

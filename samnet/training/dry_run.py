@@ -81,15 +81,17 @@ def _peak_of_step(step: PlannedStep) -> int:
     half = configuration.precision == "bfloat16" and device in _HAVE_BFLOAT16
     with StorageCount() as count, torch.device("meta"), as_if_on(device):
         network = build_network(configuration, step.num_channels, step.num_outputs).train()
-        blocks: Any = network.encoder.blocks
-        for module in (network, *blocks):
+        encoder: Any = network.encoder
+        for module in (network, *encoder.blocks, *encoder.slice_adapters.values()):
             module.forward = _on_meta(module.forward, device, half)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.
         averages = [torch.empty_like(weight) for weight in (*trained, *trained)]
-        images = torch.empty(batch, channels, size, size)
+        stack = () if configuration.depth == 1 else (configuration.depth,)
+        images = torch.empty(batch, *stack, channels, size, size)
         logits = network(images)
-        target_shape = logits.shape if step.has_regions else torch.Size((batch, *logits.shape[2:]))
+        shape_of_classes = torch.Size((batch, *stack, *logits.shape[-2:]))
+        target_shape = logits.shape if step.has_regions else shape_of_classes
         # Neither the logits in single precision nor the target has a name here: both are freed
         # when the loss is computed.
         loss = segmentation_loss(

@@ -20,6 +20,7 @@ from samnet.training.embeddings.encoder import SliceEncoder
 from samnet.training.embeddings.samples import EmbeddedSamples, collate, embed_samples
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
+from samnet.training.stack_samples import StackSamples
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import MAX_SHARE
 
@@ -51,6 +52,8 @@ def build_samples(
         task.configuration, task.label_scheme, network.stride, task.seed
     )
     if task.embeddings is None:
+        if task.configuration.depth > 1:
+            return StackSamples(task.training_cases, specification)
         return SliceSamples(task.training_cases, specification)
     encoder = SliceEncoder(network, device, workers=task.workers, worker_setup=_ignore_signals)
     return embed_samples(

@@ -10,6 +10,7 @@ SMOOTH = 1e-5
 RELEASED_SMOOTH = 1.0  # in AutoSAM's code
 _WITHOUT_BACKGROUND = ("autosam", "autosam_release")
 _ALL_BUT_OUTPUTS = (0, 2, 3)  # axes of (B, K, H, W)
+_STACK_DIMENSIONS = 5  # of (B, D, K, H, W)
 
 
 def segmentation_loss(
@@ -27,9 +28,10 @@ def segmentation_loss(
     sigmoids replace the softmax.
 
     Args:
-        logits: `(B, K, H, W)`, of classes with the background first, or of regions.
+        logits: `(B, K, H, W)`, of classes with the background first, or of regions; of stacks of D
+            slices `(B, D, K, H, W)`, of which every slice counts.
         target: Classes `(B, H, W)` from 0 to K - 1; or regions `(B, K, H, W)`, 1 within each and 0
-            elsewhere.
+            elsewhere. With another axis of D slices for stacks.
         form: The form of the Dice loss. `samed`: squared denominators, over all classes, as in the
             code of SAMed (arXiv 2304.13785). `autosam_release`: over all classes except the
             background, as in the code of AutoSAM (arXiv 2306.13731). `autosam`: the same without
@@ -41,6 +43,8 @@ def segmentation_loss(
     Returns:
         A scalar.
     """
+    if logits.ndim == _STACK_DIMENSIONS:
+        logits, target = logits.flatten(0, 1), target.flatten(0, 1)
     has_regions = target.ndim == logits.ndim
     known = None if ignore is None else target != ignore
     if known is not None:

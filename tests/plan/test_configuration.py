@@ -53,6 +53,7 @@ LIMITS = {
     "in_plane_spacing": (1e-6, None),
     "lora_rank": (1, 1024),
     "lora_scale": (0.0, None),
+    "depth": (1, 5),
     "input_size": (16, 4096),
     "zoom": (1e-3, 1e3),
     "batch_size": (1, None),

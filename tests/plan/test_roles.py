@@ -39,11 +39,11 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configuration(**changes: Any) -> Configuration:
-    """A tiny configuration with LoRA, so that the keys of LoRA have an effect.
+    """A tiny configuration with LoRA and stacks, so that the keys of both have an effect.
 
     Input and batch are large enough that activations make the peak of a training step.
     """
-    values = {"encoder_tuning": "lora", "input_size": 128, "batch_size": 16}
+    values = {"encoder_tuning": "lora", "input_size": 128, "batch_size": 6, "depth": 3}
     return make_configuration(**(values | changes))
 
 

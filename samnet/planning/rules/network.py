@@ -56,7 +56,7 @@ def encoder_tuning(facts: Facts) -> tuple[str, str]:
             f"the {facts.values['backbone']} encoder starts from random weights: LoRA could not "
             "teach it to see"
         )
-    if facts.level.frozen:
+    if facts.level.frozen and facts.values.get("depth", 1) == 1:  # stacks need a trained encoder
         return "frozen", f"with LoRA {facts.reason_for_less}"
     return "lora", (
         "tuning encoder and decoder beats the decoder alone (arXiv 2404.09957), with a small "
@@ -102,6 +102,19 @@ def lora_blocks(facts: Facts) -> tuple[str, str]:
     if facts.values["encoder_tuning"] != "lora" or facts.level.lora_blocks == "all":
         return "all", f"{facts.machine}: room for the gradients of every block"
     return facts.level.lora_blocks, f"with more blocks {facts.reason_for_less}"
+
+
+def depth(facts: Facts) -> tuple[int, str]:
+    """Show every slice by itself."""
+    return 1, "every slice by itself: what stacks of slices gain has not been measured yet"
+
+
+def depth_blocks(facts: Facts) -> tuple[str, str]:
+    """Take the last half: each block with an adapter makes predictions encode another margin."""
+    return "last_half", (
+        "without effect at depth 1; above it, each such block lets a slice see one more on either "
+        "side, which a prediction has to encode at the edges of its chunks"
+    )
 
 
 def input_size(facts: Facts) -> tuple[int, str]:

@@ -58,6 +58,8 @@ def batch_size(facts: Facts) -> tuple[int, str]:
     base = 8 if facts.machine.device == "cpu" else 16
     wanted = _base_batch(facts)
     reason = f"{base} inputs of up to {WINDOW * PATCH} pixels, or as many tokens"
+    if facts.values["depth"] > 1:
+        reason += f", in stacks of {facts.values['depth']}"
     filling = _filling_batch(facts)
     if filling > wanted:
         wanted = filling
@@ -79,7 +81,7 @@ def _base_batch(facts: Facts) -> int:
     # large ones.
     windows = max(1.0, (size / (WINDOW * PATCH)) ** 2)
     base = 8 if facts.machine.device == "cpu" else 16
-    return max(SMALLEST_BATCH, round(base / windows))
+    return max(SMALLEST_BATCH, round(base / windows / facts.values["depth"]))
 
 
 def _filling_batch(facts: Facts) -> int:
@@ -92,7 +94,7 @@ def _filling_batch(facts: Facts) -> int:
     count = facts.machine.multiprocessors
     if not count:
         return 0
-    tokens_of_input = (facts.values["input_size"] // PATCH) ** 2
+    tokens_of_input = facts.values["depth"] * (facts.values["input_size"] // PATCH) ** 2
     # The four products of a block have 3, 1, 4 and 1 times the width as outputs.
     mean_outputs = 2.25 * BACKBONES[facts.values["backbone"]].width
     tokens = FILLING_WAVES * count * TILE**2 / mean_outputs

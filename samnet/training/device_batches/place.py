@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from samnet.training.device_batches.slices import storage_bytes
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SliceReader
+from samnet.training.stack_samples import StackSamples
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.05  # of a device's free memory: a training step is planned to take up to 0.92
@@ -58,6 +59,9 @@ def find_slice_place(
         Where the slices are; None to make samples one by one on the CPU.
     """
     if device.type != "cuda":
+        return None
+    if isinstance(samples, StackSamples):
+        log.info("samples are made on the CPU, as they are stacks of slices")
         return None
     if not isinstance(samples, SliceSamples):
         log.info("samples are made on the CPU, as they come from stored embeddings")

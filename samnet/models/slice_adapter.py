@@ -1,0 +1,119 @@
+"""Adapters through which the encoder of SAM sees neighbouring slices (MA-SAM, arXiv 2309.08842).
+
+An adapter before a block adds to the tokens what it makes of the same place in the slice itself and
+in the slices next to it: norm, narrow linear layer, convolution over three slices, GELU, linear
+layer back. The last layer starts at zero, so that the network starts as it is without adapters.
+MA-SAM has a second adapter next to each perceptron; here there is one in a block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samnet.models.lora import select_blocks
+
+_NARROWING = 4  # channels of a token for each channel between the slices
+REACH = 1  # slices on either side that one adapter sees
+
+
+class SliceAdapter(nn.Module):
+    """Adds to the tokens of slices what they learn from the slices next to them.
+
+    Attributes:
+        norm: Norm over the channels.
+        down: To fewer channels.
+        across: The convolution over the slice before, the slice itself and the slice after it, as a
+            linear layer of the channels of all three.
+        up: Back to the channels of a token; starts at zero.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Build an adapter that changes nothing yet.
+
+        Args:
+            width: Channels of a token.
+        """
+        super().__init__()
+        narrow = width // _NARROWING
+        self.norm = nn.LayerNorm(width)
+        self.down = nn.Linear(width, narrow, bias=False)
+        self.across = nn.Linear(3 * narrow, narrow)
+        self.up = nn.Linear(narrow, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, tokens: Tensor, num_slices: int) -> Tensor:
+        """Return the tokens with what was learned from neighbouring slices.
+
+        Args:
+            tokens: `(B * num_slices, h, w, width)`, the slices of a stack one after the other. The
+                slices at the ends of a stack are their own neighbours there.
+            num_slices: Slices of each stack, any number.
+
+        Returns:
+            Tokens of the same shape.
+        """
+        slices = self.down(self.norm(tokens)).unflatten(0, (-1, num_slices))
+        before = torch.cat([slices[:, :1], slices[:, :-1]], dim=1)
+        after = torch.cat([slices[:, 1:], slices[:, -1:]], dim=1)
+        mixed = self.across(torch.cat([before, slices, after], dim=-1))
+        return tokens + self.up(nn.functional.gelu(mixed)).flatten(0, 1)
+
+
+def add_slice_adapters(encoder: Any, blocks: str) -> None:
+    """Put an adapter before some blocks of an encoder, in place.
+
+    Args:
+        encoder: An `ImageEncoder`.
+        blocks: The blocks, see `select_blocks`.
+
+    Raises:
+        UserError: The encoder has no such blocks.
+    """
+    chosen = select_blocks(encoder, blocks, "depth_blocks")
+    width = encoder.pos_embed.shape[-1]
+    for number, block in enumerate(encoder.blocks):
+        if any(block is one for one in chosen):
+            encoder.slice_adapters[str(number)] = SliceAdapter(width)
+
+
+def num_neighbours(network: Any) -> int:
+    """Return how many slices on either side of a slice can change its logits.
+
+    Args:
+        network: A `SegmentationNetwork`.
+
+    Returns:
+        The number; each adapter adds one.
+    """
+    return REACH * len(network.encoder.slice_adapters)
+
+
+def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tensor:
+    """Predict slices of one stack of any length, with few of them in a block at a time.
+
+    The blocks see `part` slices at once, and adapters all of them. So every slice is encoded once,
+    and memory holds the tokens of the whole stack, but the inner results of few slices.
+
+    Args:
+        network: A `SegmentationNetwork` in evaluation mode.
+        images: `(N, C, S, S)`, values from 0 to 1, of consecutive slices.
+        part: Slices that the encoder's blocks and the head are given at once.
+        kept: The slices whose logits are wanted.
+
+    Returns:
+        Logits of these slices `(n, num_outputs, S / stride, S / stride)`.
+    """
+    encoder = network.encoder
+    tokens = torch.cat([encoder.tokens(network.stem(some)) for some in images.split(part)])
+    for number, block in enumerate(encoder.blocks):
+        if str(number) in encoder.slice_adapters:
+            tokens = encoder.slice_adapters[str(number)](tokens, len(images))
+        tokens = torch.cat([block(some) for some in tokens.split(part)])
+    logits = []
+    for some, seen in zip(tokens[kept].split(part), images[kept].split(part), strict=True):
+        logits.append(network.decode(encoder.embedding(some), seen))
+    return torch.cat(logits)
