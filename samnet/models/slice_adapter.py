@@ -95,8 +95,9 @@ def num_neighbours(network: Any) -> int:
 def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tensor:
     """Predict slices of one stack of any length, with few of them in a block at a time.
 
-    The blocks see `part` slices at once, and adapters all of them. So every slice is encoded once,
-    and memory holds the tokens of the whole stack, but the inner results of few slices.
+    The blocks see `part` slices at once. Adapters see all of them, but few rows of tokens at once.
+    So every slice is encoded once, and memory holds the tokens of the whole stack, but the inner
+    results of few slices.
 
     Args:
         network: A `SegmentationNetwork` in evaluation mode.
@@ -109,9 +110,12 @@ def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tenso
     """
     encoder = network.encoder
     tokens = torch.cat([encoder.tokens(network.stem(some)) for some in images.split(part)])
+    num_rows = max(1, part * tokens.shape[1] // len(images))
     for number, block in enumerate(encoder.blocks):
         if str(number) in encoder.slice_adapters:
-            tokens = encoder.slice_adapters[str(number)](tokens, len(images))
+            adapter = encoder.slice_adapters[str(number)]
+            rows = tokens.split(num_rows, dim=1)
+            tokens = torch.cat([adapter(some, len(images)) for some in rows], dim=1)
         tokens = torch.cat([block(some) for some in tokens.split(part)])
     logits = []
     for some, seen in zip(tokens[kept].split(part), images[kept].split(part), strict=True):

@@ -58,6 +58,15 @@ WRONG_VALUES = {
         {"lora_blocks": "2,five"},
         "lora_blocks is '2,five'; it has to be `all`, `last_half`, `last_quarter`, or numbers",
     ),
+    "even number of slices": ({"depth": 4}, "depth is 4; it has to be 1, 3, 5"),
+    "no numbers of blocks with adapters": (
+        {"depth_blocks": "some"},
+        "depth_blocks is 'some'; it has to be `all`, `last_half`, `last_quarter`, or numbers",
+    ),
+    "stacks for a frozen encoder": (
+        {"depth": 3, "encoder_tuning": "frozen"},
+        "depth is 3 with a frozen encoder, whose embeddings are those of single slices; use",
+    ),
     "views without the slicing axis": ({"views": [1]}, r"views \[1\] lack the slicing_axis 0"),
     "too many windows": (
         {"intensity": [window(0, 1)] * 2},

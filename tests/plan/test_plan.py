@@ -201,7 +201,7 @@ def test_plan_older_than_a_key_means_by_it_what_samnet_did_then(
 
     def change(content: dict) -> None:
         for entry in content["configurations"].values():
-            for key in ("frame", "orientation", "slice_order"):
+            for key in ("frame", "orientation", "slice_order", "depth", "depth_blocks"):
                 del entry["decisions"][key]
 
     old = edit(change)
@@ -212,6 +212,7 @@ def test_plan_older_than_a_key_means_by_it_what_samnet_did_then(
             "patient",
             "random",
         )
+        assert (values.depth, values.depth_blocks) == (1, "last_half")
     assert "frame" not in old.configurations["samed"].decisions
     old.only("samed").save(tmp_path / "model.json")
     assert Plan.load(tmp_path / "model.json").single_configuration == old.configuration("samed")

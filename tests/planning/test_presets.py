@@ -62,3 +62,10 @@ def test_autosam_on_another_backbone_stays_autosam(name: str) -> None:
     differing = {key for key in vars(values) if getattr(values, key) != getattr(changed, key)}
     assert differing == {"backbone"}
     assert changed.backbone == "vit_l"
+
+
+def test_stacks_are_planned_only_where_a_configuration_can_have_them() -> None:
+    plan = plan_all(make_fingerprint(), GPU, {"depth": 3})
+    depths = {name: plan.configuration(name).depth for name in plan.configurations}
+    assert {name for name, depth in depths.items() if depth == 3} == {"lora", "full", "scratch"}
+    assert set(depths.values()) == {1, 3}

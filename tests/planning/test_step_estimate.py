@@ -46,6 +46,8 @@ def test_estimate_grows_more_with_the_batch_than_any_head_does(
         ("cuda", {"backbone": "small", "encoder_tuning": "lora", "precision": "bfloat16"}),
         ("cpu", {"backbone": "vit_b", "encoder_tuning": "full", "input_size": 448}),
         ("cuda", {"backbone": "vit_b", "encoder_tuning": "lora", "input_size": 672}),
+        ("cpu", {"backbone": "small", "encoder_tuning": "lora", "depth": 5}),
+        ("cuda", {"backbone": "vit_b", "encoder_tuning": "full", "depth": 3}),
     ],
     ids=str,
 )

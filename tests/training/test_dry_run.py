@@ -37,12 +37,13 @@ def computed(configuration: Configuration) -> float:
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained)
         size = configuration.input_size
+        stack = () if configuration.depth == 1 else (configuration.depth,)
         for _ in range(2):
             optimizer.zero_grad()
-            images = torch.rand(configuration.batch_size, 3, size, size)
+            images = torch.rand(configuration.batch_size, *stack, 3, size, size)
             with autocast(configuration.precision, torch.device("cpu")):
                 logits = network(images).float()
-            target = torch.zeros(len(logits), *logits.shape[2:], dtype=torch.long)
+            target = torch.zeros(len(logits), *stack, *logits.shape[-2:], dtype=torch.long)
             loss = segmentation_loss(logits, target, cross_entropy_weight=0.2, dice_weight=0.8)
             loss.backward()
             optimizer.step()
@@ -57,8 +58,18 @@ def computed(configuration: Configuration) -> float:
         {"encoder_tuning": "lora"},
         {"encoder_tuning": "frozen", "head": "upsampling"},
         {"head": "mask_decoder", "batch_size": 1},
+        {"depth": 3, "batch_size": 2},
+        {"depth": 3, "batch_size": 2, "encoder_tuning": "lora", "gradient_checkpointing": True},
     ],
-    ids=["full", "checkpointed", "lora", "frozen with upsampling head", "mask decoder"],
+    ids=[
+        "full",
+        "checkpointed",
+        "lora",
+        "frozen with upsampling head",
+        "mask decoder",
+        "stacks",
+        "stacks checkpointed",
+    ],
 )
 def test_measured_memory_is_what_a_step_takes(changes: dict) -> None:
     assert measure(**changes) == pytest.approx(computed(configure(**changes)), rel=0.1)
@@ -71,8 +82,9 @@ def test_measured_memory_is_what_a_step_takes(changes: dict) -> None:
         {"encoder_tuning": "lora"},
         {"encoder_tuning": "frozen", "head": "upsampling"},
         {"encoder_tuning": "frozen", "head": "vit"},
+        {"encoder_tuning": "lora", "depth": 3},
     ],
-    ids=["lora", "frozen with upsampling head", "frozen with vit head"],
+    ids=["lora", "frozen with upsampling head", "frozen with vit head", "stacks"],
 )
 def test_measured_memory_in_bfloat16_is_what_a_step_takes_on_a_cpu(changes: dict) -> None:
     changes = changes | {"precision": "bfloat16", "batch_size": 2}

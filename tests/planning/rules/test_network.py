@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from builders.fingerprint import make_fingerprint
-from builders.planned import CPU, GPU, decide, values
+from builders.planned import CPU, GPU, decide, plan_all, values
 
 from samnet.core.machine import Machine
 
@@ -103,3 +103,26 @@ def test_head_of_enlarged_slices_has_no_finer_output() -> None:
         shape=(35, 50, 36), spacing=(1.0, 1.0, 1.0), diameters={"anterior": 15.0}
     )
     assert values(fingerprint, CPU, input_size=224)["head"] == "upsampling_quarter"
+
+
+def test_every_slice_is_seen_by_itself_unless_stacks_are_requested() -> None:
+    decision = decide(make_fingerprint())["depth"]
+    assert decision.value == 1
+    assert "not been measured" in decision.because
+
+
+@pytest.mark.parametrize(("depth", "batch_size"), [(1, 16), (3, 5), (5, 3)])
+def test_a_batch_of_stacks_has_about_as_many_slices(depth: int, batch_size: int) -> None:
+    large = {"large": 90.0}
+    planned = values(make_fingerprint(diameters=large), Machine("cuda", 16), depth=depth)
+    assert planned["batch_size"] == batch_size
+
+
+@pytest.mark.parametrize(("depth", "tuning"), [(1, "frozen"), (3, "lora")])
+def test_encoder_is_not_frozen_for_memory_where_stacks_are_requested(
+    depth: int, tuning: str
+) -> None:
+    """A step that fits nowhere is planned with the least, not with values that contradict."""
+    plan = plan_all(make_fingerprint(), GPU, {"depth": depth}, lambda step: 1e6)
+    assert plan.configuration("lora").encoder_tuning == tuning
+    assert plan.configuration("lora").depth == depth
