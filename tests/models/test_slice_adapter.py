@@ -41,8 +41,9 @@ def stacks(count: int = 2, depth: int = 3, size: int = 32) -> Tensor:
     return torch.rand(count, depth, 3, size, size, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    ("head", "tuning"), [*((head, "lora") for head in HEADS), ("upsampling", "full")]
+)
 def test_network_starts_as_without_adapters(head: str, tuning: str) -> None:
     values = {"head": head, "encoder_tuning": tuning}
     plain, network = build(depth=1, **values).eval(), build(**values).eval()
@@ -113,6 +114,7 @@ def test_adapters_learn_also_where_blocks_are_computed_again(
 def test_adapters_are_stored_with_what_is_trained(tuning: str) -> None:
     network = with_effect(build(encoder_tuning=tuning))
     other = build(seed=3, encoder_tuning=tuning).eval()
+    network.trainable_only = other.trainable_only = True  # as with released weights
     other.load_state_dict(
         {k: v for k, v in network.state_dict().items() if "slice_adapters" not in k}, strict=False
     )

@@ -136,11 +136,17 @@ def scored_cases(folder: RunFolder) -> list[str]:
     return [entry["reference_file"] for entry in summary["metric_per_case"]]
 
 
+@pytest.mark.parametrize(
+    "changes", [{"steps": 20}, {"steps": 8, "depth": 3}], ids=["slices", "stacks"]
+)
 def test_two_processes_train_as_one_with_the_same_batch(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
-    """The loss of each of 20 steps, the Dice except for single voxels, each held-out case once."""
-    settings = {"steps": 20, "steps_per_epoch": 4, "batch_size": 4}
+    """The loss of each step, the Dice except for single voxels, each held-out case once."""
+    settings = {"steps_per_epoch": 4, "batch_size": 4} | changes
     options = TrainingOptions(settings=settings, device="cpu", workers=0)
     folders = []
     for world_size in (1, 2):
@@ -149,7 +155,7 @@ def test_two_processes_train_as_one_with_the_same_batch(
         train_in_processes(world_size, options)
         folders.append(RunFolder(results / "Dataset501_Tiny" / "lora" / "fold_0"))
     one, two = (read_json(folder.path / "losses.json") for folder in folders)
-    assert len(one) == len(two) == 20
+    assert len(one) == len(two) == settings["steps"]
     # Rounding alone makes them differ by 1e-6 after 20 steps.
     assert two == pytest.approx(one, rel=1e-3)
     dice = []

@@ -33,7 +33,12 @@ def test_training_changes_adapters_and_validates_on_whole_volumes(
     make_trainer: MakeTrainer, changes: dict[str, Any]
 ) -> None:
     trainer = make_trainer(steps=2, steps_per_epoch=2, **STACKS, **changes)
+    shapes = []
+    trainer.network.register_forward_pre_hook(
+        lambda network, inputs: shapes.append(tuple(inputs[0].shape))
+    )
     trainer.run()
+    assert shapes == [(2, 3, 3, 32, 32)] * 2
     assert len(read_rows(trainer.folder)) == 1
     weights = load_last_weights(trainer.folder)
     assert weights["encoder.slice_adapters.1.up.weight"].any()
