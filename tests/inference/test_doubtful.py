@@ -22,7 +22,7 @@ def test_the_poorest_predictions_are_named_and_the_others_counted(
     cases["good"] = {"liver": Expectation(0.9, 0.8, 1.0, False, "")}
     report_confidence(cases, {name: Path("out", f"{name}.nii.gz") for name in cases})
     first, *named, last = caplog.messages
-    assert first.startswith("look at 7 of 8 predictions")
+    assert first.startswith("a poor Dice is expected of 7 of 8 predictions")
     assert first.endswith(str(Path("out", "confidence.csv")))
     assert named == [f"case_{number}: tumour: expected 0.{number}" for number in range(5)]
     assert last == "and 2 more"
