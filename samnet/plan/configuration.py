@@ -229,7 +229,7 @@ class Configuration:
         "steps between two validations", Role.RESUMABLE, limits=(1, None), possible="1 and above"
     )
     patience: int = _TRAINING(
-        "epochs without a better validation before the training stops early; only with held-out "
+        "validations without a better one before the training stops early; only with held-out "
         "cases",
         Role.RESUMABLE,
         limits=(0, None),

@@ -35,6 +35,7 @@ class Progress:
         seconds: Time trained so far, over all sessions.
         best_dice: Best mean Dice of the validations; -1 before the first.
         best_epoch: The epoch it came from; -1 before the first.
+        worse_validations: Validations since then.
         loss_sum: Sum of the losses of the unfinished epoch.
         loss_count: Steps of the unfinished epoch.
         plateau: State of the `plateau` schedule.
@@ -45,6 +46,7 @@ class Progress:
     seconds: float = 0.0
     best_dice: float = -1.0
     best_epoch: int = -1
+    worse_validations: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     plateau: Plateau = field(default_factory=Plateau)
@@ -53,14 +55,14 @@ class Progress:
         """Tell whether the validations have not become better for too long.
 
         Args:
-            patience: After how many epochs; 0 for never.
+            patience: After how many validations; 0 for never.
 
         Returns:
             Whether it is so.
         """
         if patience == 0 or self.best_epoch < 0:
             return False
-        return self.epoch - self.best_epoch >= patience
+        return self.worse_validations >= patience
 
 
 class Resumable(Protocol):

@@ -79,7 +79,8 @@ class Forecast:
         epochs_left = -(-configuration.steps // configuration.steps_per_epoch) - epochs_done
         left = self._each() * (configuration.steps - step) + validation * epochs_left
         if limit is not None:
-            left = min(left, max(0.0, limit - seconds_done) + validation)
+            last = min(validation, self._time_limit.last_validation_seconds)
+            left = min(left, max(0.0, limit - seconds_done) + last)
         return left
 
     def _each(self) -> float:

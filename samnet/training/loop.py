@@ -116,7 +116,12 @@ class Trainer:
         self._losses = StepLosses(self.steps, task, self.progress)
         self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
-        self._time_limit = TimeLimit(task, self.progress.seconds, distributed)
+        self._time_limit = TimeLimit(
+            task,
+            self.progress.seconds,
+            distributed,
+            validated_seconds=sum(row["validation_seconds"] for row in self.history.rows),
+        )
         self._forecast = Forecast(task.configuration, self._time_limit)
         self._signals = StopSignals()
         self._waited = self._worked = 0.0
@@ -240,15 +245,21 @@ class Trainer:
         self._losses.read()
         self._worked += time.monotonic() - started
 
-    def _is_over(self) -> bool:
-        """Tell whether the time is over, though not without a single step, or to stop early."""
+    def _is_complete(self) -> bool:
+        """Tell whether the steps are done or the time is over, though not without a single step."""
         limit, progress = self._time_limit.max_seconds, self.progress
-        if limit is not None and progress.seconds >= limit and progress.step:
+        is_late = limit is not None and progress.seconds >= limit
+        return progress.step > 0 and (is_late or progress.step >= self.task.configuration.steps)
+
+    def _is_over(self) -> bool:
+        """Tell whether the training is complete, or to stop it early."""
+        progress = self.progress
+        if self._is_complete():
             return True
         patience = self.task.configuration.patience if self.task.held_out else 0
         if progress.loss_count or not progress.has_stalled(patience):
             return False
-        log.info("no better validation in %d epochs: stopping early", patience)
+        log.info("%d validations without a better one: stopping early", patience)
         return True
 
     def _finish_epoch(self) -> None:
@@ -261,7 +272,7 @@ class Trainer:
         self._check_weights()
         started = time.monotonic()
         names = task.label_scheme.class_names
-        has_time = self._time_limit.has_time_to_validate()
+        has_time = self._time_limit.has_time_to_validate(progress.seconds, self._is_complete())
         dice = self._validate() if has_time else np.full(len(names), math.nan)
         seconds = time.monotonic() - started
         if has_time:
@@ -287,8 +298,10 @@ class Trainer:
         }
         self._waited = self._worked = progress.loss_sum = 0.0
         progress.loss_count = 0
+        progress.worse_validations += int(has_time)
         if mean > progress.best_dice:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
+            progress.worse_validations = 0
             if task.held_out:
                 self._files.save_best(self.network)
         self._files.check()

@@ -26,6 +26,7 @@ MARGIN = 1.5  # files are read and written too, and the label maps are evaluated
 GRACE_SECONDS = 5.0  # so much later a command may end, so that short tasks come to their end
 MIN_SECONDS = 1e-9
 MAX_SHARE = 0.5  # at least half of the time is for the training
+VALIDATION_SHARE = 0.1  # of the time so far, that all validations of a limited training may take
 
 
 class TimeLimit:
@@ -38,26 +39,50 @@ class TimeLimit:
         prediction_seconds: How long what follows the training is expected to take at most.
     """
 
-    def __init__(self, task: TrainingTask, done: float, distributed: Distributed) -> None:
+    def __init__(
+        self,
+        task: TrainingTask,
+        done: float,
+        distributed: Distributed,
+        *,
+        validated_seconds: float = 0.0,
+    ) -> None:
         """Share the time.
 
         Args:
             task: What to do, with the limit of the whole and the expected time of what follows.
             done: Seconds trained in earlier sessions.
             distributed: The processes that train together; all get the same limit.
+            validated_seconds: Seconds that the validations of earlier sessions took.
         """
         self.validation_seconds = task.validation_seconds
         self.prediction_seconds = task.prediction_seconds
+        self._validated_seconds = validated_seconds
         self._task, self._distributed = task, distributed
         self._is_told = False
         self.max_seconds = self._limit(done)
 
-    def has_time_to_validate(self) -> bool:
-        """Tell whether a validation can be expected to end with the command, in every process.
+    def has_time_to_validate(self, done: float, is_last: bool) -> bool:
+        """Tell whether to validate now, in every process alike.
+
+        In a limited training, validations may take up to `VALIDATION_SHARE` of the time so far:
+        what they take is lost to the training, and the held-out cases are predicted in the end
+        anyway. The last one also takes place where earlier weights have been validated, from which
+        it chooses.
+
+        Args:
+            done: Seconds trained so far, over all sessions.
+            is_last: Whether the training ends here.
 
         Returns:
-            Whether it can; always where the command has no end, and where a validation is short.
+            Whether to; never where it cannot be expected to end with the command, unless it is
+            short.
         """
+        if self.max_seconds is None:
+            return True
+        may_compare = is_last and self._validated_seconds > 0
+        if not may_compare and not self._is_affordable(done):
+            return False
         ends_at = self._task.ends_at
         if ends_at is None or self.validation_seconds <= GRACE_SECONDS:
             return True
@@ -83,13 +108,27 @@ class TimeLimit:
             seconds: How long it has taken.
             done: Seconds trained so far, over all sessions.
         """
+        [longest] = self._distributed.maximum(MARGIN * seconds)
+        self._validated_seconds += longest / MARGIN
         if self._task.ends_at is None:
             return
-        [longest] = self._distributed.maximum(MARGIN * seconds)
         if self.validation_seconds > 0:
             self.prediction_seconds *= longest / self.validation_seconds
         self.validation_seconds = longest
         self.max_seconds = self._limit(done)
+
+    @property
+    def last_validation_seconds(self) -> float:
+        """Seconds that the validation at the end is expected to take at most; 0 without one."""
+        whole = self._task.max_seconds
+        if whole is None or self._validated_seconds > 0 or self._is_affordable(whole):
+            return self.validation_seconds
+        return 0.0
+
+    def _is_affordable(self, done: float) -> bool:
+        taken = self._validated_seconds + self.validation_seconds
+        [excess] = self._distributed.maximum(taken - VALIDATION_SHARE * done)
+        return excess <= 0
 
     def _limit(self, done: float) -> float | None:
         task = self._task
@@ -98,7 +137,7 @@ class TimeLimit:
         whole = task.max_seconds
         if task.ends_at is not None:
             whole = min(whole, done + task.ends_at - time.monotonic())
-        reserved = self.validation_seconds + self.prediction_seconds
+        reserved = self.last_validation_seconds + self.prediction_seconds
         limit = whole - min(reserved, MAX_SHARE * task.max_seconds)
         [shortest] = self._distributed.maximum(-limit)
         return max(MIN_SECONDS, -shortest)

@@ -110,11 +110,12 @@ def test_weights_without_progress_are_no_state(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "best_epoch", "patience", "has_stalled"),
-    [(4, 2, 2, True), (3, 2, 2, False), (4, 2, 0, False), (4, -1, 2, False)],
+    ("worse", "best_epoch", "patience", "has_stalled"),
+    [(2, 2, 2, True), (1, 2, 2, False), (2, 2, 0, False), (2, -1, 2, False)],
     ids=["too long", "not too long", "no patience", "no validation"],
 )
 def test_progress_has_stalled_when_the_best_validation_is_too_long_ago(
-    epoch: int, best_epoch: int, patience: int, has_stalled: bool
+    worse: int, best_epoch: int, patience: int, has_stalled: bool
 ) -> None:
-    assert Progress(epoch=epoch, best_epoch=best_epoch).has_stalled(patience) == has_stalled
+    progress = Progress(epoch=9, best_epoch=best_epoch, worse_validations=worse)
+    assert progress.has_stalled(patience) == has_stalled

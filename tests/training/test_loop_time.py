@@ -84,13 +84,18 @@ def test_rate_falls_with_the_time_that_is_left_for_the_training(make_trainer: Ma
 def test_quick_validation_gives_its_time_back_to_the_training(
     make_trainer: MakeTrainer, let_pass: Pass
 ) -> None:
-    """Of 1,000 s, 300 s are kept for a validation that is expected to be slow and takes 100 s."""
-    times = {"ends_at": time.monotonic() + 1000.0, "validation_seconds": 300.0}
-    hooks = {"validator": slow_validator(let_pass, 100.0)}
-    trainer = make_trainer(steps=100, max_seconds=1000.0, times=times, hooks=hooks)
+    """Of 1,000 s, 330 s are kept for predictions that turn out to take half as long."""
+    times = {
+        "ends_at": time.monotonic() + 1000.0,
+        "validation_seconds": 30.0,
+        "prediction_seconds": 300.0,
+    }
+    hooks = {"validator": slow_validator(let_pass, 10.0)}
+    changes = {"steps": 100, "steps_per_epoch": 4}
+    trainer = make_trainer(max_seconds=1000.0, times=times, hooks=hooks, **changes)
     trainer.network.register_forward_pre_hook(lambda network, inputs: let_pass(140.0))
     trainer.run()
-    assert read_rows(trainer.folder)[-1]["step"] == 5
+    assert read_rows(trainer.folder)[-1]["step"] == 6
 
 
 def test_long_training_is_announced_by_its_steps_and_validations(

@@ -12,6 +12,8 @@ import pytest
 import torch
 from builders.tiny import TWO_CLASSES
 
+from samnet.models.model_folder import FINAL
+from samnet.models.network import load_weights
 from samnet.preprocessing.storage import StoredCase
 from samnet.training import time_limit
 from samnet.training.distributed import SINGLE_PROCESS
@@ -26,7 +28,8 @@ MakeTrainer = Callable[..., Trainer]
     [
         ({"max_seconds": None}, 0.0, None),
         ({"max_seconds": 90.0}, 0.0, 90.0),
-        ({"prediction_seconds": 20.0, "validation_seconds": 10.0}, 0.0, 60.0),
+        ({"prediction_seconds": 20.0, "validation_seconds": 9.0}, 0.0, 61.0),
+        ({"prediction_seconds": 20.0, "validation_seconds": 9.1}, 0.0, 70.0),
         ({"prediction_seconds": 20.0}, 50.0, 70.0),
         ({"prediction_seconds": 1000.0}, 0.0, 45.0),
         ({"ends_at": 1030.0}, 0.0, 30.0),
@@ -58,10 +61,12 @@ def test_validation_is_left_out_where_it_does_not_fit(
     seconds: float,
     has_time: bool,
 ) -> None:
-    task = replace(make_trainer().task, ends_at=1030.0, validation_seconds=seconds)
+    times = {"max_seconds": 1000.0, "ends_at": 1030.0, "validation_seconds": seconds}
+    task = replace(make_trainer().task, **times)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    limit = TimeLimit(task, 0.0, SINGLE_PROCESS)
-    assert [limit.has_time_to_validate(), limit.has_time_to_validate()] == [has_time, has_time]
+    limit = TimeLimit(task, 970.0, SINGLE_PROCESS)
+    both = [limit.has_time_to_validate(970.0, True), limit.has_time_to_validate(970.0, True)]
+    assert both == [has_time, has_time]
     assert caplog.text.count("no time for a validation") == (0 if has_time else 1)
 
 
@@ -72,10 +77,10 @@ def test_missing_validation_chooses_no_weights_only_where_cases_are_held_out(
     caplog: pytest.LogCaptureFixture,
     held_out: bool,
 ) -> None:
-    times = {"ends_at": 1030.0, "validation_seconds": 40.0}
+    times = {"max_seconds": 1000.0, "ends_at": 1030.0, "validation_seconds": 40.0}
     task = replace(make_trainer().task, held_out=held_out, **times)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    assert not TimeLimit(task, 0.0, SINGLE_PROCESS).has_time_to_validate()
+    assert not TimeLimit(task, 970.0, SINGLE_PROCESS).has_time_to_validate(970.0, True)
     assert ("the weights are those of the last step" in caplog.text) == held_out
 
 
@@ -86,11 +91,55 @@ def test_validation_corrects_what_is_expected_of_the_prediction(
     times = {"ends_at": 1200.0, "validation_seconds": 60.0, "prediction_seconds": 90.0}
     task = replace(make_trainer().task, max_seconds=200.0, **times)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    limit = TimeLimit(task, 0.0, SINGLE_PROCESS)
+    limit = TimeLimit(task, 0.0, SINGLE_PROCESS, validated_seconds=1.0)
     assert limit.max_seconds == pytest.approx(100.0)
     monkeypatch.setattr(time, "monotonic", lambda: 1050.0)
     limit.learn_from_validation(6.0 / time_limit.MARGIN, done=50.0)
     assert limit.max_seconds == pytest.approx(200.0 - 6.0 - 9.0)
+
+
+@pytest.mark.parametrize(
+    ("validated", "done", "is_last", "has_time"),
+    [
+        (0.0, 99.0, False, False),
+        (0.0, 101.0, False, True),
+        (0.0, 99.0, True, False),
+        (10.0, 199.0, False, False),
+        (10.0, 199.0, True, True),
+        (10.0, 201.0, False, True),
+    ],
+)
+def test_validations_of_a_limited_training_take_a_tenth_of_the_time(
+    make_trainer: MakeTrainer, validated: float, done: float, is_last: bool, has_time: bool
+) -> None:
+    """Each takes 10 s. The last one chooses between its weights and earlier ones."""
+    task = replace(make_trainer().task, max_seconds=1000.0, validation_seconds=10.0)
+    limit = TimeLimit(task, 0.0, SINGLE_PROCESS, validated_seconds=validated)
+    assert limit.has_time_to_validate(done, is_last) == has_time
+    unlimited = TimeLimit(replace(task, max_seconds=None), 0.0, SINGLE_PROCESS)
+    assert unlimited.has_time_to_validate(done, is_last)
+
+
+def test_short_limited_training_ends_with_its_last_weights(make_trainer: MakeTrainer) -> None:
+    """Its validations would take too long, and a resumed one knows those that took place."""
+    calls = []
+
+    def validator(*args: Any, **options: Any) -> np.ndarray:
+        calls.append(1)
+        return np.array([0.5, 0.5])
+
+    trainer = make_trainer(
+        steps=4,
+        steps_per_epoch=2,
+        max_seconds=1000.0,
+        times={"validation_seconds": 50.0},
+        hooks={"validator": validator},
+    )
+    trainer.run()
+    assert calls == []
+    assert [row["mean_dice"] for row in trainer.history.rows] == [None, None]
+    final = load_weights(trainer.folder.checkpoint(FINAL))
+    assert all(torch.equal(final[name], value) for name, value in trainer.network.adapter().items())
 
 
 def test_training_ends_in_time_without_a_validation_that_does_not_fit(
