@@ -48,7 +48,9 @@ def test_alternatives_for_other_data_are_what_is_planned_for_such_data(machine: 
         "with slices a third as far apart": data(spacing=(2 / 3, 1.0, 1.0)),
         "with five times as many labelled slices": data(labelled_slices=100),
         "with a fifth of the labelled slices": data(labelled_slices=(4, 40, 32)),
-        "with slices twice as wide and high": data(shape=(40, 400, 320)),
+        "with slices twice as wide and high": data(
+            shape=(40, 400, 320), labelled_slices=(20, 200, 160)
+        ),
         "with channels called CT": data(channels=("CT",)),
     }
     plan = make_plan(data(), machine)
