@@ -52,6 +52,7 @@ class MemoryLevel:
 
     Attributes:
         largest_batch: Largest batch size, None for as large as is wanted.
+        single_slices: Whether slices come one by one, where they would come in stacks.
         checkpointing: Whether gradients are checkpointed.
         lora_blocks: The blocks that get LoRA.
         largest_input: Largest input size in pixels, None for as large as is wanted.
@@ -65,6 +66,7 @@ class MemoryLevel:
     """
 
     largest_batch: int | None = None
+    single_slices: bool = False
     checkpointing: bool = False
     lora_blocks: str = "all"
     largest_input: int | None = None
@@ -101,10 +103,10 @@ def choose_level(
 ) -> MemoryLevel:
     """Return the highest level on which a training step fits.
 
-    From the top: a smaller batch, gradient checkpointing, LoRA in half and in a quarter of the
-    blocks; then all this with smaller inputs, with smaller backbones, and at last with the encoder
-    frozen. What a person or a paper has fixed is the same on every level; where that is everything,
-    nothing is measured.
+    From the top: a smaller batch, single slices in place of stacks, gradient checkpointing, LoRA in
+    half and in a quarter of the blocks; then all this with smaller inputs, with smaller backbones,
+    and at last with the encoder frozen. What a person or a paper has fixed is the same on every
+    level; where that is everything, nothing is measured.
 
     Args:
         decide: Returns the configuration on a level.
@@ -164,9 +166,10 @@ def _levels(wanted: Configuration) -> Iterator[MemoryLevel]:
     num_smaller = 0
     if wanted.backbone in BACKBONES_BY_SIZE:
         num_smaller = len(BACKBONES_BY_SIZE) - 1 - BACKBONES_BY_SIZE.index(wanted.backbone)
+    yield WANTED
     for step in range(num_smaller + 1):
         for size in sizes:
             for checkpointing, blocks in _TUNING_LEVELS:
-                yield MemoryLevel(None, checkpointing, blocks, size, step)
+                yield MemoryLevel(None, True, checkpointing, blocks, size, step)
     for size in sizes:
-        yield MemoryLevel(None, *_TUNING_LEVELS[-1], size, num_smaller, frozen=True)
+        yield MemoryLevel(None, True, *_TUNING_LEVELS[-1], size, num_smaller, frozen=True)

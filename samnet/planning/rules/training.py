@@ -147,11 +147,11 @@ def steps(facts: Facts) -> tuple[int, str]:
         return max(1, passes * per_pass), (
             f"{passes} epochs of {per_pass} steps through {facts.all_slices} slices"
         )
-    slices = facts.labelled_slices
+    slices, in_batch = facts.labelled_slices, batch * facts.values["depth"]
     lowest, highest = STEPS_RANGE
-    value = min(max(PASSES * slices // batch, lowest), highest)
+    value = min(max(PASSES * slices // in_batch, lowest), highest)
     return value, (
-        f"{PASSES} passes over {slices} labelled slices in batches of {batch}, from {lowest} to "
+        f"{PASSES} passes over {slices} labelled slices in batches of {in_batch}, from {lowest} to "
         f"{highest}"
     )
 

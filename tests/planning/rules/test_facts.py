@@ -32,7 +32,7 @@ def test_single_slices_are_data_of_which_every_case_is_one() -> None:
 
 def test_slices_are_those_of_all_views() -> None:
     fingerprint = make_fingerprint(labelled_slices=(20, 60, 60))
-    planned = values(fingerprint, views=[0, 1, 2])
+    planned = values(fingerprint, views=[0, 1, 2], depth=1)
     assert planned["steps"] == 60 * (20 + 60 + 60) * len(fingerprint.cases) // 16
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from builders.fingerprint import make_fingerprint
 from builders.planned import CPU, GPU, decide, plan_all, values
 
 from samnet.core.machine import Machine
+from samnet.planning.planned_step import PlannedStep
+from samnet.planning.planner import make_plan
 
 
 @pytest.mark.parametrize(
@@ -105,10 +109,41 @@ def test_head_of_enlarged_slices_has_no_finer_output() -> None:
     assert values(fingerprint, CPU, input_size=224)["head"] == "upsampling_quarter"
 
 
-def test_every_slice_is_seen_by_itself_unless_stacks_are_requested() -> None:
-    decision = decide(make_fingerprint())["depth"]
-    assert decision.value == 1
-    assert "not been measured" in decision.because
+@pytest.mark.parametrize(
+    ("labelled_slices", "machine", "given", "depth"),
+    [
+        ((9, 60, 60), GPU, {}, 3),
+        ((9, 60, 60), CPU, {}, 3),
+        (20, GPU, {}, 1),
+        ((9, 60, 60), GPU, {"views": [0]}, 1),
+        ((9, 60, 60), GPU, {"encoder_tuning": "frozen"}, 1),
+        ((9, 60, 60), GPU, {"depth": 5}, 5),
+    ],
+    ids=["small", "without a GPU", "all around", "one view", "frozen", "requested"],
+)
+def test_slices_come_in_stacks_where_structures_have_look_alikes(
+    labelled_slices: Any, machine: Machine, given: dict[str, Any], depth: int
+) -> None:
+    fingerprint = make_fingerprint(labelled_slices=labelled_slices)
+    assert values(fingerprint, machine, **given)["depth"] == depth
+
+
+def test_stacks_are_given_up_before_gradients_are_checkpointed() -> None:
+    """A step of 2 stacks takes more than there is, one of 2 slices does not."""
+    fingerprint = make_fingerprint(labelled_slices=(9, 60, 60))
+
+    def measure(step: PlannedStep) -> float:
+        configuration = step.configuration
+        return configuration.depth * configuration.batch_size * 2.0
+
+    planned = make_plan(fingerprint, Machine("cuda", 12), measure=measure).configuration("lora")
+    assert (planned.depth, planned.batch_size, planned.gradient_checkpointing) == (1, 5, False)
+
+
+def test_steps_count_the_slices_of_stacks() -> None:
+    fingerprint = make_fingerprint(labelled_slices=(20, 60, 60))
+    stacks = values(fingerprint, depth=3)
+    assert stacks["steps"] == 60 * 140 * len(fingerprint.cases) // (3 * stacks["batch_size"])
 
 
 @pytest.mark.parametrize(("depth", "batch_size"), [(1, 16), (3, 5), (5, 3)])
