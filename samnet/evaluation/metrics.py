@@ -9,10 +9,12 @@ import numpy as np
 
 from samnet.dataset.label_scheme import Label, LabelScheme
 from samnet.evaluation.centrelines import CLDICE, centreline_dice
+from samnet.evaluation.empty_slices import CaseSlices
 from samnet.evaluation.lesions import count_lesions
 from samnet.evaluation.overlaps import Overlaps
 from samnet.evaluation.policies import (
     DEFAULT_NSD_TOLERANCE_MM,
+    EMPTY_SLICES,
     STANDARD,
     SYNAPSE_LEGACY,
     find_policy,
@@ -61,8 +63,9 @@ def case_metrics(
 
     The names of the scores are nnU-Net's: Dice, IoU, and TP, FP, FN, TN, n_pred and n_ref in
     voxels. In addition there are HD95 and ASSD in units of the spacing, NSD (normalised surface
-    Dice), precision and recall of the voxels, volumes (`samnet.evaluation.volumes`), lesion-wise
-    scores (`samnet.evaluation.lesions`), and for tubes clDice (`samnet.evaluation.centrelines`).
+    Dice), precision and recall of the voxels, volumes (`samnet.evaluation.volumes`), that on slices
+    without the structure (`samnet.evaluation.empty_slices`), lesion-wise scores
+    (`samnet.evaluation.lesions`), and for tubes clDice (`samnet.evaluation.centrelines`).
     Voxels that the reference ignores count in none of them: for surfaces, lesions and centrelines,
     they are set to background in both label maps. In a volume of one slice, contours in its plane
     are compared, except by `synapse_legacy`.
@@ -105,6 +108,7 @@ def case_metrics(
     score = _SCORES[policy]
     label_sets, ignore_label = label_scheme.label_sets, label_scheme.ignore_label
     overlaps = Overlaps.count(prediction, reference, label_sets, ignore_label)
+    slices = CaseSlices.of(reference, spacing, ignore_label)
     prediction, reference = _without_ignored(prediction, reference, ignore_label)
     if policy != SYNAPSE_LEGACY:  # MedPy takes every voxel of a single slice for a border
         prediction, reference, spacing = _drop_flat_axis(prediction, reference, spacing)
@@ -113,6 +117,7 @@ def case_metrics(
         diagonal=float(np.linalg.norm(np.multiply(reference.shape, spacing))),
         tolerance=nsd_tolerance_mm,
         volume_of_voxel=volume_of_voxel,
+        slices=slices,
     )
     structures = find_structures(prediction, reference, label_sets, overlaps)
     metrics: dict[Label, dict[str, float]] = {}
@@ -127,19 +132,21 @@ def case_metrics(
 
 @dataclass(frozen=True)
 class _Scale:
-    """The lengths and the volume of a case that scores depend on.
+    """The lengths, the volume and the slices of a case that scores depend on.
 
     Attributes:
         spacing: Distance of neighbouring voxel centres in the order of the axes.
         diagonal: The diagonal of the whole image, in units of the spacing.
         tolerance: Distance up to which surfaces count as equal for the NSD, in these units.
         volume_of_voxel: Volume of a voxel, in the unit of the volumes.
+        slices: The slices.
     """
 
     spacing: tuple[float, ...]
     diagonal: float
     tolerance: float
     volume_of_voxel: float
+    slices: CaseSlices
 
 
 def _without_ignored(
@@ -180,6 +187,7 @@ def _standard(structure: Structure, scale: _Scale) -> dict[str, float]:
         **_overlap_scores(structure),
         **_surface_scores(structure, scale),
         **volume_scores(structure.n_pred, structure.n_ref, scale.volume_of_voxel),
+        EMPTY_SLICES: scale.slices.false_voxels(structure) * scale.volume_of_voxel,
         **lesions.scores(),
     }
 

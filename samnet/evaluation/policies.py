@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from samnet.core.errors import UserError
 
 DEFAULT_NSD_TOLERANCE_MM = 1.0
-VOLUMES = ("volume_pred", "volume_ref", "volume_error")
-VOLUME_METRICS = (*VOLUMES, "volume_error_relative")
+VOLUME_METRICS = ("volume_pred", "volume_ref", "volume_error", "volume_error_relative")
+EMPTY_SLICES = "volume_empty_slices"
+VOLUMES = (*VOLUME_METRICS[:3], EMPTY_SLICES)  # the scores in the unit of the volumes
 LESION_METRICS = (
     "lesions_ref",
     "lesions_pred",
@@ -52,6 +53,7 @@ POLICIES = {
         metrics=(
             *("Dice", "IoU", "HD95", "ASSD", "NSD", "precision", "recall"),
             *VOLUME_METRICS,
+            EMPTY_SLICES,
             *LESION_METRICS,
         ),
     ),

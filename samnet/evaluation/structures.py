@@ -19,13 +19,15 @@ class Structure:
         true_positives: Voxels in both label maps.
         n_pred: Voxels in the prediction.
         n_ref: Voxels in the reference.
-        prediction: Its mask, cropped to the box around both; of size 0 where it is in neither.
+        box: The box around both; of size 0 where it is in neither.
+        prediction: Its mask, cropped to the box.
         reference: Likewise.
     """
 
     true_positives: int
     n_pred: int
     n_ref: int
+    box: tuple[slice, ...]
     prediction: np.ndarray
     reference: np.ndarray
 
@@ -75,6 +77,7 @@ def find_structures(
             true_positives=int(overlaps.true_positives[index]),
             n_pred=int(overlaps.n_pred[index]),
             n_ref=int(overlaps.n_ref[index]),
+            box=box,
             prediction=mask_of(prediction[box], values),
             reference=mask_of(reference[box], values),
         )

@@ -12,8 +12,9 @@ from samnet.core.tables import align_numbers
 from samnet.dataset.label_scheme import Label
 from samnet.evaluation.centrelines import CLDICE
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
+from samnet.evaluation.policies import EMPTY_SLICES
 from samnet.evaluation.summary import names_of_classes, tolerance_of
-from samnet.evaluation.volumes import PIXELS, VOXELS, size_word
+from samnet.evaluation.volumes import PIXELS, VOXELS, size_word, slice_word
 
 FOREGROUND = "foreground mean"
 UNKNOWN = "-"
@@ -40,14 +41,17 @@ def format_table(summary: dict[str, Any]) -> str:
         summary: The result of `summarize` or `read_summary`.
 
     Returns:
-        Plain text: tables of overlap, surfaces, volumes, lesions and, if requested, centrelines,
-        as far as the summary has them. Each has a row for each class, and one for the foreground.
-        Below them a warning where the intervals rest on few patients.
+        Plain text: tables of overlap, surfaces, volumes, false positives on slices without the
+        structure, lesions and, if requested, centrelines, as far as the summary has them. Each has
+        a row for each class, and one for the foreground. Below them a warning where the intervals
+        rest on few patients.
     """
     available = summary["foreground_mean"]
     tables = [_overlap_table(summary), _surface_table(summary)]
     if "volume_ref" in available:
-        tables += [_volume_table(summary), _lesion_table(summary)]
+        tables.append(_volume_table(summary))
+        tables += _empty_slices_table(summary)
+        tables.append(_lesion_table(summary))
     if CLDICE in available:
         tables.append(_centreline_table(summary))
     return "\n\n".join([*tables, *_warning_of_few_patients(summary)])
@@ -64,16 +68,17 @@ def _warning_of_few_patients(summary: dict[str, Any]) -> list[str]:
 
 
 def format_overlap(summary: dict[str, Any]) -> str:
-    """Return the means of the scores of overlap alone, as a table for the screen.
+    """Return overlap and false positives on slices without the structure, for the screen.
 
     Args:
         summary: The result of `summarize` or `read_summary`.
 
     Returns:
-        Plain text with a row for each class, and one for the foreground. Below it a warning where
-        the intervals rest on few patients.
+        Plain text: of each a table with a row for each class, and one for the foreground. Below
+        them a warning where the intervals rest on few patients.
     """
-    return "\n\n".join([_overlap_table(summary), *_warning_of_few_patients(summary)])
+    tables = [_overlap_table(summary), *_empty_slices_table(summary)]
+    return "\n\n".join([*tables, *_warning_of_few_patients(summary)])
 
 
 def _overlap_table(summary: dict[str, Any]) -> str:
@@ -109,6 +114,20 @@ def _volume_table(summary: dict[str, Any]) -> str:
         *_means(summary, ("volume_error_relative",), _show_percent, "relative"),
     ]
     return _table(f"{size_word(unit)}s ({unit} a case)", summary, columns)
+
+
+def _empty_slices_table(summary: dict[str, Any]) -> list[str]:
+    """Return the table, or nothing for summaries of older versions."""
+    if EMPTY_SLICES not in summary["foreground_mean"]:
+        return []
+    unit = summary["volume_unit"]
+    show = partial(show_volume, unit=unit)
+    columns = [
+        *_mean_and_interval(summary, EMPTY_SLICES, show, "mean"),
+        _Column("median", _cell(summary, "median", EMPTY_SLICES, show)),
+    ]
+    title = f"empty {slice_word(unit)}s (predicted {unit} a case where the reference has none)"
+    return [_table(title, summary, columns)]
 
 
 def _lesion_table(summary: dict[str, Any]) -> str:
@@ -147,15 +166,15 @@ def _means(
     columns = []
     for name in names:
         if name in summary["foreground_mean"]:
-            columns.append(_Column(title or name, _mean_cell(summary, name, show)))
+            columns.append(_Column(title or name, _cell(summary, "mean", name, show)))
     return columns
 
 
-def _mean_cell(
-    summary: dict[str, Any], name: str, show: Callable[[float], str]
+def _cell(
+    summary: dict[str, Any], key: str, name: str, show: Callable[[float], str]
 ) -> Callable[[Label | None], str]:
     def cell(label: Label | None) -> str:
-        value = _value(summary, "mean", label, name)
+        value = _value(summary, key, label, name)
         return UNKNOWN if value is None or math.isnan(value) else show(value)
 
     return cell

@@ -41,6 +41,18 @@ def size_word(unit: str) -> str:
     return "area" if unit in (SQUARE_MILLIMETRES, PIXELS) else "volume"
 
 
+def slice_word(unit: str) -> str:
+    """Return what the slices of images are called whose sizes are in a unit.
+
+    Args:
+        unit: The unit: `mL`, `mm2`, `pixels` or `voxels`.
+
+    Returns:
+        `image` for images of one slice, else `slice`.
+    """
+    return "image" if size_word(unit) == "area" else "slice"
+
+
 def common_unit(units: Collection[str]) -> str:
     """Return the unit in which structures of several images can be compared.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from samnet.core.locks import lock_folder
 from samnet.core.machine import Machine
+from samnet.core.slicing import is_anisotropic
 from samnet.core.units import show_length
 from samnet.dataset.cases import RawDataset
 from samnet.dataset.dataset_folder import DatasetFolder
@@ -28,7 +29,6 @@ from samnet.planning.overview import FIRST
 from samnet.planning.planned_dataset import PLANNING, PlannedDataset
 from samnet.planning.planner import plan_one_configuration
 from samnet.planning.rules.facts import AXIS_NAMES, CT_NAMES
-from samnet.planning.rules.slicing import ANISOTROPIC
 
 TINY_PIXELS = PATCH // 2
 MIXED_SPACING = 2.0
@@ -186,8 +186,7 @@ def _mixed_slicing(
     coarsest: dict[str, int] = {}  # of the cases whose slices lie across another axis
     for name, case in fingerprint.cases.items():
         axis = int(np.argmax(case.spacing))
-        is_anisotropic = max(case.spacing) > ANISOTROPIC * min(case.spacing)
-        if axis != planned and is_anisotropic:
+        if axis != planned and is_anisotropic(case.spacing):
             coarsest[name] = axis
     if not coarsest:
         return

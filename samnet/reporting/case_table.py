@@ -73,6 +73,7 @@ def build_table(source: Source, shown: Sequence[str]) -> CaseTable:
         shown: The names of the cases whose slices the page shows, in their order.
     """
     with_expectations = has_expectations(source)
+    with_empty_slices = _has_empty_slices(source)
     columns: list[str] = []
     if source.summary is not None:
         columns += _mean_of(["mean Dice"], source)
@@ -82,12 +83,22 @@ def build_table(source: Source, shown: Sequence[str]) -> CaseTable:
     for name in source.class_names:
         columns.append(f"{name}, predicted ({source.shown_unit})")
         columns.append(f"{name}, {_second_title(source)}")
+        if with_empty_slices:
+            columns.append(f"{name}, on empty {source.slice_word}s ({source.shown_unit})")
     ordered = sorted(source.cases, key=_rank)
     viewers = {name: number for number, name in enumerate(shown, 1)}
     rows = []
     for case in ordered[:MOST_ROWS]:
         viewer = viewers.get(case.identifier, 0)
-        rows.append(_build_row(case, source, viewer, with_expectations=with_expectations))
+        rows.append(
+            _build_row(
+                case,
+                source,
+                viewer,
+                with_expectations=with_expectations,
+                with_empty_slices=with_empty_slices,
+            )
+        )
     return CaseTable(
         columns=tuple(columns),
         rows=tuple(rows),
@@ -102,7 +113,14 @@ def _rank(case: ReportedCase) -> tuple[bool, float, str]:
     return math.isnan(dice), 0.0 if math.isnan(dice) else dice, case.identifier
 
 
-def _build_row(case: ReportedCase, source: Source, viewer: int, *, with_expectations: bool) -> Row:
+def _build_row(
+    case: ReportedCase,
+    source: Source,
+    viewer: int,
+    *,
+    with_expectations: bool,
+    with_empty_slices: bool,
+) -> Row:
     has_scores = source.summary is not None
     results = [case.results.get(name, ClassResult()) for name in source.class_names]
     cells: list[Cell] = []
@@ -117,6 +135,8 @@ def _build_row(case: ReportedCase, source: Source, viewer: int, *, with_expectat
         second = result.true if has_scores else result.parts
         text = show(second) if has_scores else show_whole(second)
         cells.append(Cell(text, _key(second)))
+        if with_empty_slices:
+            cells.append(Cell(show(result.on_empty_slices), _key(result.on_empty_slices)))
     return Row(case.identifier, case.fold, tuple(cells), case.warnings, viewer)
 
 
@@ -132,6 +152,14 @@ def has_expectations(source: Source) -> bool:
         source: What the report is about.
     """
     return any(math.isfinite(case.expected_dice) for case in source.cases)
+
+
+def _has_empty_slices(source: Source) -> bool:
+    """Tell whether volumes on slices without a structure are known; older versions lack them."""
+    for case in source.cases:
+        if any(math.isfinite(result.on_empty_slices) for result in case.results.values()):
+            return True
+    return False
 
 
 def _expectation_cell(result: ClassResult) -> Cell:

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
-from samnet.evaluation.policies import find_policy
+from samnet.evaluation.policies import EMPTY_SLICES, find_policy
 from samnet.evaluation.summary import DISTANCES, tolerance_of
 from samnet.reporting.agreement import compare_volumes
 from samnet.reporting.numbers import (
@@ -34,8 +34,10 @@ _SHOWN = {  # the other scores than Dice that are shown -> their titles
     "NSD": "NSD",
     "lesion_sensitivity": "lesions found",
     "lesion_F1": "lesion F1",
+    EMPTY_SLICES: "on empty slices",
     "clDice": "clDice",
 }
+_SIZES = (*DISTANCES, EMPTY_SLICES)
 _MOST_NAMES = 6
 
 
@@ -135,7 +137,7 @@ def describe_scores(source: Source) -> ScoreFacts | None:
         )
         rows.append(_row("all classes", numbers, others, totals))
     return ScoreFacts(
-        headings=tuple(_heading(name, summary) for name in others),
+        headings=tuple(_heading(name, source, summary) for name in others),
         rows=tuple(rows),
         boxes=draw_boxes(_dice_by_class(source), "Dice"),
         agreements=tuple(_agreement(source, name) for name in source.class_names),
@@ -168,7 +170,7 @@ def _row(
     shown = []
     for score in others:
         value = numbers.mean.get(score, math.nan)
-        shown.append(show_size(value) if score in DISTANCES else show_score(value))
+        shown.append(show_size(value) if score in _SIZES else show_score(value))
     return ScoreRow(
         name=name,
         num_cases=counts[0],
@@ -181,7 +183,9 @@ def _row(
     )
 
 
-def _heading(name: str, summary: dict[str, Any]) -> str:
+def _heading(name: str, source: Source, summary: dict[str, Any]) -> str:
+    if name == EMPTY_SLICES:
+        return f"on empty {source.slice_word}s ({source.shown_unit})"
     if name == "NSD":
         return f"NSD ({tolerance_of(summary)})"
     return f"{name} ({summary['distance_unit']})" if name in DISTANCES else _SHOWN[name]

@@ -12,8 +12,10 @@ from samnet.confidence.calibration import Expectation
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import Label
+from samnet.evaluation.empty_slices import in_voxels
+from samnet.evaluation.policies import EMPTY_SLICES
 from samnet.evaluation.summary import mean_dice
-from samnet.evaluation.volumes import SQUARE_MILLIMETRES, size_word
+from samnet.evaluation.volumes import SQUARE_MILLIMETRES, size_word, slice_word
 from samnet.fingerprint.records import Fingerprint
 from samnet.models.model_folder import RunFolder
 from samnet.plan.plan import Plan
@@ -28,6 +30,7 @@ class ClassResult:
         dice: Its Dice.
         predicted: Its volume in the prediction.
         true: Its volume in the reference.
+        on_empty_slices: Its volume in the prediction on slices without it in the reference.
         parts: The number of connected parts in the prediction.
         expected: The Dice that the model expects, or None.
     """
@@ -35,6 +38,7 @@ class ClassResult:
     dice: float = math.nan
     predicted: float = math.nan
     true: float = math.nan
+    on_empty_slices: float = math.nan
     parts: float = math.nan
     expected: Expectation | None = None
 
@@ -115,6 +119,11 @@ class Source:
         return size_word(self.volume_unit)
 
     @property
+    def slice_word(self) -> str:
+        """What the slices are: `slice`, or `image` where images are of one slice."""
+        return slice_word(self.volume_unit)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes or regions."""
         return self.description.label_scheme.class_names
@@ -166,8 +175,10 @@ def results_of(
     for label, scores in metrics.items():
         if volume_of_voxel is None:
             predicted, true = scores["volume_pred"], scores["volume_ref"]
+            on_empty_slices = scores.get(EMPTY_SLICES, math.nan)
         else:
             predicted = scores["n_pred"] * volume_of_voxel
             true = scores["n_ref"] * volume_of_voxel
-        results[names[label]] = ClassResult(scores["Dice"], predicted, true)
+            on_empty_slices = in_voxels(scores) * volume_of_voxel
+        results[names[label]] = ClassResult(scores["Dice"], predicted, true, on_empty_slices)
     return results

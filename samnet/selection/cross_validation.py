@@ -8,7 +8,9 @@ from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.evaluation.empty_slices import in_voxels
 from samnet.evaluation.evaluator import SUMMARY_FILE
+from samnet.evaluation.policies import EMPTY_SLICES
 from samnet.evaluation.summary import CaseScores, Protocol, summarize
 from samnet.evaluation.summary_files import read_summary, write_csv, write_summary
 from samnet.evaluation.volumes import VOXELS, common_unit, volume_scores
@@ -176,8 +178,11 @@ def _case_scores(entry: dict[str, Any], folder: Path, counts_voxels: bool) -> Ca
     reference = Path(entry["reference_file"])
     metrics = entry["metrics"]
     if counts_voxels:
-        metrics = {
-            label: scores | volume_scores(scores["n_pred"], scores["n_ref"], 1.0)
-            for label, scores in metrics.items()
-        }
+        metrics = {label: _with_voxels(scores) for label, scores in metrics.items()}
     return CaseScores(entry["case"], prediction, reference, metrics)
+
+
+def _with_voxels(scores: dict[str, float]) -> dict[str, float]:
+    """Return scores whose volumes are numbers of voxels."""
+    counts = volume_scores(scores["n_pred"], scores["n_ref"], 1.0)
+    return scores | counts | {EMPTY_SLICES: in_voxels(scores)}

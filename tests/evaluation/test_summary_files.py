@@ -127,6 +127,7 @@ def test_csv_has_a_row_for_each_case_and_class(summary: dict[str, Any], tmp_path
     assert len(rows) == 6
     assert (rows[0]["Dice"], rows[0]["HD95_mm"], rows[0]["TP"]) == ("0.5", "6.0", "1")
     assert rows[3]["Dice"] == rows[3]["HD95_mm"] == ""
+    assert "volume_empty_slices_mL" in rows[0]
 
 
 def test_summary_of_regions_keeps_their_order(summary_of_regions: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def test_tables_have_a_row_for_each_class_and_the_foreground(tables: dict[str, l
         assert [lines[index].split("  ")[0] for index in (2, 3, -1)] == [
             *("left, inner", "right", "foreground mean"),
         ]
-    assert list(tables) == ["overlap", "surfaces", "volumes", "lesions"]
+    assert list(tables) == ["overlap", "surfaces", "volumes", "empty", "lesions"]
 
 
 def test_tables_show_means_and_intervals(tables: dict[str, list[str]]) -> None:
@@ -90,6 +90,7 @@ def test_tables_name_the_units() -> None:
     text = format_table(summarize([make_case_scores("a", make_scores(1), make_scores(1))], pixels))
     assert "distances in pixels, NSD within 2 pixels" in text
     assert "areas (mm2 a case)" in text
+    assert "empty images (predicted mm2 a case" in text
     one = replace(pixels, nsd_tolerance=1.0)
     text = format_table(summarize([make_case_scores("a", make_scores(1), make_scores(1))], one))
     assert "NSD within 1 pixel)" in text

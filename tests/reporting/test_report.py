@@ -17,6 +17,7 @@ from samnet.cli.main import main
 from samnet.confidence.calibration import Expectation
 from samnet.confidence.files import record_confidence
 from samnet.dataset.images import read_labels, write_labels
+from samnet.evaluation.policies import EMPTY_SLICES, VOLUME_METRICS
 from samnet.models.model_folder import ModelFolder
 
 
@@ -140,21 +141,31 @@ def test_a_model_without_its_data_has_scores_and_no_slices(
     assert "largest error" not in text
 
 
-def test_volumes_of_older_summaries_are_in_ml_too(
-    model: ModelFolder, page: str, tmp_path: Path
-) -> None:
+def delete_scores(model: ModelFolder, *names: str) -> None:
+    """Delete scores from the summaries of both folds, which had the volumes before their unit."""
     for fold in ("0", "1"):
         file = model.run(fold).validation / "summary.json"
         content = json.loads(file.read_text(encoding="utf-8"))
-        del content["volume_unit"]
+        if "volume_pred" in names:
+            del content["volume_unit"]
         for case in content["metric_per_case"]:
             for scores in case["metrics"].values():
-                for name in ("volume_pred", "volume_ref", "volume_error", "volume_error_relative"):
+                for name in names:
                     del scores[name]
         file.write_text(json.dumps(content))
+
+
+def test_volumes_of_older_summaries_are_in_ml_too(
+    model: ModelFolder, page: str, tmp_path: Path
+) -> None:
+    assert words_of(page).count("on empty slices (mL)") == 3  # of each class, and of all
+    delete_scores(model, EMPTY_SLICES)
+    newer = make_page("-m", model, tmp_path / "newer.html")
+    delete_scores(model, *VOLUME_METRICS)
     older = make_page("-m", model, tmp_path / "older.html")
     pattern = re.compile(r"<tbody>.*?</tbody>", re.DOTALL)
-    assert pattern.findall(older)[1] == pattern.findall(page)[1]
+    assert pattern.findall(older)[1] == pattern.findall(newer)[1]
+    assert "on empty slices" not in older + newer
 
 
 def test_a_model_that_was_never_validated_has_a_page(

@@ -33,7 +33,8 @@ def test_a_run_ends_with_scores_worst_case_files_and_what_to_type_next(model: Mo
     run = next(run for run in model.runs() if (run.validation / "case_03.nii.gz").is_file())
     text = describe_results([run])
     assert text.startswith(f"Dataset501_Tiny, lora, {run.name}: scores of 1 held-out case\n")
-    assert "foreground mean" in text
+    assert text.count("foreground mean") == 2
+    assert "empty slices (predicted mL a case where the reference has none)" in text
     assert "case_03" in text
     assert f"scores:  {run.validation / SUMMARY_FILE}" in text
     assert "figures:" not in text  # none are there

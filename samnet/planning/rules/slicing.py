@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 
+from samnet.core.slicing import find_slicing_axis, is_anisotropic
 from samnet.core.units import round_length, show_length
 from samnet.planning.rules.facts import AXIS_NAMES, Facts
 
-ANISOTROPIC = 1.5
 NEIGHBOURS_WITHIN = 3.0
 VIEWS_WITHIN = 4.0
 SMALL_PART = 1 / 4
@@ -23,7 +23,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+\d*|[A-Z]+(?![a-z])\d*|[^\W_A-Za-z]+")
 
 
 def slicing_axis(facts: Facts) -> tuple[int, str]:
-    """Slice across the coarsest spacing if it is over `ANISOTROPIC` times the finest.
+    """Slice across the coarsest spacing if it is over 1.5 times the finest.
 
     Otherwise across the shortest axis. SAM's encoder can use slices of full resolution; across the
     shortest axis the slices are the largest.
@@ -35,16 +35,15 @@ def slicing_axis(facts: Facts) -> tuple[int, str]:
         return facts.flat_axis, f"every case is a single slice across {axis_name}"
     spacing = np.array(facts.fingerprint.median_spacing)
     shown = " x ".join(show_length(value, 2) for value in spacing)
-    ratio = spacing.max() / spacing.min()
-    if ratio > ANISOTROPIC:
-        axis = int(spacing.argmax())
+    cases = facts.fingerprint.cases.values()
+    lengths = np.median([np.array(case.cropped_shape) * case.spacing for case in cases], axis=0)
+    axis = find_slicing_axis(spacing, lengths)
+    if is_anisotropic(spacing):
+        ratio = spacing.max() / spacing.min()
         return axis, (
             f"median spacing {shown} {facts.unit} (Z, Y, X): {AXIS_NAMES[axis]} is {ratio:.1f} "
             "times coarser than the finest"
         )
-    cases = facts.fingerprint.cases.values()
-    lengths = np.median([np.array(case.cropped_shape) * case.spacing for case in cases], axis=0)
-    axis = int(lengths.argmin())
     return axis, (
         f"median spacing {shown} {facts.unit} (Z, Y, X) is nearly isotropic; {AXIS_NAMES[axis]} is "
         f"the shortest axis ({show_length(lengths[axis], 0)} {facts.unit}), slices across it are "
