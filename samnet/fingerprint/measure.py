@@ -10,13 +10,22 @@ from acvl_utils.morphology.morphology_helper import cc3d_label_with_component_si
 from scipy import ndimage
 
 from samnet.core.errors import UserError
-from samnet.core.geometry import Grid, Reorientation, nonzero_box
+from samnet.core.field_of_view import (
+    BLANK_SHARE,
+    amid_blank,
+    axes_of_slices,
+    blank_limits,
+    find_blank,
+    find_outside,
+)
+from samnet.core.geometry import Grid, Reorientation, bounding_box, nonzero_box
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.images import read_image, read_labels
-from samnet.dataset.label_scheme import find_boxes, mask_of
+from samnet.dataset.label_scheme import LabelScheme, find_boxes, mask_of
 from samnet.fingerprint.records import (
     PERCENTILES,
+    BlankVoxels,
     CaseFingerprint,
     ChannelStatistics,
     ClassStatistics,
@@ -79,14 +88,16 @@ def measure_case(case: Case, description: DatasetDescription) -> CaseMeasurement
     sizes: dict[str, tuple[SliceSizes, SliceSizes, SliceSizes]] = {}
     for name, values, box in zip(scheme.class_names, scheme.label_sets, boxes, strict=True):
         classes[name], sizes[name] = _measure_class(labels, values, box, spacing)
+    channels = tuple(_channel_statistics(channel, labelled) for channel in array)
     measured = CaseFingerprint(
         shape=labels.shape,
         spacing=spacing,
         cropped_shape=nonzero_box(array, labels).shape,
-        channels=tuple(_channel_statistics(channel, labelled) for channel in array),
+        channels=channels,
         classes=classes,
         labelled_slices=_labelled_slices(labelled),
         has_spacing=grid.has_spacing,
+        blank=_blank_voxels(array, labels, scheme, channels),
     )
     return CaseMeasurements(measured, sizes)
 
@@ -131,6 +142,46 @@ def _channel_statistics(channel: np.ndarray, foreground: np.ndarray) -> ChannelS
         nonzero=_percentiles(_subsample(channel[channel != 0])) or (0.0,) * len(PERCENTILES),
         foreground=_percentiles(inside),
     )
+
+
+def _blank_voxels(
+    array: np.ndarray,
+    labels: np.ndarray,
+    scheme: LabelScheme,
+    channels: Sequence[ChannelStatistics],
+) -> BlankVoxels:
+    lowest = [channel.minimum for channel in channels]
+    highest = [channel.nonzero[-1] for channel in channels]
+    limits = blank_limits(lowest, highest)
+    wider = blank_limits(lowest, highest, 2 * BLANK_SHARE)
+    if limits is None or wider is None:
+        return BlankVoxels(0.0, 0.0, 0)
+    share = round(float(find_blank(array, limits).mean()), 6)
+    labelled = scheme.is_labelled(labels)
+    z, y, x = (
+        slice(max(0, part.start - 1), part.stop + 1)  # with their neighbours
+        for part in bounding_box(labelled).slices
+    )
+    axes = axes_of_slices(labelled.shape)
+    amid = _amid_blank(find_blank(array[:, z, y, x], wider), axes)
+    if not (amid & labelled[z, y, x]).any():
+        return BlankVoxels(share, 0.0, 0)
+    shares = []
+    for values in scheme.label_sets:
+        mask = mask_of(labels[z, y, x], values)
+        shares.append(float(amid[mask].mean()) if mask.any() else 0.0)
+    outside = np.zeros_like(labelled)
+    for axis in axes:
+        outside |= find_outside(array, wider, axis)
+    return BlankVoxels(share, round(max(shares), 6), int((outside & labelled).sum()))
+
+
+def _amid_blank(blank: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """Find the voxels amid blank ones in slices across any of some axes."""
+    amid = np.zeros_like(blank)
+    for axis in axes:
+        np.moveaxis(amid, axis, 0)[:] |= amid_blank(np.moveaxis(blank, axis, 0))
+    return amid
 
 
 def _subsample(values: np.ndarray) -> np.ndarray:

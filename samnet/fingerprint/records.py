@@ -13,9 +13,10 @@ from samnet.core.records import INLINE, from_json, to_json
 from samnet.dataset.images import is_2d_image
 from samnet.dataset.label_scheme import LabelScheme
 
-SCHEMA_VERSION = 3
-# Version 2 took all spacings for mm. Plans made from it are still trained; data are measured again.
-_READABLE_VERSIONS = (2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+# Version 2 took all spacings for mm, version 3 knew nothing of blank voxels. Plans made from them
+# are still trained; data are measured again.
+_READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 SHAPE_PERCENTILES = tuple(range(0, 101, 5))
 
@@ -37,6 +38,24 @@ class ChannelStatistics:
     whole_numbers: bool
     nonzero: tuple[float, ...]
     foreground: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class BlankVoxels:
+    """How much of a case is blank, see `samnet.core.field_of_view`.
+
+    Labelled voxels count in slices across all three axes. For them twice the range is blank, so
+    that labels nearly as dark are noticed too.
+
+    Attributes:
+        share: Share of the blank voxels.
+        labelled: The largest share of the voxels of a class or region that lie amid blank ones.
+        outside: Number of labelled voxels outside the field of view.
+    """
+
+    share: float
+    labelled: float
+    outside: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,7 @@ class CaseFingerprint:
         classes: Classes or regions by name.
         labelled_slices: Number of slices with any foreground, across `(Z, Y, X)`.
         has_spacing: Whether the files state their spacing.
+        blank: Its blank voxels; None in fingerprints of older versions.
     """
 
     shape: tuple[int, int, int]
@@ -92,6 +112,7 @@ class CaseFingerprint:
     classes: dict[str, ClassStatistics]
     labelled_slices: tuple[int, int, int]
     has_spacing: bool = True
+    blank: BlankVoxels | None = None
 
 
 @dataclass(frozen=True)

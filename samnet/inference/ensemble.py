@@ -131,17 +131,20 @@ class EnsemblePredictor(ArrayPredictor):
         maps: list[VolumeMaps] = []
         found: list[str] = []
         volume: PreparedVolume | None = None
+        outside: np.ndarray | None = None
         # Together they take what a single model's views may take.
         view_bytes = VIEW_BYTES // (len(self.members) * (2 if keep_probabilities else 1))
         for member in self.members:
             volume = member.prepare(array, grid, volume)
             found += member.differences(volume)
+            # What one model knows to be empty, no other one finds anything in.
+            outside = _union(outside, member.outside(volume))
             maps.append(
                 member.predict_maps(volume, view_bytes, may_use_device=not keep_probabilities)
             )
         scheme = self.plan.label_scheme
         device = next(self.members[0].networks[0].parameters()).device
-        mean = VolumeProbabilities(maps, scheme, PredictionMemory(device))
+        mean = VolumeProbabilities(maps, scheme, PredictionMemory(device), outside=outside)
         labels = self.postprocessing.apply(mean.labels(), grid, scheme)
         for member in self.members:
             found += describe_labels(labels, scheme, member.training_data)
@@ -155,6 +158,12 @@ class EnsemblePredictor(ArrayPredictor):
             probabilities,
             uncertainty=mean.uncertainty() if self.maps_uncertainty else None,
         )
+
+
+def _union(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one | other
 
 
 def load_predictor(

@@ -235,7 +235,8 @@ class Predictor(ArrayPredictor):
         probabilities = None
         if kept is not None:
             memory = PredictionMemory(torch.device("cpu"))
-            probabilities = VolumeProbabilities([VolumeMaps.of(volume, kept)], scheme, memory)
+            maps = [VolumeMaps.of(volume, kept)]
+            probabilities = VolumeProbabilities(maps, scheme, memory, outside=self.outside(volume))
         return Prediction(restored, tuple(found), probabilities, signals, confidence, uncertainty)
 
     def prepare(
@@ -289,6 +290,19 @@ class Predictor(ArrayPredictor):
         if data is None:
             return []
         return describe_differences(summarize_image(volume), data, self.plan.channel_names)
+
+    def outside(self, volume: PreparedVolume) -> np.ndarray | None:
+        """Find where predictions are background because it is outside the field of view.
+
+        Args:
+            volume: What `prepare` has returned.
+
+        Returns:
+            Booleans `(Z, Y, X)` on the grid of the file; None where the plan has no such place.
+        """
+        if not self.configuration.background_outside:
+            return None
+        return volume.restore(volume.outside(self.configuration.slicing_axis))
 
     def predict_maps(
         self,

@@ -33,12 +33,15 @@ class VolumeProbabilities:
         label_scheme: The classes or regions of their outputs.
         memory: Where probabilities are added and resampled.
         slab_bytes: What an output takes at full size in the part that is computed at a time.
+        outside: Where nothing but background can be, whatever the models predict: booleans
+            `(Z, Y, X)` on the grid of the image; None for nowhere.
     """
 
     models: Sequence[VolumeMaps]
     label_scheme: LabelScheme
     memory: PredictionMemory
     slab_bytes: int = SLAB_BYTES
+    outside: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -85,6 +88,8 @@ class VolumeProbabilities:
         inside = labels[self.models[0].native_box.slices]
         for slab in self._cut(len(inside)):
             self.memory.resample(partial(self._label, inside, slab))
+        if self.outside is not None:
+            labels[self.outside] = 0
         return labels
 
     def uncertainty(self) -> np.ndarray:
@@ -138,6 +143,8 @@ class VolumeProbabilities:
             subvolume = (part, slice(0, rows), slice(0, columns))
             place = (slice(first - slab.start, last - slab.start), *box.slices[1:])
             slices[place] = self.memory.resample(partial(self._mean, output, subvolume))
+        if self.outside is not None:
+            slices[self.outside[slab]] = outside
         return slices
 
     def _mean(self, output: int, subvolume: Subvolume) -> np.ndarray:

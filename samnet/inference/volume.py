@@ -52,7 +52,8 @@ def predict_volume(
     Several views are averaged as probabilities. With one view, slices are reduced to labels at
     once. With several, their probabilities are kept at the networks' output resolution in half
     precision: on a CUDA device that has the room for them, else in main memory or in a temporary
-    file. A progress bar that is open shows the slices.
+    file. A progress bar that is open shows the slices. Where the plan says so, labels and
+    uncertainty outside the field of view are 0.
 
     Args:
         networks: Networks of one configuration, in evaluation mode, on one device.
@@ -78,21 +79,35 @@ def predict_volume(
     stores = {}
     for axis, predictor in predictors.items():
         stores[axis] = ViewStore(predictor, axis, view_bytes, may_use_device=kept is None)
-    shape = volume.array.shape[1:]
     with _progress_of(predictors, collector):
-        if len(predictors) == 1:
-            axis = configuration.slicing_axis
-            predictor = predictors[axis]
-            if kept is None:
-                return _predict_single_view(axis, predictor, shape, slab_bytes, uncertainty)
-            labels = _predict_single_view(
-                axis, predictor, shape, slab_bytes, uncertainty, stores[axis]
-            )
-            kept.append(stores[axis].view())
-            return labels
-        views = []
-        for axis, predictor in predictors.items():
-            views.append(_all_probabilities(predictor, stores[axis], slab_bytes))
+        labels = _predict_labels(predictors, stores, volume, slab_bytes, kept, uncertainty)
+    if configuration.background_outside:
+        outside = volume.outside(configuration.slicing_axis)
+        labels[outside] = 0
+        if uncertainty is not None:
+            uncertainty[outside] = 0
+    return labels
+
+
+def _predict_labels(
+    predictors: dict[int, SlicePredictor],
+    stores: dict[int, ViewStore],
+    volume: PreparedVolume,
+    slab_bytes: int,
+    kept: list[ViewMaps] | None,
+    uncertainty: np.ndarray | None,
+) -> np.ndarray:
+    shape = volume.array.shape[1:]
+    if len(predictors) == 1:
+        [(axis, predictor)] = predictors.items()
+        if kept is None:
+            return _predict_single_view(axis, predictor, shape, slab_bytes, uncertainty)
+        labels = _predict_single_view(axis, predictor, shape, slab_bytes, uncertainty, stores[axis])
+        kept.append(stores[axis].view())
+        return labels
+    views = []
+    for axis, predictor in predictors.items():
+        views.append(_all_probabilities(predictor, stores[axis], slab_bytes))
     if kept is not None:
         kept += views
     return _reduce_views(predictors, views, shape, slab_bytes, uncertainty)

@@ -107,6 +107,14 @@ class Configuration:
         scope=Scope.DATASET,
         choices=("sam", "none"),
     )
+    background_outside: bool = _INPUT(
+        "whether predictions are background outside the field of view: where every channel of an "
+        "image is at its lowest, up to the border of the slice",
+        Role.RESUMABLE,
+        scope=Scope.DATASET,
+        possible="`true`, `false`",
+        earlier=False,
+    )
     mirror_axes: tuple[int, ...] = _TRAINING(
         "axes along which slices may be mirrored, in training and prediction",
         Role.RESUMABLE | Role.EMBEDDINGS,

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samnet.core.field_of_view import blank_limits, find_outside
 from samnet.core.geometry import PATIENT, Box, Grid, Margins, Reorientation, nonzero_box
-from samnet.preprocessing.intensity import channel_quantiles, without_nan
+from samnet.preprocessing.intensity import QUANTILE_POINTS, channel_quantiles, without_nan
+
+_HIGH = int(np.flatnonzero(QUANTILE_POINTS == 99.5)[0])  # as the fingerprint takes it
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,21 @@ class PreparedVolume:
             Pixels before and behind, of rows and of columns.
         """
         return self.box.margins(self.reorientation.canonical_grid.shape, axis)
+
+    def outside(self, axis: int) -> np.ndarray:
+        """Find the voxels outside the field of view, see `samnet.core.field_of_view`.
+
+        Args:
+            axis: The axis across which the slices lie.
+
+        Returns:
+            Booleans `(Z, Y, X)`.
+        """
+        lowest = self.array.min(axis=(1, 2, 3)).astype(np.float64)
+        if self.box.shape != self.reorientation.canonical_grid.shape:
+            lowest = np.minimum(lowest, 0.0)  # of what was cropped
+        limits = blank_limits(lowest.tolist(), self.quantiles[:, _HIGH].tolist())
+        return find_outside(self.array, limits, axis)
 
     def restore(self, labels: np.ndarray) -> np.ndarray:
         """Bring a label map of this volume to the native grid.

@@ -212,6 +212,7 @@ def _prediction_values(found: SamedFile, options: SamedOptions) -> dict[str, Any
         "frame": options.frame,
         "orientation": options.orientation,
         "channel_layout": "repeat",
+        "background_outside": False,
         "intensity": [{"scheme": "fixed", "lower": float(lower), "upper": float(upper)}],
         "pixel_statistics": "none",
         "backbone": found.backbone.name,

@@ -62,6 +62,11 @@ def differences_of_samed(configuration: Configuration) -> list[str]:
         _about_frame(configuration),
         _about_axes(configuration),
     ]
+    if configuration.background_outside:
+        found.append(
+            "predictions are set to background outside the field of view; SAMed's code takes what "
+            "the network predicts there"
+        )
     if configuration.input_size != _SAMEDS_INPUT:
         found.append(f"give SAMed's scripts --img_size {configuration.input_size}")
     return [sentence for sentence in found if sentence]

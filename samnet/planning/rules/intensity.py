@@ -12,6 +12,8 @@ from samnet.plan.configuration import IntensityWindow
 from samnet.planning.rules.facts import CT_NAMES, Facts
 
 LOW, HIGH = PERCENTILES[0], PERCENTILES[-1]
+LEAST_BLANK = 0.01
+MOST_LABELLED = 0.01
 
 
 def intensity(facts: Facts) -> tuple[tuple[IntensityWindow, ...], str]:
@@ -62,3 +64,39 @@ def _colour_maximum(facts: Facts, index: int) -> float:
 def pixel_statistics(facts: Facts) -> tuple[str, str]:
     """Take SAM's mean and standard deviation."""
     return "sam", "the mean and standard deviation SAM's encoder was trained with"
+
+
+def background_outside(facts: Facts) -> tuple[bool, str]:
+    """Predict background outside the field of view, if no structure can be there.
+
+    No label of a training case lies there. No structure is black by itself either: it would reach
+    the border in another crop. Up to `MOST_LABELLED` of a structure may be black, as at the edge of
+    a coarse label. At least `LEAST_BLANK` of the voxels are blank; otherwise nothing is gained.
+    """
+    cases = facts.fingerprint.cases
+    measured = {name: case.blank for name, case in cases.items() if case.blank is not None}
+    if len(measured) < len(cases):
+        return False, "an older fingerprint does not tell whether labels lie there"
+    if not any(any(case.labelled_slices) for case in cases.values()):
+        return False, "nothing is labelled"
+    outside = {name: blank.outside for name, blank in measured.items() if blank.outside}
+    if outside:
+        name = max(outside, key=lambda key: outside[key])
+        return False, (
+            f"labels of {len(outside)} of {len(cases)} cases lie there: {outside[name]} voxels of "
+            f"{name}"
+        )
+    darkest = max(measured, key=lambda name: measured[name].labelled)
+    labelled = measured[darkest].labelled
+    if labelled > MOST_LABELLED:
+        return False, (
+            f"structures may be as black as what is outside: {labelled:.1%} of a structure in "
+            f"{darkest}"
+        )
+    share = sum(blank.share for blank in measured.values()) / len(measured)
+    if share < LEAST_BLANK:
+        return False, f"{share:.2%} of the voxels have the lowest intensity: nothing is gained"
+    return True, (
+        f"{share:.1%} of the voxels have the lowest intensity of their image; no label of "
+        f"{len(cases)} cases lies outside, and at most {labelled:.1%} of a structure is as black"
+    )
