@@ -6,6 +6,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.records import (
     SCHEMA_VERSION,
     SHAPE_PERCENTILES,
+    BlankVoxels,
     CaseFingerprint,
     ChannelStatistics,
     ClassStatistics,
@@ -28,6 +29,7 @@ def make_fingerprint(
     file_ending: str = ".nii.gz",
     patient_key: str | None = None,
     shapes: tuple[tuple[int, int, int], ...] = (),
+    blank: BlankVoxels | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of a data set whose cases are alike.
 
@@ -47,6 +49,7 @@ def make_fingerprint(
         file_ending: Ending of the images.
         patient_key: As declared in `dataset.json`.
         shapes: Shapes of the cases, where they differ; used in turn.
+        blank: The blank voxels of every case; None where they were not measured.
 
     Returns:
         The fingerprint.
@@ -64,6 +67,7 @@ def make_fingerprint(
             channels=(channel,) * len(channels),
             classes={name: _class(diameter, slices) for name, diameter in diameters.items()},
             labelled_slices=slices,
+            blank=blank,
         )
 
     shapes = shapes or (shape,)

@@ -140,10 +140,17 @@ def with_older_schema(text: str) -> str:
     return json.dumps(json.loads(text) | {"schema_version": 0})
 
 
-def of_the_version_before(text: str) -> str:
-    content = json.loads(text) | {"schema_version": 2}
+def of_version_2(text: str) -> str:
+    content = json.loads(of_version_3(text)) | {"schema_version": 2}
     for case in content["cases"].values():
         del case["has_spacing"]
+    return json.dumps(content)
+
+
+def of_version_3(text: str) -> str:
+    content = json.loads(text) | {"schema_version": 3}
+    for case in content["cases"].values():
+        del case["blank"]
     return json.dumps(content)
 
 
@@ -169,14 +176,16 @@ def empty(text: str) -> str:
     return ""
 
 
-def test_fingerprint_of_the_version_before_can_be_read_and_is_measured_again(
-    dataset: RawDataset,
+@pytest.mark.parametrize(("version", "write"), [(2, of_version_2), (3, of_version_3)])
+def test_fingerprint_of_an_earlier_version_can_be_read_and_is_measured_again(
+    dataset: RawDataset, version: int, write: Callable[[str], str]
 ) -> None:
     """Training runs that were begun with it can be resumed."""
     first = extract_fingerprint(dataset, 0)
     path = dataset.folder.fingerprint_file
-    path.write_text(of_the_version_before(path.read_text()))
-    assert Fingerprint.load(path) == replace(first, schema_version=2)
+    path.write_text(write(path.read_text()))
+    cases = {name: replace(case, blank=None) for name, case in first.cases.items()}
+    assert Fingerprint.load(path) == replace(first, schema_version=version, cases=cases)
     make_old(dataset)
     assert extract_fingerprint(dataset, 0) == first
     assert is_measured_again(dataset)

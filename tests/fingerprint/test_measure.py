@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.measure import CaseMeasurements, SliceSizes, measure_case
-from samnet.fingerprint.records import CaseFingerprint, ClassStatistics
+from samnet.fingerprint.records import BlankVoxels, CaseFingerprint, ClassStatistics
 
 LABELS = {"background": 0, "a": 1, "b": 2, "never": 3}
 DESCRIPTION = DatasetDescription(("MRI",), LABELS, ignore_label=4, file_ending=".nii.gz")
@@ -269,3 +270,50 @@ def test_measure_case_measures_a_region_as_a_whole(tmp_path: Path, image: np.nda
     assert measured.case.classes["core"] == parts.case.classes["b"]
     assert measured.sizes["whole"] == merged.sizes["a"] != parts.sizes["a"]
     assert measured.case.labelled_slices == (6, 20, 20)
+
+
+def blank_image(image: np.ndarray) -> np.ndarray:
+    """Return an image with a blank border of ten columns."""
+    image[image < 20] = 20
+    image[..., :10] = 0
+    return image
+
+
+def test_measure_case_counts_blank_voxels(tmp_path: Path, image: np.ndarray) -> None:
+    labels = np.zeros(image.shape)
+    labels[3:9, 10:30, 10:25] = 1
+    labels[:, :, 3] = 4  # ignored voxels do not count
+    assert measure(tmp_path, blank_image(image), labels).blank == BlankVoxels(0.333333, 0.0, 0)
+
+
+def test_measure_case_finds_labels_outside_the_field_of_view(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    labels = np.zeros(image.shape)
+    # Two of 20 columns are in the blank border. Slices across X are blank there as a whole.
+    labels[3:9, 10:30, 8:28] = 1
+    labels[10, 10:14, 20:25] = 2
+    assert measure(tmp_path, blank_image(image), labels).blank == BlankVoxels(0.333333, 0.1, 240)
+
+
+def test_measure_case_finds_structures_that_are_black_within_the_body(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    image = blank_image(image)
+    image[8:13, 10:20, 15:25] = 2  # under two hundredths of the range, and over one
+    labels = np.zeros(image.shape)
+    labels[3:9, 30:35, 12:25] = 1
+    labels[8:13, 10:20, 15:25] = 2
+    blank = measure(tmp_path, image, labels).blank
+    assert blank == BlankVoxels(0.333333, blank.labelled, 0)
+    assert blank.labelled > 0.5
+
+
+def test_measure_case_counts_nothing_blank_where_a_channel_is_constant(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    channels = np.stack([blank_image(image), np.full_like(image, 3)])
+    description = replace(DESCRIPTION, channel_names=("T1", "T2"))
+    labels = np.zeros(image.shape)
+    measured = measure(tmp_path, channels, labels, description=description)
+    assert measured.blank == BlankVoxels(0.0, 0.0, 0)

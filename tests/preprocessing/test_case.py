@@ -151,3 +151,16 @@ def test_prepare_volume_is_the_same_for_every_orientation_of_the_file(
         affine[order[axis], 3] = 0 if signs[axis] > 0 else 7
     volume = prepare_volume(native.transpose()[None], Grid((8, 8, 8), affine))
     assert np.array_equal(volume.array, plain[:, 1:6, 2:7, 3:8])
+
+
+def test_zeros_that_were_cropped_count_as_the_lowest_intensity() -> None:
+    """Otherwise the darkest tissue at the border of the crop would be outside."""
+    image = np.zeros((1, 4, 30, 30), np.float32)
+    image[..., 5:25, 5:25] = 300
+    image[..., 5:12, 5:12] = 100
+    grid = Grid((4, 30, 30), np.eye(4))
+    volume = prepare_volume(image, grid)
+    assert volume.array.shape == (1, 4, 20, 20)
+    assert not volume.outside(0).any()
+    image[..., 0, 0] = image[..., -1, -1] = 0.01  # the crop is the whole image
+    assert prepare_volume(image, grid).outside(0).sum() == 4 * (30 * 30 - 22 * 22)

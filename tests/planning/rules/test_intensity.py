@@ -1,12 +1,15 @@
-"""The rule for intensity windows."""
+"""The rules for intensity windows, and for what is outside the field of view."""
 
 from __future__ import annotations
+
+import re
+from dataclasses import replace
 
 import pytest
 from builders.fingerprint import make_fingerprint
 from builders.planned import decide, values
 
-from samnet.fingerprint.records import Fingerprint
+from samnet.fingerprint.records import BlankVoxels, Fingerprint
 from samnet.plan.configuration import IntensityWindow
 
 
@@ -78,3 +81,32 @@ def test_intensity_gives_every_channel_its_own_window() -> None:
     because = decide(make_fingerprint(channels=("CT", "PET")))["intensity"].because
     assert "CT: named CT" in because
     assert "PET: no fixed scale" in because
+
+
+@pytest.mark.parametrize(
+    ("blank", "is_on", "because"),
+    [
+        (BlankVoxels(0.2, 0.01, 0), True, "20.0% of the voxels have the lowest intensity"),
+        (BlankVoxels(0.2, 0.02, 0), False, "structures may be as black .*: 2.0% of a structure"),
+        (BlankVoxels(0.2, 0.001, 1), False, "labels of 6 of 6 cases lie there: 1 voxels of a"),
+        (BlankVoxels(0.009, 0.0, 0), False, "0.90% of the voxels .*: nothing is gained"),
+        (None, False, "an older fingerprint"),
+    ],
+)
+def test_background_outside_is_planned_if_no_structure_can_be_there(
+    blank: BlankVoxels | None, is_on: bool, because: str
+) -> None:
+    decision = decide(make_fingerprint(blank=blank))["background_outside"]
+    assert decision.value == is_on
+    assert re.search(because, decision.because)
+
+
+def test_background_outside_is_off_where_a_single_case_speaks_against_it() -> None:
+    fingerprint = make_fingerprint(blank=BlankVoxels(0.2, 0.0, 0))
+    for odd in (BlankVoxels(0.2, 0.3, 0), BlankVoxels(0.2, 0.0, 5), None):
+        case = replace(fingerprint.cases["b"], blank=odd)
+        cases = fingerprint.cases | {"b": case}
+        assert not values(replace(fingerprint, cases=cases))["background_outside"]
+    assert not values(make_fingerprint(blank=BlankVoxels(0.2, 0.0, 0), labelled_slices=0))[
+        "background_outside"
+    ]
