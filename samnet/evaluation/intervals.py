@@ -62,8 +62,8 @@ def bootstrap_means(
         of a column that fewer than two patients have.
     """
     known = ~np.isnan(scores)
-    sums = _sum_by_patient(np.where(known, scores, 0.0), patients)
-    counts = _sum_by_patient(known.astype(float), patients)
+    sums = sum_by_patient(np.where(known, scores, 0.0), patients)
+    counts = sum_by_patient(known.astype(float), patients)
     num_patients = len(sums)
     if num_patients == 0:
         return np.full((num_resamples, scores.shape[1]), np.nan)
@@ -88,8 +88,16 @@ def _times_drawn(generator: np.random.Generator, num_draws: int, num_patients: i
     return times.reshape(num_draws, num_patients).astype(float)
 
 
-def _sum_by_patient(values: np.ndarray, patients: Sequence[str] | None) -> np.ndarray:
-    """Return the sums `(patients, columns)` of the rows of each patient."""
+def sum_by_patient(values: np.ndarray, patients: Sequence[str] | None) -> np.ndarray:
+    """Add up the scores of each patient.
+
+    Args:
+        values: Scores `(cases, columns)`.
+        patients: The patient of each case; None where every case is a patient.
+
+    Returns:
+        Sums `(patients, columns)`.
+    """
     if patients is None:
         return values
     names, rows = np.unique(np.asarray(patients, dtype=str), return_inverse=True)

@@ -234,6 +234,7 @@ def _postprocess(
     Rules of other ensembles, from an earlier comparison, are deleted.
     """
     chosen = {}
+    slicing_axis = dataset.plan.decisions["slicing_axis"].value
     for candidate in candidates:
         folder = model_folder(dataset, candidate.members)
         if len(candidate.members) > 1 and candidate is not best:
@@ -245,7 +246,7 @@ def _postprocess(
             reference = dataset.folder.training_labels / Path(case["reference_file"]).name
             files[case["case"]] = (Path(case["prediction_file"]), reference)
         scheme = dataset.plan.label_scheme
-        choice = choose_postprocessing(files, scheme, processes, patients)
+        choice = choose_postprocessing(files, scheme, processes, patients, slicing_axis)
         weights = note_weights(_models(dataset, candidate), folds)
         replace(choice.postprocessing, weights=weights).save(folder)
         chosen[candidate.name] = choice

@@ -26,7 +26,21 @@ def compare_dice(
     Returns:
         The mean of first minus second over cases and structures, with its 95 % interval.
     """
+    known = known_in_both(first, second)
+    return paired_interval(*known, patients)
+
+
+def known_in_both(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill in the Dice of structures that are rightly absent in one of two predictions.
+
+    Args:
+        first: Dice of any shape; NaN where undefined.
+        second: The same of the other prediction.
+
+    Returns:
+        Both, with 1 where the other one alone is known; NaN where neither is.
+    """
     is_known = ~(np.isnan(first) & np.isnan(second))
     one = np.where(np.isnan(first) & is_known, 1.0, first)
     other = np.where(np.isnan(second) & is_known, 1.0, second)
-    return paired_interval(one, other, patients)
+    return one, other

@@ -95,7 +95,7 @@ def test_what_is_rightly_removed_counts_where_the_structure_is_absent(tmp_path: 
     """Such a case has Dice 0 before and none after, which must not drop out of the comparison."""
     scheme = LabelScheme({"background": 0, "organ": 1})
     files = {}
-    for number in range(6):
+    for number in range(12):
         name = f"case_{number}"
         truth = np.where(reference(number) == 1, 1, 0).astype(np.uint8)
         prediction = truth.copy()
