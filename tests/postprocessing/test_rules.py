@@ -92,26 +92,100 @@ def test_a_region_is_taken_away_with_the_regions_within_it() -> None:
     assert not (changed == 2).any()
 
 
+ACROSS = [
+    StructureRules(closed_gap=2),
+    StructureRules(smooth_slices=True),
+    StructureRules(fewest_slices=2),
+]
+
+
+def of_slices(text: str) -> np.ndarray:
+    """Return labels, the same on all of each slice: 0 for a dot."""
+    values = [0 if letter == "." else int(letter) for letter in text]
+    return np.tile(np.array(values, np.uint8)[:, None, None], (1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (ACROSS[0], "1111...1211"),
+        (ACROSS[1], "1111....2.1"),
+        (ACROSS[2], "..11....2.."),
+    ],
+)
+def test_rules_across_slices_change_one_class_and_the_background(
+    rules: StructureRules, expected: str
+) -> None:
+    """What lies on the last slice of the image stands for what would come after it."""
+    labels = of_slices("1.11...12.1")
+    changed = Postprocessing({"liver": rules}).apply(labels, grid_of(labels), CLASSES)
+    assert np.array_equal(changed, of_slices(expected))
+
+
+@pytest.mark.parametrize("canonical", [0, 1, 2])
+def test_slices_lie_across_the_axis_of_the_patient_however_the_file_lies(canonical: int) -> None:
+    """The file has its slices Y, X, Z, and the patient's head at the last column."""
+    labels = np.zeros((5, 6, 7), dtype=np.uint8)
+    file_axis = {0: 2, 1: 0, 2: 1}[canonical]
+    np.moveaxis(labels, file_axis, 0)[[1, 3]] = 1
+    affine = np.zeros((4, 4))
+    affine[2, 0] = affine[0, 1] = affine[1, 2] = affine[3, 3] = 1  # its x is Z, y is X, z is Y
+    rules = Postprocessing({"liver": StructureRules(closed_gap=1)}, slicing_axis=canonical)
+    changed = rules.apply(labels, Grid(labels.shape, affine), CLASSES)
+    planes = np.moveaxis(changed, file_axis, 0)
+    assert planes[1:4].all()
+    assert not planes[[0, 4]].any()
+
+
+@pytest.mark.parametrize("rules", ACROSS)
+def test_nothing_is_done_across_slices_where_there_are_too_few(rules: StructureRules) -> None:
+    lone = of_slices("1.")
+    assert Postprocessing({"liver": rules}).apply(lone, grid_of(lone), CLASSES) is lone
+    flat = two_parts()[:1]
+    image = grid_of(flat, is_2d=True)
+    assert Postprocessing({"liver": rules}).apply(flat, image, CLASSES) is flat
+
+
+def test_what_a_region_has_on_a_single_slice_becomes_the_region_around_it() -> None:
+    labels = of_slices("1112.111")
+    changed = Postprocessing({"core": ACROSS[2]}).apply(labels, grid_of(labels), REGIONS)
+    assert np.array_equal(changed, of_slices("1111.111"))
+    filled = Postprocessing({"whole": ACROSS[0]}).apply(changed, grid_of(labels), REGIONS)
+    assert np.array_equal(filled, of_slices("11111111"))
+
+
 def test_rules_come_back_from_their_file(tmp_path: Path) -> None:
     rules = {
         "liver": StructureRules(fill_holes=True, largest_component=True),
-        "tumour": StructureRules(smallest_size=12.5),
+        "tumour": StructureRules(smallest_size=12.5, closed_gap=2, smooth_slices=True),
     }
-    written = Postprocessing(rules, "mm3")
+    written = Postprocessing(rules, "mm3", slicing_axis=2)
     written.save(tmp_path)
     assert load_postprocessing(tmp_path, CLASSES) == written
     assert written.describe() == [
         "liver: fill holes, keep the largest component",
-        "tumour: leave out components below 12.5 mm3",
+        "tumour: close gaps of up to 2 slices, smooth across slices, leave out components below "
+        "12.5 mm3",
     ]
     Postprocessing().save(tmp_path)
     assert not (tmp_path / POSTPROCESSING_FILE).exists()
     assert not load_postprocessing(tmp_path, CLASSES)
 
 
+def test_rules_of_older_models_are_read(tmp_path: Path) -> None:
+    content = '{"structures": {"liver": {"largest_component": true}}, "size_unit": "mm3"}'
+    (tmp_path / POSTPROCESSING_FILE).write_text(content)
+    assert load_postprocessing(tmp_path, CLASSES) == Postprocessing({"liver": LARGEST})
+    rewritten = tmp_path / "again"
+    Postprocessing({"liver": LARGEST}).save(rewritten)
+    assert json.loads((rewritten / POSTPROCESSING_FILE).read_text()) == json.loads(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ({"structures": {"liver": {"closed_gap": -1}}}, "closed_gap of 'liver' is negative"),
+        ({"structures": {}, "slicing_axis": 3}, r"slicing_axis is 3; it has to be 0 \(Z\), 1"),
         ({"structures": {"spleen": {}}}, "has rules for 'spleen', the model finds liver, tumour"),
         ({"structures": {"liver": {"smallest_size": -1}}}, "smallest_size of 'liver' is negative"),
         ({"structures": {"liver": {"largest": True}}}, "unknown key 'largest'"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders.label_maps import write_label_map
+from PIL import Image
 
 from samnet.core.errors import SamnetError
 from samnet.dataset.label_scheme import LabelScheme
@@ -110,6 +111,56 @@ def test_what_is_rightly_removed_counts_where_the_structure_is_absent(tmp_path: 
     assert choice.postprocessing.structures["organ"].smallest_size > 0
     assert choice.difference is not None
     assert choice.difference.mean == pytest.approx(0.5)
+
+
+def test_rules_across_slices_are_taken_where_slices_disagree(tmp_path: Path) -> None:
+    """The organ is missed on a slice, and there are lesions on single slices next to true ones."""
+    predictions = []
+    for number in range(6):
+        prediction = reference(number)
+        prediction[3][prediction[3] == 1] = 0
+        prediction[6, 15, 2 + number :: 4] = 2
+        predictions.append(prediction)
+    choice = choose(tmp_path, predictions)
+    rules = choice.postprocessing.structures
+    assert rules["organ"].closed_gap or rules["organ"].smooth_slices
+    assert not (rules["organ"].closed_gap and rules["organ"].smooth_slices)
+    assert rules["lesion"].is_across_slices or rules["lesion"].smallest_size
+    tried = [entry.rules for entry in choice.tried if entry.structure == "lesion"]
+    assert {StructureRules(fewest_slices=2), StructureRules(closed_gap=2)} <= set(tried)
+
+
+def test_slices_of_the_planned_axis_are_looked_at(tmp_path: Path) -> None:
+    """Of the gap across X nothing is seen across Z."""
+    scheme = LabelScheme({"background": 0, "organ": 1})
+    files = {}
+    for number in range(6):
+        truth = np.where(reference(number) == 1, 1, 0).astype(np.uint8)
+        prediction = truth.copy()
+        prediction[:, :, 5] = 0
+        name = f"case_{number}"
+        files[name] = (tmp_path / "preds" / f"{name}.nii.gz", tmp_path / f"{name}.nii.gz")
+        write_label_map(files[name][0], prediction)
+        write_label_map(files[name][1], truth)
+    patients = {name: name for name in files}
+    for axis, is_closed in ((0, False), (2, True)):
+        chosen = choose_postprocessing(files, scheme, 0, patients, axis).postprocessing
+        rules = chosen.structures.get("organ", StructureRules())
+        assert rules.is_across_slices == is_closed
+        assert chosen.slicing_axis == (axis if is_closed else 0)
+
+
+def test_images_without_slices_have_no_rules_across_them(tmp_path: Path) -> None:
+    files = {}
+    for number in range(6):
+        name = f"case_{number}"
+        files[name] = (tmp_path / "preds" / f"{name}.png", tmp_path / f"{name}.png")
+        files[name][0].parent.mkdir(exist_ok=True)
+        for file in files[name]:
+            Image.fromarray(reference(number)[3]).save(file)
+    choice = choose_postprocessing(files, SCHEME, 0, {name: name for name in files})
+    assert choice.tried
+    assert not any(entry.rules.is_across_slices for entry in choice.tried)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
