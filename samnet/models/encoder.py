@@ -15,6 +15,7 @@ from samnet.models.channel_norm import fuse_norms
 from samnet.models.heads.blocks import normalised_convolution
 from samnet.models.registry import PIXEL_MEAN, PIXEL_STD
 from samnet.models.sam_modules import ImageEncoderViT
+from samnet.models.slice_adapter import SliceAdapter
 from samnet.models.token_mlp import use_rows
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
 
@@ -25,6 +26,7 @@ class ImageEncoder(ImageEncoderViT):
     Attributes:
         slice_adapters: The adapters over neighbouring slices, by the number of the block before
             which they stand; none unless `add_slice_adapters` adds them.
+        inner_slice_adapters: Those between attention and perceptron, by the number of their block.
         gradient_checkpointing: Whether the blocks' inner results are computed again in the
             backward pass: the same gradients with less memory and more time.
     """
@@ -56,6 +58,9 @@ class ImageEncoder(ImageEncoderViT):
         use_rows(self.blocks)
         fuse_norms(self.neck)
         self.slice_adapters = nn.ModuleDict()
+        self.inner_slice_adapters = nn.ModuleDict()
+        # A plain dict: the weights of these blocks keep their names.
+        self._halves: dict[int, tuple[nn.Module, nn.Module]] = {}
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, images: Tensor, num_slices: int = 1) -> Tensor:
@@ -69,12 +74,40 @@ class ImageEncoder(ImageEncoderViT):
             The embedding `(B, 256, S / 16, S / 16)`.
         """
         tokens = self.tokens(images)
+        for layer in self.layers():
+            others = (num_slices,) if isinstance(layer, SliceAdapter) else ()
+            tokens = self._run(layer, tokens, *others)
+        return self.embedding(tokens)
+
+    def layers(self) -> list[nn.Module]:
+        """Return what tokens pass through: the blocks or their halves, and the slice adapters.
+
+        Returns:
+            The modules in their order. Each takes tokens `(B, h, w, width)`, a `SliceAdapter` also
+            the number of slices of a stack.
+        """
+        layers: list[nn.Module] = []
         for number, block in enumerate(self.blocks):
             if str(number) in self.slice_adapters:
-                adapter = self.slice_adapters[str(number)]
-                tokens = self._run(adapter, tokens, num_slices)
-            tokens = self._run(block, tokens)
-        return self.embedding(tokens)
+                layers.append(self.slice_adapters[str(number)])
+            if number in self._halves:
+                attention, perceptron = self._halves[number]
+                layers += [attention, self.inner_slice_adapters[str(number)], perceptron]
+            else:
+                layers.append(block)
+        return layers
+
+    def divide_block(self, number: int, adapter: SliceAdapter) -> None:
+        """Put an adapter between the attention and the perceptron of a block.
+
+        Args:
+            number: The number of the block.
+            adapter: The adapter.
+        """
+        block: Any = self.blocks[number]
+        self.inner_slice_adapters[str(number)] = adapter
+        halves = (BlockHalf(block.norm1, block.attn), BlockHalf(block.norm2, block.mlp))
+        self._halves[number] = halves
 
     def tokens(self, images: Tensor) -> Tensor:
         """Return the tokens of images before the first block.
@@ -101,7 +134,7 @@ class ImageEncoder(ImageEncoderViT):
         return self.neck(tokens.permute(0, 3, 1, 2))
 
     def _run(self, layer: nn.Module, tokens: Tensor, *others: int) -> Tensor:
-        """Return the tokens after a block or an adapter."""
+        """Return the tokens after one of the layers."""
         if not self._recomputes(layer, tokens):
             return layer(tokens, *others)
         return checkpoint(layer, tokens, *others, use_reentrant=False, preserve_rng_state=False)
@@ -114,6 +147,36 @@ class ImageEncoder(ImageEncoderViT):
         if not self.gradient_checkpointing or not torch.is_grad_enabled():
             return False
         return tokens.requires_grad or any(weight.requires_grad for weight in block.parameters())
+
+
+class BlockHalf(nn.Module):
+    """Half of a block: adds to tokens what a layer makes of their norm.
+
+    Attributes:
+        norm: The norm of the half.
+        layer: The attention or the perceptron.
+    """
+
+    def __init__(self, norm: nn.Module, layer: nn.Module) -> None:
+        """Take the layers of a block, which keeps them.
+
+        Args:
+            norm: The norm of the half.
+            layer: The attention or the perceptron.
+        """
+        super().__init__()
+        self.norm, self.layer = norm, layer
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the tokens after this half.
+
+        Args:
+            tokens: `(B, h, w, width)`.
+
+        Returns:
+            Tokens of the same shape.
+        """
+        return tokens + self.layer(self.norm(tokens))
 
 
 class ConvolutionalPatchEmbedding(nn.Sequential):

@@ -202,7 +202,7 @@ def _adapt(encoder: nn.Module, head: Any, configuration: Configuration) -> None:
         add_decoder_lora(head.mask_decoder.transformer, rank=rank, targets=targets, scale=scale)
     # Last, so that a seed means the same weights of everything else with and without them.
     if configuration.depth > 1:
-        add_slice_adapters(encoder, configuration.depth_blocks)
+        add_slice_adapters(encoder, configuration.depth_blocks, configuration.depth_adapters)
 
 
 def save_weights(

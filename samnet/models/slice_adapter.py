@@ -2,8 +2,11 @@
 
 An adapter before a block adds to the tokens what it makes of the same place in the slice itself and
 in the slices next to it: norm, narrow linear layer, convolution over three slices, GELU, linear
-layer back. The last layer starts at zero, so that the network starts as it is without adapters.
-MA-SAM has a second adapter next to each perceptron; here there is one in a block.
+layer back. The last layer starts at zero, so that the network starts as it is without adapters. As
+in MA-SAM, a block can have a second adapter, between its attention and its perceptron.
+
+In MA-SAM's code, the convolution sees zeros beyond the ends of a stack, the narrow layers have 384
+channels for each width, and the last layers start from random values and have no biases.
 """
 
 from __future__ import annotations
@@ -63,21 +66,30 @@ class SliceAdapter(nn.Module):
         return tokens + self.up(nn.functional.gelu(mixed)).flatten(0, 1)
 
 
-def add_slice_adapters(encoder: Any, blocks: str) -> None:
-    """Put an adapter before some blocks of an encoder, in place.
+def add_slice_adapters(encoder: Any, blocks: str, for_each: int = 1) -> None:
+    """Put adapters before and in some blocks of an encoder, in place.
 
     Args:
         encoder: An `ImageEncoder`.
         blocks: The blocks, see `select_blocks`.
+        for_each: Adapters of each block: 1 before it, 2 also between its attention and its
+            perceptron.
 
     Raises:
         UserError: The encoder has no such blocks.
     """
     chosen = select_blocks(encoder, blocks, "depth_blocks")
     width = encoder.pos_embed.shape[-1]
-    for number, block in enumerate(encoder.blocks):
-        if any(block is one for one in chosen):
-            encoder.slice_adapters[str(number)] = SliceAdapter(width)
+    numbers = [number for number, block in enumerate(encoder.blocks) if _is_one_of(block, chosen)]
+    for number in numbers:
+        encoder.slice_adapters[str(number)] = SliceAdapter(width)
+    if for_each > 1:
+        for number in numbers:
+            encoder.divide_block(number, SliceAdapter(width))
+
+
+def _is_one_of(block: Any, chosen: list[Any]) -> bool:
+    return any(block is one for one in chosen)
 
 
 def num_neighbours(network: Any) -> int:
@@ -89,7 +101,7 @@ def num_neighbours(network: Any) -> int:
     Returns:
         The number; each adapter adds one.
     """
-    return REACH * len(network.encoder.slice_adapters)
+    return REACH * sum(isinstance(layer, SliceAdapter) for layer in network.encoder.layers())
 
 
 def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tensor:
@@ -111,12 +123,12 @@ def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tenso
     encoder = network.encoder
     tokens = torch.cat([encoder.tokens(network.stem(some)) for some in images.split(part)])
     num_rows = max(1, part * tokens.shape[1] // len(images))
-    for number, block in enumerate(encoder.blocks):
-        if str(number) in encoder.slice_adapters:
-            adapter = encoder.slice_adapters[str(number)]
+    for layer in encoder.layers():
+        if isinstance(layer, SliceAdapter):
             rows = tokens.split(num_rows, dim=1)
-            tokens = torch.cat([adapter(some, len(images)) for some in rows], dim=1)
-        tokens = torch.cat([block(some) for some in tokens.split(part)])
+            tokens = torch.cat([layer(some, len(images)) for some in rows], dim=1)
+        else:
+            tokens = torch.cat([layer(some) for some in tokens.split(part)])
     logits = []
     for some, seen in zip(tokens[kept].split(part), images[kept].split(part), strict=True):
         logits.append(network.decode(encoder.embedding(some), seen))

@@ -170,6 +170,14 @@ class Configuration:
         possible="`all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`",
         earlier="last_half",
     )
+    depth_adapters: int = _NETWORK(
+        "adapters of each of these blocks: 1 before it; 2 also between its attention and its "
+        "perceptron, as in MA-SAM",
+        Role.MEMORY | Role.FOLDS,
+        limits=(1, 2),
+        possible="1, 2",
+        earlier=1,
+    )
     input_size: int = _INPUT(
         "edge of the square input in pixels",
         _EVERYTHING,
@@ -208,6 +216,7 @@ class Configuration:
         choices=(
             "mask_decoder",
             "mask_decoder_lora",
+            "mask_decoder_full",
             "vit",
             "cnn",
             "cnn_slim",

@@ -41,6 +41,7 @@ class Preset:
 _CONDITIONS: dict[str, Callable[[Facts], bool]] = {
     "one_channel": lambda facts: facts.num_channels == 1,
     "ct": lambda facts: facts.num_channels == 1 and facts.is_ct(0),
+    "single_slices": lambda facts: facts.is_2d or facts.flat_axis == facts.values["slicing_axis"],
     "across_z": lambda facts: facts.values["slicing_axis"] == 0,
     "across_y": lambda facts: facts.values["slicing_axis"] == 1,
     "across_x": lambda facts: facts.values["slicing_axis"] == 2,

@@ -49,7 +49,7 @@ def _num_weights(backbone: Backbone, configuration: Configuration) -> float:
     block = 12 * width**2 + 20 * width + 4 * max(grid, WINDOW) * width
     adapters = 20 * width * configuration.lora_rank
     if configuration.depth > 1:
-        adapters += width**2
+        adapters += configuration.depth_adapters * width**2
     first = (3 * PATCH**2 + grid**2) * width
     last = EMBEDDING_CHANNELS * (width + 9 * EMBEDDING_CHANNELS)
     return backbone.depth * (block + adapters) + first + last + _HEAD_WEIGHTS

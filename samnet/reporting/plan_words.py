@@ -26,6 +26,7 @@ _BACKBONES = {
 _HEADS = {
     "mask_decoder": "SAM's mask decoder",
     "mask_decoder_lora": "SAM's mask decoder, adapted by LoRA",
+    "mask_decoder_full": "SAM's mask decoder, with layers that enlarge to the input's resolution",
     "vit": "transformer blocks",
     "cnn": "convolutions",
     "cnn_slim": "a few convolutions",

@@ -115,9 +115,9 @@ def choose_postprocessing(
         SamnetError: A file cannot be read.
     """
     references = _read_references(files, label_scheme, processes, slicing_axis)
-    candidates = [
-        (name, rules) for name in label_scheme.class_names for rules in _rules_for(name, references)
-    ]
+    candidates: list[tuple[str, StructureRules]] = []
+    for name in label_scheme.class_names:
+        candidates += [(name, rules) for rules in _rules_for(name, references)]
     postprocess = partial(Postprocessing, size_unit=references.unit, slicing_axis=slicing_axis)
     variants = [postprocess({name: rules}) for name, rules in candidates]
     dice = _score(files, label_scheme, [NO_POSTPROCESSING, *variants], processes)

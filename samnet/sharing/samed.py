@@ -224,6 +224,7 @@ def _prediction_values(found: SamedFile, options: SamedOptions) -> dict[str, Any
         "lora_blocks": "all",
         "depth": 1,
         "depth_blocks": "last_half",
+        "depth_adapters": 1,
         "head": "mask_decoder_lora" if found.decoder_lora else "mask_decoder",
         "precision": "float32",
         "tile_overlap": 0.5,

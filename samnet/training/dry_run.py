@@ -82,7 +82,7 @@ def _peak_of_step(step: PlannedStep) -> int:
     with StorageCount() as count, torch.device("meta"), as_if_on(device):
         network = build_network(configuration, step.num_channels, step.num_outputs).train()
         encoder: Any = network.encoder
-        for module in (network, *encoder.blocks, *encoder.slice_adapters.values()):
+        for module in (network, *encoder.layers()):
             module.forward = _on_meta(module.forward, device, half)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from samnet.models.heads.cnn import CnnHead, SlimCnnHead
 from samnet.models.heads.head import Head
 from samnet.models.heads.linear import LinearHead
-from samnet.models.heads.mask_decoder import MaskDecoderHead
+from samnet.models.heads.mask_decoder import FullMaskDecoderHead, MaskDecoderHead
 from samnet.models.heads.upsampling import QuarterUpsamplingHead, UpsamplingHead
 from samnet.models.heads.vit import VitHead
 from samnet.plan.backbones import Backbone
@@ -13,6 +13,7 @@ from samnet.plan.backbones import Backbone
 HEADS: dict[str, type[Head]] = {
     "mask_decoder": MaskDecoderHead,
     "mask_decoder_lora": MaskDecoderHead,  # `build_network` adds LoRA after loading SAM's weights
+    "mask_decoder_full": FullMaskDecoderHead,
     "vit": VitHead,
     "cnn": CnnHead,
     "cnn_slim": SlimCnnHead,

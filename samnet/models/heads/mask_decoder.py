@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samnet.models.channel_norm import fuse_norms
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.head import Head
 from samnet.models.heads.upscaling import in_order, upscale_tokens
 from samnet.models.linear_product import compact_linears, parallel_linear
-from samnet.models.sam_modules import MaskDecoder, PromptEncoder, TwoWayTransformer
+from samnet.models.sam_modules import LayerNorm2d, MaskDecoder, PromptEncoder, TwoWayTransformer
 from samnet.models.token_attention import fuse_attention
 from samnet.models.token_mlp import use_rows
 from samnet.plan.backbones import EMBEDDING_CHANNELS, PATCH, SAM_DECODER_MLP
+
+_FULL_WIDTHS = (64, 32, 16, 8)  # channels after each enlargement up to the input's resolution
 
 
 class MaskDecoderHead(Head):
@@ -69,13 +72,55 @@ class MaskDecoderHead(Head):
             image: Not used.
 
         Returns:
-            Logits `(B, num_outputs, 4 G, 4 G)`.
+            Logits `(B, num_outputs, 16 G / stride, 16 G / stride)`.
         """
         decoder, count = self.mask_decoder, len(embedding)
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         source = embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         positions = dense_positions(self.prompt_encoder.pe_layer, self.grid)
         return decode_masks(decoder, source, positions, tokens.expand(count, -1, -1))[0]
+
+
+class FullMaskDecoderHead(MaskDecoderHead):
+    """SAM's mask decoder with two more enlargements, up to the input's resolution, as in MA-SAM.
+
+    The first two convolutions and the norm between them start from SAM's, as does everything else
+    that SAM's decoder has in the same shape. Of the hyper-networks these are all layers except the
+    last, as there are fewer channels at this resolution.
+    """
+
+    stride = 1
+    # The norm and the convolutions that come after SAM's second convolution.
+    randomly_initialised = tuple(
+        f"mask_decoder.output_upscaling.{number}." for number in (4, 6, 7, 9)
+    )
+
+    def __init__(self, num_outputs: int, grid: int, decoder_mlp: int = SAM_DECODER_MLP) -> None:
+        """Build the head.
+
+        Args:
+            num_outputs: Number of classes with the background, or of regions.
+            grid: Rows and columns of the embedding.
+            decoder_mlp: Hidden width of the decoder's MLPs, see `Backbone`.
+        """
+        super().__init__(num_outputs, grid, decoder_mlp)
+        decoder = self.mask_decoder
+        decoder.output_upscaling = _upscaling_to_input()
+        for network in decoder.output_hypernetworks_mlps:
+            network.layers[-1] = nn.Linear(EMBEDDING_CHANNELS, _FULL_WIDTHS[-1])
+        compact_linears(decoder.output_hypernetworks_mlps)
+        fuse_norms(decoder)
+
+
+def _upscaling_to_input() -> nn.Sequential:
+    """Return MA-SAM's upscaling: SAM's two convolutions, and two more with a norm before each."""
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise((EMBEDDING_CHANNELS, *_FULL_WIDTHS)):
+        layers.append(nn.ConvTranspose2d(before, after, kernel_size=2, stride=2))
+        if after != _FULL_WIDTHS[-1]:
+            layers.append(LayerNorm2d(after))
+        layers.append(nn.GELU())
+    return nn.Sequential(*layers)
 
 
 def decode_masks(
@@ -90,7 +135,8 @@ def decode_masks(
         tokens: `(B, 1 + K + P, 256)`: the token of the IoU, those of the masks, and P prompts.
 
     Returns:
-        The logits `(B, K, 4 G, 4 G)`, and the output for the token of the IoU, `(B, 256)`.
+        The logits `(B, K, 2^n G, 2^n G)` after n enlargements, of which SAM has 2, and the output
+        for the token of the IoU, `(B, 256)`.
     """
     tokens_out, source_out = decoder.transformer(
         source, positions.expand(len(source), -1, -1, -1), tokens

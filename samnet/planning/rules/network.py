@@ -132,6 +132,14 @@ def depth_blocks(facts: Facts) -> tuple[str, str]:
     )
 
 
+def depth_adapters(facts: Facts) -> tuple[int, str]:
+    """Take one: a second one lets a slice see twice as many, all of which have to be encoded."""
+    return 1, (
+        "without effect at depth 1; above it, a second one in each block (as in MA-SAM, arXiv "
+        "2309.08842) doubles the slices that a prediction encodes at the edges of its chunks"
+    )
+
+
 def input_size(facts: Facts) -> tuple[int, str]:
     """Take the smallest size of whole windows that shows a whole slice and small structures.
 
