@@ -71,7 +71,7 @@ def _write_weights(file: Path, backbone: Backbone) -> None:
 
 
 def test_configuration_names_include_all_systems_of_the_papers() -> None:
-    systems = {"samed", "samed_s", "samed_h", "autosam", "autosam_cnn", "autosam_linear"}
+    systems = {"samed", "samed_s", "samed_h", "autosam", "autosam_cnn", "autosam_linear", "ma_sam"}
     assert systems | {"lora", "frozen", "full", "scratch"} == set(configuration_names())
 
 

@@ -31,6 +31,7 @@ NAMES = [
     "frozen",
     "full",
     "lora",
+    "ma_sam",
     "samed",
     "samed_h",
     "samed_s",

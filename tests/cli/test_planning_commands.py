@@ -353,7 +353,7 @@ class TestPlan:
         assert "configuration lora" not in printed
         assert run(plan, "--explain") == 0
         printed = " ".join(capsys.readouterr().out.split())
-        assert "or with -c: autosam_cnn, autosam_linear, samed_h, samed_s" in printed
+        assert "or with -c: autosam_cnn, autosam_linear, ma_sam, samed_h, samed_s" in printed
         more = sorted([*own, "samed", "autosam"])
         assert sorted(planned(output)["configurations"]) == more
         assert run(plan, "--set", "frame=stretch") == 0

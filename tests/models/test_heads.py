@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from builders.numerics import (
@@ -17,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from samnet.models.heads import HEADS
 from samnet.models.heads.blocks import dense_positions
 from samnet.models.heads.linear import LinearHead
-from samnet.models.heads.mask_decoder import MaskDecoderHead
+from samnet.models.heads.mask_decoder import FullMaskDecoderHead, MaskDecoderHead
 from samnet.models.heads.vit import VitHead
 from samnet.models.network import count_parameters
 from samnet.plan.configuration import PLAN_KEYS
@@ -78,8 +80,9 @@ def test_the_logits_of_an_image_do_not_depend_on_the_rest_of_its_batch(name: str
     assert relative_error(together[:1], together[1:2]) > 1e-3
 
 
-def test_the_mask_decoder_head_matches_sam_image_by_image() -> None:
-    head = to_double(randomise(MaskDecoderHead(5, 6)))
+@pytest.mark.parametrize("kind", [MaskDecoderHead, FullMaskDecoderHead])
+def test_the_mask_decoder_head_matches_sam_image_by_image(kind: type[MaskDecoderHead]) -> None:
+    head = to_double(randomise(kind(5, 6)))
     embedding, images = inputs(3, 6, torch.float64)
     with torch.inference_mode():
         expected = []
@@ -197,6 +200,19 @@ def test_the_mask_decoder_head_has_the_weights_of_samed() -> None:
     assert parameters(head.mask_decoder) == 4_759_945
     unused = parameters(head.mask_decoder.iou_prediction_head)
     assert count_parameters(head)[1] == 4_759_945 - unused + 256  # and the vector for "no mask"
+
+
+def test_the_full_mask_decoder_head_has_the_widths_of_ma_sam() -> None:
+    """64, 32, 16 and 8 channels, with a norm after each enlargement except the last."""
+    decoder = FullMaskDecoderHead(13, 32).mask_decoder
+    widths = (256, 64, 32, 16, 8)
+    convolutions = sum(4 * a * b + b for a, b in itertools.pairwise(widths))
+    assert parameters(decoder.output_upscaling) == convolutions + 2 * (64 + 32 + 16)
+    assert list(decoder.output_upscaling.state_dict()) == [
+        f"{number}.{kind}" for number in (0, 1, 3, 4, 6, 7, 9) for kind in ("weight", "bias")
+    ]
+    outputs = {tuple(mlp.layers[-1].weight.shape) for mlp in decoder.output_hypernetworks_mlps}
+    assert outputs == {(8, 256)}
 
 
 def test_the_vit_head_has_the_weights_of_autosam() -> None:

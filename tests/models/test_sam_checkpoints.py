@@ -123,7 +123,7 @@ def test_an_upsampling_head_is_filled_except_for_its_classes(
         assert torch.equal(filled[key], value), key
 
 
-@pytest.mark.parametrize("head", ["mask_decoder", "mask_decoder_lora"])
+@pytest.mark.parametrize("head", ["mask_decoder", "mask_decoder_lora", "mask_decoder_full"])
 @pytest.mark.parametrize("num_outputs", [2, 4, 6])
 def test_mask_decoder_starts_from_sam_as_far_as_weights_of_its_outputs_fit(
     sam_file: Path,
@@ -139,9 +139,13 @@ def test_mask_decoder_starts_from_sam_as_far_as_weights_of_its_outputs_fit(
     assert not caplog.records
     weights = network.head.mask_decoder.state_dict()
     for number in range(min(num_outputs, 4)):
-        for layer in range(3):
+        # Up to the input's resolution there are fewer channels, so the last layer is another.
+        for layer in range(2 if head == "mask_decoder_full" else 3):
             name = f"output_hypernetworks_mlps.{number}.layers.{layer}.weight"
             assert torch.equal(weights[name], sam_weights[f"mask_decoder.{name}"]), name
+    for number in (0, 1, 3):
+        name = f"output_upscaling.{number}.weight"
+        assert torch.equal(weights[name], sam_weights[f"mask_decoder.{name}"]), name
     for name, fits in {
         "mask_tokens.weight": num_outputs == 4,
         "iou_prediction_head.layers.1.weight": True,

@@ -47,12 +47,14 @@ def stacks(count: int = 2, depth: int = 3, size: int = 32) -> Tensor:
 def test_network_starts_as_without_adapters(head: str, tuning: str) -> None:
     values = {"head": head, "encoder_tuning": tuning}
     plain, network = build(depth=1, **values).eval(), build(**values).eval()
-    assert num_neighbours(plain) == 0
-    assert num_neighbours(network) == 2
+    double = build(**values, depth_adapters=2).eval()
+    assert [num_neighbours(one) for one in (plain, network, double)] == [0, 2, 4]
     images = stacks()
     logits = network(images)
     assert logits.shape[:3] == (2, 3, 3)
-    assert_close_to_norm(logits.flatten(0, 1), plain(images.flatten(0, 1)), ROUNDED)
+    expected = plain(images.flatten(0, 1))
+    assert_close_to_norm(logits.flatten(0, 1), expected, ROUNDED)
+    assert_close_to_norm(double(images).flatten(0, 1), expected, ROUNDED)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
@@ -70,14 +72,18 @@ def test_adapter_is_a_convolution_over_the_slices_with_its_edges_repeated(depth:
     assert_close_to_norm(adapter(tokens, depth), expected, 1e-12)
 
 
-def test_slices_see_as_many_neighbours_as_there_are_adapters_and_no_other_stack() -> None:
-    network = with_effect(build())
+@pytest.mark.parametrize("adapters", [1, 2])
+def test_slices_see_as_many_neighbours_as_there_are_adapters_and_no_other_stack(
+    adapters: int,
+) -> None:
+    network = with_effect(build(depth_adapters=adapters))
     images = stacks(count=2, depth=7)
     changed = images.clone()
     changed[0, 6] = 1 - changed[0, 6]
     difference = (network(changed) - network(images)).flatten(2).abs().amax(-1)
-    assert (difference[0, 4:] > 0).all()  # itself, and two before it
-    assert (difference[0, :4] == 0).all()
+    first = 6 - 2 * adapters  # one for each adapter of the two blocks
+    assert (difference[0, first:] > 0).all()
+    assert (difference[0, :first] == 0).all()
     assert (difference[1] == 0).all()
 
 
@@ -85,6 +91,23 @@ def test_slices_see_as_many_neighbours_as_there_are_adapters_and_no_other_stack(
 def test_only_chosen_blocks_have_adapters(blocks: str) -> None:
     network = build(depth_blocks=blocks)
     assert list(network.encoder.slice_adapters) == ["0" if blocks == "0" else "1"]
+
+
+def test_second_adapter_stands_between_attention_and_perceptron() -> None:
+    """As in MA-SAM's code; the weights of blocks keep their names."""
+    network = with_effect(build(depth_adapters=2, depth_blocks="1"))
+    encoder: Any = network.encoder
+    assert set(build(depth=1).state_dict()) < set(network.state_dict())
+    assert list(encoder.inner_slice_adapters) == ["1"]
+    images = stacks(count=1)[0]
+    with torch.no_grad():
+        tokens = encoder.blocks[0](encoder.tokens(images))
+        block = encoder.blocks[1]
+        tokens = encoder.slice_adapters["1"](tokens, 3)
+        tokens = tokens + block.attn(block.norm1(tokens))
+        tokens = encoder.inner_slice_adapters["1"](tokens, 3)
+        tokens = tokens + block.mlp(block.norm2(tokens))
+        assert_close_to_norm(encoder(images, 3), encoder.embedding(tokens), ROUNDED)
 
 
 def test_block_that_does_not_exist_is_refused_by_the_name_of_the_key() -> None:
@@ -97,13 +120,14 @@ def test_block_that_does_not_exist_is_refused_by_the_name_of_the_key() -> None:
 def test_adapters_learn_also_where_blocks_are_computed_again(
     changes: dict, checkpointing: bool
 ) -> None:
+    changes = changes | {"depth_adapters": 2}
     plain = with_effect(build(**changes))
     network = with_effect(build(gradient_checkpointing=checkpointing, **changes)).train()
     for one in (plain, network):
         one(stacks()).square().mean().backward()
     expected = dict(plain.named_parameters())
     adapted = [name for name in expected if "slice_adapters" in name]
-    assert len(adapted) == 2 * 7
+    assert len(adapted) == 2 * 2 * 7
     for name in adapted:
         found = network.get_parameter(name).grad
         assert found.any()
@@ -112,28 +136,33 @@ def test_adapters_learn_also_where_blocks_are_computed_again(
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_adapters_are_stored_with_what_is_trained(tuning: str) -> None:
-    network = with_effect(build(encoder_tuning=tuning))
-    other = build(seed=3, encoder_tuning=tuning).eval()
+    values = {"encoder_tuning": tuning, "depth_adapters": 2}
+    network = with_effect(build(**values))
+    other = build(seed=3, **values).eval()
     network.trainable_only = other.trainable_only = True  # as with released weights
     other.load_state_dict(
         {k: v for k, v in network.state_dict().items() if "slice_adapters" not in k}, strict=False
     )
     weights = network.adapter()
     assert "encoder.slice_adapters.1.across.weight" in weights
+    assert "encoder.inner_slice_adapters.1.across.weight" in weights
     other.load_adapter(weights, "a test")
     assert torch.equal(other(stacks()), network(stacks()))
 
 
 def test_merging_lora_leaves_stacks_as_they_are() -> None:
-    network = with_effect(build(encoder_tuning="lora"))
+    network = with_effect(build(encoder_tuning="lora", depth_adapters=2))
     before = network(stacks())
     merge_lora(network)
     assert_close_to_norm(network(stacks()), before, 1e-5)
 
 
-@pytest.mark.parametrize("head", ["upsampling", "vit", "mask_decoder"])
-def test_stack_in_parts_is_the_stack_as_a_whole(head: str) -> None:
-    network = with_effect(build(head=head))
+@pytest.mark.parametrize(
+    ("head", "adapters"),
+    [("upsampling", 1), ("upsampling", 2), ("vit", 1), ("mask_decoder", 1)],
+)
+def test_stack_in_parts_is_the_stack_as_a_whole(head: str, adapters: int) -> None:
+    network = with_effect(build(head=head, depth_adapters=adapters))
     images = stacks(count=1, depth=7)
     with torch.inference_mode():
         expected = network(images)[0, 2:7]

@@ -54,6 +54,7 @@ LIMITS = {
     "lora_rank": (1, 1024),
     "lora_scale": (0.0, None),
     "depth": (1, 5),
+    "depth_adapters": (1, 2),
     "input_size": (16, 4096),
     "zoom": (1e-3, 1e3),
     "batch_size": (1, None),

@@ -91,6 +91,7 @@ def test_decisions_of_a_configuration_are_in_the_declared_order(plan: Plan) -> N
     assert list(plan.configuration_decisions("lora")) == list(PLAN_KEYS)
 
 
+STACKS = ("depth", "depth_blocks", "depth_adapters")
 WRONG_EDITS = {
     "unknown entry": (lambda c: c.update(configuration={}), "unknown key 'configuration'"),
     "unknown entry of a decision": (
@@ -201,7 +202,7 @@ def test_plan_older_than_a_key_means_by_it_what_samnet_did_then(
 
     def change(content: dict) -> None:
         for entry in content["configurations"].values():
-            for key in ("frame", "orientation", "slice_order", "depth", "depth_blocks"):
+            for key in ("frame", "orientation", "slice_order", *STACKS):
                 del entry["decisions"][key]
 
     old = edit(change)
@@ -212,7 +213,7 @@ def test_plan_older_than_a_key_means_by_it_what_samnet_did_then(
             "patient",
             "random",
         )
-        assert (values.depth, values.depth_blocks) == (1, "last_half")
+        assert [getattr(values, key) for key in STACKS] == [1, "last_half", 1]
     assert "frame" not in old.configurations["samed"].decisions
     old.only("samed").save(tmp_path / "model.json")
     assert Plan.load(tmp_path / "model.json").single_configuration == old.configuration("samed")

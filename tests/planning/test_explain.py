@@ -52,8 +52,8 @@ def test_explanation_lists_what_can_be_planned_on_request() -> None:
     fingerprint = make_fingerprint()
     last = explain(make_plan(fingerprint, GPU, requested=["samed"]), fingerprint).splitlines()[-1]
     assert last == (
-        "planned when they are trained, or with -c: autosam, autosam_cnn, autosam_linear, samed_h, "
-        "samed_s"
+        "planned when they are trained, or with -c: autosam, autosam_cnn, autosam_linear, ma_sam, "
+        "samed_h, samed_s"
     )
     assert "planned when" not in explain(plan_all(fingerprint, GPU), fingerprint)
 

@@ -69,6 +69,22 @@ AUTOSAM: dict[str, Any] = {
     "mirror_at_prediction": False,
     "patience": 0,
 }
+# Chen et al. 2024, arXiv 2309.08842, and its released code; LoRA in place of FacT.
+MA_SAM: dict[str, Any] = SAMED | {
+    "backbone": "vit_h",
+    "precision": "bfloat16",
+    "lora_rank": 32,
+    "depth": 5,
+    "depth_blocks": "all",
+    "depth_adapters": 2,
+    "head": "mask_decoder_full",
+    "intensity": (IntensityWindow("fixed", -200, 250),),
+    "learning_rate": 8e-4,
+    "decay_power": 7.0,
+    "steps": 300 * NUM_SLICES // 24,
+    "augmentation": "planned",
+    "mirror_axes": (1, 2),
+}
 PUBLISHED = {
     "samed": SAMED,
     "samed_s": SAMED | {"head": "mask_decoder_lora"},
@@ -79,12 +95,13 @@ PUBLISHED = {
         "steps": 300 * NUM_SLICES // 24,
         "precision": "bfloat16",
     },
+    "ma_sam": MA_SAM,
     "autosam": AUTOSAM,
     "autosam_cnn": AUTOSAM | {"head": "cnn"},
     "autosam_linear": AUTOSAM | {"head": "linear"},
 }
 # The share of the polynomial schedule that is trained: 160 of 200 epochs, 300 of 400.
-STOPS_AT = {"samed": 0.8, "samed_s": 0.8, "samed_h": 0.75}
+STOPS_AT = {"samed": 0.8, "samed_s": 0.8, "samed_h": 0.75, "ma_sam": 0.75}
 
 
 def planned(name: str, channel: str) -> Configuration:
@@ -106,6 +123,7 @@ def test_published_schedule_stops_before_its_end(name: str) -> None:
     assert configuration.decay_share == pytest.approx(STOPS_AT[name] * trained)
 
 
-def test_window_of_samed_is_for_ct_alone_and_that_of_autosam_for_any_single_channel() -> None:
+def test_windows_are_for_ct_alone_except_that_of_autosam_for_any_single_channel() -> None:
+    assert planned("ma_sam", "MRI").intensity[0].scheme == "percentiles"
     assert planned("samed", "MRI").intensity[0].scheme == "percentiles"
     assert planned("autosam", "MRI").intensity == (IntensityWindow("slice_range", 0, 100),)

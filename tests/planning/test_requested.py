@@ -21,7 +21,7 @@ from samnet.planning.replan import find_hand_made, update_plan
 from samnet.planning.requested import add_configurations, find_missing, names_on_request
 
 OWN = ["frozen", "full", "lora", "scratch"]
-PUBLISHED = ["autosam", "autosam_cnn", "autosam_linear", "samed", "samed_h", "samed_s"]
+PUBLISHED = ["autosam", "autosam_cnn", "autosam_linear", "ma_sam", "samed", "samed_h", "samed_s"]
 
 
 def measure(step: PlannedStep) -> float:
@@ -178,7 +178,8 @@ def test_unknown_configuration_is_refused_with_those_that_there_are() -> None:
         find_missing(plan, ["lora", "samde"])
     assert str(caught.value) == (
         "the plan of Dataset500_Synthetic has no configuration 'samde'; it has frozen, full, lora, "
-        "scratch; on request it gets autosam, autosam_cnn, autosam_linear, samed, samed_h, samed_s"
+        "scratch; on request it gets autosam, autosam_cnn, autosam_linear, ma_sam, samed, samed_h, "
+        "samed_s"
     )
     with pytest.raises(UserError, match=r"it has autosam, .*, scratch$"):
         find_missing(plan_all(make_fingerprint()), ["samde"])

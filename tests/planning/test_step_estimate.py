@@ -48,6 +48,7 @@ def test_estimate_grows_more_with_the_batch_than_any_head_does(
         ("cuda", {"backbone": "vit_b", "encoder_tuning": "lora", "input_size": 672}),
         ("cpu", {"backbone": "small", "encoder_tuning": "lora", "depth": 5}),
         ("cuda", {"backbone": "vit_b", "encoder_tuning": "full", "depth": 3}),
+        ("cuda", {"backbone": "vit_b", "encoder_tuning": "lora", "depth": 5, "depth_adapters": 2}),
     ],
     ids=str,
 )
