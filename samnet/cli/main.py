@@ -15,6 +15,7 @@ from samnet.core.streams import prepare_standard_streams
 COMMANDS = {
     "convert_msd": "make a data set of a task of the Medical Segmentation Decathlon",
     "convert_folder": "make a data set of images and masks",
+    "convert_dicom": "make a data set of DICOM studies",
     "plan_and_preprocess": "check, measure, plan and prepare data sets",
     "verify_dataset": "check raw data sets",
     "doctor": "what is odd about raw data sets",

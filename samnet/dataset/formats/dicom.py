@@ -94,15 +94,30 @@ def read_series(folder: Path) -> Image:
     """
     headers = _image_headers(folder)
     _check_one_series(folder, headers)
-    _check_concatenation(folder, headers)
+    return read_slices(folder, headers)
+
+
+def read_slices(where: Path | str, headers: Mapping[Path, Any]) -> Image:
+    """Read the files of one series as a volume.
+
+    Args:
+        where: What messages call the series, such as its folder.
+        headers: The header of each file of the series.
+
+    Returns:
+        The image with the array `(C, Z, Y, X)`, whose header is a `Series`.
+
+    Raises:
+        UserError: A file is damaged or has frames without positions, or the frames form no volume.
+    """
     if len(headers) == 1:
         ((file, header),) = headers.items()
         if count_frames(header) == 1 and not has_position(header):
             return _read_2d_image(file, header)
-    frames_by_file = {file: frames_of(file, header) for file, header in headers.items()}
-    frames = [frame for members in frames_by_file.values() for frame in members]
-    _check_alike(folder, frames)
-    slices, grid = _arrange(folder, frames)
+    slices, grid = arrange_slices(where, headers)
+    frames_by_file: dict[Path, list[Frame]] = {file: [] for file in headers}
+    for entry in sorted(slices, key=lambda entry: entry.number):
+        frames_by_file[entry.file].append(entry)
     pixels = {
         file: dicom_pixels.read_intensities(file, headers[file], members)
         for file, members in frames_by_file.items()
@@ -110,6 +125,27 @@ def read_series(folder: Path) -> Image:
     array = np.stack([pixels[entry.file][:, entry.number] for entry in slices], axis=1)
     series = Series(tuple(entry.file for entry in slices), tuple(entry.number for entry in slices))
     return Image(array, grid, series)
+
+
+def arrange_slices(where: Path | str, headers: Mapping[Path, Any]) -> tuple[list[Frame], Grid]:
+    """Find how the slices of one series lie, from their headers alone.
+
+    Args:
+        where: What messages call the series, such as its folder.
+        headers: The header of each file of the series.
+
+    Returns:
+        The slices in the order of the volume, and its grid.
+
+    Raises:
+        UserError: A file is missing, frames have no positions, or they form no volume.
+    """
+    _check_concatenation(where, headers)
+    frames: list[Frame] = []
+    for file, header in headers.items():
+        frames += frames_of(file, header)
+    _check_alike(where, frames)
+    return _arrange(where, frames)
 
 
 def _image_headers(folder: Path) -> dict[Path, Any]:
@@ -153,7 +189,7 @@ def _check_one_series(folder: Path, headers: Mapping[Path, Any]) -> None:
         )
 
 
-def _check_concatenation(folder: Path, headers: Mapping[Path, Any]) -> None:
+def _check_concatenation(where: Path | str, headers: Mapping[Path, Any]) -> None:
     """Refuse an image that was divided into several files if one is missing (PS3.3 C.7.6.16)."""
     totals: dict[str, int] = {}
     counts: Counter[str] = Counter()
@@ -166,7 +202,7 @@ def _check_concatenation(folder: Path, headers: Mapping[Path, Any]) -> None:
     for identifier, total in totals.items():
         if counts[identifier] != total:
             raise UserError(
-                f"{folder}: holds {counts[identifier]} of the {total} files that one image was "
+                f"{where}: holds {counts[identifier]} of the {total} files that one image was "
                 "divided into; add the others"
             )
 
@@ -188,25 +224,25 @@ def _read_2d_image(file: Path, header: Any) -> Image:
     return Image(array, grid, Series((file,), (0,)))
 
 
-def _check_alike(folder: Path, frames: Sequence[Frame]) -> None:
+def _check_alike(where: Path | str, frames: Sequence[Frame]) -> None:
     """Refuse frames of several sizes, orientations or spacings."""
     first = frames[0]
     for entry in frames[1:]:
         if entry.size != first.size:
             raise UserError(
-                f"{folder}: its slices differ in size: {first.name} has {_describe_size(first)}, "
+                f"{where}: its slices differ in size: {first.name} has {_describe_size(first)}, "
                 f"{entry.name} {_describe_size(entry)}; keep one acquisition in the folder"
             )
         if np.abs(entry.orientation - first.orientation).max() > _MAX_TURN:
             differences = describe_differences([first, entry])
             raise UserError(
-                f"{folder}: {entry.name} is turned against {first.name}"
+                f"{where}: {entry.name} is turned against {first.name}"
                 f"{f' ({differences})' if differences else ''}; remove localisers, or export one "
                 "orientation"
             )
         if not np.allclose(entry.spacing, first.spacing, rtol=_MAX_SPACING_DEVIATION, atol=0):
             raise UserError(
-                f"{folder}: the pixels of {first.name} are {_describe_spacing(first)} mm, those "
+                f"{where}: the pixels of {first.name} are {_describe_spacing(first)} mm, those "
                 f"of {entry.name} {_describe_spacing(entry)} mm; keep one acquisition in the folder"
             )
 
@@ -220,7 +256,7 @@ def _describe_spacing(frame: Frame) -> str:
     return " x ".join(f"{length:g}" for length in frame.spacing)
 
 
-def _arrange(folder: Path, frames: Sequence[Frame]) -> tuple[list[Frame], Grid]:
+def _arrange(where: Path | str, frames: Sequence[Frame]) -> tuple[list[Frame], Grid]:
     """Return the frames in ascending order along their common normal, and the grid they form."""
     orientation = np.mean([entry.orientation for entry in frames], axis=0)
     orientation /= np.linalg.norm(orientation, axis=1, keepdims=True)
@@ -233,15 +269,15 @@ def _arrange(folder: Path, frames: Sequence[Frame]) -> tuple[list[Frame], Grid]:
     if len(slices) == 1:
         affine[:3, 2] = normal * abs(slices[0].thickness or 1.0)
     else:
-        affine[:3, 2] = _step(folder, slices, normal)
+        affine[:3, 2] = _step(where, slices, normal)
     affine[:3, 3] = slices[0].position
     return slices, Grid((len(slices), *slices[0].size[:2]), itk.LPS_TO_RAS @ affine)
 
 
-def _step(folder: Path, slices: Sequence[Frame], normal: np.ndarray) -> np.ndarray:
+def _step(where: Path | str, slices: Sequence[Frame], normal: np.ndarray) -> np.ndarray:
     """Return the vector from one slice to the next in LPS mm; the steps have to be equal."""
     positions = np.array([entry.position for entry in slices])
-    _check_positions_differ(folder, slices, positions @ normal)
+    _check_positions_differ(where, slices, positions @ normal)
     steps = np.diff(positions, axis=0)
     usual_step = np.median(steps, axis=0)
     usual_distance = float(np.linalg.norm(usual_step))
@@ -251,7 +287,7 @@ def _step(folder: Path, slices: Sequence[Frame], normal: np.ndarray) -> np.ndarr
         before, after = slices[odd], slices[odd + 1]
         differences = describe_differences([before, after])
         raise UserError(
-            f"{folder}: slices lie {usual_distance:.2f} mm apart, but {before.name} and "
+            f"{where}: slices lie {usual_distance:.2f} mm apart, but {before.name} and "
             f"{after.name} {np.linalg.norm(steps[odd]):.2f} mm"
             f"{f' ({differences})' if differences else ''}; "
             "add the missing slices, or remove strange ones"
@@ -259,7 +295,9 @@ def _step(folder: Path, slices: Sequence[Frame], normal: np.ndarray) -> np.ndarr
     return (positions[-1] - positions[0]) / (len(slices) - 1)
 
 
-def _check_positions_differ(folder: Path, slices: Sequence[Frame], heights: np.ndarray) -> None:
+def _check_positions_differ(
+    where: Path | str, slices: Sequence[Frame], heights: np.ndarray
+) -> None:
     """Refuse several frames at one position along the normal, and say what tells them apart."""
     distances = np.diff(heights)
     if distances.min() >= _SAME_POSITION:
@@ -273,7 +311,7 @@ def _check_positions_differ(folder: Path, slices: Sequence[Frame], heights: np.n
     num_positions = 1 + int((distances >= _SAME_POSITION).sum())
     differences = describe_differences(together)
     raise UserError(
-        f"{folder}: {slices[shared].name} and {slices[shared + 1].name} lie at one position; keep "
+        f"{where}: {slices[shared].name} and {slices[shared + 1].name} lie at one position; keep "
         f"one time point, echo or reconstruction in the folder ({len(slices)} slices lie at "
         f"{num_positions} positions"
         f"{f', and differ in {differences}' if differences else '; they may be copies'})"

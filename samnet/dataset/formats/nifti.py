@@ -148,11 +148,24 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     nibabel.save(image_class(data, None, header), file)
 
 
-def _on_grid(labels: np.ndarray, grid: Grid) -> Any:
-    """Return a NIfTI-1 image of labels `(Z, Y, X)` in scanner coordinates."""
+def write_volume(values: np.ndarray, grid: Grid, file: Path) -> None:
+    """Write intensities with a grid, and nothing else of the file that they come from.
+
+    Args:
+        values: Values `(Z, Y, X)` of 16-bit integers, 32-bit integers or floats.
+        grid: Their grid.
+        file: The file to write.
+    """
     import nibabel
 
-    nifti = nibabel.Nifti1Image(labels.transpose(), grid.affine)
+    nibabel.save(_on_grid(values, grid), file)
+
+
+def _on_grid(values: np.ndarray, grid: Grid) -> Any:
+    """Return a NIfTI-1 image of values `(Z, Y, X)` in scanner coordinates."""
+    import nibabel
+
+    nifti = nibabel.Nifti1Image(values.transpose(), grid.affine)
     nifti.set_sform(grid.affine, code=1)
     nifti.set_qform(grid.affine, code=1)
     # A qform cannot hold shear; it is declared only where it agrees with the sform.

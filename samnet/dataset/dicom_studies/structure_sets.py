@@ -1,0 +1,44 @@
+"""The contours of a structure set (RTSTRUCT, DICOM PS3.3 C.8.8.6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from samnet.core.errors import UserError
+from samnet.dataset.dicom_studies.contours import Contour
+from samnet.dataset.formats.dicom_files import read_header
+
+
+def read_contours(file: Path) -> dict[int, list[Contour]]:
+    """Read the contours of all structures.
+
+    Args:
+        file: A structure set.
+
+    Returns:
+        ROINumber -> its contours; a structure without contours is not in it.
+
+    Raises:
+        UserError: A contour has other coordinates than triples of numbers.
+    """
+    found: dict[int, list[Contour]] = {}
+    for region in read_header(file).get("ROIContourSequence") or []:
+        contours = found.setdefault(int(region.ReferencedROINumber), [])
+        for item in region.get("ContourSequence") or []:
+            points = _points(file, item.get("ContourData"))
+            contours.append(Contour(points, str(item.get("ContourGeometricType") or "")))
+    return found
+
+
+def _points(file: Path, data: object) -> np.ndarray:
+    try:
+        values = np.array([] if data is None else data, np.float64).reshape(-1, 3)
+    except (TypeError, ValueError):
+        values = np.full((1, 3), np.nan)
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{file}: the coordinates of a contour are no triples of numbers; export it again"
+        )
+    return values
