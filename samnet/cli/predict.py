@@ -14,6 +14,7 @@ from samnet.core.errors import UserError
 if TYPE_CHECKING:
     from samnet.dataset.cases import Case
     from samnet.dataset.description import DatasetDescription
+    from samnet.inference.dicom_output import DicomOutput
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +92,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write OUT/CASE.npz: the array probabilities (outputs, Z, Y, X), float16, on the "
         "grid of the image. samnet_ensemble averages such files",
     )
-    parser.add_argument(
+    dicom = parser.add_mutually_exclusive_group()
+    dicom.add_argument(
         "--dicom-seg",
         action="store_true",
-        help="write label maps of DICOM series as DICOM segmentations (default: NIfTI); needs the "
+        help="write DICOM segmentations in place of NIfTI (every case a DICOM series); needs the "
         "extra dicom",
+    )
+    dicom.add_argument(
+        "--dicom-rtstruct",
+        action="store_true",
+        help="write contours as DICOM structure sets in place of NIfTI (every case a DICOM series)",
     )
     parser.add_argument(
         "--colour",
@@ -131,9 +138,10 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.files import predict_cases
     from samnet.inference.find_model import find_models
 
-    if options.colour and options.dicom_seg:
+    dicom_output = _dicom_output(options)
+    if options.colour and dicom_output is not None:
         raise UserError(
-            "--colour draws label maps, which --dicom-seg does not write; leave out one"
+            f"--colour draws label maps, which {dicom_output.value} does not write; leave out one"
         )
     predictor = load_predictor(
         find_models(options.model, options.dataset, options.configuration),
@@ -156,9 +164,17 @@ def _run(options: argparse.Namespace) -> None:
             part,
             options.output,
             keep_existing=options.keep_existing,
-            dicom_segmentation=options.dicom_seg,
+            dicom_output=dicom_output,
             save_probabilities=options.save_probabilities,
         )
+
+
+def _dicom_output(options: argparse.Namespace) -> DicomOutput | None:
+    from samnet.inference.dicom_output import DicomOutput
+
+    if options.dicom_seg:
+        return DicomOutput.SEGMENTATION
+    return DicomOutput.STRUCTURE_SET if options.dicom_rtstruct else None
 
 
 def _draw_in_colour(description: DatasetDescription, cases: Sequence[Case], output: Path) -> None:

@@ -29,9 +29,10 @@ from samnet.core.worker_pool import Outcome, describe_error
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
-from samnet.dataset.formats import dicom_seg
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.dicom_output import ENDING as DICOM_ENDING
+from samnet.inference.dicom_output import DicomOutput
 from samnet.inference.doubtful import report_confidence, report_warnings
 from samnet.inference.ensemble import EnsemblePredictor
 from samnet.inference.prediction import Prediction
@@ -50,7 +51,7 @@ def predict_cases(
     output: Path,
     *,
     keep_existing: bool = False,
-    dicom_segmentation: bool = False,
+    dicom_output: DicomOutput | None = None,
     save_probabilities: bool = False,
     keep_signals: bool = False,
     ends_at: float | None = None,
@@ -69,8 +70,8 @@ def predict_cases(
         cases: The cases.
         output: The folder for the label maps.
         keep_existing: Whether to keep finished label maps.
-        dicom_segmentation: Whether to write DICOM segmentations in place of NIfTI. Every case has
-            to be a DICOM series.
+        dicom_output: What to write in place of NIfTI: DICOM segmentations or structure sets. Every
+            case has to be a DICOM series. None for label maps.
         save_probabilities: Whether to write the probabilities too, next to the label map; see
             `samnet.inference.probability_files`.
         keep_signals: Whether to keep how sure the networks are in `signals.csv`, for a calibration.
@@ -82,20 +83,21 @@ def predict_cases(
 
     Raises:
         UserError: The output is not a folder, a label map would replace an image, or a case cannot
-            be written as a DICOM segmentation.
+            be written as such a DICOM object.
         SamnetError: Cases failed; each is named with its reason, the others are written.
     """
-    if dicom_segmentation:
-        _check_dicom(predictor, cases)
-    targets = {case.identifier: output_file(case, output, dicom_segmentation) for case in cases}
+    if dicom_output is not None:
+        dicom_output.check(predictor.plan.label_scheme, cases)
+    is_dicom = dicom_output is not None
+    targets = {case.identifier: output_file(case, output, is_dicom) for case in cases}
     _check_output(cases, output, {file.name for file in targets.values()})
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
         open_cases = list(cases)
         if keep_existing:
             open_cases = _unfinished(cases, targets, save_probabilities)
-        extras = _Extras(keep_signals, save_probabilities)
+        extras = _Extras(keep_signals, save_probabilities, dicom_output)
         outcome = _predict_cases(predictor, open_cases, targets, extras, ends_at)
-        if not dicom_segmentation and any(file.is_file() for file in targets.values()):
+        if not is_dicom and any(file.is_file() for file in targets.values()):
             _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
     outcome.raise_if_failed("prediction")
     log.info("label maps: %s", output)
@@ -104,15 +106,17 @@ def predict_cases(
 
 @dataclass(frozen=True)
 class _Extras:
-    """What is written in addition to label maps.
+    """What is written in addition to label maps, or in place of them.
 
     Attributes:
         keep_signals: Whether to keep signals, in place of what they let expect.
         save_probabilities: Whether to write probabilities.
+        dicom_output: What is written in place of label maps; None for label maps.
     """
 
     keep_signals: bool
     save_probabilities: bool
+    dicom_output: DicomOutput | None
 
 
 def _predict_cases(
@@ -236,7 +240,7 @@ def _predict(predict: Callable[[np.ndarray, Grid], Prediction], step: _Step) -> 
 def _write(
     predictor: Predictor | EnsemblePredictor, targets: dict[str, Path], extras: _Extras, step: _Step
 ) -> _Step:
-    """Write the label map, as a DICOM segmentation where its file ends in `.dcm`."""
+    """Write the label map, or the DICOM object in its place, and what belongs to it."""
     prediction, name = step.prediction, step.case.identifier
     if prediction is None or step.image is None:
         return step
@@ -257,11 +261,11 @@ def _write(
             probabilities = prediction.probabilities
             target = probability_file(file.parent, name)
             write_probabilities(target, probabilities.shape, probabilities.slabs())
-        if file.suffix == dicom_seg.ENDING:
-            names = predictor.plan.label_scheme.class_names
-            dicom_seg.write_segmentation(prediction.labels, step.image, names, file)
-        else:
+        if extras.dicom_output is None:
             write_labels(prediction.labels, step.image, file)
+        else:
+            scheme = predictor.plan.label_scheme
+            extras.dicom_output.write(prediction.labels, step.image, scheme, file)
     except Exception as error:
         return _failed(step.case, error)
     return _Step(step.case, warnings=prediction.warnings, confidence=prediction.confidence)
@@ -293,21 +297,6 @@ def _have_same_labels(one: LabelScheme, other: LabelScheme) -> bool:
     return (one.labels, one.ignore_label) == (other.labels, other.ignore_label)
 
 
-def _check_dicom(predictor: Predictor | EnsemblePredictor, cases: Sequence[Case]) -> None:
-    dicom_seg.require_library()
-    if predictor.plan.label_scheme.regions is not None:
-        raise UserError(
-            "the model finds regions, which lie within each other, and a DICOM segmentation holds "
-            "one label a voxel; leave out --dicom-seg"
-        )
-    others = [case for case in cases if not case.image_files[0].is_dir()]
-    if others:
-        raise UserError(
-            f"{others[0].image_files[0]}: is no DICOM series, and {len(others)} of {len(cases)} "
-            "cases are none: they cannot be written as DICOM segmentations; leave out --dicom-seg"
-        )
-
-
 def _check_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
     """Refuse what is not a folder, and one where an image would be replaced."""
     if ending_of(output) is not None or (output.exists() and not output.is_dir()):
@@ -329,16 +318,16 @@ def _key_of_names(cases: Sequence[Case]) -> str:
     return hashlib.sha256(names.encode()).hexdigest()[:8]
 
 
-def output_file(case: Case, output: Path, dicom_segmentation: bool = False) -> Path:
+def output_file(case: Case, output: Path, is_dicom: bool = False) -> Path:
     """Return where the label map of a case goes.
 
     Args:
         case: The case.
         output: The folder for the label maps.
-        dicom_segmentation: Whether it is a DICOM segmentation.
+        is_dicom: Whether it is a DICOM object.
 
     Returns:
         The case's name with the ending of its image, if that can hold labels.
     """
-    ending = dicom_seg.ENDING if dicom_segmentation else label_ending_for(case.image_files[0])
+    ending = DICOM_ENDING if is_dicom else label_ending_for(case.image_files[0])
     return output / f"{case.identifier}{ending}"

@@ -18,6 +18,7 @@ from samnet.core.worker_pool import default_processes
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.mask_rules import MaskRules
 from samnet.demo.run import DemoOptions
+from samnet.inference.dicom_output import DicomOutput
 from samnet.models.model_folder import ModelFolder
 from samnet.pretraining.run import Recipe
 from samnet.sharing.samed import SamedOptions
@@ -135,7 +136,7 @@ def test_options_of_predict_choose_the_cases(
     (used, cases, output), named = call(function, "predict -i images -o out")
     assert (used, output) == (predictor, Path("out"))
     assert [case.identifier for case in cases] == ["a", "b", "c"]
-    without = {"keep_existing": False, "dicom_segmentation": False, "save_probabilities": False}
+    without = {"keep_existing": False, "dicom_output": None, "save_probabilities": False}
     assert named == without
 
     words = "predict -i images -o out --num-parts 2 --part-id 1 --continue"
@@ -143,7 +144,9 @@ def test_options_of_predict_choose_the_cases(
     assert [case.identifier for case in cases] == ["b"]
     assert named == without | {"keep_existing": True}
     _, named = call(function, "predict -i images -o out --dicom-seg")
-    assert named == without | {"dicom_segmentation": True}
+    assert named == without | {"dicom_output": DicomOutput.SEGMENTATION}
+    _, named = call(function, "predict -i images -o out --dicom-rtstruct")
+    assert named == without | {"dicom_output": DicomOutput.STRUCTURE_SET}
     _, named = call(function, "predict -i images -o out --save-probabilities")
     assert named == without | {"save_probabilities": True}
 

@@ -58,7 +58,7 @@ def count_names(cases: Iterable[Iterable[tuple[str, str]]]) -> list[FoundName]:
         cases: For each case the names and kinds of its structures.
 
     Returns:
-        The names, the most frequent first.
+        The names, the most frequent first, equally frequent ones in their order in the files.
     """
     counts: Counter[str] = Counter()
     kinds: dict[str, dict[str, None]] = {}
@@ -70,7 +70,7 @@ def count_names(cases: Iterable[Iterable[tuple[str, str]]]) -> list[FoundName]:
             if kind:
                 known[kind] = None
     similar = find_similar(sorted(counts))
-    names = sorted(counts, key=lambda name: (-counts[name], normal_form(name), name))
+    names = sorted(kinds, key=lambda name: -counts[name])
     return [
         FoundName(name, counts[name], tuple(kinds[name]), tuple(similar.get(name, ())))
         for name in names

@@ -18,13 +18,15 @@ from samnet.core.files import atomic_path
 from samnet.dataset.formats.dicom import Series
 from samnet.dataset.formats.dicom_files import read_header
 from samnet.dataset.formats.dicom_frames import has_many_frames
+from samnet.dataset.formats.dicom_texts import (
+    LONGEST_DESCRIPTION,
+    UTF_8,
+    plain_text,
+    short_names,
+)
 from samnet.dataset.formats.image import Image
 
-ENDING = ".dcm"
 _SERIES_NUMBER = 1000  # higher than the numbers of a usual study
-_UTF_8 = "ISO_IR 192"
-# Longest values of the types LO and ST in characters (DICOM PS3.5 6.2).
-_LONGEST_LABEL, _LONGEST_DESCRIPTION = 64, 1024
 
 
 def require_library() -> None:
@@ -91,7 +93,7 @@ def _segmentation(labels: np.ndarray, sources: list[Any], class_names: Sequence[
     descriptions = [
         _segment_description(label, name, short_name)
         for label, (name, short_name) in enumerate(
-            zip(class_names, _short_names(class_names), strict=True), 1
+            zip(class_names, short_names(class_names), strict=True), 1
         )
     ]
     segmentation = highdicom.seg.Segmentation(
@@ -110,26 +112,8 @@ def _segmentation(labels: np.ndarray, sources: list[Any], class_names: Sequence[
         series_description="samnet segmentation",
     )
     # The sources may be in another character set. Their texts are encoded again as they are saved.
-    segmentation.SpecificCharacterSet = _UTF_8
+    segmentation.SpecificCharacterSet = UTF_8
     return segmentation
-
-
-def _short_names(names: Sequence[str]) -> list[str]:
-    """Return names that a segment label can hold: of limited length, plain, and distinct."""
-    found: list[str] = []
-    for number, name in enumerate(names, 1):
-        short = _plain_text(name)
-        if len(short) > _LONGEST_LABEL or short in found or not short:
-            suffix = f" ({number})"
-            short = short[: _LONGEST_LABEL - len(suffix)] + suffix
-        found.append(short)
-    return found
-
-
-def _plain_text(text: str) -> str:
-    """Return a text without control characters and backslashes, which separate values in DICOM."""
-    kept = [character if character.isprintable() else " " for character in text]
-    return "".join(kept).replace("\\", "/").strip()
 
 
 def _segment_description(label: int, name: str, short_name: str) -> Any:
@@ -149,5 +133,5 @@ def _segment_description(label: int, name: str, short_name: str) -> Any:
         algorithm_identification=algorithm,
     )
     if short_name != name:
-        description.SegmentDescription = _plain_text(name)[:_LONGEST_DESCRIPTION]
+        description.SegmentDescription = plain_text(name)[:LONGEST_DESCRIPTION]
     return description

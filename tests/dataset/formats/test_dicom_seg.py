@@ -19,6 +19,7 @@ from samnet.dataset.cases import Case
 from samnet.dataset.formats.dicom_seg import write_segmentation
 from samnet.dataset.images import read_image
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.dicom_output import DicomOutput
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Prediction
 
@@ -47,7 +48,10 @@ def test_dicom_segmentation_lies_on_the_slices_of_its_series(
     tmp_path: Path, labels: np.ndarray
 ) -> None:
     predict_cases(
-        FakePredictor(labels), [write_case(tmp_path)], tmp_path / "out", dicom_segmentation=True
+        FakePredictor(labels),
+        [write_case(tmp_path)],
+        tmp_path / "out",
+        dicom_output=DicomOutput.SEGMENTATION,
     )
     written = highdicom.seg.segread(tmp_path / "out" / "anna.dcm")
     segments = [written.get_segment_description(number) for number in (1, 2)]
@@ -70,7 +74,9 @@ def test_dicom_segmentation_of_many_frames_lies_on_the_right_ones(tmp_path: Path
         {"ImagePositionPatient": [[-20.0, 30.0, 3.0 * number] for number in order]},
     )
     case = Case("anna", (tmp_path / "mr",))
-    predict_cases(FakePredictor(LABELS), [case], tmp_path / "out", dicom_segmentation=True)
+    predict_cases(
+        FakePredictor(LABELS), [case], tmp_path / "out", dicom_output=DicomOutput.SEGMENTATION
+    )
     written = highdicom.seg.segread(tmp_path / "out" / "anna.dcm")
     back = written.get_pixels_by_source_frame(
         source.SOPInstanceUID,
@@ -125,7 +131,10 @@ def test_dicom_segmentation_without_highdicom_says_what_to_install(
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(UserError, match=r"pip install 'samnet\[dicom\]'"):
         predict_cases(
-            FakePredictor(LABELS), [write_case(tmp_path)], tmp_path / "out", dicom_segmentation=True
+            FakePredictor(LABELS),
+            [write_case(tmp_path)],
+            tmp_path / "out",
+            dicom_output=DicomOutput.SEGMENTATION,
         )
     assert not (tmp_path / "out").exists()
 
@@ -142,7 +151,9 @@ def test_dicom_segmentation_is_refused_for_cases_that_are_no_series(
         UserError,
         match=r"b\.nii\.gz: is no DICOM series, and 1 of 2 cases are none.*--dicom-seg",
     ):
-        predict_cases(FakePredictor(LABELS), cases, tmp_path / "out", dicom_segmentation=True)
+        predict_cases(
+            FakePredictor(LABELS), cases, tmp_path / "out", dicom_output=DicomOutput.SEGMENTATION
+        )
 
 
 def test_prediction_of_a_series_is_nifti_by_default(tmp_path: Path) -> None:
