@@ -7,14 +7,17 @@ from scipy.ndimage import find_objects, label
 from scipy.spatial import cKDTree
 
 _FEWEST_CORNERS = 3
+_JOINED = -1  # stands for a hole that is joined already
+_LEVEL = 0.52  # outlines run at 0.48 pixels from the centres of the outermost pixels
 
 
 def find_outlines(mask: np.ndarray) -> list[np.ndarray]:
     """Find one polygon for each connected part of a mask.
 
-    An outline runs half-way between the centres of neighbouring pixels, so those within it are the
-    pixels of the mask. A hole is joined to the outer outline by a channel without width (the
-    keyhole technique).
+    An outline runs almost half-way between the centres of neighbouring pixels, a little nearer to
+    those of the mask. So the pixels whose centres lie within it are those of the mask, and so are
+    those within and on an outline whose corners are rounded to pixels, as some programs do. A hole
+    is joined to the outer outline by a channel without width (the keyhole technique).
 
     Args:
         mask: Booleans `(Y, X)`.
@@ -28,9 +31,7 @@ def find_outlines(mask: np.ndarray) -> list[np.ndarray]:
     for number, (rows, columns) in enumerate(find_objects(parts), 1):
         loops = _loops(parts[rows, columns] == number)
         outer, *holes = sorted(loops, key=_area, reverse=True)
-        # Those that are far from the outer outline are joined to holes that are joined already.
-        for hole in sorted(holes, key=_area, reverse=True):
-            outer = _join(outer, hole)
+        outer = _with_holes(outer, holes)
         outlines.append(outer + np.array([columns.start, rows.start]))
     return outlines
 
@@ -41,7 +42,7 @@ def _loops(part: np.ndarray) -> list[np.ndarray]:
 
     padded = np.pad(part, 1).astype(np.uint8)
     # Pixels that touch at a corner are not connected, as for `label`.
-    found = find_contours(padded, 0.5, fully_connected="low")
+    found = find_contours(padded, _LEVEL, fully_connected="low")
     return [_without_straight_corners(loop[:-1, ::-1] - 1) for loop in found]
 
 
@@ -57,10 +58,35 @@ def _area(loop: np.ndarray) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def _join(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Insert a hole where it is nearest to the outer outline; the channel is passed twice."""
-    distances, nearest = cKDTree(hole).query(outer)
-    corner = int(distances.argmin())
-    first = int(nearest[corner])
-    turned = np.roll(hole, -first, axis=0)
+def _with_holes(outer: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
+    """Join holes to an outline, the nearest first, so that no channel crosses another hole."""
+    if not holes:
+        return outer
+    corners = np.concatenate(holes)
+    hole_of_corner = np.repeat(np.arange(len(holes)), [len(hole) for hole in holes])
+    distances, nearest = _distances(corners, outer)
+    for _ in holes:
+        corner = int(distances.argmin())
+        number = hole_of_corner[corner]
+        hole = holes[number]
+        outer = _join(outer, hole, nearest[corner], corners[corner])
+        # The channels to come may begin at this hole.
+        own, own_nearest = _distances(corners, hole)
+        is_nearer = own < distances
+        nearest = np.where(is_nearer[:, None], own_nearest, nearest)
+        hole_of_corner = np.where(hole_of_corner == number, _JOINED, hole_of_corner)
+        distances = np.where(hole_of_corner == _JOINED, np.inf, np.minimum(distances, own))
+    return outer
+
+
+def _distances(corners: np.ndarray, loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance of each corner from a loop, and the loop's nearest corner."""
+    found, numbers = cKDTree(loop).query(corners)
+    return found, loop[numbers]
+
+
+def _join(outer: np.ndarray, hole: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Insert a hole by a channel from a corner of the outline to one of the hole, and back."""
+    corner = int((outer == start).all(axis=1).argmax())
+    turned = np.roll(hole, -int((hole == end).all(axis=1).argmax()), axis=0)
     return np.concatenate([outer[: corner + 1], turned, turned[:1], outer[corner:]])
