@@ -151,9 +151,8 @@ def plan_studies(
     """
     rules, folder = contents.rules, contents.folder
     table = _table(contents, structures)
-    patient_names = name_patients(
-        [image for series in contents.studies.series.values() for image in series.images], patients
-    )
+    images = [image for case in contents.found.cases for image in case.reference.images]
+    patient_names = name_patients(images, patients)
     faults = list(contents.found.faults)
     cases: dict[str, MeasuredCase] = {}
     for case in ProgressBar(contents.found.cases, desc="reading labels", unit="case"):

@@ -13,6 +13,7 @@ from samnet.dataset.formats.dicom_files import read_header
 
 # Which sequences name the images and series that labels belong to; others name studies and plans.
 _IMAGE_SEQUENCES = ("ContourImageSequence", "SourceImageSequence", "ReferencedInstanceSequence")
+_CONTOUR_DATA = 0x30060050
 _SERIES_SEQUENCES = ("RTReferencedSeriesSequence", "ReferencedSeriesSequence")
 
 
@@ -145,7 +146,10 @@ def _references(header: Any) -> tuple[frozenset[str], frozenset[str], frozenset[
 
 def _items(dataset: Any) -> Iterator[tuple[str, Any]]:
     """Yield the items of all sequences, at any depth, each with the keyword of its sequence."""
-    for element in dataset:
+    for tag in tuple(dataset.keys()):
+        if tag == _CONTOUR_DATA:
+            continue  # reading all coordinates takes long
+        element = dataset[tag]
         if element.VR != "SQ" or not element.value:
             continue
         for item in element.value:

@@ -77,7 +77,7 @@ def _label_regions(names: Sequence[str], counts: Mapping[Combination, int]) -> L
         if lost is None:
             break
         lost = min((lost, written[_last(lost, regions)]), key=lambda entry: -len(entry))
-        regions[" and ".join(name for name in names if name in lost)] = lost
+        regions[_name_of(lost, names, combinations)] = lost
     labels: dict[str, Label] = {"background": 0}
     class_order = []
     for name, needed in regions.items():
@@ -85,6 +85,21 @@ def _label_regions(names: Sequence[str], counts: Mapping[Combination, int]) -> L
         labels[name] = inside if len(inside) > 1 else inside[0]
         class_order.append(values[written[name]] if name in written else inside[0])
     return Labelling(labels, tuple(class_order), values)
+
+
+def _name_of(
+    combination: Combination, names: Sequence[str], combinations: Sequence[Combination]
+) -> str:
+    """Name what some structures share, without those that contain another of them."""
+    inside = {
+        name: {number for number, entry in enumerate(combinations) if name in entry}
+        for name in names
+        if name in combination
+    }
+    kept = [
+        name for name, own in inside.items() if not any(own > other for other in inside.values())
+    ]
+    return " and ".join(kept)
 
 
 def _from_outer_to_inner(

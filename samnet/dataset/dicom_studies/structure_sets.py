@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,18 @@ def read_contours(file: Path) -> dict[int, list[Contour]]:
     for region in read_header(file).get("ROIContourSequence") or []:
         contours = found.setdefault(int(region.ReferencedROINumber), [])
         for item in region.get("ContourSequence") or []:
-            points = _points(file, item.get("ContourData"))
+            # pydicom would make an object of each number, which takes seven times as long.
+            data = item.get_item("ContourData")
+            points = _points(file, None if data is None else data.value)
             contours.append(Contour(points, str(item.get("ContourGeometricType") or "")))
     return found
 
 
-def _points(file: Path, data: object) -> np.ndarray:
+def _points(file: Path, data: Any) -> np.ndarray:
+    """Return points `(N, 3)` of a value that is read or, as bytes, not read yet."""
+    listed = data.split(b"\\") if isinstance(data, bytes) else data
     try:
-        values = np.array([] if data is None else data, np.float64).reshape(-1, 3)
+        values = np.array(listed or [], np.float64).reshape(-1, 3)
     except (TypeError, ValueError):
         values = np.full((1, 3), np.nan)
     if not np.isfinite(values).all():
