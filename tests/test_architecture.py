@@ -30,6 +30,7 @@ LAYERS = (
     "evaluation",
     "training",
     "selection",
+    "annotation",
     "reporting",
     "sharing",
     "pretraining",

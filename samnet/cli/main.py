@@ -24,6 +24,7 @@ COMMANDS = {
     "preprocess": "prepare the training cases",
     "train": "train a configuration",
     "predict": "segment images",
+    "next": "which unlabelled images to label next",
     "ensemble": "average the probabilities of several predictions",
     "find_best_configuration": "summarise cross-validations, choose a configuration",
     "evaluate": "compare predictions with references",
