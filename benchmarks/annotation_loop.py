@@ -303,6 +303,8 @@ def folders_of(pool: Pool, labelled: Sequence[str], folder: Path) -> Iterator[Pa
             (raw / "labelsTr" / case.label_file.name).symlink_to(case.label_file.absolute())
     for file in (source.plan_file, source.fingerprint_file, source.slices):
         (prepared / file.name).symlink_to(file.absolute())
+    source.embeddings.mkdir(exist_ok=True)  # those of a frozen encoder are made once for all rounds
+    (prepared / source.embeddings.name).symlink_to(source.embeddings.absolute())
     # A fold has to name validation cases; the fold `all` trains on all that are named.
     fold = {"train": sorted(labelled), "val": sorted(labelled)}
     write_json(prepared / source.splits_file.name, [fold])

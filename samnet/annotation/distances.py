@@ -38,16 +38,13 @@ def compute_distances(features: Sequence[np.ndarray]) -> np.ndarray:
         features: The numbers `(F,)` of each of N cases.
 
     Returns:
-        Euclidean distances `(N, N)` of the numbers, each in its standard deviations over the cases.
-        They are divided by the median distance of a case from its nearest neighbour.
+        Euclidean distances `(N, N)`, divided by the median distance of a case from its nearest
+        neighbour.
     """
     table = np.array(features, float)
-    deviation = table.std(0)
-    varies = deviation > 1e-9 * np.maximum(np.abs(table).max(0), 1e-30)
-    scaled = (table[:, varies] - table[:, varies].mean(0)) / deviation[varies]
     distances = np.zeros((len(table), len(table)))
-    for row, numbers in zip(distances, scaled, strict=True):
-        row[:] = np.sqrt(((scaled - numbers) ** 2).sum(1))
+    for row, numbers in zip(distances, table, strict=True):
+        row[:] = np.sqrt(((table - numbers) ** 2).sum(1))
     others = distances + np.diag(np.full(len(table), np.inf))
     nearest = others.min(1, initial=np.inf)
     typical = float(np.median(nearest[np.isfinite(nearest)])) if len(table) > 1 else 0.0

@@ -11,6 +11,7 @@ import numpy as np
 from samnet.annotation.candidate import Candidate
 from samnet.confidence.calibration import Expectation
 from samnet.confidence.certainties import MEANINGS, certainties
+from samnet.core.errors import UserError
 
 # Certainties further from the mean than this, in standard deviations, count as this far.
 _MOST_DEVIATIONS = 3.0
@@ -37,17 +38,26 @@ def measure_doubt(cases: Sequence[Candidate]) -> list[Doubt]:
     """Measure how doubtful predictions are.
 
     Where the model is calibrated, the expected Dice says it. Without, as after training on a few
-    cases that left none to hold out, cases are compared with each other: each signal of `certainties`
-    counts as much as any other, in standard deviations from its mean over the cases.
+    cases that left none to hold out, cases are compared with each other: each of their
+    `certainties` counts as much as any other, in standard deviations from its mean over the cases.
 
     Args:
         cases: Cases with predictions.
 
     Returns:
         The doubt of each case, in the same order.
+
+    Raises:
+        UserError: Some cases have an expected Dice only, and others only signals.
     """
     if all(case.confidence for case in cases):
         return [_doubt_of_expected(case) for case in cases]
+    for case in cases:
+        if not case.signals:
+            raise UserError(
+                f"{case.identifier} has an expected Dice and no signals, other cases have none: "
+                "they were predicted by different models; predict all by one, without -p"
+            )
     return _doubts_of_signals(cases)
 
 
@@ -68,7 +78,7 @@ def _doubt_of_expected(case: Candidate) -> Doubt:
 def _describe_expected(expected: Expectation) -> str:
     if expected.reason:
         return expected.reason
-    return f"expected Dice {expected.dice:.2f}"
+    return _NOT_PREDICTED if expected.dice is None else f"expected Dice {expected.dice:.2f}"
 
 
 def _doubts_of_signals(cases: Sequence[Candidate]) -> list[Doubt]:

@@ -1,4 +1,4 @@
-"""The unlabelled cases of a folder and the labelled ones of a data set, and what is known of them."""
+"""The unlabelled cases of a folder, the labelled ones of a data set, and their ranking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samnet.annotation.candidate import Candidate, read_candidates
+import numpy as np
+
+from samnet.annotation.candidate import read_candidates
+from samnet.annotation.features import measure_features
 from samnet.annotation.ranking import RankedCase, find_strategy, rank
 from samnet.annotation.strategies import LabelledCase
 from samnet.core.errors import SamnetError, UserError
@@ -15,7 +18,7 @@ from samnet.dataset.case_list import read_case_list
 from samnet.dataset.cases import Case, RawDataset, find_prediction_input
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.description import DatasetDescription
-from samnet.inference.ensemble import EnsemblePredictor
+from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -81,34 +84,31 @@ def find_labelled(folder: DatasetFolder) -> list[Case]:
         UserError: The `dataset.json` is not usable.
     """
     is_listed = read_case_list(folder.description_file) is not None
-    if not is_listed and not folder.training_labels.is_dir():
+    labels = folder.training_labels
+    if not is_listed and not (labels.is_dir() and any(labels.iterdir())):
         return []
     cases = RawDataset.read(folder).cases
     return [case for case in cases if case.label_file is not None and case.label_file.is_file()]
 
 
 def predict_missing(
-    predictor: Predictor | EnsemblePredictor, cases: Sequence[Case], folders: Sequence[Path]
+    predictor: Predictor, cases: Sequence[Case], kept: Sequence[Path], output: Path
 ) -> None:
-    """Predict the cases of which no signal of confidence is known.
+    """Predict the cases of which no prediction is to be kept.
 
     Cases that cannot be predicted are named in a warning.
 
     Args:
         predictor: The model.
         cases: The cases.
-        folders: Where predictions with `confidence.csv` or `signals.csv` may lie. Cases that none
-            of them has are predicted into the last one.
+        kept: Folders of predictions whose `confidence.csv` or `signals.csv` is used.
+        output: The folder for the other predictions.
 
     Raises:
-        UserError: The model consists of several, or the last folder cannot be written to.
+        UserError: The folder cannot be written to.
     """
-    from samnet.inference.files import predict_cases
-
-    if isinstance(predictor, EnsemblePredictor):
-        raise UserError("several models have no signals of confidence; name one of them")
     names = [case.identifier for case in cases]
-    known = {one.identifier for one in read_candidates(names, folders) if one.is_predicted}
+    known = {one.identifier for one in read_candidates(names, kept) if one.is_predicted}
     missing = [case for case in cases if case.identifier not in known]
     if known:
         log.info("%d of %d cases are predicted already", len(known), len(cases))
@@ -116,7 +116,7 @@ def predict_missing(
         return
     try:
         # A calibrated model says what Dice to expect, any other one what it rests on.
-        predict_cases(predictor, missing, folders[-1], keep_signals=predictor.calibration is None)
+        predict_cases(predictor, missing, output, keep_signals=predictor.calibration is None)
     except UserError:
         raise
     except SamnetError as error:
@@ -128,7 +128,8 @@ def rank_pool(
     strategy: str,
     seed: int,
     predictor: Predictor | None,
-    folders: Sequence[Path],
+    kept: Sequence[Path],
+    output: Path,
 ) -> list[RankedCase]:
     """Order the unlabelled cases, predicting and comparing images as far as the strategy needs it.
 
@@ -137,7 +138,8 @@ def rank_pool(
         strategy: A name in `STRATEGIES`.
         seed: Fixes what is drawn at random.
         predictor: The model; None where there is none.
-        folders: As for `predict_missing`.
+        kept: As for `predict_missing`.
+        output: As for `predict_missing`.
 
     Returns:
         All unlabelled cases, ranked.
@@ -145,21 +147,32 @@ def rank_pool(
     Raises:
         UserError: As for `predict_missing`, or the strategy needs a model and there is none.
     """
-    from samnet.annotation.features import measure_features
-
     chosen = find_strategy(strategy)
+    if predictor is not None:
+        _check_channels(pool, predictor)
     if chosen.needs_predictions:
         if predictor is None:
             raise UserError(
                 f"strategy {strategy}: needs a trained model; train one, or choose another strategy"
             )
-        predict_missing(predictor, pool.unlabelled, folders)
-    features, labelled = None, []
+        predict_missing(predictor, pool.unlabelled, kept, output)
+    features: dict[str, np.ndarray] | None = None
+    labelled: list[LabelledCase] = []
     if chosen.needs_features:
         num_channels = len(pool.description.channel_names)
         of_labelled = measure_features(pool.labelled, num_channels, predictor)
         labelled = [LabelledCase(name, numbers) for name, numbers in of_labelled.items()]
         features = measure_features(pool.unlabelled, num_channels, predictor)
     names = [case.identifier for case in pool.unlabelled]
-    candidates: list[Candidate] = read_candidates(names, folders, features)
+    candidates = read_candidates(names, [*kept, output], features)
     return rank(candidates, strategy, seed, labelled)
+
+
+def _check_channels(pool: Pool, predictor: Predictor) -> None:
+    """Refuse a model that takes other images than those of the data set."""
+    of_model, of_dataset = predictor.plan.channel_names, pool.description.channel_names
+    if len(of_model) != len(of_dataset):
+        raise UserError(
+            f"the model was trained on {', '.join(of_model)}, the data set has "
+            f"{', '.join(of_dataset)}; name a model of this data set"
+        )

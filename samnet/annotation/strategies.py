@@ -129,7 +129,7 @@ def _by_distance(
 def _by_coverage(
     cases: Sequence[Candidate], labelled: Sequence[LabelledCase], random: np.random.Generator
 ) -> list[Choice]:
-    names, distances = _compare(cases, labelled)
+    _, distances = _compare(cases, labelled)
     choices = []
     for step in order_greedily(distances, len(labelled), most_covering):
         name = cases[step.index].identifier

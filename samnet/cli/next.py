@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samnet.cli.command import Command, non_negative_int, positive_int
+from samnet.core.errors import UserError
 
 if TYPE_CHECKING:
     from samnet.dataset.dataset_folder import DatasetFolder
     from samnet.inference.predictor import Predictor
 
+log = logging.getLogger(__name__)
 _SUMMARY = """\
 Rank unlabelled images: which of them to label next. Writes next.csv with all of them in their
 order, and prints the first ones."""
@@ -109,16 +111,18 @@ def _run(options: argparse.Namespace) -> None:
 
     name = DEFAULT if options.strategy is None else options.strategy
     strategy = find_strategy(name)
+    if options.predictions is not None and not options.predictions.is_dir():
+        raise UserError(f"-p {options.predictions}: no such folder")
     folder = DatasetFolder.find(options.dataset)
     pool = Pool.find(folder, options.input, options.output)
     predictor = None
     if strategy.needs_predictions or strategy.needs_features:
         predictor = _load_model(options, folder, is_needed=strategy.needs_predictions)
     own = options.output / _PREDICTIONS
-    if strategy.needs_predictions and not options.keep_existing:
-        shutil.rmtree(own, ignore_errors=True)
-    folders = [own] if options.predictions is None else [options.predictions, own]
-    ranked = rank_pool(pool, name, options.seed, predictor, folders)
+    kept = [] if options.predictions is None else [options.predictions]
+    if options.keep_existing:
+        kept.append(own)
+    ranked = rank_pool(pool, name, options.seed, predictor, kept, own)
     file = write_ranking(ranked, options.output)
     print(f"strategy {name}: {strategy.summary}\n")
     print(format_ranking(ranked, options.number))
@@ -128,9 +132,7 @@ def _run(options: argparse.Namespace) -> None:
 def _load_model(
     options: argparse.Namespace, folder: DatasetFolder, *, is_needed: bool
 ) -> Predictor | None:
-    """Load the model that is named, or the only one; None where there is none and none is needed."""
-    import logging
-
+    """Load the model that is named, or the only one; None without any, if none is needed."""
     from samnet.inference.find_model import find_model
     from samnet.inference.predictor import Predictor
     from samnet.models.model_folder import list_models
@@ -141,7 +143,7 @@ def _load_model(
         trained = [model for model in list_models() if model.path.parent.name == folder.name]
         is_named = options.configuration is not None
         if not is_needed and not is_named and not any(model.is_finished for model in trained):
-            logging.getLogger(__name__).info(
+            log.info(
                 "%s has no trained model: images are compared by spacing, size and intensities",
                 folder.name,
             )
