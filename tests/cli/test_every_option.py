@@ -151,6 +151,28 @@ def test_options_of_predict_choose_the_cases(
     assert named == without | {"save_probabilities": True}
 
 
+def test_options_of_next(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, model = object(), ModelFolder(Path("found"))
+    monkeypatch.setattr("samnet.dataset.dataset_folder.DatasetFolder.find", lambda name: name)
+    monkeypatch.setattr("samnet.annotation.pool.Pool.find", lambda *_: pool)
+    function, predictions = "annotation.pool.rank_pool", Path("next", "predictions")
+    arguments, _ = call(function, "next -d 8 -i images")
+    assert arguments == (pool, "random", 0, None, [], predictions)
+    arguments, _ = call(function, "next -d 8 -i images --seed 3 --continue")
+    assert arguments == (pool, "random", 3, None, [predictions], predictions)
+
+    Path("preds").mkdir()
+    monkeypatch.setattr("samnet.inference.find_model.find_model", lambda *_: model)
+    words = "next -d 8 -i images --strategy mixed -c lora -f 0 2 --device cpu -p preds -o out"
+    chosen, named = call("inference.predictor.Predictor.from_folder", words)
+    assert (chosen, named) == ((Path("found"), ["0", "2"]), {"device": "cpu"})
+    loaded = "samnet.inference.predictor.Predictor.from_folder"
+    monkeypatch.setattr(loaded, lambda *_, **__: "predictor")
+    arguments, _ = call(function, f"{words} --continue")
+    output = Path("out", "predictions")
+    assert arguments == (pool, "mixed", 0, "predictor", [Path("preds"), output], output)
+
+
 def test_options_of_pretrain(call: Call) -> None:
     (folder, recipe, device, workers), _ = call("pretraining.run.pretrain", "pretrain -o out")
     assert (folder, recipe) == (Path("out"), Recipe(coarse_steps=2273, fine_steps=900))
