@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from samnet.core.geometry import PATIENT
 from samnet.core.prefetch import prefetch
 from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import describe_error
@@ -41,15 +42,15 @@ def measure_features(
         Name of a case -> `(F,)`. Cases that cannot be read are left out, and named in warnings.
     """
     measure: Callable[[PreparedVolume], np.ndarray] = measure_statistics
-    orientation: dict[str, str] = {}
+    orientation = PATIENT
     if predictor is not None:
         measure = partial(embed_volume, predictor)
-        orientation = {"orientation": predictor.configuration.orientation}
+        orientation = predictor.configuration.orientation
 
     def read(case: Case) -> tuple[str, PreparedVolume | None]:
         try:
             image = read_aligned_image(case, num_channels)
-            return case.identifier, prepare_volume(image.array, image.grid, **orientation)
+            return case.identifier, prepare_volume(image.array, image.grid, orientation=orientation)
         except Exception as error:
             log.warning("%s: cannot be compared: %s", case.identifier, describe_error(error))
             return case.identifier, None

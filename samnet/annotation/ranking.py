@@ -68,7 +68,7 @@ def rank(
             f"strategy {strategy}: {others[0][1]} of any of {len(others)} cases; choose another one"
         )
     choices = chosen.order(usable, labelled, np.random.default_rng(seed)) if usable else []
-    ranked = []
+    ranked: list[RankedCase] = []
     for choice in choices:
         ranked.append(RankedCase(choice.identifier, len(ranked) + 1, choice.score, choice.why))
     for identifier, missing in others:

@@ -171,7 +171,8 @@ def _compare(
     """Return the names of all cases, the labelled ones first, and their distances."""
     features = [case.features for case in labelled]
     features += [case.features for case in cases if case.features is not None]
-    names = [case.identifier for case in [*labelled, *cases]]
+    names = [case.identifier for case in labelled]
+    names += [case.identifier for case in cases]
     return names, compute_distances(features)
 
 
