@@ -19,7 +19,10 @@ from samnet.models.precision import cast_weights
 
 log = logging.getLogger(__name__)
 
-_TRAINING_PREFIX = "network."  # before the names of weights in the checkpoint of a running training
+# Before the names of weights in the checkpoint of a running training: those of the last step, and
+# the average over steps of those that are trained.
+_TRAINING_PREFIX = "network."
+_AVERAGE_PREFIX = "average."
 
 
 def load_training_data(runs: Sequence[RunFolder]) -> TrainingData | None:
@@ -135,7 +138,7 @@ def prepare_network(
 
 
 def load_trained(run: RunFolder, checkpoint: str = FINAL) -> dict[str, Tensor]:
-    """Read the weights that a training run changed.
+    """Read the weights that a training run changed: averaged over steps, where the run did that.
 
     Args:
         run: The folder of the run.
@@ -150,8 +153,9 @@ def load_trained(run: RunFolder, checkpoint: str = FINAL) -> dict[str, Tensor]:
     weights = load_weights(run.checkpoint(checkpoint))
     if checkpoint != LAST:
         return weights
-    return {
-        name.removeprefix(_TRAINING_PREFIX): value
-        for name, value in weights.items()
-        if name.startswith(_TRAINING_PREFIX)
-    }
+    found = {}
+    for prefix in (_TRAINING_PREFIX, _AVERAGE_PREFIX):  # the average replaces those of a step
+        for name, value in weights.items():
+            if name.startswith(prefix):
+                found[name.removeprefix(prefix)] = value
+    return found

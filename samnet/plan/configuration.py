@@ -325,6 +325,14 @@ class Configuration:
         Role.RESUMABLE | Role.EMBEDDINGS,
         choices=("planned", "samed", "none"),
     )
+    weight_average: float = _TRAINING(
+        "what each step keeps of the moving average of the trained weights, at most; the average "
+        "is validated and kept",
+        Role.RESUMABLE | Role.MEMORY,
+        limits=(0, 0.99999),
+        possible="0 (the weights of a single step) to 0.99999",
+        earlier=0.0,
+    )
     tile_overlap: float = _INPUT(
         "overlap of inputs where a slice needs several",
         Role.RESUMABLE,

@@ -38,7 +38,8 @@ def estimate_step(step: PlannedStep) -> float:
     configuration = step.configuration
     backbone = BACKBONES[configuration.backbone]
     images = _values_of_image(backbone, configuration, step.num_outputs)
-    values = _WEIGHT_COPIES * _num_weights(backbone, configuration)
+    copies = _WEIGHT_COPIES + (configuration.weight_average > 0)
+    values = copies * _num_weights(backbone, configuration)
     values += configuration.batch_size * configuration.depth * images
     return values * _BYTES / 2**30
 

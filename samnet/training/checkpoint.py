@@ -21,6 +21,7 @@ from samnet.core.records import from_json
 from samnet.models.model_folder import LAST, PREVIOUS, RunFolder
 from samnet.models.network import load_weights, save_weights
 from samnet.training.schedule import Plateau
+from samnet.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,13 @@ class Resumable(Protocol):
 
 
 def save_training(
-    folder: RunFolder, network: Resumable, optimizer: torch.optim.Optimizer, progress: Progress
+    folder: RunFolder,
+    network: Resumable,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: WeightAverage | None = None,
 ) -> None:
-    """Write network, optimiser and progress as the last checkpoint.
+    """Write network, optimiser, progress and average as the last checkpoint.
 
     What was the last checkpoint before becomes the previous one.
 
@@ -98,11 +103,14 @@ def save_training(
         network: The network.
         optimizer: Its optimiser.
         progress: How far the run is.
+        average: The average of the trained weights, if there is one.
     """
     tensors = {f"network.{name}": value for name, value in network.adapter().items()}
     for index, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    if average is not None:
+        tensors |= average.state()
     _keep_as_previous(folder)
     metadata = {"progress": json.dumps(asdict(progress))}
     save_weights(tensors, folder.checkpoint(LAST), metadata)
@@ -146,7 +154,10 @@ def find_state(folder: RunFolder) -> Path | None:
 
 
 def resume_training(
-    folder: RunFolder, network: Resumable, optimizer: torch.optim.Optimizer
+    folder: RunFolder,
+    network: Resumable,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> Progress:
     """Restore the state of a run.
 
@@ -154,6 +165,7 @@ def resume_training(
         folder: The folder of the run.
         network: The network, which is changed in place.
         optimizer: Its optimiser, which is changed in place.
+        average: The average of its trained weights, which is changed in place.
 
     Returns:
         How far the run is; a new `Progress` where it has not saved anything.
@@ -164,7 +176,7 @@ def resume_training(
     file = find_state(folder)
     if file is None:
         return Progress()
-    progress = load_training(file, network, optimizer)
+    progress = load_training(file, network, optimizer, average)
     if file == folder.checkpoint(PREVIOUS):
         last = folder.checkpoint(LAST)
         log.warning("%s is damaged: resuming from the one before it, %s", last, file.name)
@@ -180,13 +192,19 @@ def _is_whole(file: Path) -> bool:
     return True
 
 
-def load_training(file: Path, network: Resumable, optimizer: torch.optim.Optimizer) -> Progress:
+def load_training(
+    file: Path,
+    network: Resumable,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
+) -> Progress:
     """Restore what `save_training` wrote.
 
     Args:
         file: The checkpoint.
         network: The network, which is changed in place.
         optimizer: Its optimiser, which is changed in place.
+        average: The average of its trained weights, which is changed in place.
 
     Returns:
         How far the run was.
@@ -197,6 +215,8 @@ def load_training(file: Path, network: Resumable, optimizer: torch.optim.Optimiz
     tensors = load_weights(file)
     progress = read_progress(file)
     network.load_adapter(_with_prefix(tensors, "network."), str(file))
+    if average is not None:
+        average.load_state(tensors)
     states = _with_prefix(tensors, "optimizer.")
     # Only a fused optimiser counts its steps on the device.
     on_cpu = () if optimizer.defaults.get("fused") else ("step",)

@@ -86,7 +86,8 @@ def _peak_of_step(step: PlannedStep) -> int:
             module.forward = _on_meta(module.forward, device, half)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.
-        averages = [torch.empty_like(weight) for weight in (*trained, *trained)]
+        copies = 2 + (configuration.weight_average > 0)
+        averages = [torch.empty_like(weight) for weight in trained * copies]
         stack = () if configuration.depth == 1 else (configuration.depth,)
         images = torch.empty(batch, *stack, channels, size, size)
         logits = network(images)

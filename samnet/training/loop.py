@@ -36,6 +36,7 @@ from samnet.training.step_losses import StepLosses
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import TimeLimit
 from samnet.training.validation import choose_validation_cases, validate
+from samnet.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 Validator = Callable[..., np.ndarray]  # as `validate`
@@ -53,6 +54,7 @@ class Trainer:
         on_fallback: Called when memory has run out, with what is changed for it.
         on_step: Called after each step, with the number of steps done and its loss.
         validator: Computes the Dice of each class over whole volumes.
+        average: The average of the trained weights, which is validated and kept.
         steps: Makes the steps.
         progress: How far the run is.
         history: The numbers of its epochs.
@@ -97,9 +99,12 @@ class Trainer:
         self._rows = distributed.share_batch(task.configuration.batch_size)
         self._files = RunFiles(folder, distributed.is_master, before_writing)
         self._optimizer = build_optimizer(network, task.configuration, device)
-        self.progress = resume_training(folder, network, self._optimizer)
+        self.average = WeightAverage(network, task.configuration.weight_average)
+        self.progress = resume_training(folder, network, self._optimizer, self.average)
         call_optimizer(partial(allocate_state, self._optimizer))
         distributed.broadcast_weights(network)
+        if not self.average.steps:
+            self.average.begin()
         if len(set(distributed.gather(self.progress.step))) > 1:
             raise SamnetError(
                 f"{folder}: the processes find different checkpoints there; start them again"
@@ -111,6 +116,7 @@ class Trainer:
             distributed,
             device,
             lambda fallback: self.on_fallback(fallback),
+            self.average,
         )
         self.steps = StaticStep(step) if may_be_static(step) else step
         self._losses = StepLosses(self.steps, task, self.progress)
@@ -142,7 +148,8 @@ class Trainer:
                 self._save()
                 saved = f"state saved at step {self.progress.step}"
                 raise _stopped(stop.number, saved) from None
-            self._files.save_final(self.network, has_best=self.task.held_out)
+            with self.average.in_network():
+                self._files.save_final(self.network, has_best=self.task.held_out)
         self.distributed.barrier()
         if self._signals.number is not None:
             raise _stopped(self._signals.number, "the training is finished, what follows it is not")
@@ -303,7 +310,8 @@ class Trainer:
             progress.best_dice, progress.best_epoch = mean, progress.epoch
             progress.worse_validations = 0
             if task.held_out:
-                self._files.save_best(self.network)
+                with self.average.in_network():
+                    self._files.save_best(self.network)
         self._files.check()
         self.history.add(row)
         self.history.draw()
@@ -315,7 +323,8 @@ class Trainer:
         """
         self.steps.release_memory()
         is_alone = self.distributed.world_size == 1
-        with self._signals.at_once() if is_alone else contextlib.nullcontext():
+        stops = self._signals.at_once() if is_alone else contextlib.nullcontext()
+        with stops, self.average.in_network():
             return self.validator(
                 self.network,
                 self.task.configuration,
@@ -331,7 +340,7 @@ class Trainer:
     def _save(self) -> None:
         self._read_losses()
         self._check_weights()
-        self._files.save_state(self.network, self._optimizer, self.progress)
+        self._files.save_state(self.network, self._optimizer, self.progress, self.average)
 
     def _stop_if_requested(self) -> None:
         """Raise `Interrupted` in every process when a signal has come to one of them."""

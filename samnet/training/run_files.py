@@ -9,6 +9,7 @@ import torch
 from samnet.models.model_folder import BEST, FINAL, PREVIOUS, RunFolder
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
 from samnet.training.checkpoint import Progress, save_training
+from samnet.training.weight_average import WeightAverage
 
 
 class RunFiles:
@@ -39,7 +40,11 @@ class RunFiles:
             self.before_writing()
 
     def save_state(
-        self, network: SegmentationNetwork, optimizer: torch.optim.Optimizer, progress: Progress
+        self,
+        network: SegmentationNetwork,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        average: WeightAverage,
     ) -> None:
         """Write the state from which the run is resumed.
 
@@ -47,10 +52,11 @@ class RunFiles:
             network: The network.
             optimizer: Its optimiser.
             progress: How far the run is.
+            average: The average of its trained weights.
         """
         self.check()
         if self.is_writer:
-            save_training(self.folder, network, optimizer, progress)
+            save_training(self.folder, network, optimizer, progress, average)
 
     def save_best(self, network: SegmentationNetwork) -> None:
         """Write the weights as those of the best validation so far.

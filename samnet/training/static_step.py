@@ -102,6 +102,8 @@ class StaticStep:
             buffer.copy_(tensor, non_blocking=True)
         self._rate.fill_(rate)
         self._replay()
+        # After a step that is not finite nothing is kept of the run, nor of this average.
+        self.ordinary.average.add_step()
         self._unread[len(self._numbers)].copy_(self._values)
         self._numbers.append(number)
         if len(self._numbers) == _MAX_UNREAD:

@@ -18,6 +18,7 @@ from samnet.training.loss import segmentation_loss
 from samnet.training.optimizer import set_rate
 from samnet.training.out_of_memory import BatchGradients, Fallback, call_optimizer
 from samnet.training.task import TrainingTask
+from samnet.training.weight_average import WeightAverage
 
 Inputs = Tensor | EmbeddedInputs
 
@@ -33,6 +34,7 @@ class TrainingStep:
         device: Where the network is.
         trained: The weights that are trained.
         gradients: Computes the gradients of a batch in as little memory as needed.
+        average: The average of the trained weights, to which each step is added.
         reads_at_once: Whether the loss of a step is known when it has been made.
     """
 
@@ -46,6 +48,7 @@ class TrainingStep:
         distributed: Distributed,
         device: torch.device,
         on_fallback: Callable[[Fallback], None],
+        average: WeightAverage,
     ) -> None:
         """Prepare for a run.
 
@@ -56,9 +59,11 @@ class TrainingStep:
             distributed: The processes that train it together.
             device: Where the network is.
             on_fallback: Called when memory has run out, with what is changed for it.
+            average: The average of the trained weights.
         """
         self.network, self.task, self.optimizer = network, task, optimizer
         self.distributed, self.device, self._on_fallback = distributed, device, on_fallback
+        self.average = average
         rows = len(distributed.share_batch(task.configuration.batch_size))
         self.gradients = BatchGradients(network, rows, may_fall_back=distributed.world_size == 1)
         self.trained = self.gradients.trained
@@ -84,6 +89,7 @@ class TrainingStep:
         value = float(loss)  # waits for the device
         check_step(value, float(norm), number, self.task.configuration.learning_rate)
         call_optimizer(self.optimizer.step)
+        self.average.add_step()
         self._losses.append(value)
 
     def losses(self) -> list[float]:

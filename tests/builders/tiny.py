@@ -80,6 +80,7 @@ VALUES: dict[str, Any] = {
     "foreground_share": 0.5,
     "slice_order": "random",
     "augmentation": "planned",
+    "weight_average": 0.0,
     "tile_overlap": 0.5,
     "mirror_at_prediction": False,
     **SHORT,
@@ -129,6 +130,7 @@ OTHER_VALUES: dict[str, Any] = {
     "foreground_share": 0.9,
     "slice_order": "passes",
     "augmentation": "none",
+    "weight_average": 0.9,
     "tile_overlap": 0.3,
     "mirror_at_prediction": True,
 }

@@ -137,7 +137,9 @@ def scored_cases(folder: RunFolder) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 20}, {"steps": 8, "depth": 3}], ids=["slices", "stacks"]
+    "changes",
+    [{"steps": 20, "weight_average": 0.9}, {"steps": 8, "depth": 3}],
+    ids=["slices", "stacks"],
 )
 def test_two_processes_train_as_one_with_the_same_batch(
     environment: dict[str, str],

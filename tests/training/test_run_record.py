@@ -41,6 +41,7 @@ RESUMABLE = {
     "foreground_share",
     "slice_order",
     "augmentation",
+    "weight_average",
     "tile_overlap",
     "mirror_at_prediction",
 }

@@ -277,6 +277,11 @@ def augmentation(facts: Facts) -> tuple[str, str]:
     return "planned", "rotation, scaling, shift, bending, mirroring, and changes of intensities"
 
 
+def weight_average(facts: Facts) -> tuple[float, str]:
+    """Keep the weights of single steps."""
+    return 0.0, "the weights of a single step"
+
+
 def tile_overlap(facts: Facts) -> tuple[float, str]:
     """Take nnU-Net's."""
     return 0.5, "as nnU-Net; only slices larger than the input are tiled"
