@@ -52,10 +52,10 @@ class CaseFindings:
 
 
 def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
-    """Find everything that is wrong with a training case.
+    """Find everything that is wrong with a training case, or with a case without labels.
 
     Args:
-        case: The case, with its label map.
+        case: The case, with its label map unless it is to have none.
         description: What `dataset.json` says about channels and labels.
 
     Returns:
@@ -64,7 +64,7 @@ def check_case(case: Case, description: DatasetDescription) -> CaseFindings:
     faults: list[Fault] = []
     remarks: list[Fault] = []
     channels = _read_channels(case, faults, len(description.channel_names))
-    labels = _read_label_map(case, faults)
+    labels = None if case.label_file is None else _read_label_map(case, case.label_file, faults)
     is_complete = len(channels) == len(case.image_files)
     if is_complete:
         faults += _channel_count_faults(case, channels, description)
@@ -217,10 +217,9 @@ def _constant_image(case: Case, channels: dict[Path, Image], is_labelled: bool) 
     return Fault("constant image", str(file), value, remedy, case.identifier)
 
 
-def _read_label_map(case: Case, faults: list[Fault]) -> Image | None:
+def _read_label_map(case: Case, file: Path, faults: list[Fault]) -> Image | None:
     """Return the label map; add the reason to `faults` where there is none."""
-    file = case.label_file
-    if file is None or not file.is_file():
+    if not file.is_file():
         remedy = "every case of imagesTr needs a label map in labelsTr"
         faults.append(Fault("no label map", str(file), "missing", remedy, case.identifier))
         return None

@@ -92,6 +92,11 @@ class DatasetFolder:
         return self.raw / "labelsTs"
 
     @property
+    def unlabelled_images(self) -> Path:
+        """Folder of images without label maps to learn from; many data sets have none."""
+        return self.raw / "imagesUn"
+
+    @property
     def hashes_file(self) -> Path:
         """What is known of the contents of the raw files."""
         return self.preprocessed / "raw_files.json"
@@ -120,6 +125,11 @@ class DatasetFolder:
     def slices(self) -> Path:
         """Folder of the prepared cases, which all configurations share."""
         return self.preprocessed / "slices"
+
+    @property
+    def unlabelled_slices(self) -> Path:
+        """Folder of the prepared cases without labels."""
+        return self.preprocessed / "slices_unlabelled"
 
     @property
     def embeddings(self) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from samnet.core.errors import DatasetFaults, UserError
 from samnet.core.worker_pool import run_jobs
 from samnet.dataset.case_integrity import BACKGROUND_KIND, CaseFindings, check_case
-from samnet.dataset.cases import RawDataset
+from samnet.dataset.cases import Case, RawDataset
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.faults import Fault, Report, fault_of_message, short_list
 from samnet.dataset.images import ending_of, name_without_ending, variants_of
@@ -71,7 +71,9 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
         All findings.
     """
     arguments = {case.identifier: (case, dataset.description) for case in dataset.cases}
-    outcome = run_jobs(check_case, arguments, processes, "verifying")
+    unlabelled = {_name_without_labels(case): case for case in dataset.unlabelled_cases}
+    every = arguments | {name: (case, dataset.description) for name, case in unlabelled.items()}
+    outcome = run_jobs(check_case, every, processes, "verifying")
     # In the order of the cases, not in the order in which the worker processes finished.
     findings: dict[str, CaseFindings] = {
         name: outcome.results[name] for name in arguments if name in outcome.results
@@ -79,7 +81,8 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
     faults = [*_description_faults(dataset), *_stray_files(dataset), *_colliding_names(dataset)]
     faults += _unchecked_cases(dataset, outcome.failures)
     remarks: list[Fault] = []
-    for entry in findings.values():
+    without_labels = [outcome.results[name] for name in unlabelled if name in outcome.results]
+    for entry in (*findings.values(), *without_labels):
         faults += entry.faults
         remarks += entry.remarks
     duplicates = _groups({name: entry.image_digest for name, entry in findings.items()})
@@ -91,6 +94,11 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
     )
 
 
+def _name_without_labels(case: Case) -> str:
+    """Return a name for a case of `imagesUn` that no training case has."""
+    return f"imagesUn/{case.identifier}"
+
+
 def _unreadable_dataset_faults(folder: DatasetFolder, error: UserError) -> list[Fault]:
     messages = error.faults if isinstance(error, DatasetFaults) else [str(error)]
     remedy = "fix it; the cases are checked after that"
@@ -100,8 +108,10 @@ def _unreadable_dataset_faults(folder: DatasetFolder, error: UserError) -> list[
 
 def _unchecked_cases(dataset: RawDataset, failures: dict[str, str]) -> Iterator[Fault]:
     """Yield the cases whose check failed, for example because its worker process was killed."""
-    for case in dataset.cases:
-        reason = failures.get(case.identifier)
+    names = {case.identifier: case for case in dataset.cases}
+    names |= {_name_without_labels(case): case for case in dataset.unlabelled_cases}
+    for name, case in names.items():
+        reason = failures.get(name)
         if reason:
             file = str(case.image_files[0])
             remedy = "check again, with -np 0"
@@ -140,8 +150,11 @@ def _stray_files(dataset: RawDataset) -> Iterator[Fault]:
         known.update(os.path.abspath(file) for file in case.raw_files())
         if case.label_file is not None:
             known.add(os.path.abspath(case.label_file))
+    for case in dataset.unlabelled_cases:
+        known.update(os.path.abspath(file) for file in case.raw_files())
     identifiers = {case.identifier for case in dataset.cases}
     endings = {
+        dataset.folder.unlabelled_images: dataset.description.file_ending,
         dataset.folder.training_images: dataset.description.file_ending,
         dataset.folder.training_labels: dataset.description.label_file_ending,
     }

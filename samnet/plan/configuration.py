@@ -333,6 +333,21 @@ class Configuration:
         possible="0 (the weights of a single step) to 0.99999",
         earlier=0.0,
     )
+    unlabelled_weight: float = _TRAINING(
+        "weight of the loss of slices without labels, from `imagesUn` "
+        "([unlabelled.md](unlabelled.md)); needs a `weight_average`",
+        Role.RESUMABLE | Role.MEMORY,
+        limits=(0, None),
+        possible="0 (labelled slices alone) and above",
+        earlier=0.0,
+    )
+    unlabelled_batch_size: int = _TRAINING(
+        "slices without labels in a step, in addition to `batch_size`",
+        Role.RESUMABLE | Role.MEMORY,
+        limits=(1, None),
+        possible="1 and above",
+        earlier=8,
+    )
     tile_overlap: float = _INPUT(
         "overlap of inputs where a slice needs several",
         Role.RESUMABLE,

@@ -35,3 +35,13 @@ class PlannedStep:
         values = {key: to_json(getattr(self.configuration, key)) for key in keys_with(Role.MEMORY)}
         kind = "regions" if self.has_regions else "classes"
         return json.dumps([self.device, self.num_channels, self.num_outputs, kind, values])
+
+
+def rows_of_step(configuration: Configuration) -> int:
+    """Return the rows of a batch: labelled slices or stacks, and slices without labels.
+
+    Args:
+        configuration: The values of a plan.
+    """
+    has_unlabelled = configuration.unlabelled_weight > 0
+    return configuration.batch_size + has_unlabelled * configuration.unlabelled_batch_size

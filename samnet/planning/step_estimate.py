@@ -11,7 +11,7 @@ from math import ceil
 
 from samnet.plan.backbones import BACKBONES, EMBEDDING_CHANNELS, PATCH, WINDOW, Backbone
 from samnet.plan.configuration import Configuration
-from samnet.planning.planned_step import PlannedStep
+from samnet.planning.planned_step import PlannedStep, rows_of_step
 
 _BYTES = 4  # of a value; half precision takes no more
 # Copies of each weight: itself, its gradient, Adam's two averages, and one while it is updated.
@@ -40,7 +40,7 @@ def estimate_step(step: PlannedStep) -> float:
     images = _values_of_image(backbone, configuration, step.num_outputs)
     copies = _WEIGHT_COPIES + (configuration.weight_average > 0)
     values = copies * _num_weights(backbone, configuration)
-    values += configuration.batch_size * configuration.depth * images
+    values += rows_of_step(configuration) * configuration.depth * images
     return values * _BYTES / 2**30
 
 

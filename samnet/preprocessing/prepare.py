@@ -23,10 +23,15 @@ from samnet.dataset.contents import (
     known_of,
     load_hashes,
 )
-from samnet.dataset.images import read_image, read_labels
+from samnet.dataset.images import Image, read_image, read_labels
 from samnet.plan.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
-from samnet.preprocessing.storage import StoredCase, store_case, stored_views
+from samnet.preprocessing.storage import (
+    StoredCase,
+    remove_other_cases,
+    store_case,
+    stored_views,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +43,7 @@ def prepare_dataset(
     num_parts: int = 1,
     part_id: int = 0,
 ) -> Path:
-    """Prepare the training cases of one part of a data set. Finished cases are kept.
+    """Prepare the cases of one part of a data set, those without labels too. Ready ones are kept.
 
     Of two commands that prepare the same part, one waits for the other and then finds it done.
 
@@ -50,16 +55,35 @@ def prepare_dataset(
         part_id: Number of the part to prepare, from 0.
 
     Returns:
-        The folder of the prepared cases.
+        The folder of the prepared training cases.
 
     Raises:
         SamnetError: Cases could not be prepared. All of them are named; the others are done.
     """
-    started = time.monotonic()
-    folder = dataset.folder.slices
+    folders = dataset.folder
     cases = select_part(dataset.cases, num_parts, part_id)
+    _prepare_cases(dataset, cases, folders.slices, views, processes, part_id, num_parts)
+    unlabelled = select_part(dataset.unlabelled_cases, num_parts, part_id)
+    folder = folders.unlabelled_slices
+    remove_other_cases(folder, {case.identifier for case in dataset.unlabelled_cases})
+    if unlabelled:
+        _prepare_cases(dataset, unlabelled, folder, views, processes, part_id, num_parts)
+    return folders.slices
+
+
+def _prepare_cases(
+    dataset: RawDataset,
+    cases: Sequence[Case],
+    folder: Path,
+    views: tuple[int, ...],
+    processes: int,
+    part_id: int,
+    num_parts: int,
+) -> None:
+    """Prepare cases in a folder that is locked against commands for the same part."""
+    started = time.monotonic()
     with lock_folder(folder, f"preprocessing part {part_id} of {num_parts}"):
-        jobs = _find_open_cases(dataset, cases, views, processes)
+        jobs = _find_open_cases(dataset, cases, folder, views, processes)
         outcome = run_jobs(_prepare_case, jobs, processes, "preprocessing")
     outcome.raise_if_failed("preprocessing")
     log.info(
@@ -69,14 +93,17 @@ def prepare_dataset(
         time.monotonic() - started,
         folder,
     )
-    return folder
 
 
 def _find_open_cases(
-    dataset: RawDataset, cases: Sequence[Case], views: tuple[int, ...], processes: int
+    dataset: RawDataset,
+    cases: Sequence[Case],
+    folder: Path,
+    views: tuple[int, ...],
+    processes: int,
 ) -> dict[str, tuple]:
     """Return the arguments of `_prepare_case` for each case that lacks a view."""
-    raw, folder = dataset.folder.raw, dataset.folder.slices
+    raw = dataset.folder.raw
     keys = content_keys(dataset, cases, processes)
     known = load_hashes(dataset)
     num_channels = len(dataset.description.channel_names)
@@ -117,15 +144,26 @@ def _prepare_case(
     key = case_key(hash_files(case, raw, known))
     every_view = sorted({*views, *stored_views(folder, case.identifier, key)})
     image = read_image(case.image_files, num_channels)
-    assert case.label_file is not None
+    labels = _read_labels(case, image)
+    volume = prepare_volume(_compact(image.array), image.grid, labels)
+    if labels is None:
+        # Nothing reads these labels. They take no space, and cases with and without labels are
+        # stored alike.
+        prepared_labels = np.zeros(volume.array.shape[1:], np.uint8)
+    else:
+        prepared_labels = prepare_labels(labels, volume)
+    store_case(folder, case.identifier, key, volume, prepared_labels, tuple(every_view))
+
+
+def _read_labels(case: Case, image: Image) -> np.ndarray | None:
+    """Return the label map `(Z, Y, X)` of a case; None for a case without one."""
+    if case.label_file is None:
+        return None
     label_image = read_labels(case.label_file)
     difference = label_image.grid.difference(image.grid)
     if difference is not None and difference.kind == "shape":
         raise UserError(f"{case.label_file}: {difference.describe('its image')}")
-    labels = label_image.array[0]
-    volume = prepare_volume(_compact(image.array), image.grid, labels)
-    prepared_labels = prepare_labels(labels, volume)
-    store_case(folder, case.identifier, key, volume, prepared_labels, tuple(every_view))
+    return label_image.array[0]
 
 
 def _compact(array: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +22,6 @@ from samnet.core.records import from_json
 from samnet.models.model_folder import LAST, PREVIOUS, RunFolder
 from samnet.models.network import load_weights, save_weights
 from samnet.training.schedule import Plateau
-from samnet.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +87,34 @@ class Resumable(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """What a checkpoint keeps in addition to network, optimiser and progress."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what is kept.
+
+        Returns:
+            Tensors by name, which nothing else has.
+        """
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take what was kept, or begin where the checkpoint is older.
+
+        Args:
+            tensors: All tensors of the checkpoint by name.
+        """
+        ...
+
+
 def save_training(
     folder: RunFolder,
     network: Resumable,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
-    average: WeightAverage | None = None,
+    others: Sequence[Kept] = (),
 ) -> None:
-    """Write network, optimiser, progress and average as the last checkpoint.
+    """Write network, optimiser, progress and what else is kept as the last checkpoint.
 
     What was the last checkpoint before becomes the previous one.
 
@@ -103,14 +123,14 @@ def save_training(
         network: The network.
         optimizer: Its optimiser.
         progress: How far the run is.
-        average: The average of the trained weights, if there is one.
+        others: What is kept in addition, such as the average of the weights.
     """
     tensors = {f"network.{name}": value for name, value in network.adapter().items()}
     for index, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-    if average is not None:
-        tensors |= average.state()
+    for other in others:
+        tensors |= other.state()
     _keep_as_previous(folder)
     metadata = {"progress": json.dumps(asdict(progress))}
     save_weights(tensors, folder.checkpoint(LAST), metadata)
@@ -157,7 +177,7 @@ def resume_training(
     folder: RunFolder,
     network: Resumable,
     optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None = None,
+    others: Sequence[Kept] = (),
 ) -> Progress:
     """Restore the state of a run.
 
@@ -165,7 +185,7 @@ def resume_training(
         folder: The folder of the run.
         network: The network, which is changed in place.
         optimizer: Its optimiser, which is changed in place.
-        average: The average of its trained weights, which is changed in place.
+        others: What is kept in addition, which is changed in place.
 
     Returns:
         How far the run is; a new `Progress` where it has not saved anything.
@@ -176,7 +196,7 @@ def resume_training(
     file = find_state(folder)
     if file is None:
         return Progress()
-    progress = load_training(file, network, optimizer, average)
+    progress = load_training(file, network, optimizer, others)
     if file == folder.checkpoint(PREVIOUS):
         last = folder.checkpoint(LAST)
         log.warning("%s is damaged: resuming from the one before it, %s", last, file.name)
@@ -196,7 +216,7 @@ def load_training(
     file: Path,
     network: Resumable,
     optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None = None,
+    others: Sequence[Kept] = (),
 ) -> Progress:
     """Restore what `save_training` wrote.
 
@@ -204,7 +224,7 @@ def load_training(
         file: The checkpoint.
         network: The network, which is changed in place.
         optimizer: Its optimiser, which is changed in place.
-        average: The average of its trained weights, which is changed in place.
+        others: What is kept in addition, which is changed in place.
 
     Returns:
         How far the run was.
@@ -215,8 +235,8 @@ def load_training(
     tensors = load_weights(file)
     progress = read_progress(file)
     network.load_adapter(_with_prefix(tensors, "network."), str(file))
-    if average is not None:
-        average.load_state(tensors)
+    for other in others:
+        other.load_state(tensors)
     states = _with_prefix(tensors, "optimizer.")
     # Only a fused optimiser counts its steps on the device.
     on_cpu = () if optimizer.defaults.get("fused") else ("step",)

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from samnet.models.attention_form import as_if_on
 from samnet.models.network import build_network
 from samnet.models.precision import as_if_autocast
-from samnet.planning.planned_step import PlannedStep
+from samnet.planning.planned_step import PlannedStep, rows_of_step
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.loss import segmentation_loss
 
@@ -76,7 +76,7 @@ def _peak_of_step(step: PlannedStep) -> int:
     """Return the bytes of all tensors at the peak of a step."""
     configuration = replace(step.configuration, initial_weights="random")  # without a file
     device = step.device
-    batch, size = configuration.batch_size, configuration.input_size
+    batch, size = rows_of_step(configuration), configuration.input_size
     channels = num_input_channels(configuration.channel_layout, step.num_channels)
     half = configuration.precision == "bfloat16" and device in _HAVE_BFLOAT16
     with StorageCount() as count, torch.device("meta"), as_if_on(device):

@@ -55,7 +55,7 @@ def build_samples(
         if task.configuration.depth > 1:
             return StackSamples(task.training_cases, specification)
         return SliceSamples(task.training_cases, specification)
-    encoder = SliceEncoder(network, device, workers=task.workers, worker_setup=_ignore_signals)
+    encoder = SliceEncoder(network, device, workers=task.workers, worker_setup=ignore_signals)
     return embed_samples(
         task.embeddings,
         encoder,
@@ -120,7 +120,7 @@ def build_loader(
         sampler=numbers,
         num_workers=task.workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         collate_fn=collate_samples,
         prefetch_factor=4 if task.workers else None,
     )
@@ -131,10 +131,13 @@ def build_loader(
     return loader
 
 
-def _ignore_signals(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """Let a signal for the whole process group stop the training, which then ends its workers.
 
     Otherwise they would die first.
+
+    Args:
+        worker: The number of the worker process.
     """
     for number in (*STOP_SIGNALS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -25,16 +25,17 @@ from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_weights
 from samnet.training.forecast import Forecast
 from samnet.training.history import History
-from samnet.training.loader import build_loader, build_samples
+from samnet.training.loader import build_loader, build_samples, ignore_signals
 from samnet.training.optimizer import allocate_state, build_optimizer
 from samnet.training.out_of_memory import Fallback, call_optimizer
 from samnet.training.run_files import RunFiles
-from samnet.training.schedule import BY_PASS, planned_rate
+from samnet.training.schedule import BY_PASS, planned_rate, share_done
 from samnet.training.static_step import StaticStep, may_be_static
 from samnet.training.step import Inputs, TrainingStep
 from samnet.training.step_losses import StepLosses
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import TimeLimit
+from samnet.training.unlabelled.consistency import Consistency
 from samnet.training.validation import choose_validation_cases, validate
 from samnet.training.weight_average import WeightAverage
 
@@ -55,6 +56,7 @@ class Trainer:
         on_step: Called after each step, with the number of steps done and its loss.
         validator: Computes the Dice of each class over whole volumes.
         average: The average of the trained weights, which is validated and kept.
+        consistency: Adds slices without labels to the batches; None for labelled ones alone.
         steps: Makes the steps.
         progress: How far the run is.
         history: The numbers of its epochs.
@@ -100,7 +102,9 @@ class Trainer:
         self._files = RunFiles(folder, distributed.is_master, before_writing)
         self._optimizer = build_optimizer(network, task.configuration, device)
         self.average = WeightAverage(network, task.configuration.weight_average)
-        self.progress = resume_training(folder, network, self._optimizer, self.average)
+        self.consistency = self._build_consistency()
+        self._kept = [self.average, *([self.consistency] if self.consistency else [])]
+        self.progress = resume_training(folder, network, self._optimizer, self._kept)
         call_optimizer(partial(allocate_state, self._optimizer))
         distributed.broadcast_weights(network)
         if not self.average.steps:
@@ -109,7 +113,7 @@ class Trainer:
             raise SamnetError(
                 f"{folder}: the processes find different checkpoints there; start them again"
             )
-        step = TrainingStep(
+        self._ordinary = TrainingStep(
             network,
             task,
             self._optimizer,
@@ -117,7 +121,9 @@ class Trainer:
             device,
             lambda fallback: self.on_fallback(fallback),
             self.average,
+            self.consistency,
         )
+        step = self._ordinary
         self.steps = StaticStep(step) if may_be_static(step) else step
         self._losses = StepLosses(self.steps, task, self.progress)
         self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
@@ -132,6 +138,18 @@ class Trainer:
         self._signals = StopSignals()
         self._waited = self._worked = 0.0
         self._rate = task.configuration.learning_rate
+
+    def _build_consistency(self) -> Consistency | None:
+        task = self.task
+        if not task.unlabelled_cases:
+            return None
+
+        def done() -> float:
+            limit, progress = self._time_limit.max_seconds, self.progress
+            return share_done(task.configuration, progress.step, progress.seconds, limit)
+
+        stride = self.network.stride
+        return Consistency(task, self.average, self.distributed, self.device, stride, done)
 
     def run(self) -> None:
         """Train to the end of the plan, the time limit, or the early stop; write the final weights.
@@ -204,6 +222,8 @@ class Trainer:
             samples = build_samples(
                 self.network, task, self.device, self.distributed, progress.seconds
             )
+        if self.consistency is not None:
+            self.consistency.begin(progress.step, ignore_signals)
         iterator = iter(build_loader(samples, task, self._rows, progress.step, self.device))
         while True:
             waiting_since = time.monotonic()
@@ -303,6 +323,8 @@ class Trainer:
             "waiting_share": round(self._waited / max(1e-9, self._waited + self._worked), 4),
             "validation_seconds": round(seconds, 1),
         }
+        if self.consistency is not None:
+            row |= self.consistency.finish_epoch(self._ordinary.predict)
         self._waited = self._worked = progress.loss_sum = 0.0
         progress.loss_count = 0
         progress.worse_validations += int(has_time)
@@ -340,7 +362,7 @@ class Trainer:
     def _save(self) -> None:
         self._read_losses()
         self._check_weights()
-        self._files.save_state(self.network, self._optimizer, self.progress, self.average)
+        self._files.save_state(self.network, self._optimizer, self.progress, self._kept)
 
     def _stop_if_requested(self) -> None:
         """Raise `Interrupted` in every process when a signal has come to one of them."""

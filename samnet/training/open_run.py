@@ -109,6 +109,11 @@ def _task(run: ResolvedRun, distributed: Distributed) -> TrainingTask:
         label_scheme=run.plan.label_scheme,
         training_cases=load_cases(slices, run.cases.training, configuration.views),
         validation_cases=load_cases(slices, run.cases.validation, configuration.views),
+        unlabelled_cases=load_cases(
+            run.dataset.folder.unlabelled_slices,
+            run.request.unlabelled_cases,
+            configuration.views,
+        ),
         held_out=run.cases.held_out,
         seed=run.request.seed,
         max_seconds=run.options.max_seconds,
@@ -191,6 +196,8 @@ def _choose_embeddings(
     earlier = _last_session(run)
     if earlier is not None and _has_same_cache_size(run):
         return earlier.embeddings
+    if task.unlabelled_cases:
+        return None  # slices without labels are shown in ever new ways, with labelled ones
     specification = SampleSpecification(
         task.configuration, task.label_scheme, network.stride, task.seed
     )

@@ -17,7 +17,7 @@ from samnet.training.checkpoint import find_state, read_progress
 from samnet.training.dry_run import measure_step
 from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
-from samnet.training.run_cases import FoldCases, choose_cases
+from samnet.training.run_cases import FoldCases, choose_cases, find_unlabelled
 from samnet.training.run_record import (
     RunRecord,
     RunRequest,
@@ -101,6 +101,7 @@ def resolve_run(
         data_key=plan.data_key,
         start_from=_source(options, record),
         configuration=to_json(plan.single_configuration),
+        unlabelled_cases=find_unlabelled(dataset.folder, plan.single_configuration),
     )
     is_finished = not options.restart and _is_finished(folder, record, request, options.resume)
     return ResolvedRun(dataset, folder, plan, cases, request, record, options, is_finished)

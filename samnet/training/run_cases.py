@@ -14,8 +14,9 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.splits import describe_folds, patient_of
 from samnet.models.model_folder import ALL_CASES
+from samnet.plan.configuration import Configuration
 from samnet.preprocessing.prepare import find_outdated
-from samnet.preprocessing.storage import StoredCase, load_case
+from samnet.preprocessing.storage import StoredCase, list_cases, load_case
 
 log = logging.getLogger(__name__)
 MAX_TRAINING_VALIDATION = 4
@@ -118,6 +119,43 @@ def names_in_splits(splits: Sequence[dict[str, list[str]]]) -> list[str]:
 def _draw(names: Sequence[str], number: int, seed: int) -> list[str]:
     order = np.random.default_rng(seed).permutation(len(names))
     return sorted(names[index] for index in order[:number])
+
+
+def find_unlabelled(folder: DatasetFolder, configuration: Configuration) -> tuple[str, ...]:
+    """Find the cases without labels that a run learns from.
+
+    Args:
+        folder: The paths of the data set.
+        configuration: The values of the run's plan.
+
+    Returns:
+        All prepared ones by name; none where the plan has no weight for them.
+
+    Raises:
+        UserError: There are none, or another value of the plan does not go with them.
+    """
+    weight = configuration.unlabelled_weight
+    if not weight:
+        return ()
+    off = "--set unlabelled_weight=0 trains on labelled slices alone"
+    if not configuration.weight_average:
+        raise UserError(
+            f"unlabelled_weight is {weight:g}, and weight_average 0: the averaged weights are the "
+            f"teacher of slices without labels. Add --set weight_average=0.99; {off}"
+        )
+    if configuration.depth > 1:
+        raise UserError(
+            f"unlabelled_weight is {weight:g}, and depth {configuration.depth}: only single slices "
+            f"without labels can be learnt from. Take depth=1; {off}"
+        )
+    names = list_cases(folder.unlabelled_slices)
+    if not names:
+        raise UserError(
+            f"unlabelled_weight is {weight:g}, but no case without labels is prepared in "
+            f"{folder.unlabelled_slices}: put images into {folder.unlabelled_images} and run "
+            f"samnet_preprocess; {off}"
+        )
+    return tuple(names)
 
 
 def load_cases(folder: Path, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from samnet.models.model_folder import BEST, FINAL, PREVIOUS, RunFolder
 from samnet.models.network import SegmentationNetwork, load_weights, save_weights
-from samnet.training.checkpoint import Progress, save_training
-from samnet.training.weight_average import WeightAverage
+from samnet.training.checkpoint import Kept, Progress, save_training
 
 
 class RunFiles:
@@ -44,7 +43,7 @@ class RunFiles:
         network: SegmentationNetwork,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
-        average: WeightAverage,
+        others: Sequence[Kept] = (),
     ) -> None:
         """Write the state from which the run is resumed.
 
@@ -52,11 +51,11 @@ class RunFiles:
             network: The network.
             optimizer: Its optimiser.
             progress: How far the run is.
-            average: The average of its trained weights.
+            others: What is kept in addition, such as the average of the weights.
         """
         self.check()
         if self.is_writer:
-            save_training(self.folder, network, optimizer, progress, average)
+            save_training(self.folder, network, optimizer, progress, others)
 
     def save_best(self, network: SegmentationNetwork) -> None:
         """Write the weights as those of the best validation so far.

@@ -30,7 +30,7 @@ Device = torch.device  # a session has a field of the name of the module
 _RENAMED = {"asked": "request", "sittings": "sessions"}
 _RENAMED_IN_CHOICE = {"views": "variants"}
 # Apart from the configuration, what a half-trained network rests on.
-_FIXED = ("training_cases", "seed", "data_key", "start_from")
+_FIXED = ("training_cases", "unlabelled_cases", "seed", "data_key", "start_from")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class RunRequest:
         data_key: Hash of the raw data that were planned for.
         start_from: The model it starts from (`--from`), or None.
         configuration: The values of its configuration, as JSON has them.
+        unlabelled_cases: The cases without labels that it learns from.
     """
 
     fold: str
@@ -61,6 +62,7 @@ class RunRequest:
     num_patients: int | None = None
     cache_size: float | None = None
     start_from: Source | None = None
+    unlabelled_cases: tuple[str, ...] = ()
 
 
 @dataclass

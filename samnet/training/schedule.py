@@ -69,6 +69,24 @@ def planned_rate(
     )
 
 
+def share_done(
+    configuration: Configuration, step: int, seconds: float, max_seconds: float | None
+) -> float:
+    """Return the share of a training run that is done, by steps or by its time limit.
+
+    Args:
+        configuration: How many steps are planned.
+        step: Steps done.
+        seconds: Time trained so far.
+        max_seconds: Limit of the training time; None to go by steps alone.
+
+    Returns:
+        The larger share.
+    """
+    clock = 0.0 if max_seconds is None else min(1.0, seconds / max_seconds)
+    return max(step / configuration.steps, clock)
+
+
 @dataclass
 class Plateau:
     """A rate that falls to a tenth when the loss stops falling.

@@ -37,10 +37,12 @@ def may_be_static(step: TrainingStep) -> bool:
         step: The steps of a run.
 
     Returns:
-        True on CUDA devices, for a process that trains alone with a fused optimiser.
+        True on CUDA devices, for a process that trains alone with a fused optimiser, on labelled
+        slices alone.
     """
     is_fused = bool(step.optimizer.defaults.get("fused"))
-    return step.device.type == "cuda" and is_fused and step.distributed.world_size == 1
+    is_alone = step.distributed.world_size == 1 and step.consistency is None
+    return step.device.type == "cuda" and is_fused and is_alone
 
 
 class StaticStep:

@@ -18,6 +18,7 @@ from samnet.training.loss import segmentation_loss
 from samnet.training.optimizer import set_rate
 from samnet.training.out_of_memory import BatchGradients, Fallback, call_optimizer
 from samnet.training.task import TrainingTask
+from samnet.training.unlabelled.consistency import Consistency
 from samnet.training.weight_average import WeightAverage
 
 Inputs = Tensor | EmbeddedInputs
@@ -35,6 +36,7 @@ class TrainingStep:
         trained: The weights that are trained.
         gradients: Computes the gradients of a batch in as little memory as needed.
         average: The average of the trained weights, to which each step is added.
+        consistency: Adds slices without labels to each batch; None for labelled ones alone.
         reads_at_once: Whether the loss of a step is known when it has been made.
     """
 
@@ -49,6 +51,7 @@ class TrainingStep:
         device: torch.device,
         on_fallback: Callable[[Fallback], None],
         average: WeightAverage,
+        consistency: Consistency | None = None,
     ) -> None:
         """Prepare for a run.
 
@@ -60,11 +63,14 @@ class TrainingStep:
             device: Where the network is.
             on_fallback: Called when memory has run out, with what is changed for it.
             average: The average of the trained weights.
+            consistency: Adds slices without labels to each batch; None for labelled ones alone.
         """
         self.network, self.task, self.optimizer = network, task, optimizer
         self.distributed, self.device, self._on_fallback = distributed, device, on_fallback
-        self.average = average
+        self.average, self.consistency = average, consistency
         rows = len(distributed.share_batch(task.configuration.batch_size))
+        if consistency is not None:
+            rows += consistency.rows
         self.gradients = BatchGradients(network, rows, may_fall_back=distributed.world_size == 1)
         self.trained = self.gradients.trained
         self._losses: list[float] = []
@@ -82,7 +88,10 @@ class TrainingStep:
             SamnetError: The loss or a gradient is not finite; no weight has changed then.
         """
         set_rate(self.optimizer, rate)
-        loss_of = partial(self.loss, target)
+        loss_of: Callable[[Tensor], Tensor] = partial(self.loss, target)
+        if self.consistency is not None:
+            assert isinstance(inputs, Tensor)  # embeddings are not kept
+            inputs, loss_of = self.consistency.join(inputs, loss_of, self.predict, self.loss)
         loss = self.gradients.compute(inputs, self.predict, loss_of, number, self._on_fallback)
         self.distributed.all_reduce_gradients(self.trained)
         norm = self.clip()
@@ -109,13 +118,16 @@ class TrainingStep:
         with autocast(self.task.configuration.precision, self.device):
             return predict_logits(self.network, inputs, self.device).float()
 
-    def loss(self, target: Tensor, logits: Tensor) -> Tensor:
+    def loss(self, target: Tensor, logits: Tensor, ignore: int | None = None) -> Tensor:
         """Return the loss of the whole batch, whichever process computed a row of it.
 
         Args:
             target: The target of this process's rows.
             logits: Their logits.
+            ignore: Value of the target where nothing is known; None for the data set's own.
         """
+        if ignore is None:
+            ignore = self.task.label_scheme.ignore_label
         configuration = self.task.configuration
         return segmentation_loss(
             self.distributed.gather_batch(logits),
@@ -123,7 +135,7 @@ class TrainingStep:
             form=configuration.loss,
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
-            ignore=self.task.label_scheme.ignore_label,
+            ignore=ignore,
         )
 
     def clip(self) -> Tensor:

@@ -27,6 +27,8 @@ class TrainingTask:
         max_seconds: Limit of the training time over all sessions, with what follows the training;
             the learning rate then falls with the time. None: by steps alone.
         workers: Number of worker processes that prepare samples.
+        unlabelled_cases: Cases without labels to learn from; none where the plan has no weight for
+            them.
         embeddings: Where the embeddings of a frozen encoder are kept; None to compute them at each
             step.
         ends_at: When the command is to end, by `time.monotonic`; None where only `max_seconds`
@@ -44,6 +46,7 @@ class TrainingTask:
     seed: int
     max_seconds: float | None
     workers: int
+    unlabelled_cases: Sequence[StoredCase] = ()
     embeddings: EmbeddingCache | None = None
     ends_at: float | None = None
     validation_seconds: float = 0.0

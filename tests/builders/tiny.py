@@ -81,6 +81,8 @@ VALUES: dict[str, Any] = {
     "slice_order": "random",
     "augmentation": "planned",
     "weight_average": 0.0,
+    "unlabelled_weight": 0.0,
+    "unlabelled_batch_size": 2,
     "tile_overlap": 0.5,
     "mirror_at_prediction": False,
     **SHORT,
@@ -131,6 +133,8 @@ OTHER_VALUES: dict[str, Any] = {
     "slice_order": "passes",
     "augmentation": "none",
     "weight_average": 0.9,
+    "unlabelled_weight": 1.0,
+    "unlabelled_batch_size": 4,
     "tile_overlap": 0.3,
     "mirror_at_prediction": True,
 }

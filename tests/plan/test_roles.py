@@ -44,6 +44,7 @@ def configuration(**changes: Any) -> Configuration:
     Input and batch are large enough that activations make the peak of a training step.
     """
     values = {"encoder_tuning": "lora", "input_size": 128, "batch_size": 6, "depth": 3}
+    values |= {"unlabelled_weight": 0.5}
     return make_configuration(**(values | changes))
 
 

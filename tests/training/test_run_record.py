@@ -42,6 +42,8 @@ RESUMABLE = {
     "slice_order",
     "augmentation",
     "weight_average",
+    "unlabelled_weight",
+    "unlabelled_batch_size",
     "tile_overlap",
     "mirror_at_prediction",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from samnet.core.errors import UserError
@@ -71,6 +72,15 @@ class RawDataset:
         else:
             cases = _cases_in_folders(folder, description)
         return cls(folder, description, tuple(cases), listed is not None)
+
+    @cached_property
+    def unlabelled_cases(self) -> tuple[Case, ...]:
+        """The cases of `imagesUn`, which have no label maps; empty without such a folder."""
+        folder = self.folder.unlabelled_images
+        if not folder.is_dir():
+            return ()
+        images = find_image_files(folder, self.description.file_ending)
+        return tuple(Case(name, files) for name, files in sorted(images.items()))
 
 
 def _cases_in_folders(folder: DatasetFolder, description: DatasetDescription) -> list[Case]:

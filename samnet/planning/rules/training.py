@@ -282,6 +282,16 @@ def weight_average(facts: Facts) -> tuple[float, str]:
     return 0.0, "the weights of a single step"
 
 
+def unlabelled_weight(facts: Facts) -> tuple[float, str]:
+    """Learn from labelled slices alone."""
+    return 0.0, "labelled slices alone: what unlabelled ones gain has not been measured enough"
+
+
+def unlabelled_batch_size(facts: Facts) -> tuple[int, str]:
+    """Take as many as of labelled slices."""
+    return facts.values["batch_size"], "as many as labelled slices, with an unlabelled_weight"
+
+
 def tile_overlap(facts: Facts) -> tuple[float, str]:
     """Take nnU-Net's."""
     return 0.5, "as nnU-Net; only slices larger than the input are tiled"

@@ -1,0 +1,1 @@
+"""Training runs that learn from slices without labels, too."""
