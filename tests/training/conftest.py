@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
         name: str = "run",
         *,
         trained: StoredCase = case,
+        unlabelled_cases: Sequence[StoredCase] = (),
         folder: RunFolder | None = None,
         held_out: bool = True,
         max_seconds: float | None = None,
@@ -77,6 +78,7 @@ def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
             label_scheme=TWO_CLASSES,
             training_cases=[trained],
             validation_cases=[case],
+            unlabelled_cases=unlabelled_cases,
             held_out=held_out,
             seed=3,
             max_seconds=max_seconds,
