@@ -5,18 +5,15 @@ To add a key, declare it here and write its rule in `samnet.planning.rules`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_type_hints
 
 from samnet.core.geometry import is_orientation
+from samnet.plan.allowed_values import are_axes, are_blocks, is_weights
 from samnet.plan.backbones import BACKBONES, PATCH
 from samnet.plan.plan_key import REQUIRED, PlanKey, Role, Scope, declared_keys, plan_key
 
-INITIAL_WEIGHTS = ("pretrained", "random")
-WEIGHT_ENDINGS = (".pth", ".pt", ".safetensors")
-BLOCK_GROUPS = ("all", "last_half", "last_quarter")
 DEPTHS = (1, 3, 5)
 
 GROUPS = ("What the network sees", "The network", "The training")
@@ -39,18 +36,6 @@ class IntensityWindow:
     scheme: str
     lower: float
     upper: float
-
-
-def _are_axes(value: tuple[int, ...]) -> bool:
-    return len(set(value)) == len(value) and set(value) <= {0, 1, 2}
-
-
-def _is_weights(value: str) -> bool:
-    return value in INITIAL_WEIGHTS or value.endswith(WEIGHT_ENDINGS)
-
-
-def _are_blocks(value: str) -> bool:
-    return value in BLOCK_GROUPS or re.fullmatch(r"\d+(,\d+)*", value) is not None
 
 
 def _backbone_names() -> tuple[str, ...]:
@@ -76,7 +61,7 @@ class Configuration:
         "needs `samnet_preprocess`",
         Role.FOLDS,
         scope=Scope.DATASET,
-        is_valid=_are_axes,
+        is_valid=are_axes,
         possible="a list of some of the axes 0, 1, 2, each once, with `slicing_axis` in it",
     )
     in_plane_spacing: float = _INPUT(
@@ -119,14 +104,14 @@ class Configuration:
         "axes along which slices may be mirrored, in training and prediction",
         Role.RESUMABLE | Role.EMBEDDINGS,
         scope=Scope.DATASET,
-        is_valid=_are_axes,
+        is_valid=are_axes,
         possible="a list of some of the axes 0, 1, 2, each once",
     )
     backbone: str = _NETWORK("the image encoder", _EVERYTHING, choices=_backbone_names)
     initial_weights: str = _NETWORK(
         "the weights from which the training starts ([models.md](models.md))",
         Role.NONE,
-        is_valid=_is_weights,
+        is_valid=is_weights,
         possible="`pretrained`, `random`, or a file ending in .pth, .pt or .safetensors",
     )
     encoder_tuning: str = _NETWORK(
@@ -151,7 +136,7 @@ class Configuration:
     lora_blocks: str = _NETWORK(
         "the blocks that get them",
         Role.MEMORY,
-        is_valid=_are_blocks,
+        is_valid=are_blocks,
         possible="`all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`",
     )
     depth: int = _NETWORK(
@@ -166,7 +151,7 @@ class Configuration:
     depth_blocks: str = _NETWORK(
         "the blocks that get these adapters, with a `depth` above 1",
         Role.MEMORY | Role.FOLDS,
-        is_valid=_are_blocks,
+        is_valid=are_blocks,
         possible="`all`, `last_half`, `last_quarter`, or numbers from 0 such as `2,5,8,11`",
         earlier="last_half",
     )

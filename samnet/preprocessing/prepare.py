@@ -26,12 +26,8 @@ from samnet.dataset.contents import (
 from samnet.dataset.images import Image, read_image, read_labels
 from samnet.plan.plan import Plan
 from samnet.preprocessing.case import prepare_labels, prepare_volume
-from samnet.preprocessing.storage import (
-    StoredCase,
-    remove_other_cases,
-    store_case,
-    stored_views,
-)
+from samnet.preprocessing.storage import StoredCase, store_case, stored_views
+from samnet.preprocessing.stored_cases import remove_other_cases
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ written last.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +84,15 @@ class StoredCase:
     def quantiles(self) -> np.ndarray:
         """`channel_quantiles` of each channel, `(C, 201)`."""
         return np.array(self.record.quantiles)
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files; the record, with which the case exists, is the first."""
+        folder, name, axes = self.folder, self.identifier, map(int, self.record.class_slices)
+        files = [_record_file(folder, name)]
+        for axis in axes:
+            files += [_image_file(folder, name, axis), _label_file(folder, name, axis)]
+        return files
 
     def in_plane_spacing(self, axis: int) -> tuple[float, float]:
         """Return the spacing of the rows and columns of slices.
@@ -285,33 +293,6 @@ def load_case(folder: Path, identifier: str) -> StoredCase:
             f"case {identifier!r} is not prepared ({file} is missing); run samnet_preprocess"
         )
     return StoredCase(folder, from_json(CaseRecord, read_json(file), str(file)))
-
-
-def list_cases(folder: Path) -> list[str]:
-    """List the prepared cases of a folder.
-
-    Args:
-        folder: Folder of the prepared cases, which may be missing.
-
-    Returns:
-        Their names in order.
-    """
-    return sorted(file.stem for file in folder.glob("[!.]*.json"))
-
-
-def remove_other_cases(folder: Path, names: Collection[str]) -> None:
-    """Remove prepared cases that are no longer in the data set.
-
-    Args:
-        folder: Folder of the prepared cases, which may be missing.
-        names: The cases that stay.
-    """
-    for name in list_cases(folder):
-        if name not in names:
-            for axis in load_case(folder, name).record.class_slices:
-                _image_file(folder, name, int(axis)).unlink(missing_ok=True)
-                _label_file(folder, name, int(axis)).unlink(missing_ok=True)
-            _record_file(folder, name).unlink()
 
 
 def stored_views(folder: Path, identifier: str, source_key: str) -> tuple[int, ...]:

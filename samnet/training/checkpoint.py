@@ -52,6 +52,11 @@ class Progress:
     loss_count: int = 0
     plateau: Plateau = field(default_factory=Plateau)
 
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of the unfinished epoch; 0 before its first step."""
+        return self.loss_sum / max(1, self.loss_count)
+
     def has_stalled(self, patience: int) -> bool:
         """Tell whether the validations have not become better for too long.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,38 @@ from typing import Any
 from samnet.core.figures import drawing_may_fail, save_figure
 from samnet.core.files import atomic_path
 from samnet.models.model_folder import RunFolder
+from samnet.training.checkpoint import Progress
 from samnet.training.curves import DPI, draw_run, read_epochs
 
 NOTEWORTHY_WAITING = 0.1
+
+
+def epoch_row(
+    progress: Progress, mean_dice: float, dice: dict[str, float], *, held_out: bool
+) -> dict[str, Any]:
+    """Return the first numbers of an epoch.
+
+    Args:
+        progress: How far the run is, at the end of the epoch.
+        mean_dice: The mean Dice of its validation; NaN for none.
+        dice: The Dice of each class or region by its name; NaN where no case shows it.
+        held_out: Whether the validation cases are kept from the training.
+
+    Returns:
+        The numbers by name, None in place of NaN.
+    """
+    return {
+        "epoch": progress.epoch,
+        "step": progress.step,
+        "loss": progress.mean_loss,
+        "mean_dice": _finite(mean_dice),
+        "dice": {name: _finite(value) for name, value in dice.items()},
+        "validated_on": "held-out cases" if held_out else "training cases",
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None
 
 
 class History:

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from samnet.training.checkpoint import resume_training
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_weights
 from samnet.training.forecast import Forecast
-from samnet.training.history import History
+from samnet.training.history import History, epoch_row
 from samnet.training.loader import build_loader, build_samples, ignore_signals
 from samnet.training.optimizer import allocate_state, build_optimizer
 from samnet.training.out_of_memory import Fallback, call_optimizer
@@ -35,7 +34,7 @@ from samnet.training.step import Inputs, TrainingStep
 from samnet.training.step_losses import StepLosses
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import TimeLimit
-from samnet.training.unlabelled.consistency import Consistency
+from samnet.training.unlabelled.consistency import build_consistency
 from samnet.training.validation import choose_validation_cases, validate
 from samnet.training.weight_average import WeightAverage
 
@@ -102,13 +101,14 @@ class Trainer:
         self._files = RunFiles(folder, distributed.is_master, before_writing)
         self._optimizer = build_optimizer(network, task.configuration, device)
         self.average = WeightAverage(network, task.configuration.weight_average)
-        self.consistency = self._build_consistency()
+        self.consistency = build_consistency(
+            task, self.average, distributed, device, network.stride, self._share_done
+        )
         self._kept = [self.average, *([self.consistency] if self.consistency else [])]
         self.progress = resume_training(folder, network, self._optimizer, self._kept)
         call_optimizer(partial(allocate_state, self._optimizer))
         distributed.broadcast_weights(network)
-        if not self.average.steps:
-            self.average.begin()
+        self.average.begin_if_new()
         if len(set(distributed.gather(self.progress.step))) > 1:
             raise SamnetError(
                 f"{folder}: the processes find different checkpoints there; start them again"
@@ -123,8 +123,7 @@ class Trainer:
             self.average,
             self.consistency,
         )
-        step = self._ordinary
-        self.steps = StaticStep(step) if may_be_static(step) else step
+        self.steps = StaticStep(self._ordinary) if may_be_static(self._ordinary) else self._ordinary
         self._losses = StepLosses(self.steps, task, self.progress)
         self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
@@ -139,17 +138,9 @@ class Trainer:
         self._waited = self._worked = 0.0
         self._rate = task.configuration.learning_rate
 
-    def _build_consistency(self) -> Consistency | None:
-        task = self.task
-        if not task.unlabelled_cases:
-            return None
-
-        def done() -> float:
-            limit, progress = self._time_limit.max_seconds, self.progress
-            return share_done(task.configuration, progress.step, progress.seconds, limit)
-
-        stride = self.network.stride
-        return Consistency(task, self.average, self.distributed, self.device, stride, done)
+    def _share_done(self) -> float:
+        progress, limit = self.progress, self._time_limit.max_seconds
+        return share_done(self.task.configuration, progress.step, progress.seconds, limit)
 
     def run(self) -> None:
         """Train to the end of the plan, the time limit, or the early stop; write the final weights.
@@ -306,17 +297,11 @@ class Trainer:
             self._time_limit.learn_from_validation(seconds, progress.seconds + seconds)
             self._forecast.count_validation(seconds)
         progress.epoch += 1
-        loss = progress.loss_sum / max(1, progress.loss_count)
         if task.configuration.schedule != BY_PASS:
-            progress.plateau.finish_epoch(loss)
+            progress.plateau.finish_epoch(progress.mean_loss)
         mean = math.nan if np.isnan(dice).all() else float(np.nanmean(dice))
-        row: dict[str, Any] = {
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "loss": loss,
-            "mean_dice": _finite(mean),
-            "dice": {name: _finite(float(value)) for name, value in zip(names, dice, strict=True)},
-            "validated_on": "held-out cases" if task.held_out else "training cases",
+        named = dict(zip(names, dice.tolist(), strict=True))
+        row = epoch_row(progress, mean, named, held_out=task.held_out) | {
             "learning_rate": self._rate,
             "seconds": round(progress.seconds, 1),
             "waiting_seconds": round(self._waited, 1),
@@ -376,7 +361,3 @@ class Trainer:
 
 def _stopped(number: int, saved: str) -> BaseException:
     return KeyboardInterrupt() if number == signal.SIGINT else Interrupted(number, saved)
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 5) if math.isfinite(value) else None

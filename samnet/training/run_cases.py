@@ -16,7 +16,8 @@ from samnet.dataset.splits import describe_folds, patient_of
 from samnet.models.model_folder import ALL_CASES
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.prepare import find_outdated
-from samnet.preprocessing.storage import StoredCase, list_cases, load_case
+from samnet.preprocessing.storage import StoredCase, load_case
+from samnet.preprocessing.stored_cases import list_cases
 
 log = logging.getLogger(__name__)
 MAX_TRAINING_VALIDATION = 4

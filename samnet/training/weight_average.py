@@ -42,9 +42,10 @@ class WeightAverage:
         self.weights = {name: weight.detach().clone() for name, weight in self._trained.items()}
 
     @torch.no_grad()
-    def begin(self) -> None:
-        """Begin again at the weights that the network has now."""
-        self.steps = 0
+    def begin_if_new(self) -> None:
+        """Begin at the weights that the network has now, unless there are steps in the average."""
+        if self.steps:
+            return
         for name, weight in self._trained.items():
             self.weights[name].copy_(weight)
 
@@ -70,7 +71,8 @@ class WeightAverage:
             tensors: All tensors of the checkpoint by name.
         """
         if _STEPS not in tensors:
-            self.begin()
+            self.steps = 0
+            self.begin_if_new()
             return
         self.steps = int(tensors[_STEPS])
         for name, value in self.weights.items():

@@ -207,6 +207,18 @@ def test_inspect_dataset_takes_255_for_no_mask_where_there_are_several_classes(
     assert fault.remedy == "correct the voxels, or declare the labels"
 
 
+def test_images_without_labels_are_checked_as_others_and_need_no_label_map(dataset: Path) -> None:
+    shutil.copytree(dataset / "imagesTr", dataset / "imagesUn")
+    assert inspected() == Report("Dataset501_Tiny", 3)
+    damaged = dataset / "imagesUn" / "case_01_0000.nii.gz"
+    truncate(damaged)
+    stray = dataset / "imagesUn" / "other.nii.gz"
+    shutil.copy(dataset / "imagesUn" / "case_00_0000.nii.gz", stray)
+    report = inspected()
+    assert sorted(fault.file for fault in report.faults) == [str(damaged), str(stray)]
+    assert "no channel number" in kinds(report.faults)
+
+
 def empty(array: np.ndarray) -> np.ndarray:
     return np.zeros_like(array)
 

@@ -27,6 +27,7 @@ from samnet.fingerprint.extract import extract_fingerprint
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.prepare import find_outdated, prepare_all_configurations, prepare_dataset
 from samnet.preprocessing.storage import load_case
+from samnet.preprocessing.stored_cases import list_cases
 
 MakeDataset = Callable[..., Path]
 VIEWS = (0, 1, 2)
@@ -78,6 +79,29 @@ def test_prepared_cases_are_the_raw_ones_with_canonical_axes(dataset: RawDataset
         native = read_labels(raw.label_file).array[0]
         assert np.array_equal(case.labels(), native[::-1, :, ::-1])
         assert np.array_equal(case.volume().restore(case.labels()), native)
+
+
+def test_cases_without_labels_are_prepared_apart_and_removed_with_their_images(
+    dataset: RawDataset,
+) -> None:
+    """Test images are not among them."""
+    raw = dataset.folder
+    shutil.copytree(raw.training_images, raw.unlabelled_images)
+    shutil.copytree(raw.training_images, raw.test_images)
+    expected = contents(prepare_dataset(RawDataset.load(501), VIEWS, 0))
+    assert list_cases(raw.unlabelled_slices) == ALL_CASES
+    one, other = (load_case(path, "case_01") for path in (raw.slices, raw.unlabelled_slices))
+    assert other.volume().array.shape[0] == one.volume().array.shape[0]
+    assert other.record.class_slices == {"0": {}, "1": {}, "2": {}}
+    assert not other.labels().any()
+
+    next(raw.unlabelled_images.glob("case_01*")).unlink()
+    assert contents(prepare_dataset(RawDataset.load(501), VIEWS, 0)) == expected
+    assert list_cases(raw.unlabelled_slices) == ["case_00", "case_02"]
+    assert len(list(raw.unlabelled_slices.glob("case*"))) == 2 * FILES_A_CASE
+    shutil.rmtree(raw.unlabelled_images)
+    prepare_dataset(RawDataset.load(501), VIEWS, 0)
+    assert list_cases(raw.unlabelled_slices) == []
 
 
 def test_prepared_files_do_not_depend_on_the_number_of_processes(dataset: RawDataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,15 @@ __all__ = ["tiny_backbone"]
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the data set 501, planned and prepared. Results go elsewhere."""
+    """Return a folder with the data set 501, planned and prepared. Results go elsewhere.
+
+    Its images are there a second time without labels.
+    """
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
         add_tiny_backbone(patch)
-        write_dataset(folder / "raw", shape=(5, 24, 20))
+        raw = write_dataset(folder / "raw", shape=(5, 24, 20))
+        shutil.copytree(raw / "imagesTr", raw / "imagesUn")
         prepare_dataset(folder, 501, patch, views=[0], slicing_axis=0)
     return folder
 

@@ -138,8 +138,17 @@ def scored_cases(folder: RunFolder) -> list[str]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 20, "weight_average": 0.9}, {"steps": 8, "depth": 3}],
-    ids=["slices", "stacks"],
+    [
+        {"steps": 20, "weight_average": 0.9},
+        {"steps": 8, "depth": 3},
+        {
+            "steps": 8,
+            "weight_average": 0.9,
+            "unlabelled_weight": 3.0,
+            "unlabelled_batch_size": 4,
+        },
+    ],
+    ids=["slices", "stacks", "without labels"],
 )
 def test_two_processes_train_as_one_with_the_same_batch(
     environment: dict[str, str],

@@ -98,6 +98,40 @@ def test_plan_of_a_run_has_its_configuration_alone(resolve: Resolve) -> None:
     assert "command line" in decision.because
 
 
+LEARNS = {"unlabelled_weight": 1.0, "weight_average": 0.9}
+
+
+def test_run_takes_all_cases_without_labels_where_the_plan_has_a_weight_for_them(
+    resolve: Resolve, dataset: PlannedDataset
+) -> None:
+    expected = ("case_00", "case_01", "case_02", "case_03", "case_04", "case_05")
+    assert resolve(settings=LEARNS).request.unlabelled_cases == expected
+    assert resolve().request.unlabelled_cases == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_average": 0.0}, r"weight_average 0: .* Add --set weight_average=0\.99"),
+        ({"depth": 3}, r"and depth 3: .* Take depth=1"),
+    ],
+    ids=["no teacher", "stacks"],
+)
+def test_values_that_do_not_go_with_cases_without_labels_are_refused(
+    resolve: Resolve, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"unlabelled_weight is 1, .*{message}"):
+        resolve(settings=LEARNS | settings)
+
+
+def test_weight_without_prepared_cases_without_labels_is_refused(
+    resolve: Resolve, dataset: PlannedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samnet.training.run_cases.list_cases", lambda folder: [])
+    with pytest.raises(UserError, match=r"put images into .*imagesUn and run samnet_preprocess"):
+        resolve(settings=LEARNS)
+
+
 def test_epochs_are_counted_in_planned_or_given_steps(resolve: Resolve) -> None:
     assert resolve(epochs=5).plan.single_configuration.steps == 5 * SHORT["steps_per_epoch"]
     longer = resolve(epochs=5, settings={"steps_per_epoch": 7}).plan.single_configuration

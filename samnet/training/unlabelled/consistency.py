@@ -42,6 +42,29 @@ def ramp(share_done: float) -> float:
     return math.exp(-5 * (1 - t) ** 2)
 
 
+def build_consistency(
+    task: TrainingTask,
+    average: WeightAverage,
+    distributed: Distributed,
+    device: torch.device,
+    stride: int,
+    share_done: Callable[[], float],
+) -> Consistency | None:
+    """Return what adds slices without labels to a run; None for a run on labelled slices alone.
+
+    Args:
+        task: What to train on.
+        average: The teacher's weights.
+        distributed: The processes that train together.
+        device: Where the network is.
+        stride: Input pixels for each pixel of a target.
+        share_done: Tells the share of the training that is done.
+    """
+    if not task.unlabelled_cases:
+        return None
+    return Consistency(task, average, distributed, device, stride, share_done)
+
+
 class Consistency:
     """Adds slices without labels to the batches of a run.
 
