@@ -311,23 +311,21 @@ class Configuration:
         choices=("planned", "samed", "none"),
     )
     weight_average: float = _TRAINING(
-        "what each step keeps of the moving average of the trained weights, at most; the average "
-        "is validated and kept",
+        "what a step keeps of the average of the trained weights, which is validated and kept",
         Role.RESUMABLE | Role.MEMORY,
         limits=(0, 0.99999),
         possible="0 (the weights of a single step) to 0.99999",
         earlier=0.0,
     )
     unlabelled_weight: float = _TRAINING(
-        "weight of the loss of slices without labels, from `imagesUn` "
-        "([unlabelled.md](unlabelled.md)); needs a `weight_average`",
+        "weight of slices without labels ([unlabelled.md](unlabelled.md)); needs `weight_average`",
         Role.RESUMABLE | Role.MEMORY,
         limits=(0, None),
         possible="0 (labelled slices alone) and above",
         earlier=0.0,
     )
     unlabelled_batch_size: int = _TRAINING(
-        "slices without labels in a step, in addition to `batch_size`",
+        "slices without labels in a step",
         Role.RESUMABLE | Role.MEMORY,
         limits=(1, None),
         possible="1 and above",
