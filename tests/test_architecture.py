@@ -33,6 +33,7 @@ LAYERS = (
     "annotation",
     "reporting",
     "sharing",
+    "serving",
     "pretraining",
     "cluster",
     "demo",

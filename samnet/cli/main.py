@@ -37,6 +37,7 @@ COMMANDS = {
     "install_model": "install a packed model",
     "import_samed": "make a model from a file of SAMed",
     "export_samed": "write a model as a file for SAMed",
+    "serve": "predict, label and train from 3D Slicer or OHIF",
     "submit": "train, predict or prepare as jobs on a SLURM cluster",
     "status": "how far all training runs are",
     "pretrain": "pre-train the small backbone on synthetic images",

@@ -165,3 +165,34 @@ def _is_case_list(value: Any) -> bool:
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(case, str) for case in value)
+
+
+def add_to_splits(
+    splits: Sequence[dict[str, list[str]]], identifiers: Sequence[str], patient_key: str | None
+) -> list[dict[str, list[str]]]:
+    """Add cases to folds that exist, without changing what is held out of the others.
+
+    A new case is trained on in every fold, except where its patient is held out: there it is held
+    out, too.
+
+    Args:
+        splits: The folds.
+        identifiers: Names of all cases of the data set; those in no fold are added.
+        patient_key: Regular expression that finds the patient in a name, or None.
+
+    Returns:
+        The folds with all cases.
+    """
+    extended = []
+    for fold in splits:
+        new = sorted(set(identifiers) - set(fold["train"]) - set(fold["val"]))
+        if set(fold["train"]) == set(fold["val"]):  # nothing is held out
+            both = sorted([*fold["train"], *new])
+            extended.append(fold | {"train": both, "val": both})
+            continue
+        held_out = {patient_of(name, patient_key) for name in fold["val"]}
+        is_held_out = {name: patient_of(name, patient_key) in held_out for name in new}
+        train = [*fold["train"], *(name for name in new if not is_held_out[name])]
+        val = [*fold["val"], *(name for name in new if is_held_out[name])]
+        extended.append(fold | {"train": sorted(train), "val": sorted(val)})
+    return extended

@@ -35,7 +35,7 @@ def convert(conversion: Conversion, folder: Path) -> None:
         for name, case in ProgressBar(conversion.cases.items(), desc="writing", unit="case"):
             part = "Ts" if name in conversion.test_cases else "Tr"
             for channel, image in enumerate(case.images):
-                _copy_image(image, target / f"images{part}", name, channel)
+                copy_image(image, target / f"images{part}", name, channel)
             _write_label_map(case, conversion, target / f"labels{part}", name)
         write_json(target / "dataset.json", _description(conversion))
 
@@ -63,8 +63,15 @@ def _write_label_map(case: CaseFiles, conversion: Conversion, folder: Path, name
     write_labels(labels, reference, folder / f"{name}{label_ending_for(case.mask_files[0])}")
 
 
-def _copy_image(image: Path, folder: Path, name: str, channel: int) -> None:
-    """Copy an image, together with the files that its content comes from."""
+def copy_image(image: Path, folder: Path, name: str, channel: int) -> None:
+    """Copy an image, together with the files that its content comes from.
+
+    Args:
+        image: The file of one or more channels.
+        folder: Where to copy it to.
+        name: The name of the case.
+        channel: The number of its first channel.
+    """
     copy = folder / f"{name}_{channel:04d}{copied_ending(image)}"
     companions = companions_of(image)
     if companions and ending_of(image) in HEADER_ENDINGS:

@@ -135,7 +135,7 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     import nibabel
 
     if is_series(reference):
-        nibabel.save(_on_grid(labels, reference.grid), file)
+        nibabel.save(on_grid(labels, reference.grid), file)
         return
     header = reference.header.copy()
     data = labels.transpose().reshape(header.get_data_shape())
@@ -158,11 +158,19 @@ def write_volume(values: np.ndarray, grid: Grid, file: Path) -> None:
     """
     import nibabel
 
-    nibabel.save(_on_grid(values, grid), file)
+    nibabel.save(on_grid(values, grid), file)
 
 
-def _on_grid(values: np.ndarray, grid: Grid) -> Any:
-    """Return a NIfTI-1 image of values `(Z, Y, X)` in scanner coordinates."""
+def on_grid(values: np.ndarray, grid: Grid) -> Any:
+    """Return a NIfTI-1 image in scanner coordinates.
+
+    Args:
+        values: Labels or intensities `(Z, Y, X)`.
+        grid: Their grid.
+
+    Returns:
+        An image that nibabel can save.
+    """
     import nibabel
 
     nifti = nibabel.Nifti1Image(values.transpose(), grid.affine)

@@ -1,0 +1,1 @@
+"""A server for annotation programs that speak MONAI Label's protocol."""

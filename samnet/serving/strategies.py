@@ -1,0 +1,89 @@
+"""Which image is labelled next. New strategies are added to `STRATEGIES`."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from samnet.dataset.cases import Case
+from samnet.serving.errors import NotFound
+
+# An image that was given to a client is given to another one only after all others, for so long.
+RESERVED_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of choosing the next image.
+
+    Attributes:
+        description: What it does, for people.
+        rank: Function of the cases without a label map, in the order of their names, and a seed. It
+            returns their names, that of the case to label first at the beginning.
+    """
+
+    description: str
+    rank: Callable[[Sequence[Case], int], Sequence[str]]
+
+
+def _in_order(cases: Sequence[Case], seed: int) -> list[str]:
+    return [case.identifier for case in cases]
+
+
+def _at_random(cases: Sequence[Case], seed: int) -> list[str]:
+    names = [case.identifier for case in cases]
+    random.Random(seed).shuffle(names)
+    return names
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "random": Strategy("a random image", _at_random),
+    "first": Strategy("the first image by its name", _in_order),
+}
+
+
+class NextSamples:
+    """Gives each client another image, as long as there are others."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Begin with no image given away.
+
+        Args:
+            clock: Returns the time in seconds.
+        """
+        self._clock, self._lock = clock, threading.Lock()
+        self._given: dict[str, float] = {}
+
+    def choose(self, strategy: str, cases: Sequence[Case], seed: int) -> str | None:
+        """Choose the next image.
+
+        Args:
+            strategy: The name of a strategy.
+            cases: The cases without a label map.
+            seed: What a random choice depends on.
+
+        Returns:
+            The name of a case; None where there is none.
+
+        Raises:
+            NotFound: There is no such strategy.
+        """
+        if strategy not in STRATEGIES:
+            raise NotFound(
+                f"strategy {strategy[:40]!r}: there is none of this name; choose from "
+                f"{', '.join(STRATEGIES)}"
+            )
+        if not cases:
+            return None
+        ranked = list(STRATEGIES[strategy].rank(cases, seed))
+        with self._lock:
+            now = self._clock()
+            for name, given in list(self._given.items()):
+                if given + RESERVED_SECONDS < now:
+                    del self._given[name]
+            chosen = min(ranked, key=lambda name: self._given.get(name, 0.0))
+            self._given[chosen] = now
+        return chosen
