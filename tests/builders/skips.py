@@ -23,6 +23,7 @@ EXPECTED = (
     ("this file system does not tell upper from lower case", True),
     ("samnet is not installed in editable form", True),
     ("there is no Chromium", True),
+    ("the client of MONAI Label cannot be installed", True),
     ("needs /proc", sys.platform != "linux"),
 )
 
