@@ -40,9 +40,7 @@ def write_served_dataset(root: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset
     add_tiny_backbone(monkeypatch)
     for kind in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"samnet_{kind}", str(root / kind))
-    raw = write_dataset(
-        root / "raw", num_cases=3, num_test=3, shape=(5, 24, 20), labels=LABELS
-    )
+    raw = write_dataset(root / "raw", num_cases=3, num_test=3, shape=(5, 24, 20), labels=LABELS)
     (raw / "imagesTs").rename(raw / UNLABELLED_FOLDER)
     (raw / "labelsTs").rename(root / "truth")
     folder = DatasetFolder.of(NAME)

@@ -31,7 +31,7 @@ told["file_of_uploaded"], _ = client.infer("lora", "5: new scan", {})
 told["train"] = client.train_start("lora", {"steps": 2})
 states = [client.train_status(True)]
 while client.train_status(True):
-    time.sleep(0.2)
+    time.sleep(1)
 told["running"] = states
 told["trained"] = client.train_status()
 told["stopped"] = client.train_stop()

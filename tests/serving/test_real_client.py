@@ -36,12 +36,10 @@ BACKBONES["tiny"] = Backbone("tiny", 32, 2, 2, (1,), None)
 def client_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the client package."""
     folder = tmp_path_factory.mktemp("client")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-    options = ["--disable-pip-version-check", "--retries", "1", "--target", str(folder)]
+    options = ["--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), *PACKAGES]
     try:
-        process = subprocess.run(
-            [*command, *options, *PACKAGES], capture_output=True, text=True, timeout=120, check=False
-        )
+        process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
         pytest.skip("the client of MONAI Label cannot be installed: pip takes too long")
     if process.returncode:
@@ -82,7 +80,8 @@ def test_user_of_slicer_labels_predicts_and_trains(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = write_served_dataset(tmp_path, monkeypatch)
-    prepare_dataset(tmp_path, 501, monkeypatch, initial_weights="random", views=[0], slicing_axis=0)
+    settings = {"initial_weights": "random", "precision": "float32"}
+    prepare_dataset(tmp_path, 501, monkeypatch, views=[0], slicing_axis=0, **settings)
     service = make_service(folder)
     images = folder.raw / "imagesUnlabelled"
     label, new = tmp_path / "truth" / "case_03.nii.gz", tmp_path / "new.nii.gz"
