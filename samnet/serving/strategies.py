@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -84,6 +85,6 @@ class NextSamples:
             for name, given in list(self._given.items()):
                 if given + RESERVED_SECONDS < now:
                     del self._given[name]
-            chosen = min(ranked, key=lambda name: self._given.get(name, 0.0))
+            chosen = min(ranked, key=lambda name: self._given.get(name, -math.inf))
             self._given[chosen] = now
         return chosen
