@@ -80,8 +80,8 @@ def axes_of_slices(shape: Sequence[int]) -> list[int]:
     Returns:
         The axes; that of a 2D image for itself.
     """
-    flat = [axis for axis, length in enumerate(shape) if length == 1]
-    return [axis for axis in range(3) if all(other == axis for other in flat)]
+    flat = {axis for axis, length in enumerate(shape) if length == 1}
+    return [axis for axis in range(3) if flat <= {axis}]
 
 
 def find_outside(array: np.ndarray, limits: np.ndarray | None, axis: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 ANISOTROPIC = 1.5
 
 
-def is_anisotropic(spacing: Sequence[float]) -> bool:
+def is_anisotropic(spacing: Sequence[float] | np.ndarray) -> bool:
     """Tell whether the coarsest spacing is over `ANISOTROPIC` times the finest.
 
     Args:
@@ -21,7 +21,9 @@ def is_anisotropic(spacing: Sequence[float]) -> bool:
     return bool(max(spacing) / min(spacing) > ANISOTROPIC)
 
 
-def find_slicing_axis(spacing: Sequence[float], lengths: Sequence[float]) -> int:
+def find_slicing_axis(
+    spacing: Sequence[float] | np.ndarray, lengths: Sequence[float] | np.ndarray
+) -> int:
     """Return the axis across which a volume is taken as slices.
 
     Across the coarsest spacing, slices have the full resolution. Where all spacings are alike, they

@@ -98,4 +98,4 @@ def in_voxels(scores: Mapping[str, float]) -> float:
 
 def _any_on_slices(mask: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(other for other in range(3) if other != axis)
-    return mask.any(axis=others)
+    return np.asarray(mask.any(axis=others))

@@ -182,7 +182,7 @@ def _case_scores(entry: dict[str, Any], folder: Path, counts_voxels: bool) -> Ca
     return CaseScores(entry["case"], prediction, reference, metrics)
 
 
-def _with_voxels(scores: dict[str, float]) -> dict[str, float]:
+def _with_voxels(scores: dict[str, Any]) -> dict[str, float]:
     """Return scores whose volumes are numbers of voxels."""
     counts = volume_scores(scores["n_pred"], scores["n_ref"], 1.0)
     return scores | counts | {EMPTY_SLICES: in_voxels(scores)}
