@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 # The values of a plan on which the weights of a half-trained network do not rest.
 RESUMABLE = {
     "mirror_axes",
+    "background_outside",
     "batch_size",
     "precision",
     "gradient_checkpointing",
