@@ -24,7 +24,7 @@ from samnet.inference.load import (
     prepare_network,
 )
 from samnet.inference.map_sums import MapCollector
-from samnet.inference.memory import estimate_memory, refuse_beyond_memory
+from samnet.inference.memory import StackPrediction, estimate_memory, refuse_beyond_memory
 from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.plausibility import (
@@ -41,6 +41,7 @@ from samnet.inference.volume import predict_views, predict_volume
 from samnet.models.model_folder import FINAL, TRAINING_DATA_FILE, ModelFolder, RunFolder
 from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import used_precision
+from samnet.models.slice_adapter import num_neighbours
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
 from samnet.plan.plan_key import Role
@@ -274,8 +275,16 @@ class Predictor(ArrayPredictor):
         else:
             volume = prepare_volume(array, grid, orientation=orientation)
         num_outputs, stride = self.plan.label_scheme.num_outputs, self.networks[0].stride
-        refuse_beyond_memory(estimate_memory(self.configuration, volume, num_outputs, stride))
+        need = estimate_memory(self.configuration, volume, num_outputs, stride, self._stacks())
+        refuse_beyond_memory(need)
         return volume
+
+    def _stacks(self) -> StackPrediction | None:
+        """Return how stacks are predicted in main memory, if they are."""
+        is_on_cpu = next(self.networks[0].parameters()).device.type == "cpu"
+        if self.configuration.depth == 1 or not is_on_cpu:
+            return None
+        return StackPrediction(num_neighbours(self.networks[0]), self.mirror)
 
     def differences(self, volume: PreparedVolume) -> list[str]:
         """Compare an image with the training images.

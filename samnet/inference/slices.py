@@ -264,11 +264,11 @@ class SlicePredictor:
 
         With `kept`, the batch is a stack, of which these slices are predicted.
         """
-        mirrored = torch.cat([batch.flip(flip) if flip else batch for flip in self.flips])
         if kept is None:
-            predictions = self._predictions(mirrored)
+            mirrored = [batch.flip(flip) if flip else batch for flip in self.flips]
+            predictions = self._predictions(torch.cat(mirrored))
         else:
-            predictions = self._stack_predictions(mirrored, kept)
+            predictions = self._stack_predictions(batch, kept)
         if self.collector is not None:
             predictions = self.collector.observe(predictions, self.flips, self.outputs)
         total = reduce(torch.add, predictions)
@@ -291,12 +291,15 @@ class SlicePredictor:
                     parts.append(compute(part))
             yield torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def _stack_predictions(self, mirrored: Tensor, kept: slice) -> Iterator[Tensor]:
+    def _stack_predictions(self, stack: Tensor, kept: slice) -> Iterator[Tensor]:
         """Yield what each network makes of a stack, of which every mirror is a stack by itself."""
         for network in self.networks:
             predict = partial(predict_stack, network, part=self.memory.inputs_per_batch, kept=kept)
-            stacks = mirrored.chunk(len(self.flips))
-            yield torch.cat([self._probabilities(predict, stack) for stack in stacks])
+            predictions = []
+            for flip in self.flips:
+                mirrored = stack.flip(flip) if flip else stack
+                predictions.append(self._probabilities(predict, mirrored))
+            yield torch.cat(predictions)
 
     def _probabilities(self, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """Return the probabilities of inputs on the device, without waiting for it."""

@@ -6,7 +6,6 @@ The probabilities of all classes never exist at once at the image's own size.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from samnet.core.prefetch import prefetch
 from samnet.core.progress import ProgressBar
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.batches import BatchSize
+from samnet.inference.chunks import SLAB_BYTES, slices_of_chunk
 from samnet.inference.map_sums import MapCollector
 from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, label_subvolume
 from samnet.inference.slices import SlicePredictor, positions_within
@@ -26,11 +26,6 @@ from samnet.inference.view_store import VIEW_BYTES, ViewStore
 from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
-
-SLAB_BYTES = 128 * 2**20
-MAX_SLICES = 64
-# Of the margin on one side, so that at most 1.4 times the slices of a volume are encoded.
-_MARGINS_IN_CHUNK = 5
 
 
 def predict_volume(
@@ -249,27 +244,20 @@ def _chunks(predictor: SlicePredictor, slab_bytes: int) -> Iterator[tuple[int, T
         first = predictor.first_slice()
         yield 0, first
         num_outputs, num_done = len(first), 1
-    size = _slices_per_slab(predictor, num_outputs, slab_bytes)
+    size = slices_of_chunk(
+        predictor.frame,
+        num_channels=predictor.slices.shape[1],
+        num_outputs=num_outputs,
+        stride=predictor.stride,
+        margin=predictor.margin,
+        inputs_at_once=predictor.memory.inputs_per_batch // len(predictor.flips),
+        slab_bytes=slab_bytes,
+    )
     chunks = cut(slice(num_done, count), size)
     seen = [predictor.with_margin(chunk) for chunk in chunks]
     canvases = prefetch(lambda some: predictor.canvases(some.start, some.stop), seen)
     for chunk, wider, inputs in zip(chunks, seen, canvases, strict=True):
         yield chunk.start, predictor.predict(inputs, positions_within(chunk, wider))
-
-
-def _slices_per_slab(predictor: SlicePredictor, num_outputs: int, slab_bytes: int) -> int:
-    """Return how many slices fit `slab_bytes`: as inputs, as maps, and at full size.
-
-    They are as many as the networks are given at once, or `MAX_SLICES` where that is more. Where
-    slices need a margin, they are enough for it to be small in proportion.
-    """
-    frame = predictor.frame
-    channels = predictor.slices.shape[1]
-    maps = num_outputs * math.prod(length // predictor.stride for length in frame.canvas)
-    values = max(3 * math.prod(frame.canvas), channels * math.prod(frame.size), maps)
-    most = max(MAX_SLICES, predictor.memory.inputs_per_batch // len(predictor.flips))
-    fewest = max(1, _MARGINS_IN_CHUNK * predictor.margin)
-    return max(fewest, min(most, slab_bytes // (4 * values)))
 
 
 def _reduce_views(

@@ -109,7 +109,8 @@ def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tenso
 
     The blocks see `part` slices at once. Adapters see all of them, but few rows of tokens at once.
     So every slice is encoded once, and memory holds the tokens of the whole stack, but the inner
-    results of few slices.
+    results of few slices. What a layer makes of some tokens takes their place, as no other part
+    needs them any more; so there is no gradient.
 
     Args:
         network: A `SegmentationNetwork` in evaluation mode.
@@ -121,14 +122,20 @@ def predict_stack(network: Any, images: Tensor, part: int, kept: slice) -> Tenso
         Logits of these slices `(n, num_outputs, S / stride, S / stride)`.
     """
     encoder = network.encoder
-    tokens = torch.cat([encoder.tokens(network.stem(some)) for some in images.split(part)])
+    tokens = torch.empty(0)
+    for start in range(0, len(images), part):
+        some = encoder.tokens(network.stem(images[start : start + part]))
+        if start == 0:
+            tokens = some.new_empty(len(images), *some.shape[1:])
+        tokens[start : start + part] = some
     num_rows = max(1, part * tokens.shape[1] // len(images))
     for layer in encoder.layers():
         if isinstance(layer, SliceAdapter):
-            rows = tokens.split(num_rows, dim=1)
-            tokens = torch.cat([layer(some, len(images)) for some in rows], dim=1)
+            for rows in tokens.split(num_rows, dim=1):
+                rows.copy_(layer(rows, len(images)))
         else:
-            tokens = torch.cat([layer(some) for some in tokens.split(part)])
+            for some in tokens.split(part):
+                some.copy_(layer(some))
     logits = []
     for some, seen in zip(tokens[kept].split(part), images[kept].split(part), strict=True):
         logits.append(network.decode(encoder.embedding(some), seen))

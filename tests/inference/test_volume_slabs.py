@@ -10,8 +10,9 @@ from builders.volumes import configure, slice_predictor, smooth_volume
 from torch import Tensor
 
 from samnet.core import progress, progress_line
+from samnet.inference.chunks import MAX_SLICES
 from samnet.inference.slices import SlicePredictor
-from samnet.inference.volume import MAX_SLICES, predict_volume
+from samnet.inference.volume import predict_volume
 
 
 @pytest.fixture
