@@ -6,12 +6,18 @@ import re
 
 import numpy as np
 import pytest
-from builders.tiny import make_configuration, make_volume
+from builders.tiny import TWO_CLASSES, make_configuration, make_volume, tiny_backbone
 
 from samnet.core.cpu_bfloat16 import VARIABLE
 from samnet.core.errors import UserError
-from samnet.inference.memory import estimate_memory, refuse_beyond_memory
+from samnet.inference.memory import StackPrediction, estimate_memory, refuse_beyond_memory
+from samnet.inference.volume import predict_volume
+from samnet.models.network import build_network
+from samnet.models.slice_adapter import num_neighbours
+from samnet.plan.configuration import Configuration
+from samnet.training.dry_run import StorageCount
 
+__all__ = ["tiny_backbone"]
 IMAGE = np.ones((4, 100, 80), np.float32)
 
 
@@ -84,3 +90,54 @@ def test_need_of_a_view_has_what_was_cropped_of_its_slices() -> None:
     frame = estimate_memory(configuration, volume, 3, 4).frame
     assert frame.size == (5, 55)
     assert frame.margins == volume.margins(1) == ((2, 3), (5, 20))
+
+
+def of_stacks(configuration: Configuration, num_slices: int, margin: int = 2) -> float:
+    """Return the bytes that are estimated for slices of 64 x 64 pixels which see neighbours."""
+    volume = make_volume(np.ones((num_slices, 64, 64), np.float32))
+    stacks = StackPrediction(margin, configuration.mirror_at_prediction)
+    return estimate_memory(configuration, volume, 3, 2, stacks).gib * 2**30
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth_adapters": 2, "mirror_axes": (1, 2), "mirror_at_prediction": True},
+        {"zoom": 2.0, "input_size": 64},  # in tiles
+    ],
+    ids=["mirrored", "tiles"],
+)
+def test_need_of_stacks_is_what_their_prediction_takes(changes: dict) -> None:
+    """Next to the tensors of the network there are the canvases, which numpy makes."""
+    values = {"depth": 3, "input_size": 64, "channel_layout": "neighbours"} | changes
+    configuration = make_configuration(**values)
+    network = build_network(configuration, 1, 3).eval()
+    image = np.random.default_rng(0).random((20, 64, 64), dtype=np.float32)
+    with StorageCount() as count:
+        predict_volume(
+            [network],
+            configuration,
+            make_volume(255 * image),
+            mirror=configuration.mirror_at_prediction,
+            label_scheme=TWO_CLASSES,
+        )
+    canvases = 4 * 20 * 3 * (64 * configuration.zoom) ** 2
+    estimated = of_stacks(configuration, 20, num_neighbours(network))
+    # What four slices take within a block is not counted.
+    assert 0.7 < (count.peak + canvases) / estimated < 2
+
+
+def test_need_of_stacks_grows_with_their_slices_up_to_a_chunk_and_its_margins() -> None:
+    configuration = make_configuration(depth=3, input_size=64)
+    short, long, longer, longest = (of_stacks(configuration, n) for n in (20, 40, 200, 400))
+    assert long == pytest.approx(2 * short, rel=0.05)
+    image = 200 * 64 * 64 * 6  # with its label map
+    assert longest - longer == pytest.approx(image, rel=0.05)
+    assert of_stacks(configuration, 400, margin=9) > 1.05 * longest
+
+
+def test_need_of_single_slices_has_no_stack() -> None:
+    volume = make_volume(np.ones((40, 64, 64), np.float32))
+    configuration = make_configuration(input_size=64)
+    alone = estimate_memory(configuration, volume, 3, 2).gib * 2**30
+    assert of_stacks(configuration, 40) > 5 * alone
