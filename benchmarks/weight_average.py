@@ -21,11 +21,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from runs import start, write_rows
 
+from samnet.cli.settings import key_and_value
 from samnet.dataset.splits import patient_of
 from samnet.models.model_folder import ALL_CASES
 from samnet.planning.planned_dataset import PlannedDataset
@@ -120,7 +120,7 @@ def train(way: str, seed: int, options: argparse.Namespace) -> list[Row]:
     """
     dataset = PlannedDataset.find(options.dataset)
     configuration, *changes = way.split(":")
-    settings: dict[str, Any] = dict(change.split("=", 1) for change in changes)
+    settings = dict(key_and_value(change) for change in changes)
     number = "num_patients" if options.patients else "num_cases"
     request = TrainingOptions(
         settings={**settings, "steps": options.steps},

@@ -101,7 +101,7 @@ def resolve_run(
         data_key=plan.data_key,
         start_from=_source(options, record),
         configuration=to_json(plan.single_configuration),
-        unlabelled_cases=find_unlabelled(dataset.folder, plan.single_configuration),
+        unlabelled_cases=find_unlabelled(dataset.folder, plan.single_configuration, world_size),
     )
     is_finished = not options.restart and _is_finished(folder, record, request, options.resume)
     return ResolvedRun(dataset, folder, plan, cases, request, record, options, is_finished)

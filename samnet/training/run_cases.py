@@ -122,12 +122,15 @@ def _draw(names: Sequence[str], number: int, seed: int) -> list[str]:
     return sorted(names[index] for index in order[:number])
 
 
-def find_unlabelled(folder: DatasetFolder, configuration: Configuration) -> tuple[str, ...]:
+def find_unlabelled(
+    folder: DatasetFolder, configuration: Configuration, world_size: int = 1
+) -> tuple[str, ...]:
     """Find the cases without labels that a run learns from.
 
     Args:
         folder: The paths of the data set.
         configuration: The values of the run's plan.
+        world_size: Number of processes that train together.
 
     Returns:
         All prepared ones by name; none where the plan has no weight for them.
@@ -148,6 +151,12 @@ def find_unlabelled(folder: DatasetFolder, configuration: Configuration) -> tupl
         raise UserError(
             f"unlabelled_weight is {weight:g}, and depth {configuration.depth}: only single slices "
             f"without labels can be learnt from. Take depth=1; {off}"
+        )
+    rows = configuration.unlabelled_batch_size
+    if rows % world_size:
+        raise UserError(
+            f"unlabelled_batch_size is {rows}, which cannot be split evenly over {world_size} "
+            f"processes; give --set unlabelled_batch_size={-(-rows // world_size) * world_size}"
         )
     names = list_cases(folder.unlabelled_slices)
     if not names:

@@ -124,6 +124,11 @@ def test_values_that_do_not_go_with_cases_without_labels_are_refused(
         resolve(settings=LEARNS | settings)
 
 
+def test_slices_without_labels_have_to_be_split_evenly_over_processes(resolve: Resolve) -> None:
+    with pytest.raises(UserError, match=r"over 3 processes; give --set unlabelled_batch_size=6"):
+        resolve(settings=LEARNS | {"batch_size": 6, "unlabelled_batch_size": 4}, world_size=3)
+
+
 def test_weight_without_prepared_cases_without_labels_is_refused(
     resolve: Resolve, dataset: PlannedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
