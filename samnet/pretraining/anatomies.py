@@ -1,219 +1,234 @@
 """Random anatomies: a layer of tissues, and shapes that are painted over it.
 
 The idea of learning from random anatomy is that of SynthSeg (Billot et al. 2023, arXiv 2107.09559)
-and anatomix (Dey et al. 2024, arXiv 2411.02372). An anatomy is drawn once here; `label_maps` draws
-any number of individuals of it.
+and anatomix (Dey et al. 2024, arXiv 2411.02372). All anatomies of a batch are drawn at once;
+`label_maps` draws any number of individuals of each.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from samnet.training.smooth_fields import smooth_field
+from samnet.pretraining.draws import Draws
 
 MAX_CLASSES = 12
-_TISSUE_MAP_SIZE = 400
+OUTLINES = ("superellipse", "ring", "tube", "crescent", "blob")
+SUPERELLIPSE, RING, TUBE, CRESCENT, BLOB = range(len(OUTLINES))
+TISSUE_KINDS = ("plain", "partition", "bands")
+PLAIN, PARTITION, BANDS = range(len(TISSUE_KINDS))
+EVERYWHERE = -1  # `inside` of a shape that is painted over all classes
+# Waves along an outline have these numbers of periods.
+WAVES = tuple(range(2, 7))
+
+_MOST_IN_CROWD, _MOST_ORGANS = 50, 5
+_BODY, _ORGANS = 0, 1 + _MOST_IN_CROWD
+_COLUMNS = 10 + 2 * len(WAVES)
+# A body, a crowd, and the organs with a companion each: a mirror image or a part.
+MAX_SHAPES = 1 + _MOST_IN_CROWD + 2 * _MOST_ORGANS
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A region of space, in coordinates that run from -1 to 1 over the image.
+class Shapes:
+    """Regions of space, in coordinates that run from -1 to 1 over the image.
+
+    All numbers of a shape are one row of a table, so that shapes are chosen, copied and moved to a
+    device at once. The attributes are parts of it, of shape `(..., k)`, or `(...)` for one number.
 
     Attributes:
-        outline: `superellipse`, `ring`, `tube`, `crescent` or `blob`.
+        table: The numbers `(..., 20)`, float32.
         centre: Position `(row, column)`.
         radii: Half axes along the rows and the columns, before the rotation by `angle`.
         angle: Rotation in radians.
         power: Exponent of the superellipse: 2 is an ellipse, a larger one is closer to a rectangle.
         thickness: Thickness of a ring, crescent or tube, as a share of the radius.
-        wobble: `(frequency, amplitude, phase)` of each wave along the outline.
-        label: Class of its pixels.
-        inside: The shape is painted only over pixels of this class; None for all pixels.
+        outline: Index of the outline in `OUTLINES`.
+        label: Class of the pixels.
+        inside: A shape is painted only over pixels of this class, or `EVERYWHERE`.
+        amplitude: Amplitude of each of `WAVES` along the outline.
+        phase: Phase of each wave in radians.
     """
 
-    outline: str
-    centre: tuple[float, float]
-    radii: tuple[float, float]
-    angle: float
-    power: float
-    thickness: float
-    wobble: tuple[tuple[int, float, float], ...]
-    label: int
-    inside: int | None = None
+    def __init__(self, table: Tensor) -> None:
+        """Name the parts of a table.
+
+        Args:
+            table: The numbers `(..., 20)`.
+        """
+        self.table = table
+        self.centre, self.radii = table[..., 0:2], table[..., 2:4]
+        self.angle, self.power, self.thickness, self.outline, self.label, self.inside = table[
+            ..., 4:10
+        ].unbind(-1)
+        self.amplitude, self.phase = table[..., 10:15], table[..., 15:20]
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What all individuals of one anatomy have in common.
+class Anatomies:
+    """What all individuals of each of A anatomies have in common.
 
     Attributes:
-        tissues: Classes `(N, N)`, int8, of what lies under the shapes. The map covers coordinates
-            from -2 to 2: the image and a margin of half its size on every side.
-        shapes: Shapes in the order of painting; later ones cover earlier ones.
-        num_classes: Number of classes; labels are 0 to `num_classes` - 1.
-        variation: How much individuals differ: 0 for not at all, 0.4 to 1.6 in drawn anatomies.
+        tissue_kind: Index in `TISSUE_KINDS` of what lies under the shapes, `(A,)`.
+        num_tissues: Number of classes of this layer, `(A,)`.
+        shapes: Shapes of all anatomies, in the order of anatomies, and for each of them in the
+            order of painting: later ones cover earlier ones.
+        owner: Anatomy of each shape, `(N,)`.
+        num_classes: Number of classes; labels are 0 to `num_classes` - 1; `(A,)`.
+        variation: How much individuals differ: 0 for not at all, 0.4 to 1.6 in drawn anatomies;
+            `(A,)`.
     """
 
-    tissues: np.ndarray
-    shapes: tuple[Shape, ...]
-    num_classes: int
-    variation: float
+    tissue_kind: Tensor
+    num_tissues: Tensor
+    shapes: Shapes
+    owner: Tensor
+    num_classes: Tensor
+    variation: Tensor
 
 
-def draw_anatomy(generator: np.random.Generator) -> Anatomy:
-    """Draw an anatomy of organs, cells or tissue layers, of random number, size and nesting.
+def draw_anatomies(count: int, draws: Draws) -> Anatomies:
+    """Draw anatomies of organs, cells or tissue layers, of random number, size and nesting.
 
     Args:
-        generator: Source of randomness.
+        count: Number of anatomies A.
+        draws: Source of randomness.
 
     Returns:
-        The anatomy, with at most `MAX_CLASSES` classes.
+        The anatomies, with at most `MAX_CLASSES` classes each, on the CPU.
     """
-    kind = str(generator.choice(["plain", "partition", "bands"], p=[0.5, 0.35, 0.15]))
-    num_tissues = 1 if kind == "plain" else int(generator.integers(2, 6))
-    tissues = _draw_tissues(kind, num_tissues, generator)
-    shapes: list[Shape] = []
-    label = num_tissues  # of the next class
-    if kind == "plain" and generator.random() < 0.6:  # a body that holds the organs
-        shapes.append(_draw_body(generator, label))
-        label += 1
-    if generator.random() < 0.3:
-        label = _add_crowd(generator, shapes, label)
-    num_organs = int(generator.integers(1, 6))
-    for _ in range(num_organs):
-        if label < MAX_CLASSES:
-            label = _add_organ(generator, shapes, label)
-    variation = float(math.exp(generator.uniform(math.log(0.4), math.log(1.6))))
-    return Anatomy(tissues, tuple(shapes), label, variation)
-
-
-def _draw_tissues(kind: str, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the tissue map `(N, N)` of an anatomy, int8."""
-    if kind == "plain":
-        return np.zeros((1, 1), np.int8)
-    if kind == "partition":
-        return _draw_partition(count, generator)
-    return _draw_bands(count, generator)
-
-
-def _draw_partition(count: int, generator: np.random.Generator) -> np.ndarray:
-    """Return tissues that touch: a pixel has the class of the largest of several smooth fields."""
-    cells = int(generator.integers(4, 14))
-    fields = [smooth_field(generator, cells, _TISSUE_MAP_SIZE) for _ in range(count)]
-    return np.argmax(fields, axis=0).astype(np.int8)
-
-
-def _draw_bands(count: int, generator: np.random.Generator) -> np.ndarray:
-    """Return tissue layers on top of each other, sloping and bent."""
-    line = np.linspace(-2, 2, _TISSUE_MAP_SIZE, dtype=np.float32)
-    slope, phase, bend, turn = generator.standard_normal(4)
-    depth = (
-        line[:, None]
-        + 0.3 * slope * line[None]
-        + 0.2 * bend * np.cos(2 * line[None] + turn)
-        + 0.2 * phase
+    kind = draws.choice([0.5, 0.35, 0.15], count)
+    num_tissues = torch.where(kind == PLAIN, 1, draws.integers(2, 6, count))
+    painter = _Painter(count, num_tissues, draws)
+    painter.add_bodies((kind == PLAIN) & draws.chance(0.6, count))
+    painter.add_crowds(draws.chance(0.3, count))
+    painter.add_organs(draws.integers(1, _MOST_ORGANS + 1, count))
+    return Anatomies(
+        tissue_kind=kind,
+        num_tissues=num_tissues,
+        shapes=Shapes(painter.shapes.table[painter.is_there]),
+        owner=painter.is_there.nonzero()[:, 0],
+        num_classes=painter.next_label,
+        variation=draws.log_uniform(0.4, 1.6, count),
     )
-    edges = np.sort(generator.uniform(-0.8, 0.8, count - 1))
-    return np.searchsorted(edges, depth.ravel()).reshape(depth.shape).astype(np.int8)
 
 
-def _draw_body(generator: np.random.Generator, label: int) -> Shape:
-    radii = generator.uniform(0.65, 1.0, 2)
-    shape = _draw_shape(generator, label, "superellipse", (radii[0], radii[1]))
-    row, column = float(generator.normal(0, 0.05)), float(generator.normal(0, 0.05))
-    return replace(shape, centre=(row, column), inside=None)
+class _Painter:
+    """Adds shapes to a table `(A, MAX_SHAPES)`.
 
+    Attributes:
+        shapes: The table.
+        is_there: Which of its shapes exist.
+        next_label: The next free class of each anatomy.
+    """
 
-def _add_crowd(generator: np.random.Generator, shapes: list[Shape], label: int) -> int:
-    """Add many objects of one or two classes, such as cells; return the next free label."""
-    count = int(math.exp(generator.uniform(math.log(6), math.log(50))))
-    size = 0.9 / math.sqrt(count) * float(generator.uniform(0.35, 0.9))
-    num_classes = int(generator.integers(1, 3))
-    outline = str(generator.choice(["superellipse", "blob", "ring"], p=[0.75, 0.15, 0.1]))
-    for _ in range(count):
-        radii = size * np.exp(generator.normal(0, 0.25, 2))
-        own_label = label + int(generator.integers(num_classes))
-        shapes.append(_draw_shape(generator, own_label, outline, (radii[0], radii[1]), spread=0.95))
-    return label + num_classes
+    def __init__(self, count: int, num_tissues: Tensor, draws: Draws) -> None:
+        self._count, self._draws = count, draws
+        self._rows = torch.arange(count)
+        self.shapes = _draw_discs(count, draws)
+        self.is_there = torch.zeros(count, MAX_SHAPES, dtype=torch.bool)
+        self.next_label = num_tissues.clone()
 
+    def add_bodies(self, has_body: Tensor) -> None:
+        """Add a body that holds the organs to the chosen anatomies."""
+        self.shapes.radii[:, _BODY] = self._draws.uniform(0.65, 1.0, self._count, 2)
+        self.shapes.centre[:, _BODY] = 0.05 * self._draws.normal(self._count, 2)
+        self.shapes.label[:, _BODY] = self.next_label.float()
+        self.is_there[:, _BODY] = has_body
+        self.next_label += has_body
 
-def _add_organ(generator: np.random.Generator, shapes: list[Shape], label: int) -> int:
-    """Add one structure, a pair, or one that is divided into parts; return the next free label."""
-    outline = str(
-        generator.choice(
-            ["superellipse", "ring", "tube", "crescent", "blob"], p=[0.45, 0.13, 0.14, 0.1, 0.18]
+    def add_crowds(self, has_crowd: Tensor) -> None:
+        """Add many objects of one or two classes, such as cells, to the chosen anatomies."""
+        draws, count, members = self._draws, self._count, _MOST_IN_CROWD
+        number = draws.log_uniform(6, members, count, 1)
+        size = 0.9 / number.sqrt() * draws.uniform(0.35, 0.9, count, 1)
+        num_classes = draws.integers(1, 3, count, 1)
+        own_class = (draws.uniform(0, 1, count, members) * num_classes).floor()
+        outlines = torch.tensor([SUPERELLIPSE, BLOB, RING], dtype=torch.float32)
+        crowd = Shapes(self.shapes.table[:, _BODY + 1 : _ORGANS])
+        crowd.outline[:] = outlines[draws.choice([0.75, 0.15, 0.1], count, 1)]
+        crowd.radii[:] = size[..., None] * (0.25 * draws.normal(count, members, 2)).exp()
+        crowd.centre[:] = draws.uniform(-0.95, 0.95, count, members, 2)
+        crowd.label[:] = self.next_label[:, None] + own_class
+        is_counted = torch.arange(members) < number.long()
+        self.is_there[:, _BODY + 1 : _ORGANS] = is_counted & has_crowd[:, None]
+        self.next_label += num_classes[:, 0] * has_crowd
+
+    def add_organs(self, num_organs: Tensor) -> None:
+        """Add structures, some in pairs, some divided into parts, while classes are free."""
+        draws, shape = self._draws, (self._count, _MOST_ORGANS)
+        organs = Shapes(self.shapes.table[:, _ORGANS::2])
+        stretch = draws.uniform(-0.7, 0.7, *shape)
+        stretches = torch.stack([stretch, -stretch], dim=-1).exp()
+        organs.outline[:] = draws.choice([0.45, 0.13, 0.14, 0.1, 0.18], *shape).float()
+        organs.radii[:] = draws.log_uniform(0.05, 0.6, *shape, 1) * stretches
+        organs.centre[:] = draws.uniform(-0.7, 0.7, *shape, 2)
+        small = draws.uniform(0.2, 0.7, *shape, 1) * stretches
+        offset = draws.uniform(-0.5, 0.5, *shape, 2)
+        is_nested, kind = draws.chance(0.3, *shape), draws.uniform(0, 1, *shape)
+        is_wanted = torch.arange(_MOST_ORGANS) < num_organs[:, None]
+        parts = self._draw_parts(shape)
+        for organ in range(_MOST_ORGANS):
+            slot = _ORGANS + 2 * organ
+            self._nest(slot, is_nested[:, organ], small[:, organ], offset[:, organ])
+            has_organ = is_wanted[:, organ] & (self.next_label < MAX_CLASSES)
+            self.shapes.label[:, slot] = self.next_label.float()
+            self.is_there[:, slot] = has_organ
+            self.next_label += has_organ
+            self._add_companions(slot, kind[:, organ], parts[:, organ])
+
+    def _nest(self, slot: int, is_nested: Tensor, small: Tensor, offset: Tensor) -> None:
+        """Move some shapes into earlier ones, and make them small enough to fit."""
+        earlier = self.is_there[:, :slot]
+        draw = self._draws.uniform(0, 1, self._count, slot) * earlier
+        host = Shapes(self.shapes.table[self._rows, draw.argmax(1)])
+        reach = host.radii.amin(1, keepdim=True)
+        nested = Shapes(self.shapes.table[:, slot].clone())
+        nested.centre[:] = host.centre + offset * reach
+        nested.radii[:] = (small * reach).clamp_min_(0.03)
+        nested.inside[:] = host.label
+        is_nested = (is_nested & earlier.any(1))[:, None]
+        self.shapes.table[:, slot] = torch.where(
+            is_nested, nested.table, self.shapes.table[:, slot]
         )
-    )
-    size = math.exp(generator.uniform(math.log(0.05), math.log(0.6)))
-    stretch = math.exp(generator.uniform(-0.7, 0.7))
-    shape = _draw_shape(generator, label, outline, (size * stretch, size / stretch), spread=0.7)
-    if shapes and generator.random() < 0.3:
-        host = shapes[int(generator.integers(len(shapes)))]
-        shape = _nest(shape, host, stretch, generator)
-    shapes.append(shape)
-    draw = generator.random()
-    if draw < 0.15:
-        shapes.append(_mirror(shape))
-    elif draw < 0.4 and label + 1 < MAX_CLASSES:
-        shapes.append(_draw_part(shape, label + 1, generator))
-        label += 1
-    return label + 1
+
+    def _draw_parts(self, shape: tuple[int, int]) -> Tensor:
+        """Draw in which direction, in radii, the part of each organ lies that is another class."""
+        angle = self._draws.uniform(0, 2 * math.pi, *shape)
+        return 0.9 * torch.stack([angle.sin(), angle.cos()], dim=-1)
+
+    def _add_companions(self, slot: int, kind: Tensor, direction: Tensor) -> None:
+        """Add a mirror image of the shapes in a slot, or a part with no visible border around it."""
+        main, companion = Shapes(self.shapes.table[:, slot]), Shapes(self.shapes.table[:, slot + 1])
+        is_pair = kind < 0.15
+        is_divided = ~is_pair & (kind < 0.4) & (self.next_label < MAX_CLASSES)
+        reach = main.radii.amax(1, keepdim=True)
+        companion.centre[:] = main.centre + reach * direction
+        companion.radii[:] = reach
+        companion.inside[:] = main.label
+        companion.label[:] = self.next_label.float()
+        mirrored = Shapes(main.table.clone())
+        mirrored.centre[:, 1].neg_()
+        mirrored.angle.neg_()
+        companion.table[:] = torch.where(is_pair[:, None], mirrored.table, companion.table)
+        has_main = self.is_there[:, slot]
+        self.is_there[:, slot + 1] = has_main & (is_pair | is_divided)
+        self.next_label += has_main & is_divided
 
 
-def _nest(shape: Shape, host: Shape, stretch: float, generator: np.random.Generator) -> Shape:
-    """Move a shape into another one, and make it small enough to fit."""
-    size = min(host.radii) * float(generator.uniform(0.2, 0.7))
-    offset = generator.uniform(-0.5, 0.5, 2) * min(host.radii)
-    return replace(
-        shape,
-        centre=(host.centre[0] + float(offset[0]), host.centre[1] + float(offset[1])),
-        radii=(max(0.03, size * stretch), max(0.03, size / stretch)),
-        inside=host.label,
-    )
-
-
-def _mirror(shape: Shape) -> Shape:
-    return replace(shape, centre=(shape.centre[0], -shape.centre[1]), angle=-shape.angle)
-
-
-def _draw_part(shape: Shape, label: int, generator: np.random.Generator) -> Shape:
-    """Return a part of a shape that is another class, with no visible border around it."""
-    reach = max(shape.radii)
-    angle = float(generator.uniform(0, 2 * math.pi))
-    centre = (
-        shape.centre[0] + 0.9 * reach * math.sin(angle),
-        shape.centre[1] + 0.9 * reach * math.cos(angle),
-    )
-    part = _draw_shape(generator, label, "superellipse", (reach, reach))
-    return replace(part, centre=centre, inside=shape.label)
-
-
-def _draw_shape(
-    generator: np.random.Generator,
-    label: int,
-    outline: str,
-    radii: tuple[float, float],
-    spread: float = 0.7,
-) -> Shape:
-    """Draw a shape whose centre is at most `spread` from the image's middle along each axis."""
-    strength = float(generator.uniform(0, 0.25))
-    stop = int(generator.integers(3, 8))
-    wobble = []
-    for frequency in range(2, stop):
-        amplitude = strength * float(generator.normal()) / frequency
-        phase = float(generator.uniform(0, 2 * math.pi))
-        wobble.append((frequency, amplitude, phase))
-    centre = generator.uniform(-spread, spread, 2)
-    return Shape(
-        outline=outline,
-        centre=(float(centre[0]), float(centre[1])),
-        radii=(float(radii[0]), float(radii[1])),
-        angle=float(generator.uniform(0, math.pi)),
-        power=2.0 if generator.random() < 0.7 else float(generator.uniform(2.5, 6)),
-        thickness=float(generator.uniform(0.08, 0.4)),
-        wobble=tuple(wobble),
-        label=label,
-    )
+def _draw_discs(count: int, draws: Draws) -> Shapes:
+    """Draw superellipses of radius 1 around the middle, from which all shapes are formed."""
+    shape = (count, MAX_SHAPES)
+    waves = torch.tensor(WAVES)
+    stop = draws.integers(3, 8, *shape, 1)
+    strength = draws.uniform(0, 0.25, *shape, 1) * (waves < stop)
+    discs = Shapes(torch.zeros(*shape, _COLUMNS))
+    discs.radii[:] = 1
+    discs.angle[:] = draws.uniform(0, math.pi, *shape)
+    discs.power[:] = torch.where(draws.chance(0.7, *shape), 2.0, draws.uniform(2.5, 6, *shape))
+    discs.thickness[:] = draws.uniform(0.08, 0.4, *shape)
+    discs.inside[:] = EVERYWHERE
+    discs.amplitude[:] = strength * draws.normal(*shape, len(WAVES)) / waves
+    discs.phase[:] = draws.uniform(0, 2 * math.pi, *shape, len(WAVES))
+    return discs

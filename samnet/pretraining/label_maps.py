@@ -1,179 +1,263 @@
-"""Synthetic label maps: individuals of a random anatomy.
+"""Synthetic label maps: individuals of random anatomies.
 
 Individuals differ from each other as patients do. Every shape of the anatomy is moved, turned and
 resized a little, and space is bent.
+
+All label maps of a batch are painted together, in square tiles: each shape in the tiles that it
+may reach.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from samnet.pretraining.anatomies import MAX_CLASSES, Anatomy, Shape
-from samnet.training.smooth_fields import smooth_field
+from samnet.pretraining.anatomies import (
+    EVERYWHERE,
+    MAX_CLASSES,
+    MAX_SHAPES,
+    Anatomies,
+    Shapes,
+)
+from samnet.pretraining.draws import Draws
+from samnet.pretraining.outlines import Outlines
+from samnet.pretraining.smooth_fields import spline_matrices
+from samnet.pretraining.tissues import Tissues
 
 OUTSIDE = -1  # beyond the field of view
+MAX_REGIONS = MAX_CLASSES + MAX_SHAPES
+_TILE = 8
+# Smooth functions are computed at these rows and columns of a tile and spread over its pixels by
+# polynomials. The distances are those at which such polynomials are most accurate.
+_NODES = (0, 2, 5, 7)
+# Bent space: the fewest and the most waves, and the strength.
+_BENDS = ((2, 4, 0.05), (6, 13, 0.012))
+# A pixel is painted with CODES times the number of its region, plus its class. Later regions have
+# larger numbers, so to paint over is to take the larger value.
+_CODES = 16
 
 
 @dataclass(frozen=True)
-class LabelMap:
-    """The label map of one individual.
+class LabelMaps:
+    """The label maps of I individuals.
 
     Attributes:
-        classes: Classes `(H, W)`, int8, `OUTSIDE` beyond the field of view.
-        regions: Numbers of objects `(H, W)`, int16, `OUTSIDE` beyond the field of view. Two objects
-            of one class have different numbers.
+        classes: Classes `(I, S, S)`, int8, `OUTSIDE` beyond the field of view.
+        regions: Numbers of objects `(I, S, S)`, int16, `OUTSIDE` beyond the field of view. Two
+            objects of one class have different numbers.
+        margins: Pixels outside on every side along rows and columns, `(I, 2)`, on the CPU.
     """
 
-    classes: np.ndarray
-    regions: np.ndarray
+    classes: Tensor
+    regions: Tensor
+    margins: Tensor
 
 
-def draw_individual(anatomy: Anatomy, generator: np.random.Generator, size: int) -> LabelMap:
-    """Draw one individual of an anatomy.
+def draw_individuals(anatomies: Anatomies, count: int, size: int, draws: Draws) -> LabelMaps:
+    """Draw individuals of each anatomy.
 
     Args:
-        anatomy: The anatomy.
-        generator: Source of randomness.
-        size: Edge of the square label map in pixels.
+        anatomies: The A anatomies.
+        count: Number of individuals of each.
+        size: Edge of the square label maps in pixels, a multiple of 8.
+        draws: Source of randomness.
 
     Returns:
-        Maps of `(size, size)` pixels.
+        Maps of `A * count` individuals; those of one anatomy follow each other.
     """
-    rows, columns = _bent_coordinates(generator, size, anatomy.variation)
-    classes = _sample_tissues(anatomy.tissues, rows, columns)
-    regions = classes.astype(np.int16)
-    number = MAX_CLASSES  # above the numbers of all tissues
-    for common_shape in anatomy.shapes:
-        shape = _vary(common_shape, generator, anatomy.variation)
-        area = _reachable_area(shape, rows, columns)
-        if area is None:
-            continue
-        mask = _shape_mask(shape, rows[area], columns[area], generator)
-        if shape.inside is not None:
-            mask &= classes[area] == shape.inside
-        classes[area][mask] = shape.label
-        regions[area][mask] = number
-        number += 1
-    if generator.random() < 0.25:
-        _limit_field_of_view(classes, regions, generator)
-    return LabelMap(classes, regions)
+    owner = torch.arange(len(anatomies.variation)).repeat_interleave(count)
+    variation = anatomies.variation[owner]
+    nodes = _bent_coordinates(variation, size, draws)
+    codes = _paint_tissues(anatomies, owner, nodes, draws)
+    shapes, individual = _vary(anatomies, owner, variation, draws)
+    _paint_shapes(codes.view(-1, _TILE**2), shapes, individual, nodes, draws)
+    painted = _from_tiles(codes, size).to(torch.int16)
+    margins = _draw_margins(len(owner), size, draws)
+    classes, regions = (painted & (_CODES - 1)).to(torch.int8), painted >> 4
+    for row, (rows, columns) in enumerate(margins.tolist()):
+        for plane in (classes[row], regions[row]):
+            clear_margins(plane, rows, columns, OUTSIDE)
+    return LabelMaps(classes, regions, margins)
 
 
-def _bent_coordinates(
-    generator: np.random.Generator, size: int, variation: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row and the column `(size, size)` of every pixel in the anatomy's coordinates.
+def clear_margins(plane: Tensor, rows: int, columns: int, value: float) -> None:
+    """Fill the margins of planes, in place.
 
-    Space is zoomed, shifted, rotated, and bent by a coarse and a fine random field.
+    Args:
+        plane: Planes `(..., S, S)`.
+        rows: Number of rows above and below.
+        columns: Number of columns on the left and on the right.
+        value: The value to fill in.
     """
-    line = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
-    angle = float(generator.normal(0, 0.12 * variation))
-    zoom = np.exp(generator.normal(0, 0.08 * variation, 2)).astype(np.float32)
-    shift = generator.normal(0, 0.05 * variation, 2).astype(np.float32)
-    sine, cosine = np.float32(math.sin(angle)), np.float32(math.cos(angle))
-    y = line[:, None] * zoom[0] + shift[0]
-    x = line[None] * zoom[1] + shift[1]
-    rows = cosine * y - sine * x
-    columns = sine * y + cosine * x
-    coarse, fine = int(generator.integers(2, 5)), int(generator.integers(6, 14))
-    for cells, strength in ((coarse, 0.05), (fine, 0.012)):
-        rows += np.float32(strength * variation) * smooth_field(generator, cells, size)
-        columns += np.float32(strength * variation) * smooth_field(generator, cells, size)
-    return rows, columns
+    if rows:
+        plane[..., :rows, :] = plane[..., -rows:, :] = value
+    if columns:
+        plane[..., :columns] = plane[..., -columns:] = value
 
 
-def _sample_tissues(tissues: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the tissue of every pixel; the tissue map covers coordinates from -2 to 2."""
-    size = tissues.shape[0]
-    indices = []
-    for coordinates in (rows, columns):
-        position = np.clip((coordinates + 2) * (size / 4), 0, size - 1)
-        indices.append(position.astype(np.intp))
-    return tissues[indices[0], indices[1]]
+def _bent_coordinates(variation: Tensor, size: int, draws: Draws) -> Tensor:
+    """Return rows and columns `(2, I, T, 16)` of the nodes in the anatomies' coordinates.
+
+    Space is zoomed, shifted, rotated, and bent by a coarse and a fine random field. All of this is
+    one product `basis @ values @ basis.T`: besides splines, the basis has a straight line and 1.
+    """
+    count, device = len(variation), draws.device
+    angle = 0.12 * variation * draws.normal(count)
+    zoom = (0.08 * variation[:, None] * draws.normal(count, 2)).exp()
+    shift = 0.05 * variation[:, None] * draws.normal(count, 2)
+    cosine, sine = angle.cos(), angle.sin()
+    rotation = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)])
+    slopes = (rotation * zoom).to(device)
+    places = _node_places(size).to(device)
+    line = (places + 0.5) / size * 2 - 1
+    basis = [torch.stack([line, torch.ones_like(line)], dim=1).expand(count, -1, -1)]
+    blocks = [(2, torch.zeros(2, count, 2, 2, device=device))]
+    blocks[0][1][..., 0, 1], blocks[0][1][..., 1, 0] = slopes.unbind(-1)
+    blocks[0][1][..., 1, 1] = (rotation * shift).sum(2).to(device)
+    for fewest, most, strength in _BENDS:
+        waves = draws.integers(0, most - fewest + 1, count).to(device)
+        basis.append(spline_matrices(fewest, most, size, device)[:, places][waves])
+        values = draws.values(2, count, most + 3, most + 3)
+        blocks.append((most + 3, values * (strength * variation.to(device)[:, None, None])))
+    matrix = torch.cat(basis, dim=2)
+    coefficients = torch.zeros(2, count, matrix.shape[2], matrix.shape[2], device=device)
+    start = 0
+    for width, values in blocks:
+        coefficients[..., start : start + width, start : start + width] = values
+        start += width
+    edge = size // _TILE
+    planes = matrix @ coefficients @ matrix.mT
+    split = planes.view(2, count, edge, len(_NODES), edge, len(_NODES)).transpose(3, 4)
+    return split.reshape(2, count, edge**2, len(_NODES) ** 2)
 
 
-def _vary(shape: Shape, generator: np.random.Generator, variation: float) -> Shape:
-    """Return one individual's version of a shape."""
-    move = generator.normal(0, 0.15 * variation, 2) * min(shape.radii)
-    growth = np.exp(generator.normal(0, 0.1 * variation, 2))
-    return replace(
-        shape,
-        centre=(shape.centre[0] + float(move[0]), shape.centre[1] + float(move[1])),
-        radii=(shape.radii[0] * float(growth[0]), shape.radii[1] * float(growth[1])),
-        angle=shape.angle + float(generator.normal(0, 0.15 * variation)),
-    )
+def _node_places(size: int) -> Tensor:
+    """Return the rows, which are also the columns, of all nodes in pixels."""
+    return (torch.arange(0, size, _TILE)[:, None] + torch.tensor(_NODES)).flatten()
 
 
-def _reachable_area(
-    shape: Shape, rows: np.ndarray, columns: np.ndarray
-) -> tuple[slice, slice] | None:
-    """Return the part of the image that a shape can reach; no other pixel has to be tested."""
-    reach = max(shape.radii) * 1.6
-    near = (np.abs(rows - shape.centre[0]) < reach) & (np.abs(columns - shape.centre[1]) < reach)
-    near_rows = np.flatnonzero(near.any(axis=1))
-    near_columns = np.flatnonzero(near.any(axis=0))
-    if not len(near_rows):
-        return None
-    return (
-        slice(near_rows[0], near_rows[-1] + 1),
-        slice(near_columns[0], near_columns[-1] + 1),
-    )
+@lru_cache(maxsize=4)
+def _spreading(device: torch.device) -> Tensor:
+    """Return the matrix `(16, _TILE ** 2)` from the nodes of a tile to its pixels."""
+    pixels = torch.arange(_TILE, dtype=torch.float64)
+    weights = torch.ones(len(_NODES), _TILE, dtype=torch.float64)
+    for index, node in enumerate(_NODES):
+        for other in _NODES:
+            if other != node:
+                weights[index] *= (pixels - other) / (node - other)
+    return torch.kron(weights, weights).float().to(device)
 
 
-def _shape_mask(
-    shape: Shape, rows: np.ndarray, columns: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    """Tell which pixels lie in a shape."""
-    # u and v are coordinates along the axes of the shape, in units of its radii.
-    sine, cosine = math.sin(shape.angle), math.cos(shape.angle)
-    y, x = rows - shape.centre[0], columns - shape.centre[1]
-    u = (cosine * y + sine * x) / shape.radii[0]
-    v = (cosine * x - sine * y) / shape.radii[1]
-    if shape.outline == "tube":
-        return _tube_mask(shape, u, v)
-    radius = _relative_radius(shape, u, v)
-    if shape.outline == "ring":
-        return (radius < 1) & (radius > 1 - shape.thickness)
-    if shape.outline == "crescent":
-        return (radius < 1) & (np.hypot(u - shape.thickness, v - shape.thickness) > 0.85)
-    if shape.outline == "blob":  # with a ragged edge
-        size = max(rows.shape)
-        ragged = smooth_field(generator, 8, size)[: rows.shape[0], : rows.shape[1]]
-        return radius + 0.2 * ragged < 0.85
-    return radius < 1
+def _from_tiles(tiles: Tensor, size: int) -> Tensor:
+    """Return tiles `(I, T, _TILE ** 2)` as planes `(I, S, S)`."""
+    edge = size // _TILE
+    split = tiles.view(-1, edge, edge, _TILE, _TILE)
+    return split.transpose(2, 3).reshape(-1, size, size)
 
 
-def _tube_mask(shape: Shape, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    frequency, amplitude, phase = shape.wobble[0]
-    width = shape.thickness * min(1.0, shape.radii[1] / shape.radii[0]) + 0.03
-    across = np.abs(v - 3 * amplitude * np.sin(frequency * u + phase))
-    return (across < width) & (np.abs(u) < 1.4)
+def _paint_tissues(anatomies: Anatomies, owner: Tensor, nodes: Tensor, draws: Draws) -> Tensor:
+    """Return the codes `(I, T, _TILE ** 2)` of the tissues of all individuals."""
+    _, count, num_tiles, _ = nodes.shape
+    codes = torch.zeros(count, num_tiles, _TILE**2, device=draws.device)
+    tissues = Tissues(anatomies, draws)
+    rows = tissues.row[owner]
+    for individual in (rows >= 0).nonzero()[:, 0].tolist():
+        row = rows[individual : individual + 1]
+        fields = tissues.at(row, nodes[:, individual, None])[0]
+        code = codes[individual]
+        highest = fields[0] @ _spreading(draws.device)
+        for tissue in range(1, int(tissues.counts[owner[individual]])):
+            field = fields[tissue] @ _spreading(draws.device)
+            is_higher = torch.gt(field, highest, out=torch.empty_like(field))
+            torch.maximum(code, is_higher.mul_(tissue * (_CODES + 1)), out=code)
+            torch.maximum(highest, field, out=highest)
+    return codes
 
 
-def _relative_radius(shape: Shape, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the distance from the centre in units of the distance to the wavy outline."""
-    if shape.power == 2.0:
-        radius = np.hypot(u, v)
-    else:
-        radius = (np.abs(u) ** shape.power + np.abs(v) ** shape.power) ** (1 / shape.power)
-    angle = np.arctan2(v, u)
-    edge = np.ones_like(angle)
-    for frequency, amplitude, phase in shape.wobble:
-        edge += np.float32(amplitude) * np.cos(frequency * angle + np.float32(phase))
-    radius /= np.maximum(edge, 0.3)
-    return radius
+def _vary(
+    anatomies: Anatomies, owner: Tensor, variation: Tensor, draws: Draws
+) -> tuple[Shapes, Tensor]:
+    """Return every individual's version of its shapes, and the individual of each."""
+    individual, index = (anatomies.owner == owner[:, None]).nonzero().unbind(1)
+    shapes, count = Shapes(anatomies.shapes.table[index]), len(index)
+    strength = variation[individual, None]
+    smallest = shapes.radii.amin(1, keepdim=True)
+    shapes.centre.add_(0.15 * strength * smallest * draws.normal(count, 2))
+    shapes.radii.mul_((0.1 * strength * draws.normal(count, 2)).exp())
+    shapes.angle.add_(0.15 * strength[:, 0] * draws.normal(count))
+    return shapes, individual
 
 
-def _limit_field_of_view(
-    classes: np.ndarray, regions: np.ndarray, generator: np.random.Generator
+def _paint_shapes(
+    codes: Tensor, shapes: Shapes, individual: Tensor, nodes: Tensor, draws: Draws
 ) -> None:
-    """Mark margins as outside, in place, as around a slice that is not square."""
-    size = classes.shape[0]
-    margin = int(generator.uniform(0.03, 0.25) * size)
-    for plane in (classes, regions):
-        oriented = plane if margin % 2 else plane.T  # margins above and below, or left and right
-        oriented[:margin] = OUTSIDE
-        oriented[size - margin :] = OUTSIDE
+    """Paint all shapes over the codes `(I * T, _TILE ** 2)`, in place."""
+    device = codes.device
+    # The place of a shape among those of its individual: its region.
+    position = torch.arange(len(individual)) - torch.searchsorted(individual, individual)
+    code = ((MAX_CLASSES + position) * _CODES + shapes.label).to(device)
+    outlines = Outlines(Shapes(shapes.table.to(device)), draws)
+    strokes = _find_strokes(outlines, individual.to(device), nodes)
+    rows, columns = nodes.flatten(1, 2)
+    levels = outlines.levels(
+        strokes.shape, rows.index_select(0, strokes.tile), columns.index_select(0, strokes.tile)
+    )
+    inside = outlines.shapes.inside[strokes.shape]
+    color = code[strokes.shape][:, None]
+    start = 0
+    for length in strokes.rounds:
+        part = slice(start, start + length)
+        tile = strokes.tile[part]
+        mask = (levels[part] @ _spreading(device)).lt_(0).mul_(color[part])
+        current = codes.index_select(0, tile)
+        limited = (inside[part] != EVERYWHERE).nonzero()[:, 0]
+        under = current[limited]
+        under.sub_((under / _CODES).floor_().mul_(_CODES))
+        mask[limited] = under.eq_(inside[part][limited, None]).mul_(mask[limited])
+        codes.index_copy_(0, tile, torch.maximum(current, mask, out=mask))
+        start += length
+
+
+@dataclass(frozen=True)
+class _Strokes:
+    """Pairs of a shape and a tile that it may reach, in the order of painting.
+
+    Attributes:
+        shape: Index of the shape.
+        tile: Index of the tile among those of all individuals.
+        rounds: Numbers of strokes that can be painted together, one round after the other. In a
+            round every tile occurs once at most.
+    """
+
+    shape: Tensor
+    tile: Tensor
+    rounds: list[int]
+
+
+def _find_strokes(outlines: Outlines, individual: Tensor, nodes: Tensor) -> _Strokes:
+    """Find which tiles each shape may reach."""
+    low, high = nodes.amin(3), nodes.amax(3)
+    centre = ((low + high) / 2)[:, individual]
+    largest = ((high - low) / 2).amax(2)[:, individual]
+    everyone = torch.arange(len(individual), device=nodes.device)
+    u, v = outlines.along_axes(everyone, *centre)
+    reach = outlines.reach + outlines.half_lengths(*largest)
+    is_near = (u.abs_() < reach[:, :1]).logical_and_(v.abs_() < reach[:, 1:])
+    shape, own_tile = is_near.nonzero().unbind(1)
+    tile = individual[shape] * is_near.shape[1] + own_tile
+    # Shapes are in the order of painting, and the sort is stable.
+    ordered, order = tile.sort(stable=True)
+    place = torch.arange(len(tile), device=tile.device) - torch.searchsorted(ordered, ordered)
+    place, by_round = place.sort(stable=True)
+    order = order[by_round]
+    return _Strokes(shape[order], tile[order], torch.bincount(place).tolist())
+
+
+def _draw_margins(count: int, size: int, draws: Draws) -> Tensor:
+    """Return the margins outside the field of view, as around slices that are not square."""
+    margin = (draws.uniform(0.03, 0.25, count) * size).long() * draws.chance(0.25, count)
+    is_rows = draws.chance(0.5, count)
+    return torch.stack([margin * is_rows, margin * ~is_rows], dim=1)

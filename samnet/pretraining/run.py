@@ -141,7 +141,7 @@ def pretrain(
     with ProgressBar(
         total=recipe.steps, initial=progress.step, desc="pre-training", unit="step"
     ) as bar:
-        for size, batch in _batches(recipe, progress.step, workers):
+        for size, batch in _batches(recipe, progress.step, device, workers):
             if size != network.size:
                 network, optimizer = _resize(network, optimizer, recipe, size, device)
             started_at = time.monotonic()
@@ -183,19 +183,39 @@ def _keep_recipe(folder: Path, recipe: Recipe) -> None:
     write_json(file, to_json(recipe))
 
 
-def _batches(recipe: Recipe, step: int, workers: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+def _batches(
+    recipe: Recipe, step: int, device: torch.device, workers: int
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Yield the size of the images and the batch of every remaining step."""
+    begin = 0
     for size, end in ((COARSE_SIZE, recipe.coarse_steps), (FINE_SIZE, recipe.steps)):
-        loader = DataLoader(
-            Scenes(recipe.seed, size, recipe.num_prompts),
-            batch_size=recipe.batch_size,
-            sampler=range(step * recipe.batch_size, end * recipe.batch_size),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-        )
-        for batch in loader:
-            yield size, batch
-        step = max(step, end)
+        if step < end:
+            for batch in _batches_of_size(recipe, size, step - begin, end - begin, device, workers):
+                yield size, batch
+        step, begin = max(step, end), end
+
+
+def _batches_of_size(
+    recipe: Recipe, size: int, first: int, end: int, device: torch.device, workers: int
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the batches from `first` to before `end` of those of a size."""
+    on_gpu = device.type == "cuda"
+    place = device if on_gpu else torch.device("cpu")
+    scenes = Scenes(recipe.seed, size, recipe.num_prompts, recipe.batch_size, place)
+    blocks = range(first // scenes.batches, -(-end // scenes.batches))
+    loader = DataLoader(
+        scenes,
+        batch_size=None,
+        sampler=blocks,
+        num_workers=0 if on_gpu else workers,
+        prefetch_factor=2 if workers and not on_gpu else None,
+    )
+    number = blocks.start * scenes.batches
+    for block in loader:
+        for batch in block:
+            if first <= number < end:
+                yield batch
+            number += 1
 
 
 def _train_step(

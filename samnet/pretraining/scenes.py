@@ -1,68 +1,88 @@
-"""Training samples: two individuals of one anatomy, with prompts on their regions."""
+"""Batches of training samples: two individuals of each anatomy, with prompts on their regions."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samnet.pretraining.anatomies import Anatomy, draw_anatomy
-from samnet.pretraining.appearance import Appearance, draw_appearance, render
-from samnet.pretraining.label_maps import draw_individual
+from samnet.pretraining.anatomies import draw_anatomies
+from samnet.pretraining.appearance import draw_appearances
+from samnet.pretraining.draws import Draws
+from samnet.pretraining.label_maps import draw_individuals
 from samnet.pretraining.prompts import draw_prompts
+from samnet.pretraining.rendering import render
 
 INDIVIDUALS = 2
 STRIDE = 4
 
 
-class Scenes(Dataset[dict[str, Tensor]]):
-    """An endless data set of synthetic scenes.
+# Scenes that are drawn at once have about this number of pixels in all their images.
+_BLOCK_PIXELS = 800_000
 
-    Scene `i` depends only on the seed and on `i`, not on the process or the order of reading.
+
+class Scenes(Dataset[list[dict[str, Tensor]]]):
+    """An endless data set of blocks of synthetic scenes.
+
+    The batches of a block are drawn at once, which takes less time than one after the other. Block
+    `i` depends only on the seed, the size and `i`, on one kind of device: not on the process or the order
+    of reading.
 
     Attributes:
         seed: Seed of all scenes.
         size: Edge of the square images in pixels.
         num_prompts: Number of prompts on each image.
+        batch_size: Number of scenes in a batch.
+        batches: Number of batches in a block.
+        device: Where they are drawn.
     """
 
-    def __init__(self, seed: int, size: int, num_prompts: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        size: int,
+        num_prompts: int,
+        batch_size: int,
+        device: torch.device | None = None,
+    ) -> None:
         """Define the scenes.
 
         Args:
             seed: Seed of all scenes.
-            size: Edge of the square images in pixels.
+            size: Edge of the square images in pixels, a multiple of 8.
             num_prompts: Number of prompts on each image.
+            batch_size: Number of scenes in a batch, B.
+            device: Where to draw them; None for the CPU.
         """
         self.seed, self.size, self.num_prompts = seed, size, num_prompts
+        self.batch_size = batch_size
+        self.batches = max(1, _BLOCK_PIXELS // (INDIVIDUALS * batch_size * size**2))
+        self.device = device or torch.device("cpu")
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Draw a scene.
+    @torch.no_grad()
+    def __getitem__(self, number: int) -> list[dict[str, Tensor]]:
+        """Draw a block.
 
         Args:
-            index: Number of the scene.
+            number: Number of the block.
 
         Returns:
-            Tensors whose first axis is the individual: `image` `(2, 3, S, S)`, `classes`
-            `(2, S, S)`, and the fields of `Prompts`.
+            Its batches: tensors on the device whose first axes are the scene and the individual.
+            `image` is `(B, 2, 3, S, S)`, `classes` is `(B, 2, S, S)`, and there are the fields of
+            `Prompts`.
         """
-        generator = np.random.default_rng([self.seed, index])
-        anatomy = draw_anatomy(generator)
-        appearance = draw_appearance(anatomy.num_classes, generator)
-        individuals = []
-        for _ in range(INDIVIDUALS):
-            individuals.append(self._draw_individual(anatomy, appearance, generator))
-        scene = {}
-        for key in individuals[0]:
-            arrays = [individual[key] for individual in individuals]
-            scene[key] = torch.from_numpy(np.stack(arrays))
-        return scene
-
-    def _draw_individual(
-        self, anatomy: Anatomy, appearance: Appearance, generator: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        labels = draw_individual(anatomy, generator, self.size)
-        prompts = draw_prompts(labels.regions, self.num_prompts, STRIDE, generator)
-        image = render(labels, appearance, generator)
-        return {"image": image, "classes": labels.classes, **vars(prompts)}
+        draws = Draws([self.seed, self.size, number], self.device)
+        count = self.batches * self.batch_size
+        anatomies = draw_anatomies(count, draws)
+        appearances = draw_appearances(count, draws)
+        labels = draw_individuals(anatomies, INDIVIDUALS, self.size, draws)
+        prompts = draw_prompts(labels.regions, self.num_prompts, STRIDE, draws)
+        owner = torch.arange(count).repeat_interleave(INDIVIDUALS)
+        image = render(labels, appearances[owner], draws)
+        block = {"image": image, "classes": labels.classes, **vars(prompts)}
+        batches: list[dict[str, Tensor]] = [{} for _ in range(self.batches)]
+        for name, values in block.items():
+            parts = values.unflatten(0, (self.batches, self.batch_size, INDIVIDUALS))
+            for batch, part in zip(batches, parts, strict=True):
+                batch[name] = part
+        return batches
