@@ -25,14 +25,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=non_negative_int,
         default=_COARSE_STEPS,
         metavar="N",
-        help=f"optimiser steps on images of 112 pixels, which are done first ({_COARSE_STEPS})",
+        help=f"optimiser steps on smaller images, which are done first ({_COARSE_STEPS})",
     )
     parser.add_argument(
         "--fine-steps",
         type=non_negative_int,
         default=_FINE_STEPS,
         metavar="N",
-        help=f"optimiser steps on images of 224 pixels ({_FINE_STEPS})",
+        help=f"optimiser steps on images of the last size ({_FINE_STEPS})",
     )
     parser.add_argument(
         "--batch-size",
@@ -51,12 +51,42 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of everything random (0)",
     )
+    parser.add_argument(
+        "--sizes",
+        type=positive_int,
+        nargs="+",
+        default=[112, 224],
+        metavar="S",
+        help="edges of the images in pixels, in the order of training: --coarse-steps are divided "
+        "among all but the last (112 224)",
+    )
+    parser.add_argument(
+        "--averaging",
+        type=positive_float,
+        default=0.0,
+        metavar="DECAY",
+        help="decay of exponentially averaged weights, which are then the result (default: none)",
+    )
+    parser.add_argument(
+        "--prototype-weight",
+        type=positive_float,
+        default=1.0,
+        metavar="W",
+        help="weight of the segmentation from one example (1)",
+    )
+    parser.add_argument(
+        "--spread",
+        type=positive_float,
+        default=1.0,
+        metavar="F",
+        help="factor on the bounds of noise, blur, textures and differences of individuals (1)",
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(
         "--workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that draw images (default: by the machine)",
+        help="processes that draw images (default: by the machine; CUDA devices draw themselves)",
     )
     parser.epilog = (
         "Needs no data: images and label maps are synthetic. The same command resumes an "
@@ -71,16 +101,26 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.core.errors import UserError
     from samnet.core.machine import choose_device
     from samnet.core.worker_pool import default_processes
-    from samnet.pretraining.run import Recipe, pretrain
+    from samnet.pretraining.recipe import Recipe
+    from samnet.pretraining.run import pretrain
 
     if options.coarse_steps + options.fine_steps == 0:
         raise UserError("--coarse-steps and --fine-steps are both 0: there is nothing to train")
+    wrong = [size for size in options.sizes if size % 16 or size < 48]
+    if wrong:
+        raise UserError(f"--sizes {wrong[0]}: sizes are multiples of 16 from 48 pixels on")
+    if options.averaging >= 1:
+        raise UserError(f"--averaging {options.averaging}: the decay has to be below 1, as 0.999")
     recipe = Recipe(
         coarse_steps=options.coarse_steps,
         fine_steps=options.fine_steps,
         seed=options.seed,
         batch_size=options.batch_size,
         learning_rate=options.lr,
+        sizes=tuple(options.sizes),
+        averaging=options.averaging,
+        prototype_weight=options.prototype_weight,
+        spread=options.spread,
     )
     workers = max(1, default_processes() - 1) if options.workers is None else options.workers
     print(pretrain(options.output, recipe, torch.device(choose_device(options.device)), workers))

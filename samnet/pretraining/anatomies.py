@@ -88,12 +88,13 @@ class Anatomies:
     variation: Tensor
 
 
-def draw_anatomies(count: int, draws: Draws) -> Anatomies:
+def draw_anatomies(count: int, draws: Draws, spread: float = 1.0) -> Anatomies:
     """Draw anatomies of organs, cells or tissue layers, of random number, size and nesting.
 
     Args:
         count: Number of anatomies A.
         draws: Source of randomness.
+        spread: Factor on how much individuals differ.
 
     Returns:
         The anatomies, with at most `MAX_CLASSES` classes each, on the CPU.
@@ -110,7 +111,7 @@ def draw_anatomies(count: int, draws: Draws) -> Anatomies:
         shapes=Shapes(painter.shapes.table[painter.is_there]),
         owner=painter.is_there.nonzero()[:, 0],
         num_classes=painter.next_label,
-        variation=draws.log_uniform(0.4, 1.6, count),
+        variation=spread * draws.log_uniform(0.4, 1.6, count),
     )
 
 
@@ -199,7 +200,7 @@ class _Painter:
         return 0.9 * torch.stack([angle.sin(), angle.cos()], dim=-1)
 
     def _add_companions(self, slot: int, kind: Tensor, direction: Tensor) -> None:
-        """Add a mirror image of the shapes in a slot, or a part with no visible border around it."""
+        """Add a mirror image of the shapes in a slot, or a part of them with no visible border."""
         main, companion = Shapes(self.shapes.table[:, slot]), Shapes(self.shapes.table[:, slot + 1])
         is_pair = kind < 0.15
         is_divided = ~is_pair & (kind < 0.4) & (self.next_label < MAX_CLASSES)

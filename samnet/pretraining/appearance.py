@@ -60,12 +60,13 @@ class Appearances:
         return Appearances(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def draw_appearances(count: int, draws: Draws) -> Appearances:
+def draw_appearances(count: int, draws: Draws, spread: float = 1.0) -> Appearances:
     """Draw how the classes of anatomies look.
 
     Args:
         count: Number of anatomies A.
         draws: Source of randomness.
+        spread: Factor on the bounds of textures, noise, blur and uneven sensitivity.
 
     Returns:
         The appearances, on the CPU.
@@ -80,12 +81,12 @@ def draw_appearances(count: int, draws: Draws) -> Appearances:
     texture = torch.where(draws.chance(0.3, count, 1, 1), texture[:, :1], texture)
     return Appearances(
         means=_draw_means(count, draws)[..., None] + tints,
-        texture=texture * draws.uniform(0, 1.5, count, 1, 1),
+        texture=texture * draws.uniform(0, 1.5 * spread, count, 1, 1),
         layout=layout,
         outline=0.3 * draws.normal(count) * draws.chance(0.2, count),
-        noise=draws.uniform(0, 0.12, count),
-        blur=draws.uniform(0.3, 3.0, count),
-        bias=draws.uniform(0, 0.3, count),
+        noise=draws.uniform(0, 0.12 * spread, count),
+        blur=draws.uniform(0.3, 3.0 * spread, count),
+        bias=draws.uniform(0, 0.3 * spread, count),
         speckle=draws.chance(0.1, count),
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_ROW = 2**18  # numbers that are drawn for `windows`
 
 
 class Draws:
@@ -30,6 +33,7 @@ class Draws:
         """
         self.device = device
         state = np.random.SeedSequence(key).generate_state(2)
+        self._row: Tensor | None = None
         self.host = torch.Generator().manual_seed(int(state[0]))
         self._there = torch.Generator(device).manual_seed(int(state[1]))
 
@@ -129,3 +133,25 @@ class Draws:
             The numbers, float32.
         """
         return torch.rand(shape, generator=self._there, device=self.device)
+
+    def windows(self, count: int, *shape: int) -> Tensor:
+        """Cut normal numbers out of one long row of them, which is drawn once.
+
+        To draw them takes many times longer on a CPU. The windows begin at random places, so that
+        two that overlap hardly ever do so in a way that could be seen.
+
+        Args:
+            count: Number of windows.
+            shape: Shape of each.
+
+        Returns:
+            The numbers `(count, *shape)`, float32.
+        """
+        length = math.prod(shape)
+        if not count:
+            return torch.empty(0, *shape, device=self.device)
+        if self._row is None or len(self._row) < 2 * length:
+            self._row = self.values(max(_ROW, 2 * length))
+        starts = self.integers(0, len(self._row) - length + 1, count).tolist()
+        parts = [self._row[start : start + length] for start in starts]
+        return torch.stack(parts).view(count, *shape)

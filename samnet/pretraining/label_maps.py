@@ -71,9 +71,9 @@ def draw_individuals(anatomies: Anatomies, count: int, size: int, draws: Draws) 
     owner = torch.arange(len(anatomies.variation)).repeat_interleave(count)
     variation = anatomies.variation[owner]
     nodes = _bent_coordinates(variation, size, draws)
-    codes = _paint_tissues(anatomies, owner, nodes, draws)
+    codes = _paint_tissues(anatomies, nodes, draws)
     shapes, individual = _vary(anatomies, owner, variation, draws)
-    _paint_shapes(codes.view(-1, _TILE**2), shapes, individual, nodes, draws)
+    _paint_shapes(codes, shapes, individual, nodes, draws)
     painted = _from_tiles(codes, size).to(torch.int16)
     margins = _draw_margins(len(owner), size, draws)
     classes, regions = (painted & (_CODES - 1)).to(torch.int8), painted >> 4
@@ -152,29 +152,33 @@ def _spreading(device: torch.device) -> Tensor:
 
 
 def _from_tiles(tiles: Tensor, size: int) -> Tensor:
-    """Return tiles `(I, T, _TILE ** 2)` as planes `(I, S, S)`."""
+    """Return tiles `(I * T, _TILE ** 2)` as planes `(I, S, S)`."""
     edge = size // _TILE
     split = tiles.view(-1, edge, edge, _TILE, _TILE)
     return split.transpose(2, 3).reshape(-1, size, size)
 
 
-def _paint_tissues(anatomies: Anatomies, owner: Tensor, nodes: Tensor, draws: Draws) -> Tensor:
-    """Return the codes `(I, T, _TILE ** 2)` of the tissues of all individuals."""
-    _, count, num_tiles, _ = nodes.shape
-    codes = torch.zeros(count, num_tiles, _TILE**2, device=draws.device)
+def _paint_tissues(anatomies: Anatomies, nodes: Tensor, draws: Draws) -> Tensor:
+    """Return the codes `(I * T, _TILE ** 2)` of the tissues of all individuals."""
+    count = len(anatomies.variation)
+    _, individuals, num_tiles, points = nodes.shape
+    codes = torch.zeros(count, individuals * num_tiles // count, _TILE**2, device=draws.device)
     tissues = Tissues(anatomies, draws)
-    rows = tissues.row[owner]
-    for individual in (rows >= 0).nonzero()[:, 0].tolist():
-        row = rows[individual : individual + 1]
-        fields = tissues.at(row, nodes[:, individual, None])[0]
-        code = codes[individual]
-        highest = fields[0] @ _spreading(draws.device)
-        for tissue in range(1, int(tissues.counts[owner[individual]])):
-            field = fields[tissue] @ _spreading(draws.device)
-            is_higher = torch.gt(field, highest, out=torch.empty_like(field))
+    owners = tissues.owners.to(draws.device)
+    if len(owners):
+        there = nodes.view(2, count, -1)[:, owners]
+        fields = tissues.at(there).unflatten(2, (-1, points))
+        spreading = _spreading(draws.device)
+        highest = fields[0] @ spreading
+        painted = torch.zeros_like(highest)
+        for tissue, having in enumerate(tissues.having, start=1):
+            field = fields[tissue, :having] @ spreading
+            top, code = highest[:having], painted[:having]
+            is_higher = torch.gt(field, top, out=torch.empty_like(field))
             torch.maximum(code, is_higher.mul_(tissue * (_CODES + 1)), out=code)
-            torch.maximum(highest, field, out=highest)
-    return codes
+            torch.maximum(top, field, out=top)
+        codes[owners] = painted
+    return codes.view(-1, _TILE**2)
 
 
 def _vary(
@@ -201,10 +205,9 @@ def _paint_shapes(
     code = ((MAX_CLASSES + position) * _CODES + shapes.label).to(device)
     outlines = Outlines(Shapes(shapes.table.to(device)), draws)
     strokes = _find_strokes(outlines, individual.to(device), nodes)
-    rows, columns = nodes.flatten(1, 2)
-    levels = outlines.levels(
-        strokes.shape, rows.index_select(0, strokes.tile), columns.index_select(0, strokes.tile)
-    )
+    places = nodes.movedim(0, 2).flatten(0, 1).flatten(1)  # rows, then columns
+    rows, columns = places.index_select(0, strokes.tile).chunk(2, dim=1)
+    levels = outlines.levels(strokes.shape, rows, columns)
     inside = outlines.shapes.inside[strokes.shape]
     color = code[strokes.shape][:, None]
     start = 0
@@ -242,8 +245,7 @@ def _find_strokes(outlines: Outlines, individual: Tensor, nodes: Tensor) -> _Str
     low, high = nodes.amin(3), nodes.amax(3)
     centre = ((low + high) / 2)[:, individual]
     largest = ((high - low) / 2).amax(2)[:, individual]
-    everyone = torch.arange(len(individual), device=nodes.device)
-    u, v = outlines.along_axes(everyone, *centre)
+    u, v = outlines.along_axes(*centre)
     reach = outlines.reach + outlines.half_lengths(*largest)
     is_near = (u.abs_() < reach[:, :1]).logical_and_(v.abs_() < reach[:, 1:])
     shape, own_tile = is_near.nonzero().unbind(1)

@@ -34,7 +34,7 @@ _INDIVIDUAL_MEANS = 0.02  # standard deviation
 _MOST_BIAS_WAVES, _MOST_SHIFT_WAVES = 3, 7
 _LARGEST_SHIFT = 0.03  # of neighbouring slices, as a share of the image
 _TINY = 1e-4  # weight of a pixel that is left out of a blur
-_SAMPLES = 28  # along an edge, of which percentiles are taken
+_SAMPLES = 16  # along an edge, of which percentiles are taken
 
 
 def render(labels: LabelMaps, appearances: Appearances, draws: Draws) -> Tensor:
@@ -150,17 +150,22 @@ class _Scan:
         if pixels < size:
             places = ((torch.arange(pixels) + 0.5) * (size / pixels)).long().to(draws.device)
             classes = classes.index_select(1, places).index_select(2, places)
+        # The blur weakens waves by these factors.
+        cycles = torch.tensor(TEXTURE_WAVES) / (2 * size)
+        kept = torch.exp(-2 * (math.pi * sigma[:, None] * cycles) ** 2)
+        tables = (self._looks.texture * kept[:, None]).permute(2, 0, 1).flatten(1).to(draws.device)
         texture = torch.zeros(classes.shape, device=draws.device)
-        for scale, waves in enumerate(TEXTURE_WAVES):
-            # The blur weakens a wave by this factor.
-            kept = torch.exp(-2 * (math.pi * sigma * waves / (2 * size)) ** 2)
-            amplitude = (self._looks.texture[..., scale] * kept[:, None]).to(draws.device)
-            values = amplitude.view(-1).index_select(0, classes.view(-1)).view(classes.shape)
-            texture.addcmul_(values, draw_fields(len(classes), waves, pixels, draws))
+        places = classes.view(-1)
+        for waves, table in zip(TEXTURE_WAVES, tables, strict=True):
+            if waves < pixels:
+                fields = draw_fields(len(classes), waves, pixels, draws)
+            else:  # waves shorter than a pixel
+                fields = draws.windows(*classes.shape)
+            texture.view(-1).addcmul_(table.index_select(0, places), fields.view(-1))
         return texture
 
     def _add_neighbours(self, planes: Tensor, draws: Draws) -> Tensor:
-        """Append the slices before and after some planes, in which everything has moved a little."""
+        """Append the slices before and after some planes; everything has moved a little there."""
         members = (self._looks.layout == NEIGHBOURS).nonzero()[:, 0]
         if not len(members):
             return planes
@@ -191,10 +196,12 @@ class _Scan:
         """Add noise, or multiply with it where it is speckle, in place."""
         looks = self._looks
         noise = looks.noise * draws.uniform(0, 1, len(looks.noise))
-        added = torch.where(looks.speckle, 0, noise)[self._source, None, None].to(draws.device)
-        multiplied = torch.where(looks.speckle, 2 * noise, 0)[self._source, None, None]
-        grain = draws.values(*planes.shape)
-        planes.addcmul_(grain, planes * multiplied.to(draws.device) + added)
+        strength = torch.where(looks.speckle, 2 * noise, noise)[self._source, None, None]
+        grain = draws.windows(*planes.shape).mul_(strength.to(draws.device))
+        speckled = looks.speckle[self._source].nonzero()[:, 0].to(draws.device)
+        if len(speckled):
+            grain[speckled] *= planes[speckled]
+        planes.add_(grain)
 
     def _normalise(self, planes: Tensor, draws: Draws) -> None:
         """Map intensities to 0 to 1 about as a plan would, in place.

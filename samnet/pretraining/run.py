@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,14 +13,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from samnet.core.errors import UserError
-from samnet.core.files import atomic_path, read_json, write_json
+from samnet.core.files import read_json, write_json
 from samnet.core.progress import ProgressBar
 from samnet.core.records import from_json, to_json
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import save_weights
 from samnet.plan.backbones import BACKBONES
+from samnet.pretraining.averaging import AveragedNetwork
+from samnet.pretraining.curve import Curve
 from samnet.pretraining.network import PretrainingNetwork
 from samnet.pretraining.objectives import scene_losses
+from samnet.pretraining.recipe import Recipe
 from samnet.pretraining.scenes import Scenes
 from samnet.training.checkpoint import (
     Progress,
@@ -34,68 +37,8 @@ BACKBONE = "small"
 WEIGHTS, CURVE, RECIPE = f"{BACKBONE}.safetensors", "pretraining.jsonl", "recipe.json"
 LOG_EVERY = 50
 SAVE_EVERY_SECONDS = 120.0
-# Edges of the images in pixels. The first steps use images of a quarter of the pixels. They cost a
-# third, and most of what the network has to learn shows in them too.
-COARSE_SIZE, FINE_SIZE = 112, 224
-WARMUP_STEPS = 200
-DECAY_SHARE = 0.15
 _BETAS = (0.9, 0.98)
 _MAX_GRADIENT_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All settings on which the weights depend.
-
-    Attributes:
-        coarse_steps: Number of optimiser steps on small images, which come first.
-        fine_steps: Number of optimiser steps on full-size images.
-        seed: Seed of the initial weights and of the scenes.
-        batch_size: Number of anatomies in a step, with two individuals each.
-        num_prompts: Number of prompts on each image, half of them boxes.
-        learning_rate: Peak learning rate.
-        weight_decay: Weight decay of AdamW.
-    """
-
-    coarse_steps: int
-    fine_steps: int
-    seed: int = 0
-    batch_size: int = 8
-    num_prompts: int = 4
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-
-    @property
-    def steps(self) -> int:
-        """Number of all optimiser steps."""
-        return self.coarse_steps + self.fine_steps
-
-    def image_size_at(self, step: int) -> int:
-        """Return the edge of the images in a step.
-
-        Args:
-            step: Number of the step, from 0.
-
-        Returns:
-            The edge in pixels.
-        """
-        return COARSE_SIZE if step < self.coarse_steps else FINE_SIZE
-
-    def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step.
-
-        It rises linearly, stays constant, and falls linearly in the last `DECAY_SHARE` of all
-        steps. The constant part is long, so that a training run can be prolonged: a longer run
-        passes through the same states first.
-
-        Args:
-            step: Number of the step, from 0.
-
-        Returns:
-            The learning rate.
-        """
-        fall = (self.steps - step) / max(1.0, self.steps * DECAY_SHARE)
-        return self.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS, fall)
 
 
 def pretrain(
@@ -117,7 +60,8 @@ def pretrain(
         folder: Where to write.
         recipe: The settings.
         device: Where to train.
-        workers: Number of worker processes that draw scenes; 0 draws them in this process.
+        workers: Number of worker processes that draw scenes; 0 draws them in this process. On a
+            CUDA device they are drawn there, in this process.
         log_every: Number of steps from one point of the loss curve to the next.
         save_every_seconds: Time after which the state is saved again, in seconds.
         on_save: Called during training after each save, with the number of finished steps.
@@ -133,33 +77,38 @@ def pretrain(
     torch.manual_seed(recipe.seed)
     state = find_state(RunFolder(folder))
     progress = read_progress(state) if state else Progress()
-    network, optimizer = _build(recipe, recipe.image_size_at(max(0, progress.step - 1)), device)
+    size = recipe.image_size_at(max(0, progress.step - 1))
+    networks, optimizer = _build(recipe, size, device)
     if state:
-        load_training(state, network, optimizer)
-    curve = _Curve(folder / CURVE, progress.step, log_every)
-    saved_at = time.monotonic()
+        load_training(state, networks, optimizer)
+    curve = Curve(folder / CURVE, progress.step, log_every)
+    saved_at = ended_at = time.monotonic()
     with ProgressBar(
         total=recipe.steps, initial=progress.step, desc="pre-training", unit="step"
     ) as bar:
         for size, batch in _batches(recipe, progress.step, device, workers):
-            if size != network.size:
-                network, optimizer = _resize(network, optimizer, recipe, size, device)
-            started_at = time.monotonic()
-            learning_rate = recipe.learning_rate_at(progress.step)
-            losses = _train_step(network, optimizer, batch, progress.step, learning_rate)
+            if size != networks.network.size:
+                networks, optimizer = _resize(networks, optimizer, recipe, size, device)
+            waited = time.monotonic() - ended_at
+            losses = _train_step(networks, optimizer, batch, progress.step, recipe)
+            now = time.monotonic()
+            computed = now - ended_at - waited
             progress.step += 1
-            progress.seconds += time.monotonic() - started_at
+            progress.seconds += computed
+            curve.add_time(batch["image"].shape[:2].numel(), waited, computed)
             curve.add(progress, size, losses)
             bar.update()
             # Only where the curve has a point, so that a resumed run has the same points.
             at_point = progress.step % log_every == 0
-            if at_point and time.monotonic() - saved_at > save_every_seconds:
-                save_training(RunFolder(folder), network, optimizer, progress)
+            if at_point and now - saved_at > save_every_seconds:
+                save_training(RunFolder(folder), networks, optimizer, progress)
                 saved_at = time.monotonic()
                 if on_save:
                     on_save(progress.step)
-    save_training(RunFolder(folder), network, optimizer, progress)
-    save_weights(network.released(), folder / WEIGHTS, {"recipe": json.dumps(to_json(recipe))})
+            ended_at = time.monotonic()
+    save_training(RunFolder(folder), networks, optimizer, progress)
+    released = networks.average.released()
+    save_weights(released, folder / WEIGHTS, {"recipe": json.dumps(to_json(recipe))})
     return folder / WEIGHTS
 
 
@@ -168,11 +117,13 @@ def _keep_recipe(folder: Path, recipe: Recipe) -> None:
     file = folder / RECIPE
     state = find_state(RunFolder(folder))
     if state:
-        earlier = from_json(Recipe, read_json(file), str(file))
+        # Recipes did not name the version of the scenes while there was only the first one.
+        earlier = from_json(Recipe, {"scenes": 1} | read_json(file), str(file))
         with_new_steps = replace(
             earlier, coarse_steps=recipe.coarse_steps, fine_steps=recipe.fine_steps
         )
-        past_coarse_steps = read_progress(state).step > earlier.coarse_steps
+        first_end = min(earlier.stages[0].end, recipe.stages[0].end)
+        past_coarse_steps = read_progress(state).step > first_end
         coarse_steps_differ = recipe.coarse_steps != earlier.coarse_steps
         if with_new_steps != recipe or (coarse_steps_differ and past_coarse_steps):
             raise UserError(
@@ -187,12 +138,11 @@ def _batches(
     recipe: Recipe, step: int, device: torch.device, workers: int
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Yield the size of the images and the batch of every remaining step."""
-    begin = 0
-    for size, end in ((COARSE_SIZE, recipe.coarse_steps), (FINE_SIZE, recipe.steps)):
+    for size, begin, end in recipe.stages:
         if step < end:
-            for batch in _batches_of_size(recipe, size, step - begin, end - begin, device, workers):
+            first = max(step - begin, 0)
+            for batch in _batches_of_size(recipe, size, first, end - begin, device, workers):
                 yield size, batch
-        step, begin = max(step, end), end
 
 
 def _batches_of_size(
@@ -200,8 +150,14 @@ def _batches_of_size(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the batches from `first` to before `end` of those of a size."""
     on_gpu = device.type == "cuda"
-    place = device if on_gpu else torch.device("cpu")
-    scenes = Scenes(recipe.seed, size, recipe.num_prompts, recipe.batch_size, place)
+    scenes = Scenes(
+        recipe.seed,
+        size,
+        recipe.num_prompts,
+        recipe.batch_size,
+        spread=recipe.spread,
+        device=device if on_gpu else torch.device("cpu"),
+    )
     blocks = range(first // scenes.batches, -(-end // scenes.batches))
     loader = DataLoader(
         scenes,
@@ -219,28 +175,31 @@ def _batches_of_size(
 
 
 def _train_step(
-    network: PretrainingNetwork,
+    networks: AveragedNetwork,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     step: int,
-    learning_rate: float,
+    recipe: Recipe,
 ) -> dict[str, Tensor]:
     """Do one optimiser step and return the losses by name."""
+    network = networks.network
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = recipe.learning_rate_at(step)
     device = network.log_scale.device
     batch = {name: value.to(device) for name, value in batch.items()}
     losses = scene_losses(network, batch, step)
     optimizer.zero_grad(set_to_none=True)
-    (losses["mask"] + losses["iou"] + losses["prototype"]).backward()
+    prototype = recipe.prototype_weight * losses["prototype"]
+    (losses["mask"] + losses["iou"] + prototype).backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
     optimizer.step()
+    networks.update(step + 1)
     return losses
 
 
 def _build(
     recipe: Recipe, size: int, device: torch.device
-) -> tuple[PretrainingNetwork, torch.optim.Optimizer]:
+) -> tuple[AveragedNetwork, torch.optim.Optimizer]:
     network = PretrainingNetwork(BACKBONES[BACKBONE], size).to(device)
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -248,50 +207,24 @@ def _build(
         betas=_BETAS,
         weight_decay=recipe.weight_decay,
     )
-    return network, optimizer
+    return AveragedNetwork(network, recipe.averaging), optimizer
 
 
 def _resize(
-    network: PretrainingNetwork,
+    networks: AveragedNetwork,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     size: int,
     device: torch.device,
-) -> tuple[PretrainingNetwork, torch.optim.Optimizer]:
+) -> tuple[AveragedNetwork, torch.optim.Optimizer]:
     """Return network and optimiser for images of another size.
 
     The optimiser's moments of position tables are dropped, because the tables change their shape.
     """
     resized, new_optimizer = _build(recipe, size, device)
-    resized.load_adapter(network.adapter(), "")
-    for old, new in zip(network.parameters(), resized.parameters(), strict=True):
+    resized.load_adapter(networks.adapter(), "")
+    pairs = zip(networks.network.parameters(), resized.network.parameters(), strict=True)
+    for old, new in pairs:
         if old.shape == new.shape and old in optimizer.state:
             new_optimizer.state[new] = optimizer.state[old]
     return resized, new_optimizer
-
-
-class _Curve:
-    """The file of the loss curve: mean losses of every `log_every` steps, one JSON object a line.
-
-    Points beyond `step` are removed at the start: the steps after the last saved state run again.
-    """
-
-    def __init__(self, file: Path, step: int, log_every: int) -> None:
-        self.file = file
-        self.log_every = log_every
-        self.sums: dict[str, float] = {}
-        lines = file.read_text(encoding="utf-8").splitlines() if step and file.is_file() else []
-        with atomic_path(file) as temporary:
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-
-    def add(self, progress: Progress, size: int, losses: dict[str, Tensor]) -> None:
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        if progress.step % self.log_every:
-            return
-        row = {"step": progress.step, "seconds": round(progress.seconds, 1), "size": size}
-        row |= {name: round(total / self.log_every, 4) for name, total in self.sums.items()}
-        self.sums = {}
-        with self.file.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")

@@ -15,24 +15,28 @@ from samnet.pretraining.rendering import render
 
 INDIVIDUALS = 2
 STRIDE = 4
+# Scenes of the same seed differ between versions. Those of version 1, by which the weights
+# `small_v1` were trained, were drawn one by one by numpy.
+SCENES_VERSION = 2
 
 
 # Scenes that are drawn at once have about this number of pixels in all their images.
-_BLOCK_PIXELS = 800_000
+BLOCK_PIXELS = 1_700_000
 
 
 class Scenes(Dataset[list[dict[str, Tensor]]]):
     """An endless data set of blocks of synthetic scenes.
 
     The batches of a block are drawn at once, which takes less time than one after the other. Block
-    `i` depends only on the seed, the size and `i`, on one kind of device: not on the process or the order
-    of reading.
+    `i` depends only on the seed, the size and `i`, on one kind of device: not on the process or the
+    order of reading.
 
     Attributes:
         seed: Seed of all scenes.
         size: Edge of the square images in pixels.
         num_prompts: Number of prompts on each image.
         batch_size: Number of scenes in a batch.
+        spread: Factor on the bounds of artefacts, textures and differences of individuals.
         batches: Number of batches in a block.
         device: Where they are drawn.
     """
@@ -43,6 +47,8 @@ class Scenes(Dataset[list[dict[str, Tensor]]]):
         size: int,
         num_prompts: int,
         batch_size: int,
+        *,
+        spread: float = 1.0,
         device: torch.device | None = None,
     ) -> None:
         """Define the scenes.
@@ -52,11 +58,12 @@ class Scenes(Dataset[list[dict[str, Tensor]]]):
             size: Edge of the square images in pixels, a multiple of 8.
             num_prompts: Number of prompts on each image.
             batch_size: Number of scenes in a batch, B.
+            spread: Factor on the bounds of what is drawn.
             device: Where to draw them; None for the CPU.
         """
         self.seed, self.size, self.num_prompts = seed, size, num_prompts
-        self.batch_size = batch_size
-        self.batches = max(1, _BLOCK_PIXELS // (INDIVIDUALS * batch_size * size**2))
+        self.batch_size, self.spread = batch_size, spread
+        self.batches = max(1, BLOCK_PIXELS // (INDIVIDUALS * batch_size * size**2))
         self.device = device or torch.device("cpu")
 
     @torch.no_grad()
@@ -73,8 +80,8 @@ class Scenes(Dataset[list[dict[str, Tensor]]]):
         """
         draws = Draws([self.seed, self.size, number], self.device)
         count = self.batches * self.batch_size
-        anatomies = draw_anatomies(count, draws)
-        appearances = draw_appearances(count, draws)
+        anatomies = draw_anatomies(count, draws, self.spread)
+        appearances = draw_appearances(count, draws, self.spread)
         labels = draw_individuals(anatomies, INDIVIDUALS, self.size, draws)
         prompts = draw_prompts(labels.regions, self.num_prompts, STRIDE, draws)
         owner = torch.arange(count).repeat_interleave(INDIVIDUALS)

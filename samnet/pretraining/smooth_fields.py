@@ -64,7 +64,7 @@ def draw_fields(count: int, cells: int, size: int, draws: Draws) -> Tensor:
         Fields `(count, size, size)`, float32.
     """
     matrix = spline_matrix(cells, size, draws.device)
-    values = draws.values(count, matrix.shape[1], matrix.shape[1])
+    values = draws.windows(count, matrix.shape[1], matrix.shape[1])
     return matrix @ values @ matrix.T
 
 
@@ -85,5 +85,5 @@ def draw_varied_fields(
     """
     matrices = spline_matrices(1, most, size, draws.device)
     matrix = matrices[(cells - 1).to(draws.device)][:, None]
-    values = draws.values(len(cells), fields, matrix.shape[-1], matrix.shape[-1])
+    values = draws.windows(len(cells), fields, matrix.shape[-1], matrix.shape[-1])
     return matrix @ values @ matrix.mT

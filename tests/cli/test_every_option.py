@@ -20,7 +20,7 @@ from samnet.dataset.mask_rules import MaskRules
 from samnet.demo.run import DemoOptions
 from samnet.inference.dicom_output import DicomOutput
 from samnet.models.model_folder import ModelFolder
-from samnet.pretraining.run import Recipe
+from samnet.pretraining.recipe import Recipe
 from samnet.sharing.samed import SamedOptions
 from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
@@ -182,6 +182,11 @@ def test_options_of_pretrain(call: Call) -> None:
     arguments, _ = call("pretraining.run.pretrain", f"pretrain -o out {words} --device cpu")
     recipe = Recipe(3, 4, seed=7, batch_size=2, learning_rate=0.01)
     assert arguments == (Path("out"), recipe, torch.device("cpu"), 0)
+    words = "--sizes 112 160 224 --averaging 0.999 --prototype-weight 2 --spread 1.5"
+    (_, recipe, *_), _ = call("pretraining.run.pretrain", f"pretrain -o out {words}")
+    assert recipe == Recipe(
+        2273, 900, sizes=(112, 160, 224), averaging=0.999, prototype_weight=2, spread=1.5
+    )
     for words in ("--coarse-steps 0", "--fine-steps 0"):  # one of the two is enough
         (_, recipe, *_), _ = call("pretraining.run.pretrain", f"pretrain -o out {words}")
         assert recipe.steps in (2273, 900)

@@ -2,110 +2,180 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import functools
 
-from samnet.pretraining.anatomies import MAX_CLASSES, Anatomy, Shape, draw_anatomy
-from samnet.pretraining.label_maps import OUTSIDE, LabelMap, draw_individual
+import pytest
+import torch
+from torch import Tensor
+
+from samnet.pretraining.anatomies import (
+    BLOB,
+    CRESCENT,
+    EVERYWHERE,
+    MAX_CLASSES,
+    PLAIN,
+    RING,
+    SUPERELLIPSE,
+    TUBE,
+    Anatomies,
+    Shapes,
+    draw_anatomies,
+)
+from samnet.pretraining.draws import Draws
+from samnet.pretraining.label_maps import OUTSIDE, LabelMaps, draw_individuals
 
 SIZE = 64
+CPU = torch.device("cpu")
+COUNT = 40
 
 
-def draw(seed: int, num_individuals: int = 2) -> tuple[Anatomy, list[LabelMap]]:
-    generator = np.random.default_rng(seed)
-    anatomy = draw_anatomy(generator)
-    return anatomy, [draw_individual(anatomy, generator, SIZE) for _ in range(num_individuals)]
+@functools.cache
+def drawn(seed: int = 0) -> tuple[Anatomies, LabelMaps]:
+    """Return anatomies, and two individuals of each."""
+    draws = Draws([seed], CPU)
+    anatomies = draw_anatomies(COUNT, draws)
+    return anatomies, draw_individuals(anatomies, 2, SIZE, draws)
 
 
-def disc(radius: float, **changes: object) -> Shape:
+def disc(radius: float, **changes: object) -> Shapes:
+    shape = Shapes(torch.zeros(1, 20))
     values = {
-        "outline": "superellipse",
-        "centre": (0.0, 0.0),
-        "radii": (radius, radius),
-        "angle": 0.0,
+        "outline": SUPERELLIPSE,
+        "radii": radius,
         "power": 2.0,
         "thickness": 0.3,
-        "wobble": ((2, 0.0, 0.0),),
         "label": 1,
+        "inside": EVERYWHERE,
     }
-    return Shape(**(values | changes))  # type: ignore[arg-type]
+    for name, value in (values | changes).items():
+        getattr(shape, name)[:] = torch.as_tensor(value, dtype=torch.float32)
+    return shape
 
 
-def alone(*shapes: Shape) -> LabelMap:
-    """Return an individual of these shapes only, without variation."""
-    num_classes = 1 + max(shape.label for shape in shapes)
-    anatomy = Anatomy(np.zeros((1, 1), np.int8), shapes, num_classes, variation=0.0)
+def alone(*shapes: Shapes) -> Tensor:
+    """Return the classes of an individual of these shapes only, without variation."""
+    anatomies = Anatomies(
+        tissue_kind=torch.tensor([PLAIN]),
+        num_tissues=torch.tensor([1]),
+        shapes=Shapes(torch.cat([shape.table for shape in shapes])),
+        owner=torch.zeros(len(shapes), dtype=torch.int64),
+        num_classes=torch.tensor([MAX_CLASSES]),
+        variation=torch.zeros(1),
+    )
     for seed in range(50):  # until the field of view is not limited
-        labels = draw_individual(anatomy, np.random.default_rng(seed), SIZE)
+        labels = draw_individuals(anatomies, 1, SIZE, Draws([seed], CPU))
         if (labels.classes != OUTSIDE).all():
-            return labels
+            return labels.classes[0]
     raise AssertionError
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_label_map_has_valid_classes_and_regions(seed: int) -> None:
-    anatomy, individuals = draw(seed)
-    assert anatomy.num_classes <= MAX_CLASSES
-    for labels in individuals:
-        assert labels.classes.shape == labels.regions.shape == (SIZE, SIZE)
-        assert labels.classes.min() >= OUTSIDE
-        assert labels.classes.max() < anatomy.num_classes
-        assert ((labels.classes == OUTSIDE) == (labels.regions == OUTSIDE)).all()
+def test_label_maps_have_valid_classes_and_regions() -> None:
+    anatomies, labels = drawn()
+    assert labels.classes.shape == labels.regions.shape == (2 * COUNT, SIZE, SIZE)
+    assert int(anatomies.num_classes.max()) <= MAX_CLASSES
+    assert int(labels.classes.min()) >= OUTSIDE
+    largest = labels.classes.flatten(1).amax(1)
+    assert (largest < anatomies.num_classes.repeat_interleave(2)).all()
+    assert ((labels.classes == OUTSIDE) == (labels.regions == OUTSIDE)).all()
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_label_map_region_has_one_class(seed: int) -> None:
-    _, individuals = draw(seed)
-    for labels in individuals:
-        for region in np.unique(labels.regions):
-            assert len(np.unique(labels.classes[labels.regions == region])) == 1
+def test_label_map_region_has_one_class() -> None:
+    _, labels = drawn()
+    for classes, regions in zip(labels.classes, labels.regions, strict=True):
+        for region in regions.unique():
+            assert len(classes[regions == region].unique()) == 1
 
 
 def test_individuals_of_one_anatomy_are_similar_but_not_equal() -> None:
-    same_anatomy, other_anatomy = [], []
-    for seed in range(30):
-        _, (first, second) = draw(seed)
-        _, (stranger,) = draw(seed + 1000, 1)
-        same_anatomy.append((first.classes == second.classes).mean())
-        other_anatomy.append((first.classes == stranger.classes).mean())
-        assert (first.classes != second.classes).any()
-    assert np.mean(same_anatomy) > np.mean(other_anatomy) + 0.2
+    classes = drawn()[1].classes.unflatten(0, (COUNT, 2))
+    first, second = classes[:, 0], classes[:, 1]
+    assert (first != second).flatten(1).any(1).all()
+    same_anatomy = (first == second).float().mean()
+    other_anatomy = (first == second.roll(1, 0)).float().mean()
+    assert same_anatomy > other_anatomy + 0.2
 
 
 def test_label_maps_are_reproducible_by_their_seed() -> None:
-    first, second = draw(7)[1], draw(7)[1]
-    assert all((one.regions == two.regions).all() for one, two in zip(first, second, strict=True))
+    first = drawn()[1].regions
+    drawn.cache_clear()
+    assert (drawn()[1].regions == first).all()
+    assert (drawn(1)[1].regions != first).any()
 
 
 def test_label_maps_hold_structures_of_very_different_sizes() -> None:
     shares = []
-    for seed in range(60):
-        _, individuals = draw(seed, 1)
-        _, counts = np.unique(individuals[0].regions, return_counts=True)
-        shares.extend(counts / SIZE**2)
-    assert min(shares) < 0.005
-    assert max(shares) > 0.5
+    for regions in drawn()[1].regions:
+        shares.append(regions.unique(return_counts=True)[1] / SIZE**2)
+    sizes = torch.cat(shares)
+    assert sizes.min() < 0.005
+    assert sizes.max() > 0.5
+
+
+def test_anatomies_have_all_kinds_of_tissues_and_outlines() -> None:
+    anatomies, _ = drawn()
+    assert len(anatomies.tissue_kind.unique()) == 3
+    assert len(anatomies.shapes.outline.unique()) == 5
+    is_plain = anatomies.tissue_kind == PLAIN
+    assert (anatomies.num_tissues[is_plain] == 1).all()
+    assert (anatomies.num_tissues[~is_plain] > 1).all()
+
+
+def test_shapes_come_in_crowds_in_pairs_and_within_others() -> None:
+    anatomies, _ = drawn()
+    shapes, owner = anatomies.shapes, anatomies.owner
+    assert torch.bincount(owner).max() > 10
+    assert (shapes.inside != EVERYWHERE).any()
+    mirrored = shapes.centre[1:] == shapes.centre[:-1] * torch.tensor([1.0, -1.0])
+    assert (mirrored.all(1) & (shapes.label[1:] == shapes.label[:-1])).any()
 
 
 def test_shape_disc_has_its_area() -> None:
-    labels = alone(disc(0.5))
-    assert (labels.classes == 1).mean() == pytest.approx(np.pi * 0.25 / 4, rel=0.03)
+    expected = torch.pi * 0.25 / 4
+    assert (alone(disc(0.5)) == 1).float().mean() == pytest.approx(expected, rel=0.03)
 
 
-def test_shape_ring_is_hollow() -> None:
-    labels = alone(disc(0.6, outline="ring"))
-    assert labels.classes[SIZE // 2, SIZE // 2] == 0
-    assert (labels.classes == 1).any()
+def test_shape_of_high_power_is_nearly_a_square() -> None:
+    assert (alone(disc(0.5, power=20.0)) == 1).float().mean() == pytest.approx(0.25, rel=0.07)
+
+
+def test_shape_ring_and_crescent_are_hollow() -> None:
+    ring = alone(disc(0.6, outline=RING))
+    assert ring[SIZE // 2, SIZE // 2] == 0
+    expected = torch.pi * 0.36 * (1 - 0.7**2) / 4
+    assert (ring == 1).float().mean() == pytest.approx(expected, rel=0.05)
+    crescent = alone(disc(0.6, outline=CRESCENT))
+    assert crescent[SIZE // 2 + 6, SIZE // 2 + 6] == 0
+    assert crescent[SIZE // 2 - 12, SIZE // 2 - 3] == 1
+
+
+def test_shape_tube_is_long_and_thin() -> None:
+    tube = alone(disc(0.5, outline=TUBE)) == 1
+    assert tube.any(1).sum() == pytest.approx(1.4 * SIZE / 2, abs=3)
+    assert tube.any(0).sum() == pytest.approx(0.33 * SIZE / 2, abs=2)
+
+
+def test_shape_blob_has_a_ragged_edge() -> None:
+    def edge_length(classes: Tensor) -> int:
+        return int((classes.diff(dim=0) != 0).sum() + (classes.diff(dim=1) != 0).sum())
+
+    blob, smooth = alone(disc(0.6, outline=BLOB)), alone(disc(0.6 * 0.85))
+    assert edge_length(blob) > edge_length(smooth)
+    assert (blob == 1).float().mean() == pytest.approx(float(smooth.float().mean()), rel=0.25)
+
+
+def test_shape_turns_by_its_angle() -> None:
+    bar = {"radii": [0.8, 0.1]}
+    assert alone(disc(1, **bar))[8:-8, SIZE // 2].all()
+    assert alone(disc(1, angle=torch.pi / 2, **bar))[SIZE // 2, 8:-8].all()
 
 
 def test_shape_inside_another_stays_in_it() -> None:
-    inner = disc(0.4, label=2, centre=(0.5, 0.0), inside=1)
-    labels = alone(disc(0.5), inner)
-    whole = alone(disc(0.5))
-    assert (labels.classes == 2).any()
-    assert ((labels.classes > 0) == (whole.classes > 0)).all()
+    inner = disc(0.4, label=2, centre=[0.5, 0.0], inside=1)
+    both, whole = alone(disc(0.5), inner), alone(disc(0.5))
+    assert (both == 2).any()
+    assert ((both > 0) == (whole > 0)).all()
 
 
 def test_shapes_cover_earlier_ones() -> None:
-    labels = alone(disc(0.5), disc(0.2, label=2))
-    assert labels.classes[SIZE // 2, SIZE // 2] == 2
+    assert alone(disc(0.5), disc(0.2, label=2))[SIZE // 2, SIZE // 2] == 2
+    assert alone(disc(0.2, label=2), disc(0.5))[SIZE // 2, SIZE // 2] == 1

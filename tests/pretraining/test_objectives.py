@@ -85,7 +85,7 @@ def test_prototype_loss_ignores_pixels_outside_and_classes_that_the_other_lacks(
 def test_scene_losses_train_every_part_of_the_network(step: int) -> None:
     torch.manual_seed(0)
     network = PretrainingNetwork(BACKBONES["small"], 64)
-    batch = torch.utils.data.default_collate([Scenes(0, 64, 4)[index] for index in range(2)])
+    batch = batch_of(0, 1)
     losses = scene_losses(network, batch, step)
     sum(losses[name] for name in ("mask", "iou", "prototype")).backward()
     untrained = {
@@ -107,7 +107,8 @@ def test_scene_losses_train_every_part_of_the_network(step: int) -> None:
 
 
 def batch_of(*scenes: int) -> dict[str, Tensor]:
-    return torch.utils.data.default_collate([Scenes(0, 64, 4)[index] for index in scenes])
+    batch = Scenes(0, 64, 4, 2)[0][0]
+    return {name: value[list(scenes)] for name, value in batch.items()}
 
 
 def test_scene_losses_of_a_batch_are_the_means_over_its_scenes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from samnet.models.encoder import build_encoder
 from samnet.models.heads import build_head
 from samnet.models.model_folder import LAST, RunFolder
 from samnet.plan.backbones import BACKBONES
+from samnet.pretraining import scenes
 from samnet.pretraining.network import PretrainingNetwork
-from samnet.pretraining.run import CURVE, Recipe, pretrain
+from samnet.pretraining.recipe import Recipe
+from samnet.pretraining.run import CURVE, RECIPE, pretrain
 
-SHORT = Recipe(coarse_steps=2, fine_steps=2, batch_size=1, num_prompts=2)
+SHORT = Recipe(coarse_steps=2, fine_steps=2, batch_size=1, num_prompts=2, sizes=(64, 96))
 CPU = torch.device("cpu")
 
 
@@ -35,9 +37,18 @@ def curve(folder: Path) -> list[dict[str, float]]:
     rows = []
     for line in (folder / CURVE).read_text().splitlines():
         row = json.loads(line)
-        del row["seconds"]
+        for name in ("seconds", "images_per_second", "waiting"):
+            del row[name]
         rows.append(row)
     return rows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks() -> Iterator[None]:
+    """Draw three scenes at once, so that a resumed run starts within a block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "BLOCK_PIXELS", 3 * 2 * 64**2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +84,7 @@ def test_pretrain_resumes_an_interrupted_run_with_equal_results(
 
 
 def test_pretrain_starts_with_small_images(finished: Path) -> None:
-    assert [row["size"] for row in curve(finished)] == [112, 112, 224, 224]
+    assert [row["size"] for row in curve(finished)] == [64, 64, 96, 96]
 
 
 def test_pretrain_calls_on_save_after_every_saved_state(tmp_path: Path) -> None:
@@ -96,6 +107,70 @@ def test_pretrain_prolongs_a_run_but_does_not_change_its_recipe(tmp_path: Path) 
             run(tmp_path, other)
 
 
+def test_pretrain_does_not_resume_a_run_with_the_scenes_of_the_first_version(
+    begun: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    recipe = json.loads((tmp_path / RECIPE).read_text())
+    for key in ("scenes", "averaging", "prototype_weight", "spread"):
+        del recipe[key]
+    (tmp_path / RECIPE).write_text(json.dumps(recipe))
+    with pytest.raises(UserError, match="another recipe.*scenes=1"):
+        run(tmp_path)
+
+
+def test_pretrain_logs_its_speed_and_how_long_it_waits_for_images(finished: Path) -> None:
+    rows = [json.loads(line) for line in (finished / CURVE).read_text().splitlines()]
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert all(0 <= row["waiting"] < 1 for row in rows)
+    assert rows[0]["waiting"] > 0  # the first block is drawn
+
+
+def test_pretrain_has_equal_results_with_a_worker(finished: Path, tmp_path: Path) -> None:
+    pretrain(tmp_path, replace(SHORT, coarse_steps=1, fine_steps=0), CPU, 1, log_every=1)
+    for name in ("mask", "prototype"):
+        expected = [row[name] for row in curve(finished)[:1]]
+        assert [row[name] for row in curve(tmp_path)[:1]] == pytest.approx(expected, rel=1e-3)
+
+
+def test_pretrain_resumes_averaged_weights(tmp_path: Path) -> None:
+    recipe = replace(SHORT, averaging=0.9)
+    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
+    run(whole, recipe)
+
+    def interrupt(step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, recipe, interrupt)
+    resumed, expected = load_file(run(interrupted, recipe)), load_file(whole / "small.safetensors")
+    assert all((value == expected[name]).all() for name, value in resumed.items())
+    last = load_state(whole)
+    name = "image_encoder.blocks.0.mlp.lin1.weight"
+    assert (expected[name] != last[f"network.{name}"].half()).any()
+    assert (expected[name] == last[f"network.averaged.{name}"].half()).all()
+
+
+def test_pretrain_weighs_the_objective_from_one_example(begun: Path, tmp_path: Path) -> None:
+    """The gradient of its scale, a scalar, comes from this objective alone."""
+    run(tmp_path, replace(SHORT, coarse_steps=1, fine_steps=0, prototype_weight=1e-4))
+    momenta = []
+    for folder in (begun, tmp_path):
+        state = load_state(folder)
+        scalars = [value for name, value in state.items() if name.endswith("exp_avg")]
+        momenta.append(min(scalars, key=lambda value: value.numel()).abs().max())
+    assert momenta[1] < 0.01 * momenta[0]
+
+
+def test_recipe_divides_the_coarse_steps_among_all_sizes_but_the_last() -> None:
+    recipe = Recipe(coarse_steps=10, fine_steps=4, sizes=(112, 160, 224))
+    assert [tuple(stage) for stage in recipe.stages] == [(112, 0, 5), (160, 5, 10), (224, 10, 14)]
+    sizes = [recipe.image_size_at(step) for step in (0, 4, 5, 9, 10, 14)]
+    assert sizes == [112, 112, 160, 160, 224, 224]
+    assert Recipe(3, 4, sizes=(112,)).stages == ((112, 0, 7),)
+
+
 def test_recipe_learning_rate_rises_stays_and_falls() -> None:
     recipe = Recipe(coarse_steps=1000, fine_steps=1000, learning_rate=0.5)
     assert recipe.learning_rate_at(0) == pytest.approx(0.5 / 200)
@@ -112,7 +187,7 @@ def test_pretrain_takes_its_first_step_by_the_rate_of_the_warm_up(begun: Path) -
     """Adam's first step changes each weight by the rate, 0.001 / 200, apart from its decay."""
     state = load_state(begun)
     torch.manual_seed(SHORT.seed)
-    start = PretrainingNetwork(BACKBONES["small"], 112).adapter()
+    start = PretrainingNetwork(BACKBONES["small"], 64).adapter()
     changes = {name: (state[f"network.{name}"] - start[name]).abs().max() for name in start}
     assert 4e-6 < max(changes.values()) < 8e-6
     for name in ("mask_decoder.iou_prediction_head", "mask_decoder.output_hypernet", "log_scale"):
