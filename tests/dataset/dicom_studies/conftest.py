@@ -21,7 +21,7 @@ class Converted:
 
     @property
     def description(self) -> dict:
-        return json.loads((self.folder / "dataset.json").read_text())
+        return json.loads((self.folder / "dataset.json").read_text("utf-8"))
 
     @property
     def cases(self) -> list[str]:

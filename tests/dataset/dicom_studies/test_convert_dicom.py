@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def write_patient(
 ) -> None:
     """Write the series and the structure set of a patient, in folders of their own."""
     uid, study = f"{UID}.{number}", f"1.2.3.77.{number}"
-    images = VOLUME.write(folder / f"images{number}", series_uid=uid)
+    array = np.random.default_rng(number).integers(-100, 100, VOLUME.shape)
+    images = VOLUME.write(folder / f"images{number}", array, series_uid=uid)
     change_headers(folder / f"images{number}", PatientID=patient, StudyInstanceUID=study)
     options = {"PatientID": patient, "StudyInstanceUID": study, **options}
     write_structure_set(folder / f"contours{number}" / "RS", structures, images, uid, **options)
@@ -49,8 +51,7 @@ def test_a_tree_of_patients_becomes_a_data_set(
     (studies / "slice.dcm").write_text("nothing")
     write_object(studies / "report", "1.2.840.10008.5.1.4.1.1.88.11", Modality="SR")
     VOLUME.write(studies / "a" / "other", series_uid="1.2.3.4")
-    images = VOLUME.write(studies / "copy" / "images1", series_uid=f"{UID}.1")
-    assert len(images) == 8
+    shutil.copytree(studies / "a" / "b" / "images1", studies / "copy")
     result = converted()
     said = capsys.readouterr().out
     assert "3 cases of 2 patients" in said
@@ -58,7 +59,7 @@ def test_a_tree_of_patients_becomes_a_data_set(
     assert "notes.txt (is no DICOM file)" in said
     assert "slice.dcm (is named as DICOM, but is no DICOM file; copy it again" in said
     assert "report (holds neither image nor labels (Basic Text SR Storage))" in said
-    verify_dataset(RawDataset.load(result.folder), 0)
+    verify_dataset(RawDataset.load(7), 0)
     description = DatasetDescription.load(result.folder / "dataset.json")
     assert (description.channel_names, description.num_training) == (("CT",), 3)
     patients = {patient_of(case, description.patient_key) for case in result.cases}
@@ -259,10 +260,10 @@ def test_channels_are_found_by_their_description(
     said = capsys.readouterr().err
     assert "2 series of its study fit the channel T1 (*t1*)" in said
     assert "write a narrower pattern in --channels" in said
-    assert convert("--channels", "T1=*t1*", "FLAIR=*flair*") == 2
+    assert convert("--channels", "T1=*t1 3d", "FLAIR=*flair*") == 2
     said = capsys.readouterr().err
     assert "its study has no series for the channel FLAIR (*flair*)" in said
-    assert "'T1 3D', 'ax T2 fs'" in said
+    assert "it has 'T1 3D', 'T1 3D again', 'ax T2 fs'" in said
     result = converted("--channels", "T1=*t1 3d", "T2=*t2*")
     assert result.description["channel_names"] == {"0": "T1", "1": "T2"}
     assert np.array_equal(result.image(0), arrays["T1 3D"])
