@@ -47,14 +47,7 @@ def write_structure_set(
     regions, contours, observations = [], [], []
     for number, (name, listed) in enumerate(structures.items(), 1):
         regions.append(_item(ROINumber=number, ROIName=name))
-        items = [
-            _item(
-                ContourGeometricType=kind,
-                NumberOfContourPoints=len(points),
-                ContourData=[f"{value:.3f}" for value in np.ravel(points)],
-            )
-            for points, kind in listed
-        ]
+        items = [_contour(points, kind) for points, kind in listed]
         contours.append(_item(ReferencedROINumber=number, ContourSequence=items))
         observations.append(
             _item(ReferencedROINumber=number, RTROIInterpretedType=(kinds or {}).get(name, ""))
@@ -69,6 +62,14 @@ def write_structure_set(
         "RTROIObservationsSequence": observations,
     }
     write_object(file, STRUCTURE_SET_CLASS, **{**usual, **elements})
+
+
+def _contour(points: np.ndarray, kind: str) -> pydicom.Dataset:
+    return _item(
+        ContourGeometricType=kind,
+        NumberOfContourPoints=len(points),
+        ContourData=[f"{value:.3f}" for value in np.ravel(points)],
+    )
 
 
 def _item(**elements: Any) -> pydicom.Dataset:

@@ -158,7 +158,8 @@ def _series_of_channel(channel: Channel, referenced: Sequence[Series], studies: 
         return found[0]
     where = referenced[0].name
     if not found:
-        names = ", ".join(repr(name) for name in sorted(s.first.description for s in of_study))
+        descriptions = sorted(series.first.description for series in of_study)
+        names = ", ".join(map(repr, descriptions))
         raise UserError(
             f"{where}: its study has no series for the channel {channel.name} ({channel.pattern}); "
             f"it has {names}; correct --channels, or add the series"

@@ -153,7 +153,11 @@ def _by_height(placed: Sequence[_Placed]) -> list[tuple[float, list[_Placed]]]:
             groups.append([])
         if not any(_are_copies(entry, other) for other in groups[-1]):
             groups[-1].append(entry)
-    return [(float(np.mean([entry.height for entry in group])), group) for group in groups]
+    return [(_mean_height(group), group) for group in groups]
+
+
+def _mean_height(group: Sequence[_Placed]) -> float:
+    return float(np.mean([entry.height for entry in group]))
 
 
 def _are_copies(one: _Placed, other: _Placed) -> bool:

@@ -242,6 +242,10 @@ def _channel_names(contents: StudyContents) -> tuple[str, ...]:
     return (modalities.pop() or "image",) if len(modalities) == 1 else ("image",)
 
 
+def _has(case: MeasuredCase, name: str) -> bool:
+    return any(name in combination for combination in case.counts)
+
+
 def _general_doubts(
     contents: StudyContents,
     table: NameTable,
@@ -254,7 +258,7 @@ def _general_doubts(
         listing = ", ".join(f"{count} {name}" for name, count in modalities.items())
         doubts.append(f"the labelled series are of several modalities: {listing}")
     for name in table.class_names:
-        having = sum(any(name in entry for entry in case.counts) for case in cases.values())
+        having = sum(_has(case, name) for case in cases.values())
         if having < len(cases):
             doubts.append(
                 f"{name}: is in {having} of {len(cases)} cases; the others are trained on as cases "

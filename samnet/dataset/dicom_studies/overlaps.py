@@ -48,7 +48,9 @@ def label_structures(
         return _label_regions(names, counts)
     numbers = {name: number for number, name in enumerate(names, 1)}
     choose = max if overlap == "last" else min
-    values = {combination: choose(numbers[name] for name in combination) for combination in counts}
+    values = {}
+    for combination in counts:
+        values[combination] = choose(numbers[name] for name in combination)
     return Labelling({"background": 0, **numbers}, (), values)
 
 
@@ -91,14 +93,14 @@ def _name_of(
     combination: Combination, names: Sequence[str], combinations: Sequence[Combination]
 ) -> str:
     """Name what some structures share, without those that contain another of them."""
-    inside = {
-        name: {number for number, entry in enumerate(combinations) if name in entry}
-        for name in names
-        if name in combination
-    }
-    kept = [
-        name for name, own in inside.items() if not any(own > other for other in inside.values())
-    ]
+    inside = {}
+    for name in names:
+        if name in combination:
+            inside[name] = {number for number, entry in enumerate(combinations) if name in entry}
+    kept = []
+    for name, own in inside.items():
+        if not any(own > other for other in inside.values()):
+            kept.append(name)
     return " and ".join(kept)
 
 

@@ -17,13 +17,15 @@ NAMES = ("a", "b", "c", "d")
 @pytest.mark.parametrize("seed", range(100))
 def test_every_combination_is_written_as_itself(seed: int) -> None:
     chance = random.Random(seed)
-    possible = [
-        frozenset(entry) for size in range(1, 5) for entry in itertools.combinations(NAMES, size)
-    ]
+    possible = []
+    for size in range(1, 5):
+        possible += map(frozenset, itertools.combinations(NAMES, size))
     counts = {entry: chance.randint(1, 99) for entry in chance.sample(possible, 7)}
     if all(len(entry) == 1 for entry in counts):
         return
-    places = [[name in entry for entry in counts] for name in NAMES]
+    places = []
+    for name in NAMES:
+        places.append([name in entry for entry in counts])
     if any(any(one) and places.count(one) > 1 for one in places):
         with pytest.raises(UserError, match="are the same voxels in all cases"):
             label_structures(NAMES, counts, "regions")
