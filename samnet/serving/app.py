@@ -80,13 +80,22 @@ async def _sweep(service: Service) -> None:
 async def _answer_request_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
     log.info("%s %s: %s", request.method, request.url.path[:200], error.detail)
-    return JSONResponse({"detail": error.detail}, error.status, error.headers)
+    detail = _without_folders(request, error.detail)
+    return JSONResponse({"detail": detail}, error.status, error.headers)
 
 
 async def _answer_samnet_error(request: Request, error: Exception) -> JSONResponse:
     status = 422 if isinstance(error, UserError) else 500
     log.warning("%s %s: %s", request.method, request.url.path[:200], error)
-    return JSONResponse({"detail": str(error)}, status)
+    return JSONResponse({"detail": _without_folders(request, str(error))}, status)
+
+
+def _without_folders(request: Request, text: str) -> str:
+    """Return a message without the folders of the server, which are nobody else's business."""
+    folder = request.app.state.service.folder
+    for path in (folder.raw, folder.preprocessed, folder.results):
+        text = text.replace(f"{path}/", "")
+    return text
 
 
 async def _answer_nobody(request: Request, error: Exception) -> JSONResponse:

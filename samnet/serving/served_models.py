@@ -47,10 +47,11 @@ class ServedModel:
     def runs(self) -> list[RunFolder]:
         """List the finished training runs that predict together; empty where there are none."""
         runs = [run for run in self.folder.runs() if run.is_finished]
-        names = self.chosen_folds(runs)
-        if names is not None:
-            return [run for run in runs if run.name in [f"fold_{fold}" for fold in names]]
-        return runs
+        folds = self.chosen_folds(runs)
+        if folds is None:
+            return runs
+        names = {f"fold_{fold}" for fold in folds}
+        return [run for run in runs if run.name in names]
 
     def chosen_folds(self, runs: Sequence[RunFolder]) -> tuple[str, ...] | None:
         """Return the folds to average.

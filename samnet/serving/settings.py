@@ -10,6 +10,7 @@ from samnet.core.errors import UserError
 
 GIB = 1024**3
 SHORTEST_TOKEN = 16
+_HIGHEST_PORT = 65535
 _SERVERS_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
@@ -51,8 +52,10 @@ class Access:
 
         Raises:
             UserError: The host can be reached by others and there is no token, the token is short,
-                one of the TLS files is missing, or an origin is none.
+                one of the TLS files is missing, or port or origin is none.
         """
+        if self.port > _HIGHEST_PORT:
+            raise UserError(f"--port {self.port}: ports go up to {_HIGHEST_PORT}")
         if not self.is_local and self.token is None:
             raise UserError(
                 f"--host {self.host}: everybody in the network could read the images and replace "

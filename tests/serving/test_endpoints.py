@@ -285,6 +285,17 @@ def test_failure_of_the_server_is_500_without_details(
     assert files_below(folder.preprocessed) == set()
 
 
+def test_errors_do_not_tell_the_folders_of_the_server(
+    client: TestClient, folder: DatasetFolder
+) -> None:
+    broken = folder.raw / "imagesUnlabelled" / "case_03_0000.nii.gz"
+    broken.write_bytes(b"no image")
+    answer = client.post("/infer/lora?image=case_03")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("imagesUnlabelled/case_03_0000.nii.gz: cannot be")
+    assert str(folder.raw.parent) not in answer.text
+
+
 def test_server_that_listens_answers(folder: DatasetFolder) -> None:
     with listening(make_service(folder)) as url:
         assert httpx.get(f"{url}/info/").json()["name"] == folder.name

@@ -59,41 +59,41 @@ def test_nothing_is_lost_and_nothing_is_left(folder: DatasetFolder, tmp_path: Pa
     before = files_below(folder.raw)
     told: Counter[str] = Counter()
 
-    def request(url: str, number: int) -> None:
+    def request(client: httpx.Client, url: str, number: int) -> None:
         image, kind = images[number % 6], number % 10
         tag, content = list(labels.items())[number % 20]
-        with httpx.Client(base_url=url, timeout=120) as client:
-            if kind in (0, 1):
-                answer = client.put(
-                    f"/datastore/label?image={image}&tag={tag}",
-                    files={"label": ("a.nii.gz", content)},
-                )
-            elif kind in (2, 3):
-                part = (0.5, 1.0)[number % 2]
-                path = f"/datastore/label?image={image}&tag=left"
-                send_and_leave(url, "PUT", path, form("label", content), part)
-                return
-            elif kind in (4, 5):
-                send_and_leave(url, "POST", "/infer/lora", form("file", scan), (0.5, 1.0)[kind - 4])
-                return
-            elif kind == 6:
-                answer = client.put("/session/", files={"files": ("a.nii.gz", scan)})
-                session = answer.json()["session_id"]
-                assert client.post(f"/infer/lora?session_id={session}").status_code in (200, 503)
-                answer = client.delete(f"/session/{session}")
-            elif kind == 7:
-                answer = client.get("/info/")
-            else:
-                answer = client.post(f"/infer/lora?image={image}&output=json")
+        if kind in (0, 1):
+            answer = client.put(
+                f"/datastore/label?image={image}&tag={tag}",
+                files={"label": ("a.nii.gz", content)},
+            )
+        elif kind in (2, 3):
+            part = (0.5, 1.0)[number % 2]
+            path = f"/datastore/label?image={image}&tag=left"
+            send_and_leave(url, "PUT", path, form("label", content), part)
+            return
+        elif kind in (4, 5):
+            send_and_leave(url, "POST", "/infer/lora", form("file", scan), (0.5, 1.0)[kind - 4])
+            return
+        elif kind == 6:
+            answer = client.put("/session/", files={"files": ("a.nii.gz", scan)})
+            session = answer.json()["session_id"]
+            assert client.post(f"/infer/lora?session_id={session}").status_code in (200, 503)
+            answer = client.delete(f"/session/{session}")
+        elif kind == 7:
+            answer = client.get("/info/")
+        else:
+            answer = client.post(f"/infer/lora?image={image}&output=json")
         told[f"{kind}: {answer.status_code}"] += 1
 
     service = make_service(folder, limits=Limits(waiting=6))
     with listening(service) as url:
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            list(pool.map(request, itertools.repeat(url), range(NUM_REQUESTS)))
-        assert becomes_true(lambda: len(service.queue) == 0, 30)
-        answer = httpx.post(f"{url}/infer/lora?image=case_00&output=json", timeout=60)
-        assert answer.status_code == 200
+        with httpx.Client(base_url=url, timeout=120) as client:
+            one, place = itertools.repeat(client), itertools.repeat(url)
+            with ThreadPoolExecutor(NUM_THREADS) as pool:
+                list(pool.map(request, one, place, range(NUM_REQUESTS)))
+            assert becomes_true(lambda: len(service.queue) == 0, 30)
+            assert client.post("/infer/lora?image=case_00&output=json").status_code == 200
         time.sleep(0.1)
         assert files_below(folder.preprocessed) == set()
 
