@@ -53,13 +53,15 @@ class Service:
             image_folders: Further folders of images without label maps.
 
         Raises:
-            UserError: The data set cannot be read.
+            UserError: The data set, or the plan of a model, cannot be read.
         """
         work = folder.preprocessed / WORK_FOLDER
         limits = settings.limits
         self.settings, self.folder = settings, folder
         self.store = Datastore(folder, image_folders)
         self.models = ServedModels(models, settings.device, limits.loaded_models, settings.mirror)
+        for model in self.models.trained().values():
+            model.as_json()  # a model that cannot be read is told now, and not to clients
         self.queue = PredictionQueue(limits.waiting)
         self.sessions = Sessions(work / "sessions", limits)
         self.samples = NextSamples()

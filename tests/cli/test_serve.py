@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -91,6 +92,14 @@ def test_missing_package_is_named(
     assert "pip install 'samnet[serve]'" in capsys.readouterr().err
 
 
+def test_model_that_cannot_be_read_is_told_at_once(
+    folder: DatasetFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.model("lora") / "fold_0" / "plan.json").write_text("{", encoding="utf-8")
+    assert main(["serve", "-d", "501", "--port", "0"]) == 2
+    assert "plan.json: not valid JSON" in capsys.readouterr().err
+
+
 def test_second_server_and_taken_ports_are_refused(
     folder: DatasetFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +112,7 @@ def test_second_server_and_taken_ports_are_refused(
 
 
 def test_server_serves_until_a_signal_comes(folder: DatasetFolder) -> None:
+    shutil.rmtree(folder.results)  # its backbone is known in this process alone
     known = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(known), "samnet_token": TOKEN}
     process = subprocess.Popen(
@@ -114,7 +124,7 @@ def test_server_serves_until_a_signal_comes(folder: DatasetFolder) -> None:
     try:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]
-        assert lines[0] == f"{NAME}: 3 of 6 images labelled; models: lora\n"
+        assert lines[0] == f"{NAME}: 3 of 6 images labelled; models: none yet\n"
         address = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+)\n", lines[1])
         assert address is not None
         assert httpx.get(f"{address[1]}/info/").status_code == 401
