@@ -100,7 +100,9 @@ def test_class_that_few_predictions_show_is_not_doubtful_where_it_is_absent() ->
         *(Candidate(f"not_{n}", signals={"liver": sure, "tumour": absent}) for n in range(4)),
         Candidate("unsure", signals={"liver": unsure, "tumour": absent}),
     ]
-    assert names(rank(cases, "doubtful"))[0] == "unsure"
+    scores = {case.identifier: case.score for case in rank(cases, "doubtful")}
+    assert scores["unsure"] == max(scores.values())
+    assert scores["not_0"] == pytest.approx(scores["shows"])
 
 
 def test_unlike_begins_far_from_labelled_cases_and_takes_no_near_duplicates() -> None:
@@ -126,9 +128,9 @@ def test_typical_prefers_a_group_to_a_case_that_is_like_none() -> None:
     assert names(rank(cases, "unlike", labelled=[labelled("known", 0, 0)]))[0] == "odd"
 
 
-def test_mixed_takes_the_doubtful_of_equally_distant_cases_and_no_near_duplicates() -> None:
+def test_mixed_weighs_doubt_against_distance_and_takes_no_near_duplicates() -> None:
     cases = [
-        at("left", -5, 0, dice=0.9),
+        at("left", -6, 0, dice=0.9),
         at("right", 5, 0, dice=0.5),
         at("right_again", 5, 0.1, dice=0.5),
         at("near", 0.1, 0, dice=0.4),
@@ -142,7 +144,8 @@ def test_mixed_takes_the_doubtful_of_equally_distant_cases_and_no_near_duplicate
 
 def test_equal_images_are_ranked_too() -> None:
     cases = [at(name, 1, 1) for name in "abc"]
-    assert names(rank(cases, "unlike", labelled=[labelled("known", 1, 1)])) == ["a", "b", "c"]
+    ranked = rank(cases, "unlike", labelled=[labelled("known", 1, 1)])
+    assert [(case.identifier, case.score) for case in ranked] == [("a", 0), ("b", 0), ("c", 0)]
 
 
 def test_cases_of_which_too_little_is_known_are_last() -> None:
