@@ -19,6 +19,7 @@ from samnet.dataset.formats import dicom_seg
 from samnet.dataset.formats.dicom import is_series
 from samnet.dataset.images import Image, label_ending_for, write_labels
 from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.dicom_output import ENDING
 from samnet.inference.prediction import Prediction
 from samnet.serving.errors import BadRequest, Unusable
 from samnet.serving.names import label_names
@@ -148,7 +149,7 @@ class PredictedCase:
                 "output dicom_seg: only for DICOM series, and for classes that exclude each other; "
                 "use output image"
             )
-        file = folder / f"labels{dicom_seg.ENDING}"
+        file = folder / f"labels{ENDING}"
         dicom_seg.write_segmentation(
             self.prediction.labels, self.image, self.scheme.class_names, file
         )
