@@ -78,6 +78,8 @@ def test_an_image_of_one_slice_counts_as_a_whole(axis: int) -> None:
     assert on_empty_slices(prediction, reference, (1.0, 9.0, 3.0)) == [3]
     reference.flat[20] = 1
     assert on_empty_slices(prediction, reference, (1.0, 9.0, 3.0)) == [0]
+    reference.flat[20] = 9
+    assert math.isnan(on_empty_slices(prediction, reference, (1.0, 9.0, 3.0))[0])
 
 
 def test_each_region_has_slices_of_its_own() -> None:
