@@ -19,7 +19,7 @@ from samnet.core.progress import ProgressBar
 from samnet.core.signals import Interrupted, StopSignals
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import SegmentationNetwork
-from samnet.training.checkpoint import resume_training
+from samnet.training.checkpoint import Kept, resume_training
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_weights
 from samnet.training.forecast import Forecast
@@ -104,7 +104,8 @@ class Trainer:
         self.consistency = build_consistency(
             task, self.average, distributed, device, network.stride, self._share_done
         )
-        self._kept = [self.average, *([self.consistency] if self.consistency else [])]
+        others = [self.consistency] if self.consistency else []
+        self._kept: list[Kept] = [self.average, *others]
         self.progress = resume_training(folder, network, self._optimizer, self._kept)
         call_optimizer(partial(allocate_state, self._optimizer))
         distributed.broadcast_weights(network)
@@ -210,9 +211,8 @@ class Trainer:
         """Yield batches from where the run is; the time spent waiting for them is counted."""
         progress, task = self.progress, self.task
         with self._signals.at_once():  # nothing has changed yet
-            samples = build_samples(
-                self.network, task, self.device, self.distributed, progress.seconds
-            )
+            seconds = progress.seconds
+            samples = build_samples(self.network, task, self.device, self.distributed, seconds)
         if self.consistency is not None:
             self.consistency.begin(progress.step, ignore_signals)
         iterator = iter(build_loader(samples, task, self._rows, progress.step, self.device))
