@@ -324,12 +324,12 @@ class Configuration:
         possible="0 (labelled slices alone) and above",
         earlier=0.0,
     )
-    unlabelled_batch_size: int = _TRAINING(
-        "slices without labels in a step",
+    unlabelled_share: float = _TRAINING(
+        "slices without labels in a step for each labelled one",
         Role.RESUMABLE | Role.MEMORY,
-        limits=(1, None),
-        possible="1 and above",
-        earlier=8,
+        limits=(0.01, 100),
+        possible="0.01 to 100",
+        earlier=1.0,
     )
     tile_overlap: float = _INPUT(
         "overlap of inputs where a slice needs several",

@@ -43,5 +43,15 @@ def rows_of_step(configuration: Configuration) -> int:
     Args:
         configuration: The values of a plan.
     """
-    has_unlabelled = configuration.unlabelled_weight > 0
-    return configuration.batch_size + has_unlabelled * configuration.unlabelled_batch_size
+    return configuration.batch_size + unlabelled_rows(configuration)
+
+
+def unlabelled_rows(configuration: Configuration) -> int:
+    """Return the slices without labels in a step; 0 where they have no weight.
+
+    Args:
+        configuration: The values of a plan.
+    """
+    if not configuration.unlabelled_weight:
+        return 0
+    return max(1, round(configuration.unlabelled_share * configuration.batch_size))

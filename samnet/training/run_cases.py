@@ -15,6 +15,7 @@ from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.splits import describe_folds, patient_of
 from samnet.models.model_folder import ALL_CASES
 from samnet.plan.configuration import Configuration
+from samnet.planning.planned_step import unlabelled_rows
 from samnet.preprocessing.prepare import find_outdated
 from samnet.preprocessing.storage import StoredCase, load_case
 from samnet.preprocessing.stored_cases import list_cases
@@ -152,11 +153,11 @@ def find_unlabelled(
             f"unlabelled_weight is {weight:g}, and depth {configuration.depth}: only single slices "
             f"without labels can be learnt from. Take depth=1; {off}"
         )
-    rows = configuration.unlabelled_batch_size
+    rows = unlabelled_rows(configuration)
     if rows % world_size:
         raise UserError(
-            f"unlabelled_batch_size is {rows}, which cannot be split evenly over {world_size} "
-            f"processes; give --set unlabelled_batch_size={-(-rows // world_size) * world_size}"
+            f"{rows} slices without labels in a step cannot be split evenly over {world_size} "
+            f"processes; --set unlabelled_share=1 takes as many as labelled ones; {off}"
         )
     names = list_cases(folder.unlabelled_slices)
     if not names:

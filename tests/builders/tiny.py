@@ -82,7 +82,7 @@ VALUES: dict[str, Any] = {
     "augmentation": "planned",
     "weight_average": 0.0,
     "unlabelled_weight": 0.0,
-    "unlabelled_batch_size": 2,
+    "unlabelled_share": 1.0,
     "tile_overlap": 0.5,
     "mirror_at_prediction": False,
     **SHORT,
@@ -134,7 +134,7 @@ OTHER_VALUES: dict[str, Any] = {
     "augmentation": "none",
     "weight_average": 0.9,
     "unlabelled_weight": 1.0,
-    "unlabelled_batch_size": 4,
+    "unlabelled_share": 2.0,
     "tile_overlap": 0.3,
     "mirror_at_prediction": True,
 }

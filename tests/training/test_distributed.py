@@ -141,12 +141,7 @@ def scored_cases(folder: RunFolder) -> list[str]:
     [
         {"steps": 20, "weight_average": 0.9},
         {"steps": 8, "depth": 3},
-        {
-            "steps": 8,
-            "weight_average": 0.9,
-            "unlabelled_weight": 3.0,
-            "unlabelled_batch_size": 4,
-        },
+        {"steps": 8, "weight_average": 0.9, "unlabelled_weight": 3.0},
     ],
     ids=["slices", "stacks", "without labels"],
 )

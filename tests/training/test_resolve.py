@@ -125,8 +125,8 @@ def test_values_that_do_not_go_with_cases_without_labels_are_refused(
 
 
 def test_slices_without_labels_have_to_be_split_evenly_over_processes(resolve: Resolve) -> None:
-    with pytest.raises(UserError, match=r"over 3 processes; give --set unlabelled_batch_size=6"):
-        resolve(settings=LEARNS | {"batch_size": 6, "unlabelled_batch_size": 4}, world_size=3)
+    with pytest.raises(UserError, match=r"^4 slices .* over 3 .* --set unlabelled_share=1"):
+        resolve(settings=LEARNS | {"batch_size": 6, "unlabelled_share": 0.7}, world_size=3)
 
 
 def test_weight_without_prepared_cases_without_labels_is_refused(

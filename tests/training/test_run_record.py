@@ -44,7 +44,7 @@ RESUMABLE = {
     "augmentation",
     "weight_average",
     "unlabelled_weight",
-    "unlabelled_batch_size",
+    "unlabelled_share",
     "tile_overlap",
     "mirror_at_prediction",
 }

@@ -287,9 +287,9 @@ def unlabelled_weight(facts: Facts) -> tuple[float, str]:
     return 0.0, "labelled slices alone: what unlabelled ones gain has not been measured enough"
 
 
-def unlabelled_batch_size(facts: Facts) -> tuple[int, str]:
+def unlabelled_share(facts: Facts) -> tuple[float, str]:
     """Take as many as of labelled slices."""
-    return facts.values["batch_size"], "as many as labelled slices, with an unlabelled_weight"
+    return 1.0, "as many as labelled slices, where there is an unlabelled_weight"
 
 
 def tile_overlap(facts: Facts) -> tuple[float, str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from samnet.planning.planned_step import unlabelled_rows
 from samnet.training.distributed import Distributed
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
@@ -98,7 +99,8 @@ class Consistency:
         self._distributed, self._device, self._stride = distributed, device, stride
         scheme = task.label_scheme
         self.labels = PseudoLabels(scheme.num_outputs, scheme.regions is not None, device)
-        self._rows = distributed.share_batch(task.configuration.unlabelled_batch_size)
+        self._whole = unlabelled_rows(task.configuration)
+        self._rows = distributed.share_batch(self._whole)
         self._sure = torch.zeros(2, device=device)  # sum of the shares of steps, number of steps
         self._batches: Iterator[Any] = iter(())
 
@@ -115,14 +117,13 @@ class Consistency:
             worker_setup: Called in each worker process with its number.
         """
         samples = UnlabelledSamples(self.task.unlabelled_cases, self._specification())
-        size, configuration = len(self._rows), self.task.configuration
-        whole = configuration.unlabelled_batch_size
+        whole, last_step = self._whole, self.task.configuration.steps
         numbers: list[int] = []
-        for first in range(step * whole, configuration.steps * whole, whole):
+        for first in range(step * whole, last_step * whole, whole):
             numbers += [first + row for row in self._rows]
         loader: DataLoader = DataLoader(
             samples,
-            batch_size=size,
+            batch_size=self.rows,
             sampler=numbers,
             num_workers=self.task.workers,
             pin_memory=self._device.type == "cuda",
