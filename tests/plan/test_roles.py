@@ -28,8 +28,8 @@ from samnet.training.embeddings.variants import VariantReader
 from samnet.training.run_record import RunRequest, check_continuation
 from samnet.training.slice_reader import SampleSpecification
 
-# Memory keys whose tensors are gone at the peak of a step of `configuration()`.
-NOT_AT_PEAK = ("channel_layout", "pixel_statistics", "loss")
+# Memory keys whose tensors are gone at the peak of a step of `configuration()`, or not in it.
+NOT_AT_PEAK = ("channel_layout", "pixel_statistics", "loss", "unlabelled_share")
 each_key = pytest.mark.parametrize("key", PLAN_KEYS)
 
 
@@ -44,7 +44,6 @@ def configuration(**changes: Any) -> Configuration:
     Input and batch are large enough that activations make the peak of a training step.
     """
     values = {"encoder_tuning": "lora", "input_size": 128, "batch_size": 6, "depth": 3}
-    values |= {"unlabelled_weight": 0.5}
     return make_configuration(**(values | changes))
 
 
@@ -129,6 +128,11 @@ def test_other_keys_than_those_of_memory_do_not_change_a_training_step(
 @pytest.mark.parametrize("key", [key for key in keys_with(Role.MEMORY) if key not in NOT_AT_PEAK])
 def test_memory_keys_change_a_training_step(key: str, usual_step: float) -> None:
     assert measure(changed(key)) != usual_step
+
+
+def test_share_of_slices_without_labels_changes_a_training_step_where_they_have_a_weight() -> None:
+    one, two = (configuration(unlabelled_weight=1.0, unlabelled_share=share) for share in (1, 2))
+    assert measure(two) > 1.2 * measure(one)
 
 
 @each_key
