@@ -42,7 +42,9 @@ class CombinationMap:
 
     def counts(self) -> dict[Combination, int]:
         """Return the number of voxels of each combination that occurs, except of none."""
-        numbers = np.bincount(self._codes.ravel(), minlength=len(self._combinations))
+        numbers = np.zeros(len(self._combinations), np.int64)
+        for plane in self._codes:  # `bincount` makes a copy of 64 bits
+            numbers += np.bincount(plane.ravel(), minlength=len(numbers))
         found = dict(zip(self._combinations, numbers.tolist(), strict=True))
         return {combination: count for combination, count in found.items() if combination and count}
 

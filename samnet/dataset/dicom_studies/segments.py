@@ -52,13 +52,16 @@ def read_segmentation(file: Path) -> Segmentation:
     source = pydicom.dcmread(file, force=True)
     try:
         values = np.asarray(source.pixel_array)
+        values = values.reshape(len(frames), *values.shape[-2:])
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever a decoder makes of a damaged or unknown stream
         raise UserError(
             f"{file}: its pixels cannot be read ({error}); copy it again, or decompress it first"
         ) from error
-    return Segmentation(file, source, frames, values.reshape(len(frames), *values.shape[-2:]))
+    if source.get("SegmentationType") == "FRACTIONAL" and not source.get("MaximumFractionalValue"):
+        raise UserError(f"{file}: does not say which value stands for 1; export it again")
+    return Segmentation(file, source, frames, values)
 
 
 def read_segment(
@@ -110,13 +113,15 @@ def _pixels_of(
 
 
 def _segment_of_frame(file: Path, header: Any, position: int) -> int:
-    groups = [header.PerFrameFunctionalGroupsSequence[position]]
+    groups = list(header.get("PerFrameFunctionalGroupsSequence") or [])[position : position + 1]
     groups += list(header.get("SharedFunctionalGroupsSequence") or [])
     for group in groups:
-        identification = group.get("SegmentIdentificationSequence")
-        if identification:
-            return int(identification[0].ReferencedSegmentNumber)
-    raise UserError(f"{file}: frame {position + 1} does not say which segment it is of")
+        for item in group.get("SegmentIdentificationSequence") or []:
+            if str(item.get("ReferencedSegmentNumber") or "").isdigit():
+                return int(item.ReferencedSegmentNumber)
+    raise UserError(
+        f"{file}: frame {position + 1} does not say which segment it is of; export it again"
+    )
 
 
 @dataclass(frozen=True)

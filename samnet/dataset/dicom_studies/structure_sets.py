@@ -37,9 +37,12 @@ def read_contours(file: Path) -> dict[int, list[Contour]]:
 
 def _points(file: Path, data: Any) -> np.ndarray:
     """Return points `(N, 3)` of a value that is read or, as bytes, not read yet."""
-    listed = data.split(b"\\") if isinstance(data, bytes) else data
+    listed = data
+    if isinstance(data, bytes):
+        text = data.strip(b" \0")
+        listed = text.split(b"\\") if text else []
     try:
-        values = np.array(listed or [], np.float64).reshape(-1, 3)
+        values = np.array([] if listed is None else listed, np.float64).reshape(-1, 3)
     except (TypeError, ValueError):
         values = np.full((1, 3), np.nan)
     if not np.isfinite(values).all():

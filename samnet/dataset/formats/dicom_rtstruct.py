@@ -127,7 +127,8 @@ def _structure_set(source: Any) -> Any:
     )
     # With explicit types a contour could not have more than 64 KiB.
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    dataset = pydicom.FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    dataset = pydicom.Dataset()
+    dataset.file_meta = meta
     dataset.SpecificCharacterSet = UTF_8
     for keyword in _REPEATED:
         value = source.get(keyword)

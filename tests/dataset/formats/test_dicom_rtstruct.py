@@ -51,7 +51,7 @@ def shapes() -> np.ndarray:
     labels[2:5][distance[2:5] < 3] = 1
     labels[3, 5:7, 11:13] = 0
     scattered = np.random.default_rng(0).random(SHAPE) > 0.5
-    labels[:, :, 26:][scattered[:, :, 26:]] = 2
+    labels[:, :, 30:][scattered[:, :, 30:]] = 2
     return labels
 
 
