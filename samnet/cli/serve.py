@@ -22,9 +22,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access(parser)
     _add_limits(parser)
     parser.epilog = (
-        "Speaks MONAI Label's protocol, so that its modules for 3D Slicer and OHIF can predict,\n"
-        "fetch the next image, save labels and start training runs. Saved labels become training\n"
-        "data: imagesTr and labelsTr of the data set. Uploaded images go to imagesUnlabelled."
+        "Speaks MONAI Label's protocol, so that its modules for 3D Slicer, OHIF and QuPath can\n"
+        "predict, fetch the next image, save labels and start training runs. Saved labels become\n"
+        "training data: imagesTr and labelsTr of the data set. Uploaded images go to\n"
+        "imagesUnlabelled."
     )
 
 

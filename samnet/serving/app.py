@@ -13,7 +13,16 @@ from fastapi.responses import JSONResponse
 
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
-from samnet.serving.endpoints import activelearning, auth, datastore, infer, info, session, train
+from samnet.serving.endpoints import (
+    activelearning,
+    auth,
+    datastore,
+    infer,
+    info,
+    session,
+    train,
+    wsi,
+)
 from samnet.serving.errors import RequestError
 from samnet.serving.guard import Guard
 from samnet.serving.queueing import ClientGone
@@ -42,7 +51,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.service = service
-    for module in (info, infer, datastore, activelearning, train, session, auth):
+    for module in (info, infer, wsi, datastore, activelearning, train, session, auth):
         app.include_router(module.router)
     app.add_exception_handler(RequestError, _answer_request_error)
     app.add_exception_handler(SamnetError, _answer_samnet_error)

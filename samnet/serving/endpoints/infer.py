@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,14 +69,8 @@ async def predict(
     parameters = parse_parameters(params)
     form = ResultForm.from_parameters(parameters)
     chosen = service.models.find(model)
-    with contextlib.ExitStack() as stack:
-        folder = await run_in_threadpool(stack.enter_context, temporary_folder(service.uploads))
-        name = name_of(file) if file is not None else "the image"
-        stack.enter_context(named_in_errors(folder, name))
-        source = _Source(service, image, session_id, file)
-        case = await run_in_threadpool(stack.enter_context, source.opened(folder))
-        async with service.queue.turn(request.is_disconnected):
-            predicted = await run_in_threadpool(predict_case, service.models, chosen, case)
+    source = Source(service, image, session_id, file)
+    async with predicted_case(request, service, chosen, source) as (predicted, folder):
         if parameters.get("save_label") is True and source.is_stored:
             tag = check_tag(parameters.get("label_tag") or ORIGINAL_TAG)
             labels = predicted.prediction.labels
@@ -86,16 +80,56 @@ async def predict(
         return await run_in_threadpool(_answer, predicted, chosen, folder, form, output)
 
 
-class _Source:
-    """Where the image of a request comes from."""
+@contextlib.asynccontextmanager
+async def predicted_case(
+    request: Request, service: Service, model: ServedModel, source: Source
+) -> AsyncIterator[tuple[PredictedCase, Path]]:
+    """Predict an image when its turn comes, for use in an `async with` statement.
+
+    Args:
+        request: The request.
+        service: What the endpoints share.
+        model: The model.
+        source: The image.
+
+    Yields:
+        The prediction, and a folder for files, which is removed at the end of the block.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = await run_in_threadpool(stack.enter_context, temporary_folder(service.uploads))
+        stack.enter_context(named_in_errors(folder, source.name))
+        case = await run_in_threadpool(stack.enter_context, source.opened(folder))
+        async with service.queue.turn(request.is_disconnected):
+            predicted = await run_in_threadpool(predict_case, service.models, model, case)
+        yield predicted, folder
+
+
+class Source:
+    """Where the image of a request comes from.
+
+    Attributes:
+        name: What the image is called in messages.
+    """
 
     def __init__(
         self, service: Service, image: str, session_id: str, file: UploadFile | None
     ) -> None:
+        """Read nothing yet.
+
+        Args:
+            service: What the endpoints share.
+            image: What the client calls an image of the data set; empty for none.
+            session_id: The session of an uploaded image; empty for none.
+            file: An image that is sent along; None for none.
+
+        Raises:
+            BadRequest: There is neither of them.
+        """
         if not image and not session_id and file is None:
             raise BadRequest("name an image or a session, or send a file")
         self._service, self._image = service, image
         self._session_id, self._file = session_id, file
+        self.name = name_of(file) if file is not None else "the image"
 
     @property
     def is_stored(self) -> bool:
@@ -104,7 +138,17 @@ class _Source:
 
     @contextlib.contextmanager
     def opened(self, folder: Path) -> Iterator[Case]:
-        """Yield the case, and keep its files within the block."""
+        """Keep the files of the image within the block, for use in a `with` statement.
+
+        Args:
+            folder: Where to store an image that is sent along.
+
+        Yields:
+            The case.
+
+        Raises:
+            RequestError: There is no such image, or it cannot be used.
+        """
         if self._file is not None:
             ending = upload_ending(self._file.filename, ".nii.gz")
             limit = self._service.settings.limits.image_bytes
