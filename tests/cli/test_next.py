@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,17 @@ def test_predictions_of_another_folder_are_used_and_left_unchanged(root: Path) -
     assert rows[0]["why"] == "one: expected Dice 0.30"
     assert (done / "confidence.csv").read_bytes() == before
     assert not (root / "next" / "predictions").exists()
+
+
+def test_model_of_other_channels_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = train(root)
+    write_dataset(root / "raw", 502, num_cases=1, channels=("T1", "T2"))
+    images = root / "raw" / "Dataset502_Tiny" / "imagesTr"
+    images.rename(root / "new")
+    shutil.rmtree(root / "raw" / "Dataset502_Tiny" / "labelsTr")
+    words = ["next", "-d", "502", "-i", "new", "-m", str(model), "--strategy", "unlike"]
+    assert main([*words, "--device", "cpu"]) == 2
+    assert "trained on MRI, the data set has T1, T2" in capsys.readouterr().err
 
 
 def test_image_that_cannot_be_read_is_last(root: Path) -> None:
