@@ -61,7 +61,7 @@ def _signs(num_patients: int) -> list[np.ndarray]:
         combinations = np.arange(2**num_patients)[:, None] >> np.arange(num_patients)
         return [1.0 - 2.0 * (combinations & 1)]
     generator = np.random.default_rng(_SEED)
-    parts = [np.ones((1, num_patients))]
+    parts: list[np.ndarray] = [np.ones((1, num_patients))]
     for _ in range(_NUM_DRAWS // _DRAWN_TOGETHER):
         drawn = generator.integers(2, size=(_DRAWN_TOGETHER, num_patients))
         parts.append(1.0 - 2.0 * drawn)
