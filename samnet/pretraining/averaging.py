@@ -43,8 +43,9 @@ class AveragedNetwork:
         if not self._decay:
             return
         decay = min(self._decay, (1 + step) / (10 + step))
-        averaged, current = list(self.average.parameters()), list(self.network.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for averaged, current in pairs:
+            averaged.lerp_(current, 1 - decay)
 
     def adapter(self) -> dict[str, Tensor]:
         """Return all weights by name, with those of the average.
@@ -65,7 +66,8 @@ class AveragedNetwork:
             weights: All weights by name.
             where: What to call their source in messages.
         """
-        current, averaged = {}, {}
+        current: dict[str, Tensor] = {}
+        averaged: dict[str, Tensor] = {}
         for name, value in weights.items():
             target = averaged if name.startswith(_PREFIX) else current
             target[name.removeprefix(_PREFIX)] = value

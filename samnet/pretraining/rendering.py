@@ -139,7 +139,7 @@ class _Scan:
         distance = centres[:, None] - torch.arange(self._size, device=device)
         weights = distance.square_() * (-0.5 / sigma.to(device) ** 2)[:, None, None]
         # Without the tiny values far from the middle, with which processors compute slowly.
-        weights = functional.threshold_(weights.clamp_(min=-20).exp_(), _TINY, 0)
+        weights = functional.threshold(weights.clamp_(min=-20).exp_(), _TINY, 0)
         weights /= weights.sum(2, keepdim=True)
         weights = weights.index_select(0, self._source.to(device))
         return weights @ planes @ weights.mT, sigma

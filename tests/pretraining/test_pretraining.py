@@ -115,7 +115,7 @@ def test_pretrain_does_not_resume_a_run_with_the_scenes_of_the_first_version(
     for key in ("scenes", "averaging", "prototype_weight", "spread"):
         del recipe[key]
     (tmp_path / RECIPE).write_text(json.dumps(recipe))
-    with pytest.raises(UserError, match="another recipe.*scenes=1"):
+    with pytest.raises(UserError, match=r"another recipe.*scenes=1"):
         run(tmp_path)
 
 
