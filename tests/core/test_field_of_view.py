@@ -67,6 +67,12 @@ def test_zeros_of_a_masked_mr_image_are_outside_and_dark_spots_are_not() -> None
     assert np.array_equal(find(ringing), find(image))
 
 
+def test_a_blank_spot_is_not_outside_where_nothing_blank_reaches_the_border() -> None:
+    image = np.where(GAS, 0, 300)[None]
+    assert amid_blank(image[0] == 0).any()
+    assert not find(image).any()
+
+
 def test_all_channels_have_to_be_at_their_lowest() -> None:
     one, other = np.where(BODY, 200, 0), np.where(ellipse(5, 23), 90, 7)
     both = find(np.stack([one, other]))

@@ -11,10 +11,12 @@ import pytest
 
 from samnet.core.machine import Machine
 from samnet.dataset.cases import RawDataset
+from samnet.dataset.images import read_image, read_labels
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.plan.configuration import Configuration, IntensityWindow
 from samnet.plan.plan import Plan
 from samnet.planning.planner import make_plan
+from samnet.preprocessing.case import prepare_labels, prepare_volume
 from samnet.preprocessing.prepare import prepare_all_configurations
 from samnet.preprocessing.storage import load_case
 
@@ -90,6 +92,31 @@ def test_plan_of_nuclei_in_colour(plan_few_cases: Callable) -> None:
     assert values.intensity == (IntensityWindow("fixed", 0.0, 255.0),) * 3
     assert values.input_size >= 448
     assert plan.patient_key is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_on"),
+    [
+        ("Dataset004_Hippocampus", False),  # cropped: nothing is outside
+        ("Dataset010_SarcomaCT", True),
+        ("Dataset020_CardiacLV", True),
+        ("Dataset030_Nuclei", False),
+    ],
+)
+def test_no_label_of_real_data_is_outside_the_field_of_view(
+    plan_few_cases: Callable, name: str, is_on: bool
+) -> None:
+    plan = plan_few_cases(name, 3, CPU)
+    assert plan.decisions["background_outside"].value == is_on
+    for case in RawDataset.load(name).cases:
+        assert case.label_file is not None
+        image = read_image(case.image_files, len(plan.channel_names))
+        volume = prepare_volume(image.array, image.grid)
+        labels = prepare_labels(read_labels(case.label_file).array[0], volume)
+        assert labels.any()
+        assert volume.outside(0).any() == is_on
+        for axis in range(3):
+            assert not labels[volume.outside(axis)].any()
 
 
 def test_plan_of_a_single_case(make_dataset: Callable[..., Path], folders: dict[str, Path]) -> None:
