@@ -47,7 +47,9 @@ def write_structure_set(
     regions, contours, observations = [], [], []
     for number, (name, listed) in enumerate(structures.items(), 1):
         regions.append(_item(ROINumber=number, ROIName=name))
-        items = [_contour(points, kind) for points, kind in listed]
+        # Where no series is named, the contours refer to an image.
+        image = image_items[:1] if series_uid is None else []
+        items = [_contour(points, kind, image) for points, kind in listed]
         contours.append(_item(ReferencedROINumber=number, ContourSequence=items))
         observations.append(
             _item(ReferencedROINumber=number, RTROIInterpretedType=(kinds or {}).get(name, ""))
@@ -64,8 +66,9 @@ def write_structure_set(
     write_object(file, STRUCTURE_SET_CLASS, **{**usual, **elements})
 
 
-def _contour(points: np.ndarray, kind: str) -> pydicom.Dataset:
+def _contour(points: np.ndarray, kind: str, images: list) -> pydicom.Dataset:
     return _item(
+        ContourImageSequence=images,
         ContourGeometricType=kind,
         NumberOfContourPoints=len(points),
         ContourData=[f"{value:.3f}" for value in np.ravel(points)],

@@ -144,7 +144,19 @@ def test_a_table_that_does_not_fit_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_references_by_images_and_by_frame(
+def test_references_by_images_alone(
+    studies: Path, converted: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    images = VOLUME.write(studies / "ct", series_uid=UID)
+    VOLUME.write(studies / "pet", series_uid="1.2.3.4")
+    options = {"FrameOfReferenceUID": "1.2.8", "PatientID": "synthetic"}
+    write_structure_set(studies / "RS", {"liver": disc(5)}, images, series_uid=None, **options)
+    assert converted().mask("liver").any()
+    said = capsys.readouterr().out
+    assert "states another frame of reference than its images" in said
+
+
+def test_references_by_the_frame_alone(
     studies: Path, converted: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     VOLUME.write(studies / "ct", series_uid=UID)
