@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import torch
-
 from measuring import run_process
 
 NOW = Path(__file__).resolve().parents[1]
