@@ -34,16 +34,17 @@ def scan() -> np.ndarray:
     return array
 
 
-def is_outside() -> np.ndarray:
-    """Return what is outside of `scan()`; the slices lie across the file's Y."""
-    is_zero = scan()[0] == 0
+def is_outside(axis: int = 1) -> np.ndarray:
+    """Return what is outside of `scan()` in slices across an axis of the file.
+
+    Its Z is the patient's X, its Y the patient's Z, and its X the patient's Y.
+    """
+    is_zero = np.moveaxis(scan()[0] == 0, axis, 0)
+    padded = np.pad(is_zero, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     outside = is_zero.copy()
-    for z in (-1, 0, 1):
-        for x in (-1, 0, 1):
-            padded = np.pad(is_zero, ((1, 1), (0, 0), (1, 1)), constant_values=True)
-            rolled = np.roll(padded, (z, x), (0, 2))
-            outside &= rolled[1:-1, :, 1:-1]
-    return outside
+    for shift in np.ndindex(3, 3):
+        outside &= np.roll(padded, np.subtract(shift, 1), (1, 2))[:, 1:-1, 1:-1]
+    return np.moveaxis(outside, 0, axis)
 
 
 def predict(predictor: ArrayPredictor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,9 +57,10 @@ def predict(predictor: ArrayPredictor) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return prediction.labels, array, prediction.uncertainty
 
 
-def check(found: ArrayPredictor, without: ArrayPredictor, background: list[int]) -> None:
+def check(
+    found: ArrayPredictor, without: ArrayPredictor, background: list[int], outside: np.ndarray
+) -> None:
     """Compare predictions with those of the same model without the key."""
-    outside = is_outside()
     before, after = predict(without), predict(found)
     assert before[0][outside].any()
     for values in (after[0], after[2]):
@@ -79,18 +81,26 @@ def test_labels_probabilities_and_uncertainty_are_those_of_the_background(
         fold = tmp_path / str(is_on) / "fold_0"
         make_model(fold, plan=make_plan(configuration, label_scheme=scheme))
         predictors.append(Predictor.from_folder(fold))
-    check(*predictors, background=[0, 0] if scheme is NESTED else [1, 0, 0])
+    background = [0, 0] if scheme is NESTED else [1, 0, 0]
+    check(*predictors, background=background, outside=is_outside())
 
 
-def test_an_ensemble_finds_nothing_where_one_of_its_models_knows_better(tmp_path: Path) -> None:
-    names = {"on": {"background_outside": True}, "off": {}, "other": {"input_size": 48}}
-    for number, (name, changes) in enumerate(names.items()):
-        make_model(tmp_path / name / "fold_0", number % 2, **changes)
-    make_model(tmp_path / "off" / "fold_0", 0)
+@pytest.mark.parametrize("all_know", [False, True])
+def test_an_ensemble_finds_nothing_where_one_of_its_models_knows_better(
+    tmp_path: Path, all_know: bool
+) -> None:
+    of_other = {"slicing_axis": 1, "views": (1,)}
     ensembles: list[Any] = []
-    for name in ("on", "off"):
-        ensembles.append(EnsemblePredictor.from_folders([tmp_path / name, tmp_path / "other"]))
-    check(*ensembles, background=[1, 0, 0])
+    for name, is_on in (("on", True), ("off", False)):
+        folders = [tmp_path / name, tmp_path / f"other_{name}"]
+        make_model(folders[0] / "fold_0", 0, background_outside=is_on)
+        make_model(folders[1] / "fold_0", 1, background_outside=is_on and all_know, **of_other)
+        ensembles.append(EnsemblePredictor.from_folders(folders))
+    outside = is_outside()
+    assert (is_outside(2) & ~outside).any()
+    if all_know:
+        outside = outside | is_outside(2)
+    check(*ensembles, background=[1, 0, 0], outside=outside)
 
 
 def test_a_model_without_the_key_predicts_as_before(tmp_path: Path) -> None:
