@@ -157,7 +157,8 @@ def _combine(tried: Sequence[TriedRules]) -> dict[str, StructureRules]:
 
 def _have_one_of(keys: Sequence[str], first: StructureRules, second: StructureRules) -> bool:
     """Tell whether two sets of rules both have a rule of a group."""
-    return all(any(getattr(rules, key) for key in keys) for rules in (first, second))
+    has_first = any(getattr(first, key) for key in keys)
+    return has_first and any(getattr(second, key) for key in keys)
 
 
 def _joined(first: StructureRules, second: StructureRules) -> StructureRules:

@@ -122,6 +122,13 @@ def test_rules_across_slices_change_one_class_and_the_background(
     assert np.array_equal(changed, of_slices(expected))
 
 
+def test_smoothing_sees_the_slices_around_the_structure() -> None:
+    labels = of_slices("..1..22.")
+    rules = {"liver": ACROSS[1], "tumour": ACROSS[1]}
+    changed = Postprocessing(rules).apply(labels, grid_of(labels), CLASSES)
+    assert np.array_equal(changed, of_slices(".....22."))
+
+
 @pytest.mark.parametrize("canonical", [0, 1, 2])
 def test_slices_lie_across_the_axis_of_the_patient_however_the_file_lies(canonical: int) -> None:
     """The file has its slices Y, X, Z, and the patient's head at the last column."""
