@@ -15,7 +15,7 @@ _SHORTEST_EDGE = 0.3  # shortest distance from the centre to the outline, in uni
 _CRESCENT_RADIUS = 0.85  # of what is cut out
 # The ragged part of a blob's edge is a sum of waves in all directions.
 _BLOB_EDGE, _BLOB_RAGGEDNESS, _BLOB_WAVES = 0.85, 0.2, 4
-_BLOB_FREQUENCY = 6.0  # radians for one radius
+_BLOB_FREQUENCY = 3.5  # standard deviation of the waves, in radians for one radius
 _TUBE_LENGTH, _TUBE_BEND, _THINNEST_TUBE = 1.4, 3.0, 0.03
 
 
