@@ -10,10 +10,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from samnet.dataset.cases import Case
+from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.serving.errors import NotFound
+from samnet.serving.served_models import ServedModels
 
 # An image that was given to a client is given to another one only after all others, for so long.
 RESERVED_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class SamplePool:
+    """What a strategy may choose by.
+
+    Attributes:
+        cases: The cases without a label map, in the order of their names.
+        seed: What a random choice depends on.
+        folder: The paths of the data set, or None where it is not known.
+        models: The models of the server, or None likewise.
+    """
+
+    cases: Sequence[Case]
+    seed: int
+    folder: DatasetFolder | None = None
+    models: ServedModels | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the cases."""
+        return [case.identifier for case in self.cases]
 
 
 @dataclass(frozen=True)
@@ -22,21 +46,21 @@ class Strategy:
 
     Attributes:
         description: What it does, for people.
-        rank: Function of the cases without a label map, in the order of their names, and a seed. It
-            returns their names, that of the case to label first at the beginning.
+        rank: Function that returns the names of the cases of a pool, that of the case to label
+            first at the beginning.
     """
 
     description: str
-    rank: Callable[[Sequence[Case], int], Sequence[str]]
+    rank: Callable[[SamplePool], Sequence[str]]
 
 
-def _in_order(cases: Sequence[Case], seed: int) -> list[str]:
-    return [case.identifier for case in cases]
+def _in_order(pool: SamplePool) -> list[str]:
+    return pool.names
 
 
-def _at_random(cases: Sequence[Case], seed: int) -> list[str]:
-    names = [case.identifier for case in cases]
-    random.Random(seed).shuffle(names)
+def _at_random(pool: SamplePool) -> list[str]:
+    names = pool.names
+    random.Random(pool.seed).shuffle(names)
     return names
 
 
@@ -58,13 +82,12 @@ class NextSamples:
         self._clock, self._lock = clock, threading.Lock()
         self._given: dict[str, float] = {}
 
-    def choose(self, strategy: str, cases: Sequence[Case], seed: int) -> str | None:
+    def choose(self, strategy: str, pool: SamplePool) -> str | None:
         """Choose the next image.
 
         Args:
             strategy: The name of a strategy.
-            cases: The cases without a label map.
-            seed: What a random choice depends on.
+            pool: What it may choose by.
 
         Returns:
             The name of a case; None where there is none.
@@ -77,9 +100,9 @@ class NextSamples:
                 f"strategy {strategy[:40]!r}: there is none of this name; choose from "
                 f"{', '.join(STRATEGIES)}"
             )
-        if not cases:
+        if not pool.cases:
             return None
-        ranked = list(STRATEGIES[strategy].rank(cases, seed))
+        ranked = list(STRATEGIES[strategy].rank(pool))
         with self._lock:
             now = self._clock()
             for name, given in list(self._given.items()):

@@ -17,7 +17,7 @@ from samnet.dataset.images import read_image, read_labels
 from samnet.serving import served_models
 from samnet.serving.settings import Access, Limits
 
-TRICKS = ["../../x", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "a\\..\\b", "%00", "." * 400, "%0a"]
+TRICKS = ["../../x", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "a\\..\\b", "%00", "." * 400, "a%0ab"]
 
 
 def image_bytes(folder: DatasetFolder, name: str = "case_03") -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from builders.serving import files_below
 from builders.tiny import make_model
 
-from samnet.core.geometry import Grid, spacing_affine
 from samnet.dataset.cases import Case
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.images import read_image
@@ -20,7 +20,7 @@ from samnet.serving.served_models import ServedModel, ServedModels
 from samnet.serving.server import choose_models
 from samnet.serving.sessions import Sessions
 from samnet.serving.settings import Limits
-from samnet.serving.strategies import STRATEGIES, NextSamples, Strategy
+from samnet.serving.strategies import STRATEGIES, NextSamples, SamplePool, Strategy
 
 
 async def _stays() -> bool:
@@ -152,18 +152,16 @@ def test_models_of_one_name_are_told_apart(folder: DatasetFolder, tmp_path: Path
     make_model(elsewhere / "fold_0")
     names = [model.name for model in choose_models(folder, [elsewhere], ["lora"])]
     assert names == ["lora", "Dataset009_Other-lora"]
-    grid = Grid((5, 24, 20), spacing_affine((2.0, 1.0, 1.0)))
-    assert grid.shape == (5, 24, 20)
 
 
 def test_strategies_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    last = Strategy("the last", lambda cases, seed: [case.identifier for case in cases][::-1])
-    monkeypatch.setitem(STRATEGIES, "last", last)
-    cases = [Case(name, (Path(name),)) for name in "abc"]
+    monkeypatch.setitem(STRATEGIES, "last", Strategy("the last", lambda pool: pool.names[::-1]))
+    pool = SamplePool([Case(name, (Path(name),)) for name in "abc"], 0)
     now = [0.0]
     samples = NextSamples(lambda: now[0])
-    assert [samples.choose("last", cases, 0) for _ in range(3)] == ["c", "b", "a"]
+    assert [samples.choose("last", pool) for _ in range(3)] == ["c", "b", "a"]
     now[0] += 10_000
-    assert samples.choose("last", cases, 0) == "c"
-    assert {NextSamples().choose("random", cases, seed) for seed in range(20)} == set("abc")
-    assert samples.choose("first", [], 0) is None
+    assert samples.choose("last", pool) == "c"
+    drawn = {NextSamples().choose("random", replace(pool, seed=seed)) for seed in range(20)}
+    assert drawn == set("abc")
+    assert samples.choose("first", SamplePool([], 0)) is None

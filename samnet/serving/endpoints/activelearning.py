@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from samnet.serving.endpoints.common import JsonBody, Served
+from samnet.serving.strategies import SamplePool
 
 router = APIRouter()
 
@@ -26,7 +27,8 @@ def choose_next(service: Served, strategy: str, parameters: JsonBody) -> dict[st
     """
     images = {image.identifier: image for image in service.store.unlabelled()}
     cases = [image.case for image in images.values()]
-    name = service.samples.choose(strategy, cases, seed=time.time_ns())
+    pool = SamplePool(cases, time.time_ns(), service.folder, service.models)
+    name = service.samples.choose(strategy, pool)
     if name is None:
         return {}
     image = images[name]
