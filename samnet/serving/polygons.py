@@ -89,9 +89,9 @@ def outlines(mask: np.ndarray, smallest_area: float) -> list[np.ndarray]:
     found = []
     for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
         y, x = (contour - 1).T
-        # Positive for outer outlines and negative for holes, which run the other way round.
+        # Negative for holes, which run the other way round.
         area = 0.5 * float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
-        if area > 0 and area >= smallest_area:
+        if area >= smallest_area:
             found.append(np.column_stack([x[:-1], y[:-1]]))
     return found
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import SimpleITK
+from builders.data import write_volume
 from builders.serving import client_of, files_below, listening, make_service
 from fastapi.testclient import TestClient
 
@@ -85,8 +89,12 @@ def test_predictions_in_all_forms(
 
 def test_form_that_ohif_reads(client: TestClient, tmp_path: Path) -> None:
     """It decodes the answer as text, and takes what follows the first empty line of a part."""
+    affine = np.array([[0, -1, 0, 30], [1.5, 0, 0, -40], [0, 0, 2, 55], [0, 0, 0, 1.0]])
+    values = np.random.default_rng(0).integers(0, 200, (5, 24, 20)).astype(np.uint8)
+    write_volume(tmp_path / "sent.nii.gz", values, affine)
+    sent = {"file": ("sent.nii.gz", (tmp_path / "sent.nii.gz").read_bytes())}
     form = {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": False}
-    answer = client.post("/infer/lora?image=case_03&output=all", data={"params": json.dumps(form)})
+    answer = client.post("/infer/lora?output=all", data={"params": json.dumps(form)}, files=sent)
     text = answer.content.decode("latin-1")
     parts = text.split("--" + answer.headers["content-type"].partition("boundary=")[2])
     [part] = [part for part in parts if "Content-Type: application/octet-stream" in part]
@@ -97,9 +105,8 @@ def test_form_that_ohif_reads(client: TestClient, tmp_path: Path) -> None:
     assert "type: unsigned short" in header
     assert len(voxels) == 2 * 5 * 24 * 20
     (tmp_path / "a.nrrd").write_bytes(nrrd.encode("latin-1"))
-    (tmp_path / "b.nii.gz").write_bytes(
-        client.post("/infer/lora?image=case_03&output=image").content
-    )
+    image = client.post("/infer/lora?output=image", files=sent)
+    (tmp_path / "b.nii.gz").write_bytes(image.content)
     one, other = (SimpleITK.ReadImage(str(tmp_path / name)) for name in ("a.nrrd", "b.nii.gz"))
     assert one.GetOrigin() == pytest.approx(other.GetOrigin())
     assert one.GetSpacing() == pytest.approx(other.GetSpacing())
@@ -268,6 +275,28 @@ def test_image_that_decompresses_to_too_much_is_refused(folder: DatasetFolder) -
         ]
         assert [answer.status_code for answer in answers] == [413] * 4
     assert files_below(folder.preprocessed) == set()
+
+
+def test_full_queue_is_503(folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, may_end = threading.Event(), threading.Event()
+    predict = served_models.ServedModels.predict
+
+    def slow(*arguments: Any) -> Any:
+        began.set()
+        assert may_end.wait(60)
+        return predict(*arguments)
+
+    monkeypatch.setattr(served_models.ServedModels, "predict", slow)
+    path, limits = "/infer/lora?image=case_03&output=json", Limits(waiting=0)
+    with client_of(make_service(folder, limits=limits)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, path)
+        assert began.wait(60)
+        second = client.post(path)
+        may_end.set()
+        assert second.status_code == 503
+        assert second.headers["retry-after"] == "5"
+        assert first.result().status_code == 200
+        assert client.post(path).status_code == 200
 
 
 def test_failure_of_the_server_is_500_without_details(
