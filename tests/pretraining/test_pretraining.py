@@ -149,7 +149,14 @@ def test_pretrain_resumes_averaged_weights(tmp_path: Path) -> None:
     last = load_state(whole)
     name = "image_encoder.blocks.0.mlp.lin1.weight"
     assert (expected[name] != last[f"network.{name}"].half()).any()
-    assert (expected[name] == last[f"network.averaged.{name}"].half()).all()
+    averaged = last[f"network.averaged.{name}"]
+    assert (expected[name] == averaged.half()).all()
+    torch.manual_seed(recipe.seed)
+    start = PretrainingNetwork(BACKBONES["small"], 64).adapter()[name]
+    assert (
+        0 < (averaged - last[f"network.{name}"]).norm() < (start - last[f"network.{name}"]).norm()
+    )
+    assert (averaged != start).any()
 
 
 def test_pretrain_weighs_the_objective_from_one_example(begun: Path, tmp_path: Path) -> None:

@@ -119,20 +119,17 @@ def test_render_follows_the_channel_layout() -> None:
     assert ((colour[:, 0] - colour[:, 1]).abs() > 0.01).all()
 
 
-def test_render_leaves_out_what_is_outside_when_it_finds_the_window() -> None:
-    """The field of view is the right half: its class is the only one, and noise fills the range."""
-    labels, looks = halves(4), clean(4)
-    looks.means[:, 1, :] = 0.8
-    looks.means[:, 0, :] = 100.0
-    is_outside = replace(labels, margins=torch.tensor([[0, 0]] * 4))
-    with_both = render(is_outside, replace(looks, noise=torch.full((4,), 0.1)), Draws([0], CPU))
-    assert with_both[..., SIZE // 2 + 6 :].std() < 0.1
-    middle = torch.zeros_like(labels.classes)
-    middle[..., SIZE // 4 : -SIZE // 4] = 1
-    limited = LabelMaps(middle, middle.short(), torch.tensor([[0, SIZE // 4]] * 4))
-    images = render(limited, replace(looks, noise=torch.full((4,), 20.0)), Draws([0], CPU))
-    inside = images[..., SIZE // 2 - 4 : SIZE // 2 + 4]
-    assert inside.std() > 0.1
+def test_render_finds_the_window_within_the_field_of_view() -> None:
+    """Noise fills the range of intensities, although something much darker lies outside."""
+    looks = replace(clean(4), noise=torch.full((4,), 0.1))
+    looks.means[:, 0] = -100.0
+    classes = torch.ones(4, SIZE, SIZE, dtype=torch.int8)
+    classes[..., :4] = classes[..., -4:] = 0
+    middle = slice(SIZE // 2 - 8, SIZE // 2 + 8)
+    for margin, is_wide in ((SIZE // 4, True), (0, False)):
+        labels = LabelMaps(classes, classes.short(), torch.tensor([[0, margin]] * 4))
+        images = render(labels, looks, Draws([0], CPU))
+        assert ((images[..., middle].flatten(1).std(1) > 0.1) == is_wide).all()
 
 
 def test_render_is_reproducible_by_its_seed() -> None:
