@@ -194,10 +194,12 @@ def read_rows(table: Path) -> list[Row]:
     types = {"way": str, "cases": int, "seed": int, "step": int, "decay": float, "dice": float}
     assert set(types) == {field.name for field in fields(Row)}
     with table.open(encoding="utf-8", newline="") as handle:
-        return [
-            Row(**{name: types[name](value) for name, value in line.items()})
-            for line in csv.DictReader(handle)
-        ]
+        lines = list(csv.DictReader(handle))
+    rows = []
+    for line in lines:
+        values = {name: types[name](value) for name, value in line.items()}
+        rows.append(Row(**values))
+    return rows
 
 
 def summary(rows: Sequence[Row]) -> str:

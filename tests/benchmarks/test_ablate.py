@@ -73,18 +73,18 @@ def test_ablate_trains_every_choice_once_and_the_plans_own_for_all_decisions(
     training: FakeTraining, run: Run, tmp_path: Path, folders: dict[str, Path]
 ) -> None:
     rows = run("--decision", "heads", "augmentation", "--steps", "20", "--cases", "2")
-    assert len(training.commands) == 9  # eight heads; no augmentation
-    assert len(rows) == 10
+    assert len(training.commands) == 10  # nine heads; no augmentation
+    assert len(rows) == 11
     assert {row["run"] for row in rows if row["is_planned"] == "True"} == {rows[-2]["run"]}
     assert all(row["cases"] == "2" and row["steps"] == "7" for row in rows)
     assert list(folders["preprocessed"].iterdir()) == []
     tables = (tmp_path / "output" / "ablation.md").read_text(encoding="utf-8")
     expected = "The plan's choice, upsampling_quarter, is 0.400 behind: not within 0.005."
-    assert f"Best of 8: cnn. {expected}" in tables
-    assert run("--decision", "heads", "--steps", "20", "--cases", "2") == rows[:8]
-    assert len(training.commands) == 9
+    assert f"Best of 9: cnn. {expected}" in tables
+    assert run("--decision", "heads", "--steps", "20", "--cases", "2") == rows[:9]
+    assert len(training.commands) == 10
     run("--decision", "augmentation", "--steps", "21", "--cases", "2")
-    assert len(training.commands) == 11
+    assert len(training.commands) == 12
 
 
 def test_ablate_trains_for_equal_lengths_with_one_validation_at_the_end(
@@ -108,12 +108,12 @@ def test_ablate_names_a_run_that_fails_and_finishes_the_others(
     training.fails_for = "linear"
     with pytest.raises(SamnetError, match=f"heads, {NAME}, linear, seed 0: out of memory"):
         run("--decision", "heads", "--steps", "20")
-    assert len(training.heads) == 7
+    assert len(training.heads) == 8
     training.fails_for = None
-    assert len(run("--decision", "heads", "--steps", "20", "--finished")) == 7
-    assert len(training.heads) == 7
-    assert len(run("--decision", "heads", "--steps", "20")) == 8
-    assert training.heads[7:] == ["linear"]
+    assert len(run("--decision", "heads", "--steps", "20", "--finished")) == 8
+    assert len(training.heads) == 8
+    assert len(run("--decision", "heads", "--steps", "20")) == 9
+    assert training.heads[8:] == ["linear"]
 
 
 def row(

@@ -61,11 +61,9 @@ def test_stopped_run_resumes_to_the_same_weights_and_numbers(
     resumed = make("run", **values)
     resumed.run()
     assert torch.equal(final_weights(resumed), final_weights(undisturbed))
-    numbers = []
-    for trainer in (resumed, undisturbed):
-        rows = read_rows(trainer.folder)
-        numbers.append([[row[key] for key in ("loss", *NEW_KEYS)] for row in rows])
-    assert numbers[0] == numbers[1]
+    for key in ("loss", *NEW_KEYS):
+        numbers = [row[key] for row in read_rows(resumed.folder)]
+        assert numbers == [row[key] for row in read_rows(undisturbed.folder)]
 
 
 def test_weight_and_slices_change_what_is_learnt(make: MakeTrainer) -> None:
