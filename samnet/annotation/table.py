@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samnet.annotation.ranking import RankedCase
+from samnet.core.errors import UserError
 from samnet.core.files import write_text
 from samnet.core.tables import align_columns
 
@@ -34,6 +35,31 @@ def write_ranking(ranked: Sequence[RankedCase], folder: Path) -> Path:
     file = folder / NEXT_FILE
     write_text(file, text.getvalue())
     return file
+
+
+def read_ranking(file: Path) -> list[str]:
+    """Read the order of the cases from a file that `write_ranking` wrote.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The names of the cases, the one to label first at the beginning.
+
+    Raises:
+        UserError: The file cannot be read, or is no such table.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as handle:
+            lines = list(csv.DictReader(handle))
+        ranks = [(int(line["rank"]), line["case"]) for line in lines]
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise UserError(
+            f"{file}: is no table with the columns case and rank; samnet_next writes {NEXT_FILE}"
+        ) from None
+    return [name for _, name in sorted(ranks)]
 
 
 def format_ranking(ranked: Sequence[RankedCase], number: int) -> str:

@@ -72,6 +72,13 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         help="further folders of images without labels, or of DICOM series; nothing is written "
         "there",
     )
+    parser.add_argument(
+        "--ranking",
+        type=Path,
+        metavar="FILE",
+        help="the next.csv of samnet_next, for the strategy `ranked`; it may be written again while "
+        "the server runs",
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(
         "--no-mirror",
@@ -175,6 +182,7 @@ def _run(options: argparse.Namespace) -> None:
         TrainingSettings(_checked(options.train_time), options.train_steps, options.processes),
         options.device,
         False if options.no_mirror else None,
+        options.ranking,
     )
     settings.access.check()
     folder = DatasetFolder.find(options.dataset)

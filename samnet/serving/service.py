@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from samnet.annotation.table import read_ranking
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.serving.datastore import Datastore
 from samnet.serving.queueing import PredictionQueue
@@ -53,7 +54,7 @@ class Service:
             image_folders: Further folders of images without label maps.
 
         Raises:
-            UserError: The data set, or the plan of a model, cannot be read.
+            UserError: The data set, the plan of a model or the ranking cannot be read.
         """
         work = folder.preprocessed / WORK_FOLDER
         limits = settings.limits
@@ -62,6 +63,8 @@ class Service:
         self.models = ServedModels(models, settings.device, limits.loaded_models, settings.mirror)
         for model in self.models.trained().values():
             model.as_json()  # a model that cannot be read is told now, and not to clients
+        if settings.ranking is not None:
+            read_ranking(settings.ranking)  # likewise
         self.queue = PredictionQueue(limits.waiting)
         self.sessions = Sessions(work / "sessions", limits)
         self.samples = NextSamples()

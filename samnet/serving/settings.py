@@ -129,6 +129,7 @@ class ServerSettings:
         training: How models are trained.
         device: `cpu`, `cuda` or `mps`; None for the best one here.
         mirror: Whether predictions are averaged over mirrored inputs; None for what the plan says.
+        ranking: The `next.csv` of `samnet_next`, by which images can be labelled; None without one.
     """
 
     access: Access = field(default_factory=Access)
@@ -136,6 +137,7 @@ class ServerSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     device: str | None = None
     mirror: bool | None = None
+    ranking: Path | None = None
 
 
 def is_loopback(host: str) -> bool:

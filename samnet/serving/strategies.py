@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from samnet.annotation.table import read_ranking
+from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.dataset_folder import DatasetFolder
-from samnet.serving.errors import NotFound
+from samnet.serving.errors import Conflict, NotFound
 from samnet.serving.served_models import ServedModels
 
 # An image that was given to a client is given to another one only after all others, for so long.
@@ -27,12 +30,14 @@ class SamplePool:
         seed: What a random choice depends on.
         folder: The paths of the data set, or None where it is not known.
         models: The models of the server, or None likewise.
+        ranking: The `next.csv` of `samnet_next`; None without one.
     """
 
     cases: Sequence[Case]
     seed: int
     folder: DatasetFolder | None = None
     models: ServedModels | None = None
+    ranking: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -64,9 +69,25 @@ def _at_random(pool: SamplePool) -> list[str]:
     return names
 
 
+def _as_ranked(pool: SamplePool) -> list[str]:
+    """Return the cases as `samnet_next` ordered them, then those that it did not know."""
+    if pool.ranking is None:
+        raise NotFound(
+            "strategy 'ranked': the server was started without --ranking; run samnet_next and give "
+            "its next.csv"
+        )
+    try:
+        ranked = read_ranking(pool.ranking)
+    except UserError as error:
+        raise Conflict(f"strategy 'ranked': {error}") from None
+    places = {name: place for place, name in enumerate(ranked)}
+    return sorted(pool.names, key=lambda name: places.get(name, len(places)))
+
+
 STRATEGIES: dict[str, Strategy] = {
     "random": Strategy("a random image", _at_random),
     "first": Strategy("the first image by its name", _in_order),
+    "ranked": Strategy("the first image of the ranking by samnet_next", _as_ranked),
 }
 
 
@@ -93,7 +114,8 @@ class NextSamples:
             The name of a case; None where there is none.
 
         Raises:
-            NotFound: There is no such strategy.
+            NotFound: There is no such strategy, or no ranking for it.
+            Conflict: The ranking cannot be read.
         """
         if strategy not in STRATEGIES:
             raise NotFound(

@@ -46,11 +46,10 @@ def test_options_reach_the_server(
     files = [tmp_path / "cert.pem", tmp_path / "key.pem"]
     for file in files:
         file.touch()
-    words = (
-        f"serve -d 501 -c lora full -f 0 -i a b --device cpu --no-mirror --host 0.0.0.0 --port 9 \
+    words = f"serve -d 501 -c lora full -f 0 -i a b --ranking {files[0]} --device cpu --no-mirror \
+        --host 0.0.0.0 --port 9 \
         --token {TOKEN} --certificate {files[0]} --key {files[1]} --allow-origin http://a:3000 \
         --train-time 90s --train-steps 7 -np 3 --max-upload 1G --queue 2 --keep-models 5"
-    )
     assert main(words.split()) == 0
     _, models, settings, images = calls[-1]
     assert [(model.name, model.folds) for model in models] == [("lora", ("0",)), ("full", ("0",))]
@@ -60,6 +59,7 @@ def test_options_reach_the_server(
         TrainingSettings("90s", 7, 3),
         "cpu",
         False,
+        files[0],
     )
     assert images == [Path("a"), Path("b")]
 

@@ -44,7 +44,7 @@ def test_info_has_what_clients_show(client: TestClient) -> None:
     assert info["labels"] == ["one", "two"]
     assert info["models"]["lora"]["type"] == "segmentation"
     assert info["trainers"]["lora"]["config"]["start"] == ["last model", "scratch"]
-    assert set(info["strategies"]) == {"random", "first"}
+    assert set(info["strategies"]) == {"random", "first", "ranked"}
     assert info["datastore"] == {"total": 6, "completed": 3, "label_tags": {"final": 3}}
     assert client.get("/info").status_code == 200  # by a redirection
     assert client.get("/").json() == info

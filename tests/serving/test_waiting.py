@@ -10,16 +10,18 @@ import pytest
 from builders.serving import files_below
 from builders.tiny import make_model
 
+from samnet.core.errors import UserError
 from samnet.dataset.cases import Case
 from samnet.dataset.dataset_folder import DatasetFolder
 from samnet.dataset.images import read_image
 from samnet.models.model_folder import ModelFolder
-from samnet.serving.errors import NotFound, QueueFull
+from samnet.serving.errors import Conflict, NotFound, QueueFull
 from samnet.serving.queueing import ClientGone, PredictionQueue
 from samnet.serving.served_models import ServedModel, ServedModels
 from samnet.serving.server import choose_models
+from samnet.serving.service import Service
 from samnet.serving.sessions import Sessions
-from samnet.serving.settings import Limits
+from samnet.serving.settings import Limits, ServerSettings
 from samnet.serving.strategies import STRATEGIES, NextSamples, SamplePool, Strategy
 
 
@@ -165,3 +167,23 @@ def test_strategies_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {NextSamples().choose("random", replace(pool, seed=seed)) for seed in range(20)}
     assert drawn == set("abc")
     assert samples.choose("first", SamplePool([], 0)) is None
+
+
+def test_images_are_labelled_in_the_order_of_a_ranking(tmp_path: Path) -> None:
+    ranking = tmp_path / "next.csv"
+    pool = SamplePool([Case(name, (Path(name),)) for name in "abcd"], 0, ranking=ranking)
+    samples = NextSamples()
+    with pytest.raises(Conflict, match="cannot be read"):
+        samples.choose("ranked", pool)
+    ranking.write_text("case,rank,score,why\nb,2,,\nz,1,,\nd,10,,\nc,9,,\n", encoding="utf-8")
+    assert [samples.choose("ranked", pool) for _ in range(4)] == ["b", "c", "d", "a"]
+    ranking.write_text("name,place\nb,2\n", encoding="utf-8")
+    with pytest.raises(Conflict, match="samnet_next writes"):
+        samples.choose("ranked", pool)
+    with pytest.raises(NotFound, match="without --ranking"):
+        samples.choose("ranked", replace(pool, ranking=None))
+
+
+def test_ranking_that_cannot_be_read_ends_the_start(folder: DatasetFolder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"next\.csv: cannot be read"):
+        Service(folder, [], ServerSettings(ranking=tmp_path / "next.csv"))

@@ -27,7 +27,9 @@ def choose_next(service: Served, strategy: str, parameters: JsonBody) -> dict[st
     """
     images = {image.identifier: image for image in service.store.unlabelled()}
     cases = [image.case for image in images.values()]
-    pool = SamplePool(cases, time.time_ns(), service.folder, service.models)
+    pool = SamplePool(
+        cases, time.time_ns(), service.folder, service.models, service.settings.ranking
+    )
     name = service.samples.choose(strategy, pool)
     if name is None:
         return {}
