@@ -76,8 +76,8 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         "--ranking",
         type=Path,
         metavar="FILE",
-        help="the next.csv of samnet_next, for the strategy `ranked`; it may be written again while "
-        "the server runs",
+        help="the next.csv of samnet_next, for the strategy `ranked`; it may be written again "
+        "while the server runs",
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
     parser.add_argument(

@@ -27,7 +27,7 @@ from samnet.cli.train import COMMAND, main
 from samnet.core.files import TEMPORARY_PREFIX
 from samnet.dataset.images import read_labels
 from samnet.fingerprint.training_data import TrainingData
-from samnet.models.model_folder import BEST, FINAL, LAST, RunFolder
+from samnet.models.model_folder import FINAL, LAST, RunFolder
 from samnet.training.checkpoint import read_progress
 from samnet.training.loop import Trainer
 from samnet.training.run_record import RunRecord
@@ -388,7 +388,7 @@ def test_train_records_its_flags_as_values_of_the_plan(results: Path) -> None:
 def test_train_succeeds_when_max_time_is_over(results: Path) -> None:
     assert train("--steps", "100000", "--max-time", "0.3s", fold="0") == 0
     assert steps_done(results / "fold_0") < 1000
-    assert checkpoint(results / "fold_0", BEST).is_file()
+    assert checkpoint(results / "fold_0", FINAL).is_file()
 
 
 def test_same_command_predicts_what_max_time_left_out(

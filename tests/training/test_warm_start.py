@@ -41,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_dataset(folder / "raw", number=1, name="One", num_cases=4)
         write_dataset(folder / "raw", number=2, name="Two", num_cases=4, labels=two_classes)
         for number in (1, 2):
-            prepare_dataset(folder, number, patch, steps=2)
+            prepare_dataset(folder, number, patch, steps=2, depth=1)
         options = TrainingOptions(device="cpu", workers=0)
         train(PlannedDataset.find("Dataset001_One"), "scratch", "0", options)
     return folder
