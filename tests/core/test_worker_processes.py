@@ -105,10 +105,15 @@ def test_step_uses_new_worker_processes_where_one_was_killed_between_the_steps()
 def run_until_a_stop() -> None:
     main = threading.main_thread().ident
     assert main is not None
-    with kept_worker_processes():
-        worker()
-        threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
-        run(["__import__('time').sleep(300)"])
+    # A program in the background may ignore the signal, and the tests with it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with kept_worker_processes():
+            worker()
+            threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+            run(["__import__('time').sleep(300)"])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_stop_ends_kept_worker_processes_at_once() -> None:
