@@ -20,6 +20,7 @@ _SHOWN = (
     "head",
     "input_size",
     "views",
+    "depth",
     "batch_size",
     "learning_rate",
     "steps",
