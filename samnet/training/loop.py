@@ -132,7 +132,7 @@ class Trainer:
             task,
             self.progress.seconds,
             distributed,
-            validated_seconds=sum(row["validation_seconds"] for row in self.history.rows),
+            validated_seconds=sum(row.get("validation_seconds", 0.0) for row in self.history.rows),
         )
         self._forecast = Forecast(task.configuration, self._time_limit)
         self._signals = StopSignals()

@@ -59,7 +59,7 @@ class TimeLimit:
         self.prediction_seconds = task.prediction_seconds
         self._validated_seconds = validated_seconds
         self._task, self._distributed = task, distributed
-        self._is_told = False
+        self._is_told = self._omission_is_told = False
         self.max_seconds = self._limit(done)
 
     def has_time_to_validate(self, done: float, is_last: bool) -> bool:
@@ -82,6 +82,7 @@ class TimeLimit:
             return True
         may_compare = is_last and self._validated_seconds > 0
         if not may_compare and not self._is_affordable(done):
+            self._tell_of_omission()
             return False
         ends_at = self._task.ends_at
         if ends_at is None or self.validation_seconds <= GRACE_SECONDS:
@@ -124,6 +125,15 @@ class TimeLimit:
         if whole is None or self._validated_seconds > 0 or self._is_affordable(whole):
             return self.validation_seconds
         return 0.0
+
+    def _tell_of_omission(self) -> None:
+        if not self._omission_is_told:
+            log.info(
+                "a validation may take %.0f s: validations are left out where all together would "
+                "take more than a tenth of the time",
+                self.validation_seconds,
+            )
+        self._omission_is_told = True
 
     def _is_affordable(self, done: float) -> bool:
         taken = self._validated_seconds + self.validation_seconds

@@ -120,7 +120,9 @@ def test_validations_of_a_limited_training_take_a_tenth_of_the_time(
     assert unlimited.has_time_to_validate(done, is_last)
 
 
-def test_short_limited_training_ends_with_its_last_weights(make_trainer: MakeTrainer) -> None:
+def test_short_limited_training_ends_with_its_last_weights(
+    make_trainer: MakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its validations would take too long, and a resumed one knows those that took place."""
     calls = []
 
@@ -135,8 +137,10 @@ def test_short_limited_training_ends_with_its_last_weights(make_trainer: MakeTra
         times={"validation_seconds": 50.0},
         hooks={"validator": validator},
     )
-    trainer.run()
+    with caplog.at_level("INFO"):
+        trainer.run()
     assert calls == []
+    assert caplog.text.count("validations are left out") == 1
     assert [row["mean_dice"] for row in trainer.history.rows] == [None, None]
     final = load_weights(trainer.folder.checkpoint(FINAL))
     assert all(torch.equal(final[name], value) for name, value in trainer.network.adapter().items())

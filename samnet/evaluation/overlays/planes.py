@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samnet.core.geometry import Box, Grid, Reorientation
+from samnet.core.slicing import is_anisotropic
 from samnet.evaluation.overlays.places import Place
 
 # Directions of RAS+ axes, negative and positive. H and F are head and feet.
@@ -15,7 +16,6 @@ _NAMES = ("axial", "coronal", "sagittal")
 _NAMES_OF_FILE = ("slice", "row plane", "column plane")
 # The second letter of an oblique axis: it deviates by at least 20 degrees towards this direction.
 _LEAST_COSINE = float(np.sin(np.radians(20)))
-_ANISOTROPIC = 1.5
 
 
 def direction_letters(direction: np.ndarray) -> str:
@@ -221,8 +221,7 @@ class ShownVolume:
         if 1 in self.grid.shape:
             return self.grid.shape.index(1)
         spacing = np.array(self.grid.spacing)
-        is_anisotropic = spacing.max() / spacing.min() > _ANISOTROPIC
-        return int(spacing.argmax()) if is_anisotropic else 0
+        return int(spacing.argmax()) if is_anisotropic(spacing) else 0
 
     def _edges(self, row_axis: int, column_axis: int) -> Edges:
         if not self.is_oriented:
