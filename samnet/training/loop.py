@@ -213,16 +213,20 @@ class Trainer:
         with self._signals.at_once():  # nothing has changed yet
             seconds = progress.seconds
             samples = build_samples(self.network, task, self.device, self.distributed, seconds)
-        if self.consistency is not None:
-            self.consistency.begin(progress.step, ignore_signals)
         iterator = iter(build_loader(samples, task, self._rows, progress.step, self.device))
-        while True:
-            waiting_since = time.monotonic()
-            batch = next(iterator, None)
-            self._waited += time.monotonic() - waiting_since
-            if batch is None:
-                return
-            yield batch[0], batch[1]
+        with self._unlabelled_batches():
+            while True:
+                waiting_since = time.monotonic()
+                batch = next(iterator, None)
+                self._waited += time.monotonic() - waiting_since
+                if batch is None:
+                    return
+                yield batch[0], batch[1]
+
+    def _unlabelled_batches(self) -> contextlib.AbstractContextManager[None]:
+        if self.consistency is None:
+            return contextlib.nullcontext()
+        return self.consistency.batches(self.progress.step, ignore_signals)
 
     def _timed_step(self, inputs: Inputs, target: Tensor) -> None:
         started = time.monotonic()

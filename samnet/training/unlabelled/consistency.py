@@ -8,7 +8,8 @@ the network in training, sees the same slice with strong changes, and learns the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -109,8 +110,9 @@ class Consistency:
         """Slices without labels that this process has in a step."""
         return len(self._rows)
 
-    def begin(self, step: int, worker_setup: Callable[[int], None]) -> None:
-        """Begin to bring samples.
+    @contextmanager
+    def batches(self, step: int, worker_setup: Callable[[int], None]) -> Generator[None]:
+        """Bring samples while the context lasts.
 
         Args:
             step: The steps done so far.
@@ -130,6 +132,11 @@ class Consistency:
             worker_init_fn=worker_setup,
         )
         self._batches = iter(loader)
+        try:
+            yield
+        finally:
+            # Ends its worker processes: the program would wait for them at its end.
+            self._batches = iter(())
 
     def join(self, images: Tensor, loss_of: Predict, predict: Predict, loss: Loss) -> Any:
         """Add the student's slices of a step to a batch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -123,3 +124,12 @@ def test_memory_that_runs_out_divides_both_kinds_of_slices(make: MakeTrainer) ->
     assert divided.steps.gradients.rows == 4
     difference = final_weights(whole) - final_weights(divided)
     assert difference.norm() < 1e-3 * final_weights(whole).norm()
+
+
+def test_worker_processes_end_with_the_training(make: MakeTrainer) -> None:
+    # The program would wait for them at its end, where steps are left because the time is over.
+    others = set(multiprocessing.active_children())
+    trainer = make("run", steps=1000, max_seconds=1, workers=1)
+    trainer.run()
+    assert trainer.progress.step < 1000
+    assert set(multiprocessing.active_children()) <= others
