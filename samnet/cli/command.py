@@ -16,8 +16,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from samnet import __version__
+from samnet.cli.help_layout import Example, HelpLayout, describe_examples
 from samnet.core.errors import SamnetError
 from samnet.core.signals import Interrupted, ended_by_signals, ignore_signals
 from samnet.core.slurm import requeue_job
@@ -39,6 +41,7 @@ class Command:
         add_arguments: Adds the options to a parser. It imports nothing heavy, so `--help` is quick.
         run: Does the work by calling another layer. Heavy imports belong in here.
         how_to_resume: Says how the work is resumed after a stop.
+        examples: Command lines and what each does, for the end of the help.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
     how_to_resume: str = "the same command resumes it"
+    examples: tuple[Example, ...] = ()
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Parse the options, run the command, and report errors.
@@ -105,18 +109,27 @@ class Command:
         Returns:
             A parser that refuses abbreviated options.
         """
-        parser = _StrictParser(
-            prog=self.name,
-            description=self.summary,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = _StrictParser(prog=self.name, description=_join_lines(self.summary))
         self.add_arguments(parser)
         parser.add_argument(
-            "--verbose", action="store_true", help="more log lines, and the traceback of an error"
+            "--verbose",
+            action="store_true",
+            help="write more log lines, and the traceback of an error",
         )
-        parser.add_argument("--version", action="version", version=f"samnet {__version__}")
+        parser.add_argument(
+            "--version",
+            action="version",
+            version=f"samnet {__version__}",
+            help="show the version of samnet and exit",
+        )
+        if self.examples:
+            texts = [parser.epilog or "", describe_examples(self.examples)]
+            parser.epilog = "\n\n".join(filter(None, texts))
         return parser
+
+
+def _join_lines(paragraph: str) -> str:
+    return " ".join(paragraph.split())
 
 
 def _file_in_place_of_folder(error: OSError) -> Path | None:
@@ -128,7 +141,13 @@ def _file_in_place_of_folder(error: OSError) -> Path | None:
 
 
 class _StrictParser(argparse.ArgumentParser):
-    """Refuses abbreviations: a new option could change what an abbreviated one means."""
+    """Refuses abbreviations: a new option could change what an abbreviated one means.
+
+    Parsers of subcommands are of this class, too.
+    """
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, "formatter_class": HelpLayout, **named})
 
     def _get_option_tuples(self, option_string: str) -> list:
         # allow_abbrev=False covers --long options only: -n would still be accepted as -np.
@@ -163,7 +182,8 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=non_negative_int,
         metavar="N",
-        help="worker processes (default: one a core, at most 8); 0 does everything in this process",
+        help="worker processes, 0 to do everything in this process (default: one a core, at most "
+        "8)",
     )
 
 
@@ -177,7 +197,7 @@ def add_part_options(parser: argparse.ArgumentParser) -> None:
         "--num-parts",
         type=positive_int,
         metavar="N",
-        help="split the cases in N parts (default: the tasks of the job array this runs in, "
+        help="split the cases into N parts (default: the tasks of the job array this runs in, "
         "else 1)",
     )
     parser.add_argument(

@@ -21,7 +21,7 @@ names, and nothing of the headers is copied except the grid."""
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="FOLDER", help="the studies"
+        "-i", "--input", type=Path, required=True, metavar="FOLDER", help="folder of the studies"
     )
     parser.add_argument(
         "-d",
@@ -77,14 +77,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patients",
         type=Path,
         metavar="CSV",
-        help="also write a table of PatientID and new name; names in an older one are kept. Keep "
-        "it outside the data set",
+        help="also write a table of PatientID and new name, to be kept outside the data set; names "
+        "in an older one are kept",
     )
     parser.add_argument(
         "--report",
         type=Path,
         metavar="JSON",
-        help="where the report goes, which names the original files (default: "
+        help="file for the report, which names the original files (default: "
         "DatasetXXX_NAME_report.json in this folder)",
     )
     parser.add_argument(
@@ -176,5 +176,20 @@ def _write_report(
     write_json(file, report_of(contents, conversion, faults))
 
 
-COMMAND = Command("samnet_convert_dicom", _SUMMARY, _add_arguments, _run)
+COMMAND = Command(
+    "samnet_convert_dicom",
+    _SUMMARY,
+    _add_arguments,
+    _run,
+    examples=(
+        (
+            "samnet_convert_dicom -i studies -d 21 --name Organs --structures names.csv",
+            "write the table of structures; edited, the same command makes Dataset021_Organs",
+        ),
+        (
+            "samnet_convert_dicom -i studies -d 23 --name Tumours --channels CT=CT PET=PT",
+            "take CT and PET as channels",
+        ),
+    ),
+)
 main = COMMAND.main

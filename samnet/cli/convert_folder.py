@@ -92,7 +92,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         default=0.0,
         metavar="SHARE",
-        help="hold out this share of the cases, such as 0.2, in imagesTs and labelsTs",
+        help="hold out this share of the cases, such as 0.2, in imagesTs and labelsTs "
+        "(default: none)",
     )
     parser.add_argument(
         "--skip-unmatched",
@@ -162,5 +163,24 @@ def _run(options: argparse.Namespace) -> None:
     print(f"written: {folder}. Next: samnet_plan_and_preprocess -d {options.dataset}")
 
 
-COMMAND = Command("samnet_convert_folder", _SUMMARY, _add_arguments, _run)
+COMMAND = Command(
+    "samnet_convert_folder",
+    _SUMMARY,
+    _add_arguments,
+    _run,
+    examples=(
+        (
+            "samnet_convert_folder --images photos --masks drawn -d 12 --name Polyps",
+            "make Dataset012_Polyps of images and masks of the same names",
+        ),
+        (
+            "samnet_convert_folder --images photos --masks drawn -d 12 --name Polyps --dry-run",
+            "show what that would do",
+        ),
+        (
+            "samnet_convert_folder --images ct --masks ct -d 14 --name CT --class-suffixes _a _b",
+            "join the masks of two classes, whose names end in _a and _b",
+        ),
+    ),
+)
 main = COMMAND.main

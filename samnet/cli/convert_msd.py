@@ -18,10 +18,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of a task, such as Task09_Spleen",
     )
     parser.add_argument(
-        "-d", "--dataset", type=positive_int, metavar="ID", help="(default: the number of the task)"
+        "-d",
+        "--dataset",
+        type=positive_int,
+        metavar="ID",
+        help="number of the data set, 1 to 999 (default: that of the task)",
     )
     parser.add_argument(
-        "--name", metavar="NAME", help="of the data set (default: the name of the task)"
+        "--name", metavar="NAME", help="name of the data set (default: that of the task)"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be done, and write nothing"
@@ -48,9 +52,16 @@ def _run(options: argparse.Namespace) -> None:
 
 COMMAND = Command(
     "samnet_convert_msd",
-    "Make a raw data set of a task of the Medical Segmentation Decathlon; 4D images are split into "
+    "Make a raw data set of a task of the Medical Segmentation Decathlon. 4D images are split into "
     "channels.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_convert_msd -i Task09_Spleen", "make Dataset009_Spleen"),
+        (
+            "samnet_convert_msd -i Task09_Spleen -d 20 --name Test --dry-run",
+            "show how Dataset020_Test would be made",
+        ),
+    ),
 )
 main = COMMAND.main

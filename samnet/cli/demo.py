@@ -15,30 +15,40 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("demo_output"),
         metavar="FOLDER",
-        help="(demo_output)",
+        help="folder for all files (default: demo_output)",
     )
     parser.add_argument(
         "--num-training",
         type=positive_int,
         default=12,
         metavar="N",
-        help="synthetic training cases (12)",
+        help="synthetic training cases (default: 12)",
     )
     parser.add_argument(
-        "--num-test", type=positive_int, default=4, metavar="N", help="synthetic test cases (4)"
+        "--num-test",
+        type=positive_int,
+        default=4,
+        metavar="N",
+        help="synthetic test cases (default: 4)",
     )
     parser.add_argument(
-        "--max-time", type=duration, default=300.0, metavar="TIME", help="of training (5m)"
+        "--max-time",
+        type=duration,
+        default=300.0,
+        metavar="TIME",
+        help="time limit of the training, such as 90s or 30m (default: 5m)",
     )
     parser.add_argument(
         "--seed",
         type=non_negative_int,
         default=0,
         metavar="N",
-        help="seed of data and training (0)",
+        help="seed of data and training (default: 0)",
     )
     parser.add_argument(
-        "--device", help="cpu, cuda or mps (default: cpu, so that everyone sees the same)"
+        "--device",
+        metavar="DEVICE",
+        help="cpu, cuda or mps (default: cpu, so that everyone sees the same)",
     )
 
 
@@ -63,5 +73,9 @@ COMMAND = Command(
     "predict, evaluate, draw an overlay.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_demo", "run all steps in the folder demo_output"),
+        ("samnet_demo -o trial --max-time 1m", "train for a minute only"),
+    ),
 )
 main = COMMAND.main

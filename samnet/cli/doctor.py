@@ -11,15 +11,18 @@ from samnet.cli.planning_steps import add_dataset_option, chosen_processes
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
     parser.add_argument(
-        "--device", help="plan for this device where there is no plan (default: the best one here)"
+        "--device",
+        metavar="DEVICE",
+        help="where there is no plan, plan for this device: cpu, cuda or mps (default: the best "
+        "one here)",
     )
     add_processes_option(parser)
     parser.epilog = (
-        "Looks for classes that never occur, cases that are there twice, structures too small for\n"
-        "the planned input, mixed spacings and directions, odd intensities, and patients or\n"
+        "Looks for classes that never occur, cases that are there twice, structures too small for "
+        "the planned input, mixed spacings and directions, odd intensities, and patients or "
         "images on both sides of a fold.\n"
-        "Exit code 0: nothing, or only things to look at.\n"
-        "Exit code 2: faults, as samnet_verify_dataset reports them."
+        "Exit code 0: nothing, or only things to look at. Exit code 2: faults, as "
+        "samnet_verify_dataset reports them."
     )
 
 
@@ -43,6 +46,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 COMMAND = Command(
-    "samnet_doctor", "Say in plain words what is odd about data sets.", _add_arguments, _run
+    "samnet_doctor",
+    "Say in plain words what is odd about data sets.",
+    _add_arguments,
+    _run,
+    examples=(
+        ("samnet_doctor -d 8", "examine data set 8"),
+        ("samnet_doctor -d 8 9", "examine two data sets"),
+    ),
 )
 main = COMMAND.main

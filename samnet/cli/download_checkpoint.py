@@ -11,7 +11,9 @@ from samnet.models.registry import CHECKPOINTS, checkpoints_folder
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CHECKPOINTS)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(CHECKPOINTS)}"
+    )
     parser.add_argument(
         "--list", action="store_true", help="show names, sizes and addresses, and what is here"
     )
@@ -20,7 +22,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to put the files (default: $samnet_checkpoints, else "
+        help="folder for the files (default: $samnet_checkpoints, else "
         "~/.cache/samnet/checkpoints)",
     )
     parser.add_argument(
@@ -65,5 +67,13 @@ COMMAND = Command(
     "Download the weights of Meta's Segment Anything Model that training runs start from.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_download_checkpoint --list", "show which weights there are"),
+        ("samnet_download_checkpoint vit_b", "download SAM ViT-B"),
+        (
+            "samnet_download_checkpoint vit_b vit_h -o checkpoints",
+            "download two into a folder of your choice",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -26,7 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         nargs="+",
         metavar="W",
-        help="the weight of each folder (default: equal ones)",
+        help="weight of each folder (default: equal ones)",
     )
     parser.add_argument(
         "--save-probabilities",
@@ -56,5 +56,12 @@ COMMAND = Command(
     "Average the probabilities of several predictions, and write label maps.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_ensemble -i preds_lora preds_full -o masks", "average two predictions"),
+        (
+            "samnet_ensemble -i preds_lora preds_full -o masks --weights 2 1",
+            "count the first one twice",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -35,7 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="the true label maps, e.g. labelsTs",
+        help="the true label maps, such as labelsTs",
     )
     add_label_options(parser)
     parser.add_argument(
@@ -43,22 +43,21 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to write (default: the folder of predictions)",
+        help="folder for what is written (default: the folder of predictions)",
     )
-    rules = "; ".join(f"{name}: {policy.statement}" for name, policy in POLICIES.items())
     parser.add_argument(
         "--policy",
         choices=list(POLICIES),
         default=STANDARD,
-        help=f"how scores are defined (default: {STANDARD}). {rules}",
+        help=f"how scores are defined, as described below (default: {STANDARD})",
     )
     parser.add_argument(
         "--nsd-tolerance",
         type=positive_float,
         default=DEFAULT_NSD_TOLERANCE_MM,
         metavar="MM",
-        help="distance up to which two surfaces count as equal for the NSD "
-        "(default: %(default)s mm)",
+        help="distance in mm up to which two surfaces count as equal for the NSD "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--cldice",
@@ -71,8 +70,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing",
         choices=["fault", "skip"],
         default="fault",
-        help="cases that are in one of the two folders only: an error (default), or left out and "
-        "counted",
+        help="cases that are in one of the two folders only: fault, an error, or skip, left out "
+        "and counted (default: fault)",
     )
     parser.add_argument(
         "--images",
@@ -83,6 +82,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-figures", action="store_true", help="draw nothing")
     add_processes_option(parser)
+    rules = [f"Policy {name}: {policy.statement}." for name, policy in POLICIES.items()]
+    parser.epilog = "\n".join(rules)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -141,5 +142,17 @@ def _print_result(summary: dict) -> None:
     print("; ".join(notes))
 
 
-COMMAND = Command("samnet_evaluate", _SUMMARY, _add_arguments, _run)
+COMMAND = Command(
+    "samnet_evaluate",
+    _SUMMARY,
+    _add_arguments,
+    _run,
+    examples=(
+        ("samnet_evaluate -p masks -r labelsTs", "score the label maps in masks"),
+        (
+            "samnet_evaluate -p masks -r labelsTs -d 8 --nsd-tolerance 2 -o scores",
+            "take the labels of data set 8, 2 mm for the NSD, and another folder for the scores",
+        ),
+    ),
+)
 main = COMMAND.main

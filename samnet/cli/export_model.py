@@ -10,7 +10,12 @@ from samnet.cli.command import Command
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="the archive, FILE.zip"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the archive, such as spleen.zip",
     )
     parser.add_argument(
         "-m",
@@ -28,7 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         nargs="+",
         metavar="FOLD",
-        help="folds (default: those prediction would take)",
+        help="folds to pack (default: those that a prediction takes)",
     )
     parser.epilog = (
         "Without -m, -d, -c the only trained model is taken. The archive holds plan and adapter of "
@@ -55,5 +60,12 @@ COMMAND = Command(
     "Pack a trained model into one small zip file to share.",
     _add_arguments,
     _run,
+    examples=(
+        (
+            "samnet_export_model -d 8 -c lora -o spleen.zip",
+            "pack the configuration lora of data set 8",
+        ),
+        ("samnet_export_model -d 8 -c lora -f 0 -o spleen.zip", "pack its fold 0 only"),
+    ),
 )
 main = COMMAND.main

@@ -18,10 +18,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a model or fold",
     )
     parser.add_argument(
-        "-f", "--fold", metavar="FOLD", help="the fold, where the model has several"
+        "-f", "--fold", metavar="FOLD", help="number of the fold, where the model has several"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .pth to write"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the file to write, such as spleen.pth",
     )
 
 
@@ -39,5 +44,11 @@ COMMAND = Command(
     "Write a model of the configurations samed, samed_s or samed_h as a file for SAMed's own code.",
     _add_arguments,
     _run,
+    examples=(
+        (
+            "samnet_export_samed -m results/Dataset008_Spleen/samed -f 0 -o spleen.pth",
+            "write fold 0 of a model",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -26,5 +26,12 @@ COMMAND = Command(
     "Measure raw data sets: spacings, intensities, sizes of classes.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_extract_fingerprint -d 8", "measure data set 8"),
+        (
+            "samnet_extract_fingerprint -d 8 9 -np 4",
+            "measure two data sets with 4 worker processes",
+        ),
+    ),
 )
 main = COMMAND.main

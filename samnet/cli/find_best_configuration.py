@@ -33,7 +33,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "case",
     )
     parser.add_argument(
-        "--device", help="what ensembles predict on: cpu, cuda or mps (default: the best one here)"
+        "--device",
+        metavar="DEVICE",
+        help="what ensembles predict on: cpu, cuda or mps (default: the best one here)",
     )
     add_processes_option(parser)
     parser.epilog = (
@@ -68,5 +70,15 @@ COMMAND = Command(
     "the postprocessing for it.",
     _add_arguments,
     _run,
+    examples=(
+        (
+            "samnet_find_best_configuration 8",
+            "compare all configurations of data set 8 whose folds are trained",
+        ),
+        (
+            "samnet_find_best_configuration 8 -c lora full --no-ensembles",
+            "compare these two, without their ensemble",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -10,7 +10,10 @@ from samnet.cli.command import Command, positive_float, positive_int
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help="a .pth that SAMed, SAMed_s or SAMed_h has written"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a file that SAMed, SAMed_s or SAMed_h has written, such as epoch_159.pth",
     )
     parser.add_argument(
         "--dataset-json",
@@ -27,28 +30,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=512,
         metavar="N",
-        help="SAMed's --img_size: 512 (default), or 224",
+        help="SAMed's --img_size, 512 or 224 (default: 512)",
     )
     parser.add_argument(
         "--frame",
         metavar="FRAME",
-        help="how slices come to the input: splines_224 (default, as SAMed's code: each stretched "
-        "to 224 pixels and to the input), splines (at once), stretch (linearly), scale (all at one "
-        "scale)",
+        help="how slices come to the input: splines_224 (as SAMed's code: each stretched to 224 "
+        "pixels and to the input), splines (at once), stretch (linearly), scale (all at one scale) "
+        "(default: splines_224, or scale with --slice-width)",
     )
     parser.add_argument(
         "--slice-width",
         type=positive_float,
         metavar="MM",
-        help="--frame scale, with this width of the slices SAMed was trained on",
+        help="width in mm of the slices SAMed was trained on, for --frame scale",
     )
     parser.add_argument(
         "--axes",
         default="file",
         metavar="AXES",
-        help="directions of slices, rows and columns that SAMed was trained on: file (default, as "
-        "SimpleITK reads a file), file_transposed (as nibabel), patient (turned as samnet does), "
-        "or three letters of R, L, A, P, S, I such as SPL",
+        help="directions of slices, rows and columns that SAMed was trained on: file (as SimpleITK "
+        "reads a file), file_transposed (as nibabel), patient (turned as samnet does), or three "
+        "letters of R, L, A, P, S, I such as SPL (default: file)",
     )
     parser.add_argument(
         "--window",
@@ -56,7 +59,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(-125.0, 275.0),
         metavar=("LOW", "HIGH"),
-        help="intensities that become 0 and 1 (-125 275, in HU)",
+        help="intensities that become 0 and 1 (default: -125 275, in HU)",
     )
     parser.add_argument(
         "--base",
@@ -65,7 +68,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the weights it was trained on (default: SAM's own)",
     )
     parser.add_argument(
-        "--dataset-name", default="Dataset000_SAMed", metavar="NAME", help="(Dataset000_SAMed)"
+        "--dataset-name",
+        default="Dataset000_SAMed",
+        metavar="NAME",
+        help="name of the data set that the model is of (default: Dataset000_SAMed)",
     )
 
 
@@ -116,5 +122,15 @@ COMMAND = Command(
     "Turn a file of SAMed's own code into a samnet model that predicts.",
     _add_arguments,
     _run,
+    examples=(
+        (
+            "samnet_import_samed epoch_159.pth --dataset-json dataset.json -o imported",
+            "make a model of a file that SAMed's code has written",
+        ),
+        (
+            "samnet_import_samed samed.pth --dataset-json dataset.json -o model --input-size 224",
+            "import one that was trained with --img_size 224",
+        ),
+    ),
 )
 main = COMMAND.main

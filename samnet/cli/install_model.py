@@ -43,5 +43,15 @@ COMMAND = Command(
     "Install a model that samnet_export_model has packed.",
     _add_arguments,
     _run,
+    examples=(
+        (
+            "samnet_install_model spleen.zip",
+            "install a packed model under the names it was trained with",
+        ),
+        (
+            "samnet_install_model spleen.zip --name Dataset008_Spleen/theirs",
+            "install it as the configuration theirs",
+        ),
+    ),
 )
 main = COMMAND.main

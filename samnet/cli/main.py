@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from samnet import __version__
+from samnet.cli.help_layout import describe_examples, list_names
 from samnet.core.streams import prepare_standard_streams
 
 # In the order in which a project needs them. These are names, because `samnet --help` would have to
@@ -44,6 +45,17 @@ COMMANDS = {
     "demo": "everything once, on synthetic data",
 }
 
+_OPTIONS = {
+    "-h, --help": "show this help message and exit",
+    "--version": "show the version of samnet and exit",
+}
+EXAMPLES = (
+    ("samnet demo", "run all steps once, on synthetic data"),
+    ("samnet plan_and_preprocess -d 8", "check, plan and prepare data set 8"),
+    ("samnet train 8 lora", "train the configuration lora on fold 0 of data set 8"),
+    ("samnet predict -i scans -o masks -d 8 -c lora", "segment the images in scans with it"),
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first word names.
@@ -77,9 +89,13 @@ def _suggestion(word: str) -> str:
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {name:<26}{summary}" for name, summary in COMMANDS.items())
-    return (
-        "usage: samnet COMMAND [OPTIONS]\n\n"
-        f"{lines}\n\n"
-        "Every command also exists as samnet_COMMAND. samnet COMMAND --help lists its options."
+    return "\n\n".join(
+        [
+            "usage: samnet COMMAND [OPTIONS]",
+            list_names(list(COMMANDS.items())),
+            "options:\n" + list_names(list(_OPTIONS.items())),
+            "Every command also exists as samnet_COMMAND.\n"
+            "samnet COMMAND --help lists its options.",
+            describe_examples(EXAMPLES),
+        ]
     )

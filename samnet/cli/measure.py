@@ -38,7 +38,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to write (default: the folder of predictions)",
+        help="folder for what is written (default: the folder of predictions)",
     )
     add_processes_option(parser)
 
@@ -70,5 +70,14 @@ def _run(options: argparse.Namespace) -> None:
     measured.raise_if_failed()
 
 
-COMMAND = Command("samnet_measure", _SUMMARY, _add_arguments, _run)
+COMMAND = Command(
+    "samnet_measure",
+    _SUMMARY,
+    _add_arguments,
+    _run,
+    examples=(
+        ("samnet_measure -p masks", "measure the volumes of all label maps in masks"),
+        ("samnet_measure -p masks -i scans", "also measure the intensities"),
+    ),
+)
 main = COMMAND.main

@@ -53,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=5,
         metavar="N",
-        help="how many cases to print (default: 5)",
+        help="number of cases to print (default: 5)",
     )
     parser.add_argument(
         "--strategy",
@@ -65,7 +65,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=non_negative_int,
         default=0,
         metavar="N",
-        help="seed of what is drawn at random (0)",
+        help="seed of what is drawn at random (default: 0)",
     )
     parser.add_argument(
         "-m", "--model", type=Path, metavar="FOLDER", help="folder of a model, in place of -c"
@@ -79,7 +79,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--folds", nargs="+", metavar="FOLD", help="folds to average, as for samnet_predict"
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or mps (default: the best one here)"
+    )
     parser.add_argument(
         "-p",
         "--predictions",
@@ -158,5 +160,12 @@ COMMAND = Command(
     _add_arguments,
     _run,
     how_to_resume="the same command resumes it with --continue, and begins again without",
+    examples=(
+        ("samnet_next -d 8 -i unlabelled", "rank the images at random"),
+        (
+            "samnet_next -d 8 -i unlabelled --strategy mixed -c lora -n 10",
+            "rank them by a trained model, and print the first 10",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -33,14 +33,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--references",
         type=Path,
         metavar="FOLDER",
-        help="the true label maps, e.g. labelsTs: errors are drawn",
+        help="the true label maps, such as labelsTs, to draw errors",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to write (default: figures in the folder of predictions)",
+        help="folder for what is written (default: figures in the folder of predictions)",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--cases", nargs="+", metavar="CASE", help="draw these cases")
@@ -49,7 +49,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=8,
         metavar="N",
-        help="how many cases to draw (default: %(default)s)",
+        help="number of cases to draw (default: %(default)s)",
     )
     add_label_options(parser)
     add_processes_option(parser)
@@ -88,5 +88,17 @@ def _run(options: argparse.Namespace) -> None:
     outcome.raise_if_failed("drawing")
 
 
-COMMAND = Command("samnet_overlays", _SUMMARY, _add_arguments, _run)
+COMMAND = Command(
+    "samnet_overlays",
+    _SUMMARY,
+    _add_arguments,
+    _run,
+    examples=(
+        ("samnet_overlays -p masks -i scans", "draw the outlines of the predictions"),
+        (
+            "samnet_overlays -p masks -i imagesTs -r labelsTs --number 4",
+            "draw the errors of 4 cases",
+        ),
+    ),
+)
 main = COMMAND.main

@@ -49,5 +49,11 @@ COMMAND = Command(
     "samnetPlans.json.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_plan -d 8", "plan data set 8"),
+        ("samnet_plan -d 8 --explain", "print every decision with its reason"),
+        ("samnet_plan -d 8 --set zoom=3 --overwrite", "replace the plan by one with another value"),
+        ("samnet_plan -d 8 --device cuda --memory 16G", "plan for a GPU of 16 GiB"),
+    ),
 )
 main = COMMAND.main

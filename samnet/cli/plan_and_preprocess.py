@@ -71,5 +71,12 @@ COMMAND = Command(
     "Check, measure, plan and prepare data sets: everything before samnet_train.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_plan_and_preprocess -d 8", "do everything before samnet_train for data set 8"),
+        (
+            "samnet_plan_and_preprocess -d 8 9 -np 4",
+            "do it for two data sets with 4 worker processes",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -38,13 +38,15 @@ def add_planning_options(parser: argparse.ArgumentParser) -> None:
         parser: The parser of a command.
     """
     parser.add_argument(
-        "--device", help="plan for this device: cpu, cuda or mps (default: the best one here)"
+        "--device",
+        metavar="DEVICE",
+        help="plan for this device: cpu, cuda or mps (default: the best one here)",
     )
     parser.add_argument(
-        "--memory", metavar="SIZE", help="plan for this much memory on the device, for example 16G"
+        "--memory", metavar="SIZE", help="plan for this much memory on the device, such as 16G"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace a plan, also one that was changed by hand"
+        "--overwrite", action="store_true", help="replace a plan, even one that was changed by hand"
     )
     parser.add_argument(
         "-c",

@@ -64,11 +64,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         choices=("final", "best", "last"),
         default="final",
-        help="which weights of a training run: final (default), which only a finished run has and "
-        "which are those of the best epoch where cases were held out; best, those of the best "
-        "epoch so far; last, those that were saved last",
+        help="which weights of a training run: final, which only a finished run has and which are "
+        "those of the best epoch where cases were held out; best, those of the best epoch so far; "
+        "last, those that were saved last (default: final)",
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or mps (default: the best one here)"
+    )
     parser.add_argument(
         "--no-mirror",
         action="store_true",
@@ -89,8 +91,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-probabilities",
         action="store_true",
-        help="also write OUT/CASE.npz: the array probabilities (outputs, Z, Y, X), float16, on the "
-        "grid of the image. samnet_ensemble averages such files",
+        help="also write OUT/CASE.npz, which samnet_ensemble averages: the array probabilities "
+        "(outputs, Z, Y, X), float16, on the grid of the image",
     )
     dicom = parser.add_mutually_exclusive_group()
     dicom.add_argument(
@@ -113,7 +115,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--uncertainty",
         action="store_true",
-        help="write where each prediction is uncertain, too: OUT/uncertainty holds 100 minus the "
+        help="also write where each prediction is uncertain: OUT/uncertainty holds 100 minus the "
         "highest probability of a class in percent, as whole numbers on the grid of the image",
     )
     add_part_options(parser)
@@ -193,5 +195,23 @@ COMMAND = Command(
     _add_arguments,
     _run,
     how_to_resume="the same command resumes it with --continue, and begins again without",
+    examples=(
+        (
+            "samnet_predict -i scans -o masks -d 8 -c lora",
+            "segment the images in scans with a trained configuration",
+        ),
+        (
+            "samnet_predict -i scan.nii.gz -o masks -m results/Dataset008_Spleen/lora",
+            "segment one file with the model in a folder",
+        ),
+        (
+            "samnet_predict -i scans -o masks -d 8 -c lora full --uncertainty",
+            "average two configurations, and write where they are uncertain",
+        ),
+        (
+            "samnet_predict -i studies -o masks -d 8 -c lora --dicom-seg",
+            "segment DICOM series, and write DICOM segmentations",
+        ),
+    ),
 )
 main = COMMAND.main

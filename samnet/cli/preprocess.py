@@ -37,5 +37,12 @@ COMMAND = Command(
     "Prepare the training cases of planned data sets. Run again, it finishes what is missing.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_preprocess -d 8", "prepare the cases of data set 8"),
+        (
+            "samnet_preprocess -d 8 --num-parts 4 --part-id 0",
+            "prepare the first of four parts of them",
+        ),
+    ),
 )
 main = COMMAND.main

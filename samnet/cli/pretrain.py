@@ -25,31 +25,35 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=non_negative_int,
         default=_COARSE_STEPS,
         metavar="N",
-        help=f"optimiser steps on smaller images, which are done first ({_COARSE_STEPS})",
+        help=f"optimiser steps on smaller images, which are done first (default: {_COARSE_STEPS})",
     )
     parser.add_argument(
         "--fine-steps",
         type=non_negative_int,
         default=_FINE_STEPS,
         metavar="N",
-        help=f"optimiser steps on images of the last size ({_FINE_STEPS})",
+        help=f"optimiser steps on images of the last size (default: {_FINE_STEPS})",
     )
     parser.add_argument(
         "--batch-size",
         type=positive_int,
         default=8,
         metavar="N",
-        help="pairs of images in a step (8)",
+        help="pairs of images in a step (default: 8)",
     )
     parser.add_argument(
-        "--lr", type=positive_float, default=1e-3, metavar="RATE", help="peak learning rate (0.001)"
+        "--lr",
+        type=positive_float,
+        default=1e-3,
+        metavar="RATE",
+        help="peak learning rate (default: 0.001)",
     )
     parser.add_argument(
         "--seed",
         type=non_negative_int,
         default=0,
         metavar="N",
-        help="seed of everything random (0)",
+        help="seed of everything random (default: 0)",
     )
     parser.add_argument(
         "--sizes",
@@ -58,7 +62,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[112, 224],
         metavar="S",
         help="edges of the images in pixels, in the order of training: --coarse-steps are divided "
-        "among all but the last (112 224)",
+        "among all but the last (default: 112 224)",
     )
     parser.add_argument(
         "--averaging",
@@ -72,21 +76,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         default=1.0,
         metavar="W",
-        help="weight of the segmentation from one example (1)",
+        help="weight of the segmentation from one example (default: 1)",
     )
     parser.add_argument(
         "--spread",
         type=positive_float,
         default=1.0,
         metavar="F",
-        help="factor on the bounds of noise, blur, textures and differences of individuals (1)",
+        help="factor on the bounds of noise, blur, textures and differences of individuals "
+        "(default: 1)",
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or mps (default: the best one here)"
+    )
     parser.add_argument(
         "--workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that draw images (default: by the machine; CUDA devices draw themselves)",
+        help="worker processes that draw images (default: by the machine; CUDA devices draw "
+        "themselves)",
     )
     parser.epilog = (
         "Needs no data: images and label maps are synthetic. The same command resumes an "
@@ -131,5 +139,12 @@ COMMAND = Command(
     "Pre-train the small backbone on synthetic images, as samnet's own was.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_pretrain -o pretrained", "pre-train as samnet's own weights were"),
+        (
+            "samnet_pretrain -o trial --coarse-steps 20 --fine-steps 10 --batch-size 2",
+            "try it out in a few steps",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -58,7 +58,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page (default: report.html in the folder of the model or of the predictions)",
+        help="file for the page (default: report.html in the folder of the model or of the "
+        "predictions)",
     )
     parser.add_argument(
         "--viewers",
@@ -116,5 +117,17 @@ def _prediction_source(options: argparse.Namespace) -> Source:
     return read_predictions(folders, load_description(options, places), processes)
 
 
-COMMAND = Command("samnet_report", _SUMMARY, _add_arguments, _run)
+COMMAND = Command(
+    "samnet_report",
+    _SUMMARY,
+    _add_arguments,
+    _run,
+    examples=(
+        ("samnet_report -d 8 -c lora", "write a page about the configuration lora of data set 8"),
+        (
+            "samnet_report -p masks -i imagesTs -r labelsTs",
+            "write a page about predictions and their scores",
+        ),
+    ),
+)
 main = COMMAND.main

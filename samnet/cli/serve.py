@@ -22,9 +22,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access(parser)
     _add_limits(parser)
     parser.epilog = (
-        "Speaks MONAI Label's protocol, so that its modules for 3D Slicer, OHIF and QuPath can\n"
-        "predict, fetch the next image, save labels and start training runs. Saved labels become\n"
-        "training data: imagesTr and labelsTr of the data set. Uploaded images go to\n"
+        "Speaks MONAI Label's protocol, so that its modules for 3D Slicer, OHIF and QuPath can "
+        "predict, fetch the next image, save labels and start training runs. Saved labels become "
+        "training data: imagesTr and labelsTr of the data set. Uploaded images go to "
         "imagesUnlabelled."
     )
 
@@ -76,10 +76,12 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         "--ranking",
         type=Path,
         metavar="FILE",
-        help="the next.csv of samnet_next, for the strategy `ranked`; it may be written again "
+        help="the next.csv of samnet_next, for the strategy ranked; it may be written again "
         "while the server runs",
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or mps (default: the best one here)"
+    )
     parser.add_argument(
         "--no-mirror",
         action="store_true",
@@ -89,10 +91,13 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         "--train-time",
         default="10m",
         metavar="TIME",
-        help="duration of a training run that a client starts (default: 10m)",
+        help="duration of a training run that a client starts, such as 30m (default: 10m)",
     )
     parser.add_argument(
-        "--train-steps", type=positive_int, metavar="N", help="its steps, in place of a duration"
+        "--train-steps",
+        type=positive_int,
+        metavar="N",
+        help="steps of such a training run, in place of a duration",
     )
     add_processes_option(parser)
 
@@ -102,25 +107,28 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, for programs on this machine); others need "
-        "a token",
+        metavar="HOST",
+        help="address to listen on; others than the default need a token (default: 127.0.0.1, for "
+        "programs on this machine)",
     )
     parser.add_argument(
         "--port",
         type=non_negative_int,
         default=8000,
-        help="port to listen on (default: 8000); 0: any free one",
+        metavar="PORT",
+        help="port to listen on, 0 for any free one (default: 8000)",
     )
     parser.add_argument(
         "--token",
+        metavar="TOKEN",
         help="what clients have to send, 16 characters or more: as the password of any user name, "
-        f"or as a bearer token. Other users of this machine can see it; the variable "
-        f"{_TOKEN_VARIABLE} does the same",
+        "or as a bearer token; other users of this machine can see it, but not the variable "
+        f"{_TOKEN_VARIABLE}, which does the same",
     )
     parser.add_argument(
         "--certificate", type=Path, metavar="FILE", help="TLS certificate (PEM), with --key"
     )
-    parser.add_argument("--key", type=Path, metavar="FILE", help="its key (PEM)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="key of the certificate (PEM)")
     parser.add_argument(
         "--allow-origin",
         nargs="+",
@@ -135,7 +143,10 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """Add how much the server takes."""
     parser.add_argument(
-        "--max-upload", default="2G", metavar="SIZE", help="largest upload (default: 2G)"
+        "--max-upload",
+        default="2G",
+        metavar="SIZE",
+        help="largest upload, such as 500M (default: 2G)",
     )
     parser.add_argument(
         "--queue",
@@ -207,5 +218,12 @@ COMMAND = Command(
     _add_arguments,
     _run,
     how_to_resume="the same command starts the server again",
+    examples=(
+        ("samnet_serve -d 8", "serve data set 8 at http://127.0.0.1:8000"),
+        (
+            "samnet_serve -d 8 -i new_scans -c lora",
+            "serve further images too, and one configuration only",
+        ),
+    ),
 )
 main = COMMAND.main

@@ -20,7 +20,7 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         type=key_and_value,
         default=[],
         metavar="KEY=VALUE",
-        help="set any value of the plan, for example --set zoom=3 --set views=[0]; may be repeated",
+        help="set any value of the plan, such as zoom=3 or views=[0]; may be repeated",
     )
 
 

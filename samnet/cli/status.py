@@ -8,12 +8,15 @@ from samnet.cli.command import Command
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--dataset", metavar="ID", help="of this data set only")
+    parser.add_argument(
+        "-d", "--dataset", metavar="ID", help="show the runs of this data set only: id or name"
+    )
     parser.epilog = (
-        "Read from the folders of the runs in $samnet_results: it works wherever these can be seen."
-        "\nThe Dice of a finished run is that of its final scores over all held-out cases. Before,"
-        "\nit is that of the last epoch, of a few whole volumes (at most 4), and so differs."
-        "\nA model without a record of its training run is shown as installed."
+        "Read from the folders of the runs in $samnet_results: it works wherever these can be "
+        "seen.\n"
+        "The Dice of a finished run is that of its final scores over all held-out cases. Before, "
+        "it is that of the last epoch, of a few whole volumes (at most 12), and so differs.\n"
+        "A model without a record of its training run is shown as installed."
     )
 
 
@@ -31,5 +34,9 @@ COMMAND = Command(
     "Show all training runs and installed models: state, epoch, Dice, time left.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_status", "show all training runs"),
+        ("samnet_status -d 8", "show those of data set 8"),
+    ),
 )
 main = COMMAND.main

@@ -86,7 +86,7 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=1,
         metavar="N",
-        help="shares of the cases: tasks of the array (1)",
+        help="tasks of the array, each for a share of the cases (default: 1)",
     )
 
 
@@ -103,15 +103,19 @@ def _add_common_options(parser: argparse.ArgumentParser, command: str) -> None:
 
 def _add_resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--partition", metavar="NAME", help="SLURM partition (default: the cluster's)"
+        "--partition", metavar="NAME", help="partition of SLURM (default: that of the cluster)"
     )
     parser.add_argument(
-        "--gpus", type=non_negative_int, default=0, metavar="N", help="GPUs of each task (0)"
+        "--gpus",
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="GPUs of each task (default: 0)",
     )
     parser.add_argument("--cpus", type=positive_int, metavar="N", help="cores of each task")
     parser.add_argument("--memory", metavar="SIZE", help="memory of each task, such as 64G")
     parser.add_argument(
-        "--time", type=duration, metavar="TIME", help="time limit of each task: 30m, 12h, ..."
+        "--time", type=duration, metavar="TIME", help="time limit of each task, such as 30m or 12h"
     )
     parser.add_argument(
         "--sbatch",
@@ -174,5 +178,19 @@ COMMAND = Command(
     "scheduler.",
     _add_arguments,
     _run,
+    examples=(
+        (
+            "samnet_submit train 8 lora --gpus 1 --time 12h",
+            "train all folds of the configuration lora as a job array",
+        ),
+        (
+            "samnet_submit predict -i scans -o masks --num-parts 50 --options '-d 8 -c lora'",
+            "segment in 50 tasks",
+        ),
+        (
+            "samnet_submit preprocess 8 --num-parts 20 --cpus 4 --dry-run",
+            "print the script that prepares data set 8 in 20 tasks",
+        ),
+    ),
 )
 main = COMMAND.main

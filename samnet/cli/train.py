@@ -60,13 +60,15 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--max-time",
         type=duration,
         metavar="TIME",
-        help="take at most 90s, 30m, 12h, ... for each fold, with validation and the prediction "
-        "of the held-out cases; what is left of that, the same command does",
+        help="time limit of each fold, such as 30m or 12h, validation and the prediction of the "
+        "held-out cases included; the same command does what is left of that",
     )
     parser.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="slices in a step")
     parser.add_argument(
-        "--backbone", help="small, vit_b, vit_l or vit_h; what depends on it is planned again"
+        "--backbone",
+        metavar="NAME",
+        help="small, vit_b, vit_l or vit_h; what depends on it is planned again",
     )
     add_set_option(parser)
 
@@ -74,9 +76,11 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 def _add_start_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for seed, device, cases, and the weights to start from."""
     parser.add_argument(
-        "--seed", type=non_negative_int, metavar="N", help="seed of everything random (0)"
+        "--seed", type=non_negative_int, metavar="N", help="seed of everything random (default: 0)"
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or mps (default: the best one here)"
+    )
     number = parser.add_mutually_exclusive_group()
     number.add_argument(
         "--num-cases", type=positive_int, metavar="N", help="train on N cases of the fold only"
@@ -103,14 +107,14 @@ def _add_resource_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=non_negative_int,
         metavar="N",
-        help="worker processes that prepare samples (default: one less than the cores, 1 to 7); 0: "
-        "no worker processes for anything",
+        help="worker processes that prepare samples, 0 for no worker processes at all (default: "
+        "one less than the cores, 1 to 7)",
     )
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache-size",
         metavar="SIZE",
-        help="GiB for the embeddings of a frozen encoder, such as 20G: the more fit, the more "
+        help="space for the embeddings of a frozen encoder, such as 20G: the more fit, the more "
         "augmented variants of each slice are kept (default: 20G, or half of the free disk)",
     )
     cache.add_argument(
@@ -123,7 +127,7 @@ def _add_resource_options(parser: argparse.ArgumentParser) -> None:
         type=duration,
         default=300.0,
         metavar="TIME",
-        help="save the state this often (default: 5m)",
+        help="save the state this often, such as 90s or 10m (default: 5m)",
     )
     parser.add_argument(
         "--gpus",
@@ -207,5 +211,19 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return dict(options.settings) | given
 
 
-COMMAND = Command("samnet_train", "Train a configuration of a plan.", _add_arguments, _run)
+COMMAND = Command(
+    "samnet_train",
+    "Train a configuration of a plan.",
+    _add_arguments,
+    _run,
+    examples=(
+        ("samnet_train 8 lora", "train the configuration lora on fold 0 of data set 8"),
+        ("samnet_train 8 lora cv --max-time 2h", "train all folds, each for two hours"),
+        ("samnet_train 8 lora 0 --continue --steps 4000", "prolong a run to 4000 steps"),
+        (
+            "samnet_train -d 8 -c lora -f all --set zoom=3",
+            "train on all cases, with another value of the plan",
+        ),
+    ),
+)
 main = COMMAND.main

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the report to this file as well, as JSON"
+        "--json", type=Path, metavar="FILE", help="also write the report to this file, as JSON"
     )
     parser.add_argument(
         "--fix",
@@ -26,7 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_processes_option(parser)
     parser.epilog = (
-        "Exit code 0: no faults, perhaps something to look at. 2: faults, at which "
+        "Exit code 0: no faults, perhaps something to look at. Exit code 2: faults, at which "
         "samnet_plan_and_preprocess stops."
     )
 
@@ -68,5 +68,9 @@ COMMAND = Command(
     "Check raw data sets and report all their faults at once.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_verify_dataset -d 8", "check data set 8"),
+        ("samnet_verify_dataset -d 8 --json faults.json", "also write the report as JSON"),
+    ),
 )
 main = COMMAND.main

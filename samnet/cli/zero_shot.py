@@ -9,21 +9,46 @@ from samnet.cli.command import Command, add_part_options, chosen_part, non_negat
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="a planned data set")
+    parser.add_argument(
+        "-d",
+        "--dataset",
+        required=True,
+        metavar="ID",
+        help="id or name of a planned data set, such as 8",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the label maps"
     )
     parser.add_argument(
-        "-i", "--input", type=Path, metavar="IN", help="images (default: the data set's imagesTs)"
+        "-i",
+        "--input",
+        type=Path,
+        metavar="IN",
+        help="folder of images (default: imagesTs of the data set)",
     )
     parser.add_argument(
-        "-r", "--references", type=Path, metavar="REF", help="label maps (default: its labelsTs)"
+        "-r",
+        "--references",
+        type=Path,
+        metavar="FOLDER",
+        help="the true label maps (default: labelsTs of the data set)",
     )
-    parser.add_argument("--backbone", default="vit_b", help="small, vit_b, vit_l or vit_h (vit_b)")
     parser.add_argument(
-        "--margin", type=non_negative_int, default=0, metavar="N", help="pixels around each box (0)"
+        "--backbone",
+        default="vit_b",
+        metavar="NAME",
+        help="small, vit_b, vit_l or vit_h (default: vit_b)",
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best one here)")
+    parser.add_argument(
+        "--margin",
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="pixels around each box (default: 0)",
+    )
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda or mps (default: the best one here)"
+    )
     add_part_options(parser)
     parser.epilog = (
         "The boxes are drawn around every object of the reference, so this is a baseline to "
@@ -71,5 +96,12 @@ COMMAND = Command(
     "adaptation.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_zero_shot -d 8 -o masks", "segment the test images of data set 8"),
+        (
+            "samnet_zero_shot -d 8 -o masks --backbone small --margin 5",
+            "use the small backbone, and boxes that are 5 pixels wider",
+        ),
+    ),
 )
 main = COMMAND.main

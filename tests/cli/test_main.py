@@ -11,8 +11,9 @@ from samnet.cli.main import COMMANDS, main
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_samnet_help_lists_every_command(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "usage: samnet COMMAND" in printed
