@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from samnet import __version__
+from samnet.cli.completion import complete, is_completing
 from samnet.cli.help_layout import Example, HelpLayout, describe_examples
 from samnet.core.errors import SamnetError
 from samnet.core.signals import Interrupted, ended_by_signals, ignore_signals
@@ -62,6 +63,8 @@ class Command:
         """
         prepare_standard_streams()
         parser = self.parser()
+        if is_completing():
+            complete(parser)
         options = parser.parse_args(arguments)
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         _start_logging(options.verbose)

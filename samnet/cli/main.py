@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from samnet import __version__
-from samnet.cli.help_layout import describe_examples, list_names
+from samnet.cli.completion import (
+    SHELLS,
+    complete,
+    completed_command,
+    completion_script,
+    is_completing,
+)
+from samnet.cli.help_layout import HelpLayout, describe_examples, list_names
 from samnet.core.streams import prepare_standard_streams
+
+if TYPE_CHECKING:
+    from samnet.cli.command import Command
 
 # In the order in which a project needs them. These are names, because `samnet --help` would have to
 # wait for the import of the modules.
@@ -45,9 +57,11 @@ COMMANDS = {
     "demo": "everything once, on synthetic data",
 }
 
+_COMPLETION = f"--completion {'|'.join(SHELLS)}"
 _OPTIONS = {
     "-h, --help": "show this help message and exit",
     "--version": "show the version of samnet and exit",
+    _COMPLETION: "print a script that lets this shell complete samnet's commands",
 }
 EXAMPLES = (
     ("samnet demo", "run all steps once, on synthetic data"),
@@ -66,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code of the command; 2 where there is no such command.
     """
+    if is_completing():
+        _complete()
     prepare_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -74,11 +90,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"samnet {__version__}")
         return 0
+    if words[0] == "--completion":
+        return _print_completion(words[1:])
     if words[0] not in COMMANDS:
         finding = f"samnet: unknown command {words[0]!r}{_suggestion(words[0])}"
         print(f"{finding}\n\n{_usage()}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"samnet.cli.{words[0]}").main(words[1:])
+    return _load(words[0]).main(words[1:])
+
+
+def _load(name: str) -> Command:
+    return importlib.import_module(f"samnet.cli.{name}").COMMAND
+
+
+def _complete() -> None:
+    """Complete `samnet COMMAND ...` for a shell, and end the process."""
+    name = completed_command()
+    if name in COMMANDS:
+        complete(_load(name).parser(), words_before=1)
+    parser = argparse.ArgumentParser(prog="samnet", add_help=False, formatter_class=HelpLayout)
+    parser.add_argument("-h", "--help", action="store_true", help=_OPTIONS["-h, --help"])
+    parser.add_argument("--version", action="store_true", help=_OPTIONS["--version"])
+    parser.add_argument("--completion", choices=SHELLS, help=_OPTIONS[_COMPLETION])
+    command = parser.add_argument("command", help="a command")
+    complete(parser, {command.dest: COMMANDS})
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(f"samnet: error: write {_COMPLETION}", file=sys.stderr)
+        return 2
+    names = ["samnet", *(f"samnet_{name}" for name in COMMANDS)]
+    print(completion_script(names, words[0]))
+    return 0
 
 
 def _suggestion(word: str) -> str:

@@ -108,7 +108,7 @@ def find_dataset_name(identifier: str | int) -> str:
             there.
     """
     text = str(identifier)
-    known = _known_dataset_names()
+    known = known_dataset_names()
     if text in known:
         return text
     if text.isdecimal():
@@ -128,7 +128,15 @@ def find_dataset_name(identifier: str | int) -> str:
     )
 
 
-def _known_dataset_names() -> list[str]:
+def known_dataset_names() -> list[str]:
+    """List the data sets that have at least one of the three folders.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        UserError: A variable names a file.
+    """
     names: set[str] = set()
     for folder in (raw_folder(), preprocessed_folder(), results_folder()):
         if folder.is_dir():

@@ -24,6 +24,9 @@ EXPECTED = (
     ("samnet is not installed in editable form", True),
     ("there is no Chromium", True),
     ("the client of MONAI Label cannot be installed", True),
+    ("there is no bash", os.name == "nt"),
+    ("there is no zsh", True),
+    ("there is no fish", True),
     ("needs /proc", sys.platform != "linux"),
 )
 
