@@ -37,6 +37,7 @@ LAYERS = (
     "pretraining",
     "cluster",
     "demo",
+    "api",
     "cli",
 )
 FORBIDDEN = {("evaluation", "inference")}

@@ -116,7 +116,7 @@ def test_configuration_predicts_the_same_after_export_and_install(
     image = np.random.default_rng(0).normal(100, 50, (3, 24, 20))
     spacing = (2.0, 1.0, 1.0)
     predictor = Predictor.from_folder(run.path, device="cpu")
-    expected = predictor.predict(image, spacing)
+    expected = predictor.predict(image, orientation="SAR", spacing=spacing)
     assert predictor.configuration.input_size == SIZE
 
     archive = tmp_path / "model.zip"
@@ -124,5 +124,7 @@ def test_configuration_predicts_the_same_after_export_and_install(
     monkeypatch.setenv("samnet_results", str(tmp_path / "elsewhere"))
     assert install_model.main([str(archive)]) == 0
     (installed,) = (tmp_path / "elsewhere").glob("*/*/fold_0")
-    again = Predictor.from_folder(installed, device="cpu").predict(image, spacing)
+    again = Predictor.from_folder(installed, device="cpu").predict(
+        image, orientation="SAR", spacing=spacing
+    )
     assert np.array_equal(again, expected)

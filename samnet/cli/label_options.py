@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samnet.core.errors import UserError
-
 if TYPE_CHECKING:
     from samnet.dataset.description import DatasetDescription
 
@@ -48,22 +46,6 @@ def load_description(options: argparse.Namespace, places: Sequence[Path]) -> Dat
     Raises:
         UserError: There is none, or it is not usable.
     """
-    from samnet.dataset.description import DatasetDescription
+    from samnet.dataset.find_description import find_description
 
-    return DatasetDescription.load(_find_dataset_json(options, places))
-
-
-def _find_dataset_json(options: argparse.Namespace, places: Sequence[Path]) -> Path:
-    from samnet.dataset.dataset_folder import DatasetFolder
-
-    if options.dataset_json is not None:
-        return options.dataset_json
-    if options.dataset is not None:
-        return DatasetFolder.find(options.dataset).description_file
-    for place in places:
-        if (place / "dataset.json").is_file():
-            return place / "dataset.json"
-    raise UserError(
-        f"no dataset.json in {' or '.join(map(str, places))}; name the data set with -d ID, or the "
-        "file with --dataset-json"
-    )
+    return find_description(options.dataset, options.dataset_json, places)

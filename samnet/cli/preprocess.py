@@ -15,21 +15,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from samnet.core.errors import UserError
-    from samnet.planning.planned_dataset import PlannedDataset
-    from samnet.preprocessing.prepare import prepare_all_configurations
+    from samnet.preprocessing.prepare_planned import prepare_planned_dataset
     from samnet.training.kept_measurements import KeptMeasurements
 
     for dataset in load_datasets(options):
-        path = dataset.folder.plan_file
-        if not path.is_file():
-            raise UserError(
-                f"{dataset.name} is not planned yet ({path} is missing); run samnet_plan first"
-            )
         measure = KeptMeasurements(dataset.folder.step_memory_file)
-        # Configurations may inherit from one that is not planned yet.
-        plan = PlannedDataset(dataset.folder).plan_with((), measure)
-        prepare_all_configurations(dataset, plan, chosen_processes(options), *chosen_part(options))
+        prepare_planned_dataset(dataset, chosen_processes(options), measure, *chosen_part(options))
 
 
 COMMAND = Command(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from samnet.core.errors import UserError
 
 _DATASET_FOLDER = re.compile(r"^Dataset(\d{3,})_(.+)$")
+# The folders that a caller from Python has given, by the names of the arguments. Each thread has
+# its own, unlike environment variables.
+_given: ContextVar[Mapping[str, Path]] = ContextVar("_given", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True)
 class _DataFolder:
-    """One of the three folders, by the environment variables that may name it.
+    """One of the three folders, by what may name it.
 
-    `variables` are in the order in which they are read; `default` holds where none is set.
+    `argument` is its name in `use_folders`, which comes before all else; `variables` are those of
+    the environment, in the order in which they are read; `default` holds where none is set.
     """
 
+    argument: str
     variables: tuple[str, ...]
     default: str
 
@@ -27,29 +36,59 @@ class _DataFolder:
         """The variable that names the folder; None where none is set."""
         return next((name for name in self.variables if os.environ.get(name)), None)
 
+    def _path_and_origin(self) -> tuple[Path, str]:
+        given = _given.get().get(self.argument)
+        if given is not None:
+            return given, f"{self.argument} is {str(given)!r}"
+        if self.variable is None:
+            return Path(self.default), f"{self.variables[0]} is not set, so {self.default}"
+        path = Path(os.environ[self.variable])
+        return path, f"{self.variable} is {str(path)!r}"
+
     @property
     def path(self) -> Path:
         """The folder, which need not exist."""
-        path = Path(os.environ[self.variable] if self.variable else self.default)
+        path, _ = self._path_and_origin()
         if path.exists() and not path.is_dir():
             raise UserError(f"{self}. Give the path of a folder")
         return path
 
     def __str__(self) -> str:
-        """Return which variable says what, and what is wrong with it."""
-        if self.variable is None:
-            path, origin = Path(self.default), f"{self.variables[0]} is not set, so {self.default}"
-        else:
-            path = Path(os.environ[self.variable])
-            origin = f"{self.variable} is {str(path)!r}"
+        """Return what says where the folder is, and what is wrong with it."""
+        path, origin = self._path_and_origin()
         if path.is_dir():
             return origin
         return f"{origin}, which is {'no folder' if path.exists() else 'not there'}"
 
 
-_RAW = _DataFolder(("samnet_raw", "nnUNet_raw"), "samnet_data/raw")
-_PREPROCESSED = _DataFolder(("samnet_preprocessed",), "samnet_data/preprocessed")
-_RESULTS = _DataFolder(("samnet_results",), "samnet_data/results")
+_RAW = _DataFolder("raw", ("samnet_raw", "nnUNet_raw"), "samnet_data/raw")
+_PREPROCESSED = _DataFolder("preprocessed", ("samnet_preprocessed",), "samnet_data/preprocessed")
+_RESULTS = _DataFolder("results", ("samnet_results",), "samnet_data/results")
+
+
+@contextlib.contextmanager
+def use_folders(
+    raw: str | Path | None = None,
+    preprocessed: str | Path | None = None,
+    results: str | Path | None = None,
+) -> Iterator[None]:
+    """Use these folders within a block, in this thread, whatever the environment variables say.
+
+    Args:
+        raw: The folder of raw data; None for no change.
+        preprocessed: The folder of prepared data; None for no change.
+        results: The folder of trained models; None for no change.
+
+    Yields:
+        Nothing.
+    """
+    folders = {"raw": raw, "preprocessed": preprocessed, "results": results}
+    given = {name: Path(path) for name, path in folders.items() if path is not None}
+    token = _given.set({**_given.get(), **given})
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def raw_folder() -> Path:
@@ -80,7 +119,7 @@ def results_folder() -> Path:
 
 
 def describe_raw_folder() -> str:
-    """Return which environment variable names the folder of raw data, and what is wrong with it."""
+    """Return which variable names the folder of raw data, and what is wrong with it."""
     return str(_RAW)
 
 

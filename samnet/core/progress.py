@@ -1,6 +1,7 @@
 """Progress bars: one line at a time, whatever is begun within what.
 
-A bar that is begun within another is shown in the line of the outer one.
+A bar that is begun within another is shown in the line of the outer one. Callers from Python choose
+what becomes of the line: nothing, or calls of their function (`show_progress_by`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,41 @@ from contextvars import ContextVar
 from typing import Any
 
 from samnet.core.progress_line import ProgressLine
+from samnet.core.progress_listener import Listener, ListenerLine, Progress, ProgressStopped
 
 PART_SECONDS = 3.0  # so long an item takes before its parts are shown
 _innermost: ContextVar[ProgressBar | CommandBar | None] = ContextVar("innermost", default=None)
+# None for the line on standard error, as of the commands.
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def show_progress_by(progress: Progress | bool | None) -> Iterator[None]:
+    """Choose how progress is shown within a block, in this thread.
+
+    Args:
+        progress: Called with the number of items that are done, which may be a fraction, their
+            number or None where it is not known, and what is done. What it raises ends the work.
+            True for the line of the commands on standard error; False or None for nothing.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BaseException: What `progress` has raised.
+    """
+    if progress is True:
+        listener = None
+    else:
+        listener = Listener(progress or None)
+    tokens = _listener.set(listener), _innermost.set(None)
+    try:
+        yield
+    except ProgressStopped as stop:
+        raise stop.error from None
+    finally:
+        _listener.reset(tokens[0])
+        _innermost.reset(tokens[1])
 
 
 class ProgressBar:
@@ -62,10 +95,14 @@ class ProgressBar:
         self._initial, self._began = initial, time.monotonic()
         self._outer = None if disable else _innermost.get()
         self._inner: ProgressBar | None = None
-        self._line: ProgressLine | None = None
+        self._line: ProgressLine | ListenerLine | None = None
         self._reset: Any = None
         if not disable and not only_within and self._outer is None:
-            self._line = ProgressLine(total=total, initial=initial, desc=desc, **options)
+            listener = _listener.get()
+            if listener is None:
+                self._line = ProgressLine(total=total, initial=initial, desc=desc, **options)
+            else:
+                self._line = listener.line(desc, total)
 
     def __enter__(self) -> ProgressBar:
         """Take in the bars that are begun from now on."""
@@ -184,7 +221,9 @@ class CommandBar:
         self._rounds_left = 0
         self._inner: ProgressBar | None = None
         self._token: Any = None
-        self._line = None if disable else ProgressLine(desc=desc, is_time=True)
+        self._listener = None if disable else _listener.get()
+        is_shown = not disable and self._listener is None
+        self._line = ProgressLine(desc=desc, is_time=True) if is_shown else None
 
     def __enter__(self) -> CommandBar:
         """Take in the bars that are begun from now on."""
@@ -243,6 +282,8 @@ class CommandBar:
             left = bar.remaining()
             if left is not None:
                 self._expected[bar.description] = left
+        if self._listener is not None and bar is not None:
+            self._listener.call(bar.position(), bar.total, bar.description)
         if self._line is not None and bar is not None:
             elapsed, left = time.monotonic() - self._began, self.remaining()
             total = None if left is None else elapsed + left

@@ -205,25 +205,40 @@ def _read_file(file: Path, reader_of: Callable[[Format], Callable[[Path], Image]
         ) from error
     if 0 in image.array.shape:
         raise UserError(f"{file}: is empty, shape {image.array.shape} (c, z, y, x)")
-    if not _is_usable(image.grid):
+    if not is_usable_grid(image.grid):
         raise UserError(
             f"{file}: its header has no usable geometry (affine {image.grid.affine.tolist()})"
         )
-    return Image(_plain_numbers(image.array, file), image.grid, image.header)
+    return Image(plain_numbers(image.array, file), image.grid, image.header)
 
 
-def _is_usable(grid: Grid) -> bool:
-    """Tell whether the axes are of finite length and span a volume, whatever the unit."""
+def is_usable_grid(grid: Grid) -> bool:
+    """Tell whether the axes of a grid are of finite length and span a volume, whatever the unit.
+
+    Args:
+        grid: The grid.
+    """
     lengths = np.linalg.norm(grid.affine[:3, :3], axis=0)
     if not np.isfinite(grid.affine).all() or lengths.min() == 0:
         return False
     return abs(np.linalg.det(grid.affine[:3, :3] / lengths)) > 1e-6
 
 
-def _plain_numbers(array: np.ndarray, file: Path) -> np.ndarray:
-    """Return the voxels as whole numbers or 32-bit floats in the byte order of this machine."""
+def plain_numbers(array: np.ndarray, name: object) -> np.ndarray:
+    """Return voxels as whole numbers or 32-bit floats in the byte order of this machine.
+
+    Args:
+        array: The voxels.
+        name: What to call the image in an error, such as its file.
+
+    Returns:
+        The same values, of the same shape.
+
+    Raises:
+        UserError: A voxel is not one real number.
+    """
     if array.dtype.kind not in "iufb":
-        raise UserError(f"{file}: has voxels of type {array.dtype}; expected one number each")
+        raise UserError(f"{name}: has voxels of type {array.dtype}; expected one number each")
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind == "f" and array.dtype.itemsize != 4:

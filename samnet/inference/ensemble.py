@@ -18,6 +18,7 @@ import torch
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.dataset.dataset_folder import ensemble_folder
+from samnet.dataset.description import DatasetDescription
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.native_views import VolumeMaps
 from samnet.inference.out_of_memory import PredictionMemory
@@ -110,6 +111,14 @@ class EnsemblePredictor(ArrayPredictor):
     def plan(self) -> Plan:
         """The plan of the first model. Its channels and labels are those of all."""
         return self.members[0].plan
+
+    @property
+    def description(self) -> DatasetDescription:
+        """The channels that images need, and the labels that predictions have."""
+        return self.plan.description
+
+    def __repr__(self) -> str:
+        return f"EnsemblePredictor({', '.join(map(repr, self.members))})"
 
     def predict_and_check(
         self, array: np.ndarray, grid: Grid, *, keep_probabilities: bool = False

@@ -15,6 +15,7 @@ from samnet.confidence.signals import measure_signals
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
 from samnet.core.machine import choose_device
+from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.training_data import TrainingData
 from samnet.inference.batches import BatchSize
 from samnet.inference.load import (
@@ -177,6 +178,15 @@ class Predictor(ArrayPredictor):
             training_data,
             calibration=calibration,
         )
+
+    @property
+    def description(self) -> DatasetDescription:
+        """The channels that images need, and the labels that predictions have."""
+        return self.plan.description
+
+    def __repr__(self) -> str:
+        [name] = self.plan.configurations
+        return f"Predictor({self.plan.dataset_name} {name}, {len(self.networks)} network(s))"
 
     def predict_and_check(
         self, array: np.ndarray, grid: Grid, *, keep_probabilities: bool = False

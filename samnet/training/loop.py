@@ -16,6 +16,7 @@ from torch import Tensor
 
 from samnet.core.errors import SamnetError
 from samnet.core.progress import ProgressBar
+from samnet.core.progress_listener import ProgressStopped
 from samnet.core.signals import Interrupted, StopSignals
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import SegmentationNetwork
@@ -150,6 +151,8 @@ class Trainer:
             Interrupted: A signal has come; the state is saved.
             KeyboardInterrupt: Ctrl-C was pressed; the state is saved. A second Ctrl-C raises it at
                 once, and nothing is saved.
+            ProgressStopped: The function that is told of the progress has raised an error; the
+                state is saved.
         """
         with self._signals.held():
             try:
@@ -158,6 +161,9 @@ class Trainer:
                 self._save()
                 saved = f"state saved at step {self.progress.step}"
                 raise _stopped(stop.number, saved) from None
+            except ProgressStopped:
+                self._save()
+                raise
             with self.average.in_network():
                 self._files.save_final(self.network, has_best=self.task.held_out)
         self.distributed.barrier()

@@ -122,9 +122,13 @@ def test_ensemble_returns_labels_and_probabilities_of_an_array(tmp_path: Path) -
     for seed, folder in enumerate(folders):
         make_model(folder / "fold_0", seed)
     ensemble = EnsemblePredictor.from_folders(folders)
-    labels, probabilities = ensemble.predict(image(), (1, 1, 1), return_probabilities=True)
+    labels, probabilities = ensemble.predict(
+        image(), orientation="SAR", spacing=(1, 1, 1), return_probabilities=True
+    )
     assert probabilities.shape == (3, *GRID.shape)
     assert probabilities.dtype == np.float16
-    assert np.array_equal(labels, ensemble.predict(image()[0], (1, 1, 1)))
+    assert np.array_equal(
+        labels, ensemble.predict(image()[0], orientation="SAR", spacing=(1, 1, 1))
+    )
     assert np.abs(probabilities.astype(float).sum(0) - 1).max() < 2e-3
     assert (outside(probabilities[0]) == 1).all()

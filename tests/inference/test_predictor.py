@@ -56,11 +56,15 @@ def probabilities(network: Any, **changes: Any) -> torch.Tensor:
 def test_predictor_needs_only_an_array_and_its_spacing(tmp_path: Path) -> None:
     make_model(tmp_path / "fold_0")
     predictor = samnet.Predictor.from_folder(tmp_path)
-    labels = predictor.predict(image(), (2.0, 1.0, 1.0))
+    labels = predictor.predict(image(), orientation="SAR", spacing=(2.0, 1.0, 1.0))
     assert labels.shape == SHAPE
     assert labels.dtype == np.uint8
-    assert np.array_equal(predictor.predict(image()[None].astype(float), [2, 1, 1]), labels)
-    assert not np.array_equal(predictor.predict(image(1), (2.0, 1.0, 1.0)), labels)
+    assert np.array_equal(
+        predictor.predict(image()[None].astype(float), orientation="SAR", spacing=[2, 1, 1]), labels
+    )
+    assert not np.array_equal(
+        predictor.predict(image(1), orientation="SAR", spacing=(2.0, 1.0, 1.0)), labels
+    )
 
 
 def test_predictor_averages_folds_as_probabilities(tmp_path: Path) -> None:
@@ -69,19 +73,27 @@ def test_predictor_averages_folds_as_probabilities(tmp_path: Path) -> None:
     predictor = Predictor.from_folder(str(tmp_path))
     assert len(predictor.networks) == 3  # not the fold that has seen every case
     mean = torch.stack([probabilities(network) for network in networks]).mean(0)
-    assert_same_winners(predictor.predict(image(), (1, 1, 1)), mean)
-    alone = Predictor.from_folder(tmp_path, ["1"]).predict(image(), (1, 1, 1))
+    assert_same_winners(predictor.predict(image(), orientation="SAR", spacing=(1, 1, 1)), mean)
+    alone = Predictor.from_folder(tmp_path, ["1"]).predict(
+        image(), orientation="SAR", spacing=(1, 1, 1)
+    )
     assert_same_winners(alone, probabilities(networks[1]))
-    of_its_folder = Predictor.from_folder(tmp_path / "fold_1").predict(image(), (1, 1, 1))
+    of_its_folder = Predictor.from_folder(tmp_path / "fold_1").predict(
+        image(), orientation="SAR", spacing=(1, 1, 1)
+    )
     assert np.array_equal(of_its_folder, alone)
 
 
 def test_predictor_from_runs_is_the_one_from_their_folder(tmp_path: Path) -> None:
     for seed in range(2):
         make_model(tmp_path / f"fold_{seed}", seed)
-    expected = Predictor.from_folder(tmp_path).predict(image(), (1, 1, 1))
+    expected = Predictor.from_folder(tmp_path).predict(
+        image(), orientation="SAR", spacing=(1, 1, 1)
+    )
     predictor = Predictor.from_runs(ModelFolder(tmp_path).runs())
-    assert np.array_equal(predictor.predict(image(), (1, 1, 1)), expected)
+    assert np.array_equal(
+        predictor.predict(image(), orientation="SAR", spacing=(1, 1, 1)), expected
+    )
 
 
 def test_predictor_mirrors_as_planned_unless_told_otherwise(tmp_path: Path) -> None:
@@ -127,7 +139,9 @@ def test_predictor_computes_in_single_precision_on_a_cpu_without_units(
     predictor = Predictor.from_folder(tmp_path)
     assert "on cpu in float32" in caplog.text
     assert all(weight.dtype == torch.float32 for weight in predictor.networks[0].parameters())
-    assert_same_winners(predictor.predict(image(), (1, 1, 1)), probabilities(network))
+    assert_same_winners(
+        predictor.predict(image(), orientation="SAR", spacing=(1, 1, 1)), probabilities(network)
+    )
 
 
 @pytest.mark.parametrize("permutation", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
@@ -169,11 +183,11 @@ def test_predictor_warns_of_an_image_unlike_the_training_data(
     tell_training_data(tmp_path)
     predictor = Predictor.from_folder(tmp_path)
     with pytest.warns(PredictionWarning, match="spacing is unlike .*30 mm along z"):
-        labels = predictor.predict(image(), (30.0, 1.5, 1.0))
+        labels = predictor.predict(image(), orientation="SAR", spacing=(30.0, 1.5, 1.0))
     assert labels.shape == SHAPE
     assert "its spacing is unlike that of the training images" in caplog.text
     with pytest.warns(PredictionWarning, match="its intensities are spread over"):
-        predictor.predict(image() / 1000, (3.0, 1.5, 1.0))
+        predictor.predict(image() / 1000, orientation="SAR", spacing=(3.0, 1.5, 1.0))
     grid = Grid(SHAPE, spacing_affine((3.0, 1.5, 1.0)))
     found = predictor.predict_and_check(image()[None], grid).warnings
     assert not [sentence for sentence in found if "train" in sentence]
@@ -183,7 +197,9 @@ def test_predictor_refuses_an_image_of_a_hopeless_size(tmp_path: Path) -> None:
     make_model(tmp_path)
     tell_training_data(tmp_path)
     with pytest.raises(UserError, match=r"spacing of 0\.001 x 0\.0015 x 0\.003 mm"):
-        Predictor.from_folder(tmp_path).predict(image(), (0.003, 0.0015, 0.001))
+        Predictor.from_folder(tmp_path).predict(
+            image(), orientation="SAR", spacing=(0.003, 0.0015, 0.001)
+        )
 
 
 def test_predictor_refuses_an_image_beyond_the_memory_also_for_an_older_model(
@@ -192,7 +208,9 @@ def test_predictor_refuses_an_image_beyond_the_memory_also_for_an_older_model(
     """Its slices would take terabytes at the resolution of the model."""
     make_model(tmp_path)
     with pytest.raises(UserError, match=r"needs [0-9,]+ GiB of memory .*this machine has [0-9,]+"):
-        Predictor.from_folder(tmp_path).predict(image(), (3e4, 1.5e4, 1e4))
+        Predictor.from_folder(tmp_path).predict(
+            image(), orientation="SAR", spacing=(3e4, 1.5e4, 1e4)
+        )
 
 
 def test_predictor_of_an_older_model_says_that_it_cannot_compare(
@@ -203,7 +221,7 @@ def test_predictor_of_an_older_model_says_that_it_cannot_compare(
     predictor = Predictor.from_folder(tmp_path)
     assert predictor.training_data is None
     assert caplog.text.count("no training_data.json, so images cannot be compared") == 1
-    predictor.predict(image(), (0.003, 0.0015, 0.001))
+    predictor.predict(image(), orientation="SAR", spacing=(0.003, 0.0015, 0.001))
     tell_training_data(tmp_path)
     caplog.clear()
     assert Predictor.from_folder(tmp_path).training_data is not None
@@ -221,26 +239,28 @@ def test_predictor_warns_of_an_empty_and_of_a_full_prediction(preferred: int, me
     configuration = make_configuration()
     predictor = Predictor(make_plan(configuration), configuration, networks, mirror=False)
     with pytest.warns(PredictionWarning, match=message):
-        predictor.predict(image(), (1.0, 1.0, 1.0))
+        predictor.predict(image(), orientation="SAR", spacing=(1.0, 1.0, 1.0))
 
 
 def test_predictor_finds_background_in_an_empty_margin(tmp_path: Path) -> None:
     make_model(tmp_path)
     predictor = Predictor.from_folder(tmp_path)
     margins = ((1, 2), (0, 3), (4, 0))
-    found = predictor.predict(np.pad(image(), margins), (1, 1, 1))
-    assert np.array_equal(found, np.pad(predictor.predict(image(), (1, 1, 1)), margins))
-    assert predictor.predict(np.zeros(SHAPE), (1, 1, 1)).shape == SHAPE
+    found = predictor.predict(np.pad(image(), margins), orientation="SAR", spacing=(1, 1, 1))
+    assert np.array_equal(
+        found, np.pad(predictor.predict(image(), orientation="SAR", spacing=(1, 1, 1)), margins)
+    )
+    assert predictor.predict(np.zeros(SHAPE), orientation="SAR", spacing=(1, 1, 1)).shape == SHAPE
 
 
 @pytest.mark.parametrize(
     ("array", "spacing", "message"),
     [
         (np.ones((2, *SHAPE)), (1, 1, 1), r"has 2 channel\(s\), the model was trained on 1: MRI"),
-        (np.ones(SHAPE[1:]), (1, 1, 1), r"predict needs \(C, Z, Y, X\)"),
-        (np.ones(SHAPE), (1, 1), "three spacings"),
-        (np.ones(SHAPE), (1, 0, 1), "three spacings"),
-        (np.ones(SHAPE), (1, np.nan, 1), "three spacings"),
+        (np.ones(SHAPE[1:]), (1, 1, 1), "trained on volumes .*array.None."),
+        (np.ones(SHAPE), (1, 1), "expected 3 lengths above 0"),
+        (np.ones(SHAPE), (1, 0, 1), "expected 3 lengths above 0"),
+        (np.ones(SHAPE), (1, np.nan, 1), "expected 3 lengths above 0"),
         (np.full(SHAPE, np.nan), (1, 1, 1), "NaN or infinite"),
         (np.full(SHAPE, np.inf, dtype=np.float32), (1, 1, 1), "NaN or infinite"),
     ],
@@ -250,7 +270,7 @@ def test_predictor_refuses_arrays_that_do_not_fit(
 ) -> None:
     make_model(tmp_path)
     with pytest.raises(UserError, match=message):
-        Predictor.from_folder(tmp_path).predict(array, spacing)
+        Predictor.from_folder(tmp_path).predict(array, orientation="SAR", spacing=spacing)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,6 @@ def test_full_prediction_is_named_unless_training_images_were_as_full(covers_ima
     )
     with warnings.catch_warnings(record=True, category=PredictionWarning) as caught:
         warnings.simplefilter("always")
-        predictor.predict(image(), (1.0, 1.0, 1.0))
+        predictor.predict(image(), orientation="SAR", spacing=(1.0, 1.0, 1.0))
     named = [str(one.message) for one in caught if "every voxel" in str(one.message)]
     assert bool(named) is not covers_images

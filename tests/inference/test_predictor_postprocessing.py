@@ -40,28 +40,38 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_model_predicts_by_its_rules(tmp_path: Path) -> None:
     [folder] = write_models(tmp_path, ("lora",))
-    before = Predictor.from_folder(folder, device="cpu").predict(IMAGE, SPACING)
+    before = Predictor.from_folder(folder, device="cpu").predict(
+        IMAGE, orientation="SAR", spacing=SPACING
+    )
     assert (before == 1).any()
     NOTHING_IS_LARGE_ENOUGH.save(folder)
-    after = Predictor.from_folder(folder, device="cpu").predict(IMAGE, SPACING)
+    after = Predictor.from_folder(folder, device="cpu").predict(
+        IMAGE, orientation="SAR", spacing=SPACING
+    )
     assert np.array_equal(after, np.where(before == 1, 0, before))
     unchanged = Predictor.from_folder(folder, device="cpu", postprocess=False)
-    assert np.array_equal(unchanged.predict(IMAGE, SPACING), before)
-    of_fold = Predictor.from_folder(folder / "fold_0", device="cpu").predict(IMAGE, SPACING)
+    assert np.array_equal(unchanged.predict(IMAGE, orientation="SAR", spacing=SPACING), before)
+    of_fold = Predictor.from_folder(folder / "fold_0", device="cpu").predict(
+        IMAGE, orientation="SAR", spacing=SPACING
+    )
     assert np.array_equal(of_fold, after)
 
 
 def test_an_ensemble_predicts_by_its_own_rules(tmp_path: Path) -> None:
     folders = write_models(tmp_path)
-    before = EnsemblePredictor.from_folders(folders, device="cpu").predict(IMAGE, SPACING)
+    before = EnsemblePredictor.from_folders(folders, device="cpu").predict(
+        IMAGE, orientation="SAR", spacing=SPACING
+    )
     assert (before == 1).any()
     NOTHING_IS_LARGE_ENOUGH.save(folders[0])  # of a member: not of the ensemble
-    same = EnsemblePredictor.from_folders(folders, device="cpu").predict(IMAGE, SPACING)
+    same = EnsemblePredictor.from_folders(folders, device="cpu").predict(
+        IMAGE, orientation="SAR", spacing=SPACING
+    )
     assert np.array_equal(same, before)
     NOTHING_IS_LARGE_ENOUGH.save(ensemble_folder(tmp_path, ["lora", "frozen"]))
     for postprocess, expected in ((True, np.where(before == 1, 0, before)), (False, before)):
         ensemble = EnsemblePredictor.from_folders(folders, device="cpu", postprocess=postprocess)
-        assert np.array_equal(ensemble.predict(IMAGE, SPACING), expected)
+        assert np.array_equal(ensemble.predict(IMAGE, orientation="SAR", spacing=SPACING), expected)
 
 
 def test_rules_for_other_weights_are_named_and_not_applied(

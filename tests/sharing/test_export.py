@@ -49,7 +49,9 @@ def adapter(checkpoints: Path, tmp_path: Path) -> ModelFolder:
 
 def predict(model: Path) -> np.ndarray:
     """Return the labels `(Z, Y, X)` of a synthetic image."""
-    return Predictor.from_folder(model, device="cpu").predict(synthetic_image(), (1, 1, 1))
+    return Predictor.from_folder(model, device="cpu").predict(
+        synthetic_image(), orientation="SAR", spacing=(1, 1, 1)
+    )
 
 
 def test_export_model_writes_manifest_plans_weights_and_bases(
@@ -302,6 +304,9 @@ def test_installed_model_of_regions_predicts_what_the_exported_one_does(
     assert description.label_scheme.regions == scheme.regions
     predictors = [Predictor.from_folder(where, device="cpu") for where in (model, folder)]
     assert predictors[1].networks[0](torch.zeros(1, 3, 32, 32)).shape[1] == 2
-    expected, found = (predictor.predict(synthetic_image(), (1, 1, 1)) for predictor in predictors)
+    expected, found = (
+        predictor.predict(synthetic_image(), orientation="SAR", spacing=(1, 1, 1))
+        for predictor in predictors
+    )
     assert len(np.unique(expected)) > 1
     assert np.array_equal(found, expected)

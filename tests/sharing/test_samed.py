@@ -62,7 +62,9 @@ def test_imported_model_predicts_what_samed_does(
 ) -> None:
     content = write_samed(TINY_SAM, 2, SIZE, decoder_lora=decoder_lora)
     samed.import_samed(save(content, tmp_path), ORGANS, tmp_path / "model", OPTIONS)
-    found = Predictor.from_folder(tmp_path / "model", device="cpu").predict(image(), (5, 1, 1))
+    found = Predictor.from_folder(tmp_path / "model", device="cpu").predict(
+        image(), orientation="SAR", spacing=(5, 1, 1)
+    )
 
     scaled = torch.from_numpy((np.clip(image(), -125, 275) + 125) / 400)
     inputs = scaled[:, None].repeat(1, 3, 1, 1)

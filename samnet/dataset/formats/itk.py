@@ -144,6 +144,20 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
         reference: The image that the labels belong to, read by this module.
         file: The file to write.
     """
+    geometry: _Geometry = reference.header
+    _write_one_file(labels_like(labels, reference), file, geometry.units)
+
+
+def labels_like(labels: np.ndarray, reference: Image) -> SimpleITK.Image:
+    """Return a label map in memory with the geometry of its image.
+
+    Args:
+        labels: Labels `(Z, Y, X)`.
+        reference: The image that the labels belong to, of `read` or `as_image`.
+
+    Returns:
+        An image of as many dimensions.
+    """
     import SimpleITK
 
     geometry: _Geometry = reference.header
@@ -151,7 +165,7 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     image.SetOrigin(geometry.origin)
     image.SetSpacing(geometry.spacing)
     image.SetDirection(geometry.direction)
-    _write_one_file(image, file, geometry.units)
+    return image
 
 
 def _write_one_file(image: SimpleITK.Image, file: Path, units: tuple[str, ...] = ()) -> None:

@@ -38,20 +38,62 @@ def read(file: Path) -> Image:
     import nibabel
 
     nifti: Any = nibabel.load(file)
+    num_axes = len(_shape_of(nifti, file))
+    _check_spacing(nifti, file, num_axes)
+    return as_image(nifti, file)
+
+
+def _shape_of(nifti: Any, name: object) -> tuple[int, ...]:
+    """Return the shape without axes of one entry behind the third."""
     shape = nifti.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if not 2 <= len(shape) <= 3:
         raise UserError(
-            f"{file}: has shape {nifti.shape}; expected a 3D volume (split 4D series into channels)"
+            f"{name}: has shape {nifti.shape}; expected a 3D volume (split 4D series into channels)"
         )
+    return shape
+
+
+def as_image(nifti: Any, name: object) -> Image:
+    """Convert an image of nibabel to samnet's form.
+
+    Args:
+        nifti: A volume or a single slice, of NIfTI or another format that nibabel reads.
+        name: What to call it in an error, such as its file.
+
+    Returns:
+        The image with the array `(1, Z, Y, X)`.
+
+    Raises:
+        UserError: It has fewer than two or more than three dimensions.
+    """
+    shape = _shape_of(nifti, name)
     shape_xyz = shape if len(shape) == 3 else (*shape, 1)
     # Without a slope the stored type is kept; get_fdata would convert everything to float64.
     voxels_xyz = np.asarray(nifti.dataobj).reshape(shape_xyz)
     voxels_zyx = voxels_xyz.transpose()
-    _check_spacing(nifti, file, len(shape))
     affine = _in_millimetres(nifti)
     return Image(voxels_zyx[None], Grid(voxels_zyx.shape, affine), nifti.header.copy())
+
+
+def labels_like(labels: np.ndarray, nifti: Any) -> Any:
+    """Return a label map in memory with the geometry of an image of nibabel.
+
+    Args:
+        labels: Labels `(Z, Y, X)`, of the type to keep.
+        nifti: The image, as `as_image` takes it.
+
+    Returns:
+        An image of the same shape, affine and, if it is NIfTI, header; else a NIfTI-1 image.
+    """
+    import nibabel
+
+    data = labels.transpose().reshape(nifti.shape)
+    if not isinstance(nifti.header, nibabel.Nifti1Header):
+        return nibabel.Nifti1Image(data, nifti.affine)
+    image_class = _image_class(nifti.header)
+    return image_class(data, nifti.affine, _header_of_labels(nifti.header, labels.dtype))
 
 
 def _check_spacing(nifti: Any, file: Path, num_axes: int) -> None:
@@ -95,6 +137,10 @@ def _in_millimetres(nifti: Any) -> np.ndarray:
 
 
 def _unit_of(nifti: Any) -> float:
+    import nibabel
+
+    if not isinstance(nifti.header, nibabel.Nifti1Header):  # another format, which is in mm
+        return 1.0
     return _MILLIMETRES.get(int(nifti.header["xyzt_units"]) & _SPACE_BITS, 1.0)
 
 
@@ -134,18 +180,40 @@ def write(labels: np.ndarray, reference: Image, file: Path) -> None:
     """
     import nibabel
 
+    nibabel.save(labels_image(labels, reference), file)
+
+
+def labels_image(labels: np.ndarray, reference: Image) -> Any:
+    """Return a label map as an image of nibabel with the geometry of its image.
+
+    Args:
+        labels: Labels `(Z, Y, X)`.
+        reference: The image that the labels belong to, a NIfTI image or a DICOM series.
+
+    Returns:
+        An image that nibabel can save.
+    """
     if is_series(reference):
-        nibabel.save(on_grid(labels, reference.grid), file)
-        return
-    header = reference.header.copy()
+        return on_grid(labels, reference.grid)
+    header = _header_of_labels(reference.header, labels.dtype)
     data = labels.transpose().reshape(header.get_data_shape())
-    header.set_data_dtype(labels.dtype)
+    # affine None: the header's own qform and sform, with their codes, are written unchanged.
+    return _image_class(header)(data, None, header)
+
+
+def _header_of_labels(header: Any, dtype: np.dtype) -> Any:
+    header = header.copy()
+    header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
     header["cal_max"], header["cal_min"] = 0, 0
+    return header
+
+
+def _image_class(header: Any) -> type:
+    import nibabel
+
     is_nifti2 = isinstance(header, nibabel.Nifti2Header)
-    image_class = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
-    # affine None: the header's own qform and sform, with their codes, are written unchanged.
-    nibabel.save(image_class(data, None, header), file)
+    return nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
 
 
 def write_volume(values: np.ndarray, grid: Grid, file: Path) -> None:
