@@ -21,6 +21,7 @@ NOT_IN_THE_TREE = (
     "*.egg-info",
     "build",
     "dist",
+    "site",
     "samnet_data",
     "demo_output",
 )

@@ -13,6 +13,8 @@ OVERVIEW = "index.md"
 _WIDTH = 84  # columns of the usage, which fit the page without scrolling
 _EXAMPLES = "examples:"  # begins the part of an epilog that holds examples
 _SAID_OF_ALL = {"-h", "--help", "--verbose", "--version"}  # once, in the overview
+# An option, or a word with a sign that no word of a sentence has.
+_CODE = re.compile(r"^--?[a-z]|[a-z0-9][_=/][A-Za-z0-9]|[$<>\[\]|]|\*\w|\w\*|\w\.[a-z]{2,}$")
 _INTRODUCTION = """\
 # Commands
 
@@ -79,7 +81,7 @@ def _describe_parser(parser: argparse.ArgumentParser, level: int) -> Iterator[st
             yield "\n\n".join(entries)
     if notes.strip():
         yield f"{marks} Notes"
-        yield _prose(notes)
+        yield from map(_prose, notes.splitlines())
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
@@ -147,28 +149,26 @@ def _describe_examples(text: str) -> Iterator[str]:
 
 
 def _example(command: str, meaning: str) -> Iterator[str]:
+    if meaning:
+        sentence = _prose(meaning[0].upper() + meaning[1:].rstrip("."))
+        yield f"{sentence}:"
     if command:
-        if meaning:
-            yield f"{_prose(meaning).capitalize() if meaning.islower() else _prose(meaning)}:"
         yield f"```text\n{command}\n```"
 
 
 def _prose(text: str) -> str:
-    """Return a text of the help as Markdown: options, variables and file names as code."""
-    paragraphs = re.split(r"\n\s*\n", text.strip())
-    return "\n\n".join(" ".join(map(_word, paragraph.split())) for paragraph in paragraphs)
+    """Return a paragraph of the help as Markdown: options, variables and file names as code."""
+    return " ".join(map(_word, text.split()))
 
 
 def _word(word: str) -> str:
     """Return a word as Markdown, as code where it is something to type or to find on the disk."""
-    before, core, after = re.fullmatch(r"([('\"]*)(.*?)([)'\",;:.?]*)", word).groups()  # type: ignore[union-attr]
-    is_code = re.match(r"-{1,2}[a-z]", core) or re.search(r"[_=*$<>\[\]|/\\]", core)
-    if not is_code or "`" in core:
+    core = word.strip("()'\",;:.?")
+    if not _CODE.search(core) or "`" in core:
         return _escape(word)
-    if core.count("(") > core.count(")") and after.startswith(")"):
-        core, after = core + ")", after[1:]
+    before, after = word.split(core, 1)
     return f"{_escape(before)}`{core}`{_escape(after)}"
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\`*_<>\[\]|$])", r"\\\1", text)
+    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Generator
@@ -27,6 +28,7 @@ EXPECTED = (
     ("there is no bash", os.name == "nt"),
     ("there is no zsh", True),
     ("there is no fish", True),
+    ("`make docs` has not set up", importlib.util.find_spec("mkdocs") is None),
     ("needs /proc", sys.platform != "linux"),
 )
 
