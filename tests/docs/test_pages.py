@@ -16,7 +16,9 @@ from samnet.cli.reference import reference_pages
 
 CHECKED = (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 # Pages of the site that are made when it is built.
-COMMAND_PAGES = {f"docs/reference/commands/{name}": text for name, text in reference_pages().items()}
+COMMAND_PAGES = {
+    f"docs/reference/commands/{name}": text for name, text in reference_pages().items()
+}
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(((?!https?:)[^)\s]+)\)")
 API_PAGE = ROOT / "docs" / "reference" / "api.md"
@@ -96,5 +98,3 @@ def test_public_names_and_their_methods_are_documented(name: str) -> None:
         is_ours = (getattr(value, "__module__", None) or "").startswith("samnet")
         if not member.startswith("_") and callable(value) and is_ours:
             assert inspect.getdoc(value), f"{name}.{member}"
-
-

@@ -16,7 +16,9 @@ from builders.pages import ROOT
 import samnet
 from samnet.cli.main import COMMANDS
 
-LOADED = re.compile(r"<(?:script|img|iframe)[^>]* src=\"(https?:[^\"]+)|<link[^>]* href=\"(https?:[^\"]+)")
+LOADED = re.compile(
+    r"<(?:script|img|iframe)[^>]* src=\"(https?:[^\"]+)|<link[^>]* href=\"(https?:[^\"]+)"
+)
 
 
 @pytest.fixture(scope="module")
