@@ -68,6 +68,7 @@ def install_model(
     name: str | None = None,
     force: bool = False,
     limits: ArchiveLimits = DEFAULT_LIMITS,
+    origin: str | None = None,
 ) -> tuple[Path, Manifest]:
     """Unpack an archive of `export_model` into the results folder.
 
@@ -76,6 +77,7 @@ def install_model(
         name: The name of the model's folder, or `DATASET/NAME`. None for the names in the manifest.
         force: Whether to replace a model of that name.
         limits: How large the archive may be.
+        origin: What to call the archive in messages, such as its address; None for its path.
 
     Returns:
         The folder of the model, and what the archive says it holds.
@@ -84,15 +86,16 @@ def install_model(
         UserError: The archive is damaged or unsafe, or a model of that name is there already.
         SamnetError: The disk is too full.
     """
-    with _open(file) as archive:
-        manifest = _read_manifest(archive, file, limits)
+    shown = str(file) if origin is None else origin
+    with _open(file, shown) as archive:
+        manifest = _read_manifest(archive, shown, limits)
         check_entries(archive, manifest, file.stat().st_size, limits)
-        target = results_folder() / _target(manifest, name, file)
+        target = results_folder() / _target(manifest, name, shown)
         _settle_replacement(target)  # of an installation that was killed
         if target.exists() and not force:
             raise UserError(
-                f"{target} is there already; --name NAME installs {file.name} next to it, --force "
-                "replaces it"
+                f"{target} is there already; --name NAME installs {Path(shown).name} next to it, "
+                "--force replaces it"
             )
         needed = sum(member.size for member in manifest.files.values())
         _require_space(results_folder(), needed)
@@ -108,7 +111,7 @@ def install_model(
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[zipfile.ZipFile]:
+def _open(file: Path, shown: str) -> Iterator[zipfile.ZipFile]:
     """Open an archive, and turn what fails while it is read into errors that name it."""
     if not file.is_file():
         raise UserError(f"{file}: no such file")
@@ -117,25 +120,25 @@ def _open(file: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except UnsafeArchive as error:
         raise UserError(
-            f"{file}: {error}; nothing was installed. Get the model again from a source you trust"
+            f"{shown}: {error}; nothing was installed. Get the model again from a source you trust"
         ) from None
     except _DAMAGED as error:
-        raise _damaged(file, error) from None
+        raise _damaged(shown, error) from None
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise _damaged(file, error) from None  # the directory points to before the beginning
+        raise _damaged(shown, error) from None  # the directory points to before the beginning
 
 
-def _damaged(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file}: no archive of a model, or damaged ({error}); get it again")
+def _damaged(shown: str, error: Exception) -> UserError:
+    return UserError(f"{shown}: no archive of a model, or damaged ({error}); get it again")
 
 
-def _read_manifest(archive: zipfile.ZipFile, file: Path, limits: ArchiveLimits) -> Manifest:
+def _read_manifest(archive: zipfile.ZipFile, shown: str, limits: ArchiveLimits) -> Manifest:
     entries = [entry for entry in archive.infolist() if entry.filename == MANIFEST_FILE]
     if len(entries) != 1:
         raise UserError(
-            f"{file}: has no {MANIFEST_FILE}, so it was not written by samnet_export_model"
+            f"{shown}: has no {MANIFEST_FILE}, so it was not written by samnet_export_model"
         )
     [entry] = entries
     check_entry(entry, limits)
@@ -145,16 +148,16 @@ def _read_manifest(archive: zipfile.ZipFile, file: Path, limits: ArchiveLimits) 
     version = content.get("schema_version") if isinstance(content, dict) else content
     if not isinstance(content, dict) or version != SCHEMA_VERSION:
         raise UserError(
-            f"{file}: has the version {version!r}, this samnet reads version {SCHEMA_VERSION}; "
+            f"{shown}: has the version {version!r}, this samnet reads version {SCHEMA_VERSION}; "
             "update samnet, or export the model again"
         )
-    return from_json(Manifest, content, f"{file}: {MANIFEST_FILE}")
+    return from_json(Manifest, content, f"{shown}: {MANIFEST_FILE}")
 
 
-def _target(manifest: Manifest, name: str | None, file: Path) -> Path:
+def _target(manifest: Manifest, name: str | None, shown: str) -> Path:
     """Return where the model goes, below the results folder."""
     dataset, configuration = manifest.dataset_name, manifest.configuration
-    source = f"{file}: {MANIFEST_FILE}"
+    source = f"{shown}: {MANIFEST_FILE}"
     if name is not None:
         dataset, configuration = name.split("/", 1) if "/" in name else (dataset, name)
         source = f"--name {name}"

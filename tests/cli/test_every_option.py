@@ -21,6 +21,7 @@ from samnet.demo.run import DemoOptions
 from samnet.inference.dicom_output import DicomOutput
 from samnet.models.model_folder import ModelFolder
 from samnet.pretraining.recipe import Recipe
+from samnet.sharing.download import DownloadRules
 from samnet.sharing.samed import SamedOptions
 from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
@@ -307,9 +308,15 @@ def test_options_of_the_commands_that_share_models(
     assert arguments == (Path("model"), Path("file.pth"), "2")
     arguments, _ = call("sharing.samed.export_samed", "export_samed -m model -o file.pth")
     assert arguments == (Path("model"), Path("file.pth"), None)
-    for words, name, force in (("", None, False), (" --name mine --force", "mine", True)):
-        arguments, named = call("sharing.install.install_model", f"install_model a.zip{words}")
-        assert (arguments, named) == ((Path("a.zip"),), {"name": name, "force": force})
+    function = "sharing.sources.install_from"
+    arguments, named = call(function, "install_model a.zip")
+    assert arguments == ("a.zip",)
+    assert named == {"name": None, "force": False, "rules": DownloadRules()}
+    words = "install_model hf://a/b --name mine --force --sha256 12 --max-size 0.5 --allow-http"
+    arguments, named = call(function, words)
+    assert arguments == ("hf://a/b",)
+    rules = DownloadRules("12", 2**29, allow_http=True)
+    assert named == {"name": "mine", "force": True, "rules": rules}
     monkeypatch.setattr("samnet.inference.find_model.find_model", lambda *model: model)
     words = "export_model -o a.zip -m model -d 8 -c lora -f 0 2"
     arguments, _ = call("sharing.export.export_model", words)
