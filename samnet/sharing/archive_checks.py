@@ -21,6 +21,17 @@ from samnet.models.model_folder import (
 )
 from samnet.postprocessing.rules import POSTPROCESSING_FILE
 from samnet.sharing.export import MANIFEST_FILE, Manifest
+from samnet.sharing.model_card import CARD_FILE
+from samnet.sharing.model_scores import SCORES_FILE
+
+_FILES_OF_MODEL = (
+    MANIFEST_FILE,
+    DESCRIPTION_FILE,
+    CARD_FILE,
+    SCORES_FILE,
+    CALIBRATION_FILE,
+    POSTPROCESSING_FILE,
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ def check_entry(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
 
 
 def _is_file_of_model(name: str) -> bool:
-    if name in (MANIFEST_FILE, DESCRIPTION_FILE, CALIBRATION_FILE, POSTPROCESSING_FILE):
+    if name in _FILES_OF_MODEL:
         return True
     folder, _, file_name = name.rpartition("/")
     is_known = file_name in (PLAN_FILE, FINAL_WEIGHTS, BASE_FILE, TRAINING_DATA_FILE)

@@ -1,9 +1,9 @@
 """A trained model as one zip file that can be handed on.
 
-It holds a manifest, `dataset.json`, `confidence.json` and `postprocessing.json` where they are
-there, and for each fold the plan, the final weights as safetensors, `base.json` and the ranges of
-the training data. It never holds a pickle, and never the weights of the base, only their hash. For
-an adapter that is a few megabytes.
+It holds a manifest, `dataset.json`, the card of the model, and `scores.json`, `confidence.json` and
+`postprocessing.json` where they are there; for each fold the plan, the final weights as
+safetensors, `base.json` and the ranges of the training data. It never holds a pickle, and never the
+weights of the base, only their hash. For an adapter that is a few megabytes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from samnet.core.hashing import file_sha256
 from samnet.core.locks import lock_folder
 from samnet.core.records import to_json
 from samnet.dataset.description import DESCRIPTION_FILE
-from samnet.fingerprint.training_data import TrainingData
+from samnet.fingerprint.training_data import TrainingData, merge_training_data
 from samnet.models.base import Base, base_sha256, find_model_base, load_base, needs_base
 from samnet.models.model_folder import (
     BASE_FILE,
     CALIBRATION_FILE,
     FINAL,
     FINAL_WEIGHTS,
-    FOLD_FOLDER,
     PLAN_FILE,
     TRAINING_DATA_FILE,
     ModelFolder,
@@ -39,7 +38,9 @@ from samnet.models.model_folder import (
 )
 from samnet.plan.plan import Plan
 from samnet.postprocessing.model_rules import load_current_rules
-from samnet.postprocessing.rules import POSTPROCESSING_FILE
+from samnet.postprocessing.rules import POSTPROCESSING_FILE, Postprocessing
+from samnet.sharing.model_card import CARD_FILE, CardFacts, check_licence, write_card
+from samnet.sharing.model_scores import SCORES_FILE, fold_name, read_scores
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -86,13 +87,19 @@ class Manifest:
         return sorted({name.split("/")[0] for name in self.files if "/" in name})
 
 
-def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None = None) -> Manifest:
+def export_model(
+    model: ModelFolder,
+    output: Path,
+    folds: Sequence[str] | None = None,
+    licence: str | None = None,
+) -> Manifest:
     """Write the finished folds of a model into a zip file.
 
     Args:
         model: The folder of a configuration, or of a single fold.
         output: The file to write, which ends in `.zip`.
         folds: Such as `["0", "all"]`; None as at prediction.
+        licence: The licence that the card states; None for none.
 
     Returns:
         What the archive holds.
@@ -104,32 +111,27 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
     if output.suffix != ".zip":
         raise UserError(f"-o {output}: the archive has to end in .zip")
     runs = model.select_runs(folds)
-    base = _common_base(runs)
-    plan = runs[0].plan
-    contents: dict[str, bytes | Path] = {DESCRIPTION_FILE: _as_bytes(plan.description.as_json())}
-    folder = runs[0].path.parent
-    rules = load_current_rules(folder, [ModelFolder(folder)], plan.label_scheme)
+    facts = _collect_facts(runs, licence)
+    plan = facts.plan
+    contents: dict[str, bytes | Path] = {
+        DESCRIPTION_FILE: _as_bytes(plan.description.as_json()),
+        CARD_FILE: write_card(facts).encode(),
+    }
+    if facts.scores is not None:
+        contents[SCORES_FILE] = _as_bytes(to_json(facts.scores))
+    rules = _current_rules(runs)
     if rules:
         contents[POSTPROCESSING_FILE] = _as_bytes(to_json(rules))
-    calibration_file = ModelFolder(folder).calibration_file
-    if calibration_file.is_file():
-        calibration = Calibration.load(calibration_file, plan.label_scheme.class_names)
-        contents[CALIBRATION_FILE] = _as_bytes(to_json(calibration))
+    if facts.calibration is not None:
+        contents[CALIBRATION_FILE] = _as_bytes(to_json(facts.calibration))
     for run in runs:
-        name = run.name if FOLD_FOLDER.fullmatch(run.name) else "fold_all"
-        contents[f"{name}/{PLAN_FILE}"] = _as_bytes(to_json(_portable(run.plan)))
-        contents[f"{name}/{FINAL_WEIGHTS}"] = run.checkpoint(FINAL)
-        if run.training_data_file.is_file():
-            training_data = TrainingData.load(run.training_data_file)
-            contents[f"{name}/{TRAINING_DATA_FILE}"] = _as_bytes(to_json(training_data))
-        if base is not None:
-            contents[f"{name}/{BASE_FILE}"] = _as_bytes(to_json(base))
+        contents |= _contents_of_fold(run, facts.base)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         samnet_version=__version__,
         dataset_name=plan.dataset_name,
         configuration=plan.single_name,
-        base=base,
+        base=facts.base,
         files={name: _measure(content) for name, content in contents.items()},
     )
     with (
@@ -140,6 +142,66 @@ def export_model(model: ModelFolder, output: Path, folds: Sequence[str] | None =
         for name, content in {MANIFEST_FILE: _as_bytes(to_json(manifest)), **contents}.items():
             _add(archive, name, content)
     return manifest
+
+
+def collect_facts(
+    model: ModelFolder, folds: Sequence[str] | None = None, licence: str | None = None
+) -> CardFacts:
+    """Collect what the card of a model says.
+
+    Args:
+        model: As for `export_model`.
+        folds: As for `export_model`.
+        licence: As for `export_model`.
+
+    Returns:
+        The facts.
+
+    Raises:
+        UserError: As for `export_model`.
+    """
+    return _collect_facts(model.select_runs(folds), licence)
+
+
+def _collect_facts(runs: Sequence[RunFolder], licence: str | None) -> CardFacts:
+    base = _common_base(runs)
+    plan = runs[0].plan
+    calibration_file = ModelFolder(runs[0].path.parent).calibration_file
+    calibration = None
+    if calibration_file.is_file():
+        calibration = Calibration.load(calibration_file, plan.label_scheme.class_names)
+    files = [run.training_data_file for run in runs if run.training_data_file.is_file()]
+    found = [TrainingData.load(file) for file in files]
+    parts = [part for part in found if len(part.channels) == len(plan.channel_names)]
+    return CardFacts(
+        plan=plan,
+        folds=tuple(fold_name(run) for run in runs),
+        base=base,
+        training_data=merge_training_data(parts) if parts else None,
+        scores=read_scores(runs),
+        calibration=calibration,
+        postprocessing=tuple(_current_rules(runs).describe()),
+        licence=check_licence(licence),
+    )
+
+
+def _current_rules(runs: Sequence[RunFolder]) -> Postprocessing:
+    folder = runs[0].path.parent
+    return load_current_rules(folder, [ModelFolder(folder)], runs[0].plan.label_scheme)
+
+
+def _contents_of_fold(run: RunFolder, base: Base | None) -> dict[str, bytes | Path]:
+    name = fold_name(run)
+    contents: dict[str, bytes | Path] = {
+        f"{name}/{PLAN_FILE}": _as_bytes(to_json(_portable(run.plan))),
+        f"{name}/{FINAL_WEIGHTS}": run.checkpoint(FINAL),
+    }
+    if run.training_data_file.is_file():
+        training_data = TrainingData.load(run.training_data_file)
+        contents[f"{name}/{TRAINING_DATA_FILE}"] = _as_bytes(to_json(training_data))
+    if base is not None:
+        contents[f"{name}/{BASE_FILE}"] = _as_bytes(to_json(base))
+    return contents
 
 
 def _common_base(runs: Sequence[RunFolder]) -> Base | None:

@@ -51,6 +51,7 @@ from samnet.sharing.archive_checks import (
     check_entry,
 )
 from samnet.sharing.export import MANIFEST_FILE, SCHEMA_VERSION, Manifest, Member
+from samnet.sharing.model_scores import SCORES_FILE, load_scores
 
 log = logging.getLogger(__name__)
 
@@ -230,6 +231,8 @@ def _check_content(model: ModelFolder, manifest: Manifest) -> None:
     load_postprocessing(model.path, label_scheme)  # refuses a damaged one
     if model.calibration_file.is_file():
         Calibration.load(model.calibration_file, label_scheme.class_names)
+    if (model.path / SCORES_FILE).is_file():
+        load_scores(model.path / SCORES_FILE, label_scheme.class_names)
     for fold in manifest.folds:
         _check_fold(RunFolder(model.path / fold), label_scheme, manifest)
 

@@ -22,7 +22,7 @@ class WebRequest(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client has heard enough
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer
+    do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 (names that http.server gives)
 
     def send(self, body: bytes, status: int = 200, **headers: str) -> None:
         """Send a whole answer.

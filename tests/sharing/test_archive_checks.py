@@ -122,7 +122,7 @@ def test_install_refuses_weights_that_are_too_large(archive: Path, results: Path
 
 def test_install_refuses_too_many_files(archive: Path, results: Path) -> None:
     limits = ArchiveLimits(files=2)
-    assert_refused(archive, results, "holds 3 files, expected at most 2", limits)
+    assert_refused(archive, results, "holds 4 files, expected at most 2", limits)
 
 
 def test_install_refuses_files_that_are_too_large_together(archive: Path, results: Path) -> None:

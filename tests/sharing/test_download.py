@@ -45,7 +45,7 @@ def refuse(
     results: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Fail unless an installation ends with a message that names the address, and leaves nothing."""
+    """Fail unless a message that names the address ends an installation, which leaves nothing."""
     assert main([url, *words]) == code
     printed = capsys.readouterr()
     assert message in printed.err
@@ -277,7 +277,9 @@ def test_http_to_this_machine_is_allowed(host: str) -> None:
 def test_https_never_becomes_http() -> None:
     secure = read_address("https://example.org/a.zip", allow_http=True)
     for target in ("http://example.org/a.zip", "http://127.0.0.1/a.zip", "file:///a.zip"):
-        with pytest.raises(UserError, match="https://example.org/a.zip: the server redirects to"):
+        with pytest.raises(
+            UserError, match=r"https://example\.org/a\.zip: the server redirects to"
+        ):
             check_redirect(secure, target, allow_http=True)
     assert check_redirect(secure, "https://other.org/a.zip", allow_http=False).host == "other.org"
     plain = read_address("http://example.org/a.zip", allow_http=True)

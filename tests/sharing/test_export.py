@@ -60,12 +60,12 @@ def test_export_model_writes_manifest_plans_weights_and_bases(
     manifest = export_model(adapter, tmp_path / "out" / "model.zip")
     with zipfile.ZipFile(tmp_path / "out" / "model.zip") as archive:
         names = archive.namelist()
-        assert names[:2] == ["manifest.json", "dataset.json"]
+        assert names[:3] == ["manifest.json", "dataset.json", "MODEL_CARD.md"]
         in_folds = []
         for fold in ("fold_0", "fold_1"):
             for name in ("base.json", "checkpoint_final.safetensors", "plan.json"):
                 in_folds.append(f"{fold}/{name}")
-        assert sorted(names[2:]) == in_folds
+        assert sorted(names[3:]) == in_folds
         content = json.loads(archive.read("manifest.json"))
         weights = safetensors.torch.load(archive.read("fold_0/checkpoint_final.safetensors"))
     assert content["schema_version"] == 1
