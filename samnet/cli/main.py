@@ -48,6 +48,7 @@ COMMANDS = {
     "download_checkpoint": "get SAM's weights",
     "export_model": "pack a trained model into one file",
     "install_model": "install a packed model",
+    "models": "which models and base weights are installed",
     "import_samed": "make a model from a file of SAMed",
     "export_samed": "write a model as a file for SAMed",
     "serve": "predict, label and train from 3D Slicer or OHIF",

@@ -106,6 +106,19 @@ def find_on_hub(address: str, *, allow_http: bool = False) -> HubArchive:
     )
 
 
+def check_name(name: str) -> None:
+    """Check the name of a model on a hub.
+
+    Args:
+        name: `ORG/NAME`.
+
+    Raises:
+        UserError: It has another form.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--push {name}: expected ORG/NAME, of letters, digits and -_.")
+
+
 def push_to_hub(name: str, archive: Path, card: str, *, public: bool = False) -> str:
     """Put an archive and its card on a hub, in one commit. A new model there is private.
 
@@ -123,8 +136,7 @@ def push_to_hub(name: str, archive: Path, card: str, *, public: bool = False) ->
             one that may not write there, or the model is public and `public` is False.
         SamnetError: The hub cannot be reached, or has a temporary trouble.
     """
-    if not _NAME.fullmatch(name):
-        raise UserError(f"--push {name}: expected ORG/NAME, of letters, digits and -_.")
+    check_name(name)
     hub = _connect(allow_http=False)
     address = f"{PREFIX}{name}"
     _require_token(hub.endpoint)
