@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from samnet.evaluation.overlays.draw import INDEX_FILE
 from samnet.evaluation.overlays.evaluated_cases import draw_evaluated_cases
 from samnet.evaluation.tables import format_table
 from samnet.fingerprint.extract import extract_fingerprint
+from samnet.fingerprint.records import Fingerprint
 from samnet.inference.files import predict_cases
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import ALL_CASES, RunFolder
 from samnet.planning.planned_dataset import PLANNING, PlannedDataset, write_splits
 from samnet.planning.planner import make_plan
 from samnet.preprocessing.prepare import prepare_all_configurations
+from samnet.reporting.prediction_source import PredictionFolders, read_predictions
+from samnet.reporting.report import REPORT_FILE, ReportOptions, write_report
 from samnet.training.kept_measurements import KeptMeasurements
 from samnet.training.options import TrainingOptions
 from samnet.training.run import train
@@ -58,16 +61,29 @@ class DemoOptions:
     device: str
 
 
-def run_demo(options: DemoOptions) -> float:
-    """Generate data, plan, train on all training cases, and predict and score the test cases.
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo ends with.
 
-    Scores and file names are printed.
+    Attributes:
+        dice: The mean Dice over foreground classes and test cases.
+        report: The report, one HTML file.
+    """
+
+    dice: float
+    report: Path
+
+
+def run_demo(options: DemoOptions) -> DemoResult:
+    """Generate data, plan, train on all training cases, predict and score the test cases, report.
+
+    Scores and file names are printed, the report last.
 
     Args:
         options: The options.
 
     Returns:
-        The mean Dice over foreground classes and test cases.
+        The mean Dice, and the report.
 
     Raises:
         SamnetError: A step failed. When the demo is run again, it resumes there.
@@ -79,6 +95,7 @@ def run_demo(options: DemoOptions) -> float:
         _prepare(dataset, options)
         run = _train(dataset, options)
         summary, figures = _predict_and_score(dataset, run, options.device, options.folder)
+        report = _write_report(dataset, run, options.folder)
     num_cases = len(summary["metric_per_case"])
     print(f"\nScores on the {num_cases} test cases, which nothing was trained or planned on:\n")
     print(format_table(summary))
@@ -87,9 +104,11 @@ def run_demo(options: DemoOptions) -> float:
         f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.\n"
         f"  figures, worst case first:   {drawn}\n"
         f"  the curves of the training:  {run.progress_file}\n"
-        f"  the plan, with reasons:      {dataset.folder.plan_file}"
+        f"  the plan, with reasons:      {dataset.folder.plan_file}\n"
+        "\nAll of it on one page; open it in a browser:\n"
+        f"  {report.absolute().as_uri()}"
     )
-    return float(summary["foreground_mean"]["Dice"])
+    return DemoResult(float(summary["foreground_mean"]["Dice"]), report)
 
 
 def _prepare(dataset: RawDataset, options: DemoOptions) -> None:
@@ -118,7 +137,7 @@ def _predict_and_score(
 ) -> tuple[dict[str, Any], Path | None]:
     """Predict the test cases, return the summary of the scores, and the folder of the figures."""
     folder, description = dataset.folder, dataset.description
-    predictions, references = folder.results / "predictions", folder.test_labels
+    predictions, references = _predictions(dataset), folder.test_labels
     predictor = Predictor.from_folder(run.path, device=device)
     cases = find_prediction_cases(folder.test_images, description)
     predict_cases(predictor, cases, predictions)
@@ -127,6 +146,29 @@ def _predict_and_score(
     )
     images = {case.identifier: case for case in cases}
     return summary, draw_evaluated_cases(summary, images, description, output)
+
+
+def _predictions(dataset: RawDataset) -> Path:
+    return dataset.folder.results / "predictions"
+
+
+def _write_report(dataset: RawDataset, run: RunFolder, output: Path) -> Path:
+    """Write the page about the scored predictions, with the data, plan and curves of the model."""
+    folder = dataset.folder
+    places = PredictionFolders(_predictions(dataset), folder.test_images)
+    # The scores are read from the folder: the predictions have just been evaluated.
+    predictions = read_predictions(places, dataset.description, default_processes())
+    source = replace(
+        predictions,
+        title="The demo: synthetic CT",
+        subject="the test cases of the demo, which nothing was trained or planned on",
+        plan=run.plan,
+        runs=(run,),
+        fingerprint=Fingerprint.load(folder.fingerprint_file),
+    )
+    file = output / REPORT_FILE
+    write_report(source, file, ReportOptions(command=("samnet_demo",)))
+    return file
 
 
 @contextlib.contextmanager

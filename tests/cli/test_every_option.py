@@ -195,7 +195,7 @@ def test_options_of_pretrain(call: Call) -> None:
 
 def test_options_of_demo(call: Call) -> None:
     (options,), _ = call("demo.run.run_demo", "demo")
-    assert options == DemoOptions(Path("demo_output"), 12, 4, 300.0, 0, "cpu")
+    assert options == DemoOptions(Path("demo_output"), 12, 4, 210.0, 0, "cpu")
     words = "demo -o mine --num-training 5 --num-test 3 --max-time 1h --seed 8 --device cuda"
     (options,), _ = call("demo.run.run_demo", words)
     assert options == DemoOptions(Path("mine"), 5, 3, 3600.0, 8, "cuda")

@@ -13,6 +13,7 @@ from builders.tiny import SHORT, tiny_backbone
 from samnet.cli.demo import COMMAND, main
 from samnet.core.machine import Machine, detect_machine
 from samnet.demo.anatomy import DATASET_NAME
+from samnet.demo.run import DemoResult
 from samnet.fingerprint.records import Fingerprint
 from samnet.inference.predictor import Predictor
 from samnet.models.model_folder import RunFolder
@@ -71,6 +72,8 @@ def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
     monkeypatch.setenv("samnet_results", str(tmp_path / "mine"))
     monkeypatch.setattr("samnet.demo.run.make_plan", plan_quick_training)
     monkeypatch.setattr("samnet.demo.run.default_processes", lambda: 0)
+    opened: list[Path] = []
+    monkeypatch.setattr("samnet.core.browser.open_in_browser", opened.append)
     used = note_devices(monkeypatch)
     folder = tmp_path / "demo"
     words = ["-o", str(folder), "--num-training", "2", "--num-test", "1"]
@@ -81,6 +84,12 @@ def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
     for name in ("index.png", "progress.png", "samnetPlans.json"):
         [file] = folder.rglob(name)
         assert str(file) in printed
+    report = folder / "report.html"
+    assert printed.splitlines()[-1].strip() == report.as_uri()
+    assert opened == [report]
+    page = report.read_text(encoding="utf-8")
+    for part in ("Scores", "Cases to look at", "Data", "Plan", "How it was made"):
+        assert f">{part}</" in page
     raw = folder / "raw" / DATASET_NAME
     assert len(list((raw / "imagesTr").iterdir())) == 2
     [image] = (raw / "imagesTs").iterdir()
@@ -96,7 +105,20 @@ def test_demo_takes_a_data_set_through_all_steps_within_its_folder(
     assert not (tmp_path / "mine").exists()
 
 
+def test_demo_does_not_open_the_report_if_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    result = DemoResult(1.0, tmp_path / "report.html")
+    monkeypatch.setattr("samnet.demo.run.run_demo", lambda options: result)
+    monkeypatch.setattr("samnet.core.browser.open_in_browser", opened.append)
+    assert main(["--no-open"]) == 0
+    assert opened == []
+    assert main([]) == 0
+    assert opened == [result.report]
+
+
 def test_demo_takes_minutes_on_a_cpu_by_default() -> None:
     options = COMMAND.parser().parse_args([])
     assert (options.num_training, options.num_test, options.seed) == (12, 4, 0)
-    assert (options.output, options.max_time, options.device) == (Path("demo_output"), 300.0, None)
+    assert (options.output, options.max_time, options.device) == (Path("demo_output"), 210.0, None)
