@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # your CUDA instead.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test mutants lint format docs clean
+.PHONY: demo test mutants package lint format docs clean
 
 $(VENV)/.ready: pyproject.toml setup.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'samnet needs Python 3.10 or newer, this is ' + sys.version.split()[0])"
@@ -25,6 +25,18 @@ test: $(VENV)/.ready
 mutants: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[mutants]"
 	$(BIN)/python tests/mutation/run.py $(MODULES)
+
+# Wheel and source distribution in dist/, and every step once with the wheel, in an environment of
+# its own. For another version: make package PYTHON=python3.13
+package: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[package]"
+	rm -rf dist build/smoke
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/smoke
+	build/smoke/bin/python -m pip install --quiet $(TORCH)
+	build/smoke/bin/python -m pip install --quiet dist/*.whl
+	build/smoke/bin/python tests/packaging/smoke.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -46,4 +58,4 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import json
 import os
@@ -110,13 +111,26 @@ def test_wheel_holds_all_modules_named_configurations_and_weights(
 ) -> None:
     expected = {f"samnet/plans/{name}.json" for name in NAMES}
     expected.add("samnet/plans/__init__.py")
-    for pattern in ("*.py", "*.safetensors", "reporting/templates/*"):
+    for pattern in ("*.py", "py.typed", "*.safetensors", "reporting/templates/*"):
         files = (checkout / "samnet").rglob(pattern)
         expected.update(str(file.relative_to(checkout)) for file in files)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert "samnet/weights/small_v1.safetensors" in expected
     assert packed == expected
+
+
+def test_wheel_says_what_the_package_index_shows(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Name"] == "samnet"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Author"] == "The samnet developers"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    versions = [f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)]
+    assert set(versions) <= set(metadata.get_all("Classifier"))
+    assert metadata["Requires-Python"] == ">=3.10"
 
 
 def test_wheel_finds_the_named_configurations(wheel: Path, tmp_path: Path) -> None:
