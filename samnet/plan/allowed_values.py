@@ -18,6 +18,15 @@ def are_axes(value: tuple[int, ...]) -> bool:
     return len(set(value)) == len(value) and set(value) <= {0, 1, 2}
 
 
+def are_labels(value: tuple[int, ...]) -> bool:
+    """Tell whether numbers are labels of foreground, each at most once.
+
+    Args:
+        value: The numbers.
+    """
+    return len(set(value)) == len(value) and all(label > 0 for label in value)
+
+
 def is_weights(value: str) -> bool:
     """Tell whether a text says from which weights a training run starts.
 

@@ -77,6 +77,11 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
             f"{where}: depth is {configuration.depth} with a frozen encoder, whose embeddings are "
             "those of single slices; use depth 1, or encoder_tuning lora or full"
         )
+    if configuration.structure_copying and not configuration.copied_labels:
+        raise UserError(
+            f"{where}: structure_copying is {configuration.structure_copying:g}, but copied_labels "
+            "names no label; add for example copied_labels=[1], or take structure_copying 0"
+        )
     return configuration
 
 

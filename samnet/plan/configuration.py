@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, get_type_hints
 
 from samnet.core.geometry import is_orientation
-from samnet.plan.allowed_values import are_axes, are_blocks, is_weights
+from samnet.plan.allowed_values import are_axes, are_blocks, are_labels, is_weights
 from samnet.plan.backbones import BACKBONES, PATCH
 from samnet.plan.plan_key import REQUIRED, PlanKey, Role, Scope, declared_keys, plan_key
 
@@ -309,6 +309,21 @@ class Configuration:
         "random changes of the slices",
         Role.RESUMABLE | Role.EMBEDDINGS,
         choices=("planned", "samed", "none"),
+    )
+    structure_copying: float = _TRAINING(
+        "share of the samples into which a structure of another slice is copied "
+        "([copying.md](copying.md))",
+        Role.RESUMABLE,
+        limits=(0, 1),
+        possible="0 to 1",
+        earlier=0.0,
+    )
+    copied_labels: tuple[int, ...] = _TRAINING(
+        "the labels whose structures are copied, with `structure_copying` above 0",
+        Role.RESUMABLE,
+        is_valid=are_labels,
+        possible="a list of labels above 0, each once",
+        earlier=(),
     )
     weight_average: float = _TRAINING(
         "what a step keeps of the average of the trained weights, which is validated and kept",

@@ -191,10 +191,12 @@ def _choose_embeddings(
 ) -> CacheChoice | None:
     """Choose what is kept of a frozen encoder's work.
 
-    A resumed run keeps what it kept before, as its samples depend on that.
+    A resumed run keeps what it kept before, as its samples depend on that. Where structures are
+    copied into slices, nothing is kept.
     """
     earlier = _last_session(run)
-    if earlier is not None and _has_same_cache_size(run):
+    is_copying = task.configuration.structure_copying > 0
+    if earlier is not None and _has_same_cache_size(run) and not is_copying:
         return earlier.embeddings
     if task.unlabelled_cases:
         return None  # slices without labels are shown in ever new ways, with labelled ones

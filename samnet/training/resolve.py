@@ -83,6 +83,7 @@ def resolve_run(
     options = _complete_options(folder, record, options)
     plan = _plan_of_run(dataset, configuration, folder, options, world_size)
     _check_orientation(plan)
+    _check_copied_labels(plan)
     cases = choose_cases(
         dataset.splits,
         fold,
@@ -169,6 +170,18 @@ def _check_orientation(plan: Plan) -> None:
             f"{plan.dataset_name}: configuration {plan.single_name}: orientation is "
             f"{orientation!r}. Prepared cases have the patient's axes: train with orientation="
             f"{PATIENT}; others are for models that were trained elsewhere"
+        )
+
+
+def _check_copied_labels(plan: Plan) -> None:
+    configuration = plan.single_configuration
+    known = [value for value in plan.label_scheme.values if value != 0]
+    unknown = set(configuration.copied_labels) - set(known)
+    if configuration.structure_copying and unknown:
+        raise UserError(
+            f"{plan.dataset_name}: configuration {plan.single_name}: copied_labels are "
+            f"{list(configuration.copied_labels)}, but the labels of the data set are {known}; "
+            f"--set copied_labels=[{known[0]}] copies structures of the first one"
         )
 
 

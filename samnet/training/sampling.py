@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from samnet.preprocessing.storage import StoredCase
+from samnet.training.copied_structure import CopiedStructure
 from samnet.training.intensity_changes import apply_changes
 from samnet.training.intensity_draws import IntensityDraws, draw_intensities
 from samnet.training.placement import Placement, place_image
 from samnet.training.slice_reader import SampleSpecification, SliceReader
+from samnet.training.structure_copying import StructureCopier
 
 _ORDER_OF_PASS = 1  # sets the draw of an order apart from other draws
 # Class -> the (case, axis, slices) that show it. The slices are in arrays: an object for each would
@@ -51,12 +53,15 @@ class SampleDraws:
         is_reversed: Whether its neighbours change places.
         placement: Where the network's input lies on the slice.
         intensities: How its intensities are changed; None where the augmentation changes none.
+        copied: A structure that is copied into the slice and its neighbours; None for none. Its
+            place depends on their pixels.
     """
 
     choice: SliceChoice
     is_reversed: bool
     placement: Placement
     intensities: IntensityDraws | None
+    copied: CopiedStructure | None = None
 
 
 class SliceChooser:
@@ -137,6 +142,7 @@ class SliceSamples(Dataset):
     Attributes:
         reader: The slices.
         chooser: Draws them.
+        copier: Copies structures into them.
     """
 
     def __init__(self, cases: Sequence[StoredCase], specification: SampleSpecification) -> None:
@@ -148,6 +154,7 @@ class SliceSamples(Dataset):
         """
         self.reader = SliceReader(cases, specification)
         self.chooser = SliceChooser(self.reader)
+        self.copier = StructureCopier(self.reader, self.chooser.places_by_class)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         return _apply_draws(self.reader, *self.draw(number))
@@ -159,11 +166,15 @@ class SliceSamples(Dataset):
             number: Its number.
 
         Returns:
-            All that is random of it, and the labels `(H, W)` of its slice.
+            All that is random of it, and the labels `(H, W)` of its slice, with those of a copied
+            structure.
         """
         generator = np.random.default_rng([self.reader.specification.seed, number])
         choice = self.chooser.draw(generator, number)
-        return _draw_appearance(self.reader, generator, choice)
+        stack = choice.case_index, choice.axis
+        shown = self.reader.indices(*stack, choice.index)
+        copied = self.copier.copy_into(number, stack, choice.index, shown)
+        return _draw_appearance(self.reader, generator, choice, copied)
 
 
 def draw_sample(
@@ -183,18 +194,22 @@ def draw_sample(
 
 
 def _draw_appearance(
-    reader: SliceReader, generator: np.random.Generator, choice: SliceChoice
+    reader: SliceReader,
+    generator: np.random.Generator,
+    choice: SliceChoice,
+    copied: CopiedStructure | None = None,
 ) -> tuple[SampleDraws, np.ndarray]:
     """Draw the way in which a slice is shown; return it with the labels of the slice."""
     labels = reader.labels(choice.case_index, choice.axis, choice.index)
+    wanted = choice.wanted
+    if copied is not None:
+        labels, wanted = copied.paste_labels(choice.index, labels), copied.value
     is_reversed = reader.draw_reversal(generator, choice.axis)
-    placement = reader.draw_placement(
-        generator, choice.case_index, choice.axis, labels, choice.wanted
-    )
+    placement = reader.draw_placement(generator, choice.case_index, choice.axis, labels, wanted)
     intensities = None
     if reader.profile.intensities:
         intensities = draw_intensities(generator, reader.sample_shape)
-    return SampleDraws(choice, is_reversed, placement, intensities), labels
+    return SampleDraws(choice, is_reversed, placement, intensities, copied), labels
 
 
 def _apply_draws(
@@ -202,7 +217,11 @@ def _apply_draws(
 ) -> tuple[Tensor, Tensor]:
     choice = draws.choice
     image = reader.image(
-        choice.case_index, choice.axis, choice.index, is_reversed=draws.is_reversed
+        choice.case_index,
+        choice.axis,
+        choice.index,
+        is_reversed=draws.is_reversed,
+        copied=draws.copied,
     )
     placed = place_image(image, draws.placement, reader.configuration.input_size)
     if draws.intensities is not None:

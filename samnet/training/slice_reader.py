@@ -16,6 +16,7 @@ from samnet.preprocessing.intensity import apply_window, window_bounds
 from samnet.preprocessing.slice_frame import SCALE, SliceFrame, planned_frame
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.augmentation import PROFILES, draw_bend_seed
+from samnet.training.copied_structure import CopiedStructure
 from samnet.training.placement import Placement, place_labels, place_regions
 
 _ANCHOR_REACH = 0.7  # largest distance of a chosen pixel from the centre, in halves of the input
@@ -84,7 +85,15 @@ class SliceReader:
         """The number of image channels of the data set."""
         return len(self.configuration.intensity)
 
-    def image(self, case_index: int, axis: int, index: int, *, is_reversed: bool = False) -> Tensor:
+    def image(
+        self,
+        case_index: int,
+        axis: int,
+        index: int,
+        *,
+        is_reversed: bool = False,
+        copied: CopiedStructure | None = None,
+    ) -> Tensor:
         """Read a slice, with its neighbours where the channel layout has them.
 
         Args:
@@ -92,12 +101,15 @@ class SliceReader:
             axis: The axis across which the slice lies.
             index: The slice.
             is_reversed: Whether its neighbours change places.
+            copied: A structure that is copied into the slices; None for none.
 
         Returns:
             The image `(C, H, W)` on the slice's own pixels, 0 to 1.
         """
         indices = self.indices(case_index, axis, index, is_reversed=is_reversed)
         raw = self.raw_slices(case_index, axis, indices)
+        if copied is not None:
+            raw = copied.paste_image(indices, raw)
         slices = apply_window(raw, self.bounds[case_index])
         composed = compose_channels(slices, self.configuration.channel_layout)
         return torch.from_numpy(np.ascontiguousarray(composed))

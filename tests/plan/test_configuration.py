@@ -70,6 +70,7 @@ LIMITS = {
     "cross_entropy_weight": (0.0, None),
     "dice_weight": (0.0, None),
     "foreground_share": (0.0, 1.0),
+    "structure_copying": (0.0, 1.0),
     "weight_average": (0.0, 0.99999),
     "unlabelled_weight": (0.0, None),
     "unlabelled_share": (0.01, 100.0),

@@ -42,6 +42,8 @@ RESUMABLE = {
     "foreground_share",
     "slice_order",
     "augmentation",
+    "structure_copying",
+    "copied_labels",
     "weight_average",
     "unlabelled_weight",
     "unlabelled_share",

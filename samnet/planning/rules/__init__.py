@@ -10,10 +10,10 @@ from __future__ import annotations
 from samnet.plan.configuration import PLAN_KEYS
 from samnet.plan.plan import SPLIT_KEYS
 from samnet.plan.plan_key import Scope
-from samnet.planning.rules import intensity, network, slicing, training
+from samnet.planning.rules import copying, intensity, network, slicing, training
 from samnet.planning.rules.facts import Rule
 
-_MODULES = (slicing, intensity, network, training)
+_MODULES = (slicing, intensity, network, training, copying)
 
 
 def rules_of(scope: Scope) -> dict[str, Rule]:

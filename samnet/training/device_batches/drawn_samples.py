@@ -70,6 +70,8 @@ class DrawnSamples(Dataset):
         images = None
         if self.carries_slices:
             images = self.reader.raw_slices(case_index, axis, indices)
+            if draws.copied is not None:
+                images = draws.copied.paste_image(indices, images)
         return DrawnSample(draws, indices, labels, images)
 
     def collate(self, batch: Sequence[DrawnSample]) -> Parcel:

@@ -70,6 +70,8 @@ def find_slice_place(
     working = working_bytes(samples.reader, batch_size)
     free = measure_free(device)
     place = choose_slice_place(storage, working, free)
+    if place is SlicePlace.DEVICE and samples.reader.configuration.structure_copying:
+        place = SlicePlace.HOST  # structures are copied into slices on the CPU
     if place is None:
         log.info(
             "samples are made on the CPU: to make a batch on the GPU takes %.1f GiB, more than "

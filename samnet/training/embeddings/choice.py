@@ -103,6 +103,9 @@ def choose_cache(
         if requested:
             log.info("--cache-size is for frozen encoders; this one is trained")
         return None
+    if configuration.structure_copying:
+        log.info("no embeddings are kept: structures are copied into slices at random")
+        return None
     if _trains_before_head(network):
         log.info(
             "no embeddings are kept: the mix of channels before the frozen encoder is trained, and "

@@ -210,7 +210,7 @@ class Consistency:
     def _specification(self, augmentation: str | None = None) -> SampleSpecification:
         task, configuration = self.task, self.task.configuration
         if augmentation is not None:
-            configuration = replace(configuration, augmentation=augmentation)
+            configuration = replace(configuration, augmentation=augmentation, structure_copying=0.0)
         return SampleSpecification(configuration, task.label_scheme, self._stride, task.seed)
 
     def state(self) -> dict[str, Tensor]:

@@ -81,6 +81,23 @@ def test_batch_of_volumes_equals_its_samples(
     check_batch(samples, keeps_slices=False)
 
 
+@pytest.mark.parametrize("layout", ["repeat", "neighbours"])
+def test_batch_has_copied_structures_as_its_samples(
+    cases: list[StoredCase], make_samples: MakeSamples, layout: str
+) -> None:
+    samples = make_samples(
+        cases,
+        label_scheme=THREE_CLASSES,
+        views=(0, 1, 2),
+        structure_copying=1.0,
+        copied_labels=(3,),
+        channel_layout=layout,
+        foreground_share=0.0,
+    )
+    assert any(samples.draw(number)[0].copied for number in range(COUNT))
+    check_batch(samples, keeps_slices=False)
+
+
 @pytest.mark.parametrize("augmentation", ["planned", "samed", "none"])
 @pytest.mark.parametrize("layout", ["as_is", "stem"])
 @pytest.mark.parametrize("scheme", ["percentiles", "slice_range"])

@@ -99,3 +99,17 @@ def test_a_batch_takes_as_much_more_as_it_has_more_rows_and_slices(
     assert working_bytes(reader, 8) == 8 * working_bytes(reader, 1)
     neighbours = make_samples(cases, channel_layout="neighbours").reader
     assert working_bytes(neighbours, 1) > working_bytes(reader, 1)
+
+
+def test_samples_with_copied_structures_bring_their_slices(
+    cases: list[StoredCase], make_samples: MakeSamples
+) -> None:
+    """Structures are copied on the CPU, so slices that lie on the device would lack them."""
+
+    def much(device: torch.device) -> int:
+        return 2**40
+
+    plain, copying = make_samples(cases), make_samples(cases, structure_copying=0.5)
+    cuda = torch.device("cuda")
+    assert find_slice_place(plain, 2, cuda, much) is SlicePlace.DEVICE
+    assert find_slice_place(copying, 2, cuda, much) is SlicePlace.HOST
