@@ -61,6 +61,24 @@ def worst_cases(summary: dict[str, Any], count: int = NUM_SHOWN) -> list[LowScor
     return sorted(found, key=lambda case: (case.dice, case.case))[:count]
 
 
+def never_found(summary: dict[str, Any]) -> list[str]:
+    """Return the classes that no prediction shows, though references do.
+
+    Args:
+        summary: The result of `summarize` or `read_summary`.
+
+    Returns:
+        Their names.
+    """
+    names = names_of_classes(summary)
+    found = []
+    for label, presence in summary.get("presence", {}).items():
+        num_shown = presence["cases"] - presence["spurious"]
+        if num_shown > 0 and presence["missed"] == num_shown and presence["spurious"] == 0:
+            found.append(names[label])
+    return found
+
+
 def _finding(scores: dict[str, float]) -> str:
     if scores["n_pred"] == 0:
         return "missed"

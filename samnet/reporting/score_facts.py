@@ -12,6 +12,7 @@ from markupsafe import Markup
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
 from samnet.evaluation.policies import EMPTY_SLICES, find_policy
 from samnet.evaluation.summary import DISTANCES, tolerance_of
+from samnet.evaluation.worst_cases import never_found
 from samnet.reporting.agreement import compare_volumes
 from samnet.reporting.numbers import (
     is_known,
@@ -285,6 +286,9 @@ def _what_to_look_at(source: Source) -> str:
         num_missed += presence["missed"]
     if num_missed:
         text += f"; a structure was missed altogether {show_count(num_missed, 'time')}"
+    missing = never_found(source.summary) if source.summary else []
+    if missing:
+        text += f"; found in no case: {show_names(missing, _MOST_NAMES)}"
     num_warned = sum(bool(case.warnings) for case in source.cases)
     if num_warned:
         text += f"; {show_count(num_warned, 'case')} with a warning"

@@ -21,6 +21,7 @@ from samnet.core.signals import Interrupted, StopSignals
 from samnet.models.model_folder import RunFolder
 from samnet.models.network import SegmentationNetwork
 from samnet.training.checkpoint import Kept, resume_training
+from samnet.training.collapse import CollapseWatch
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_weights
 from samnet.training.forecast import Forecast
@@ -129,6 +130,7 @@ class Trainer:
         self._losses = StepLosses(self.steps, task, self.progress)
         self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
+        self._collapse = CollapseWatch(task, self._validation_cases)
         self._time_limit = TimeLimit(
             task,
             self.progress.seconds,
@@ -320,6 +322,7 @@ class Trainer:
         }
         if self.consistency is not None:
             row |= self.consistency.finish_epoch(self._ordinary.predict)
+        row |= self._collapse.judge(self.history.rows, row, self._share_done())
         self._waited = self._worked = progress.loss_sum = 0.0
         progress.loss_count = 0
         progress.worse_validations += int(has_time)

@@ -10,7 +10,7 @@ from samnet.evaluation.evaluator import SUMMARY_FILE
 from samnet.evaluation.overlays.evaluated_cases import FIGURES_FOLDER
 from samnet.evaluation.summary_files import read_summary
 from samnet.evaluation.tables import format_overlap
-from samnet.evaluation.worst_cases import format_worst_cases, worst_cases
+from samnet.evaluation.worst_cases import format_worst_cases, never_found, worst_cases
 from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
 
 _LONGEST_NAME = 40  # characters of a case's name in a row of a table
@@ -53,6 +53,12 @@ def _one_run(run: RunFolder) -> str:
     worst = format_worst_cases(summary)
     if worst:
         parts.append(worst)
+    missing = never_found(summary)
+    if missing:
+        parts.append(
+            f"found in no case, though the reference shows it: {', '.join(missing)} "
+            "(docs/troubleshooting.md says what may help)"
+        )
     return "\n\n".join([*parts, _files(run)])
 
 
