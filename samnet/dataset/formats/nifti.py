@@ -197,8 +197,8 @@ def labels_image(labels: np.ndarray, reference: Image) -> Any:
         return on_grid(labels, reference.grid)
     header = _header_of_labels(reference.header, labels.dtype)
     data = labels.transpose().reshape(header.get_data_shape())
-    # affine None: the header's own qform and sform, with their codes, are written unchanged.
-    return _image_class(header)(data, None, header)
+    # With its own affine, the header's qform and sform, with their codes, stay unchanged.
+    return _image_class(header)(data, header.get_best_affine(), header)
 
 
 def _header_of_labels(header: Any, dtype: np.dtype) -> Any:
