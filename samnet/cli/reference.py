@@ -1,4 +1,4 @@
-"""The reference of all commands as Markdown, from their parsers: `make docs` puts it on the site."""
+"""The reference of all commands as Markdown, made from their parsers, for the site."""
 
 from __future__ import annotations
 
