@@ -82,7 +82,8 @@ def test_navigation_of_the_site_has_every_page_once() -> None:
 
 
 def test_python_reference_has_every_public_name() -> None:
-    listed = re.findall(r"^::: samnet\.(?:\w+\.)*(\w+)$", API_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    text = API_PAGE.read_text(encoding="utf-8")
+    listed = re.findall(r"^::: samnet\.(?:\w+\.)*(\w+)$", text, re.MULTILINE)
     public = [name for name in samnet.__all__ if not name.startswith("__")]
     assert sorted(listed) == sorted(public)
 
