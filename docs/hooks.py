@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
@@ -19,7 +20,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
 }
-LINK = re.compile(r"(\]\()([^)#\s]+\.(?:md|png|ipynb))([)#])")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+\.(?:md|png|ipynb))(#[^)]*)?\)")
 
 
 def on_config(config: Any) -> Any:
@@ -69,6 +70,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn links of the repository into links of the site.
 
+    A link that is named by a file, such as `data.md`, gets the title of that page.
+
     Args:
         markdown: The text of the page.
         page: The page.
@@ -78,26 +81,26 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         The text with the links of the site.
     """
     place = page.file.src_uri
-    sources = {page_of: source for source, page_of in OUTSIDE.items()}
-    here = PurePosixPath(sources.get(place, f"docs/{place}")).parent
+    sources = {target: source for source, target in OUTSIDE.items()}
+    folder = posixpath.dirname(sources.get(place, f"docs/{place}"))
 
     def turn(match: re.Match[str]) -> str:
-        if "://" in match[2]:
+        text, link, anchor = match[1], match[2], match[3] or ""
+        if "://" in link:
             return match[0]
-        target = _normal(here / match[2])
-        target = OUTSIDE.get(target, target.removeprefix("docs/"))
+        source = posixpath.normpath(posixpath.join(folder, link))
+        target = OUTSIDE.get(source, source.removeprefix("docs/"))
+        if text.endswith(".md"):
+            text = _title(source)
         up = "../" * place.count("/")
-        return f"{match[1]}{up}{target}{match[3]}"
+        return f"[{text}]({up}{target}{anchor})"
 
     return LINK.sub(turn, markdown)
 
 
-def _normal(path: PurePosixPath) -> str:
-    """Return a path without `..`."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part == ".." and parts:
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts)
+def _title(source: str) -> str:
+    """Return the first heading of a page of the repository; its name where there is none."""
+    file = ROOT / source
+    if not file.is_file():
+        return source  # mkdocs names it as a broken link
+    return file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
