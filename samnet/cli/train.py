@@ -10,6 +10,7 @@ from typing import Any
 from samnet.cli.command import Command, duration, non_negative_int, positive_float, positive_int
 from samnet.cli.named_positionals import add_named_positional, read_named_positionals
 from samnet.cli.settings import add_set_option
+from samnet.training.tracking.backend import TRACKERS
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_start_options(parser)
     _add_resource_options(parser)
     _add_resume_options(parser)
+    _add_tracking_option(parser)
     parser.epilog = (
         "The same command resumes an interrupted run. Results: "
         "$samnet_results/DATASET/CONFIG/fold_FOLD (metrics.jsonl, progress.png, checkpoints, "
@@ -158,6 +160,16 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_tracking_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the tool that follows the run."""
+    parser.add_argument(
+        "--track",
+        choices=TRACKERS,
+        help="also send metrics, plan and figures to this tool; everything stays in the folder of "
+        "the run unless variables of the tool say otherwise; needs the extra of its name",
+    )
+
+
 def _run(options: argparse.Namespace) -> None:
     began = time.monotonic()  # loading the libraries takes seconds, and counts for --max-time
     from samnet.core.errors import UserError
@@ -191,6 +203,7 @@ def _run(options: argparse.Namespace) -> None:
         multiply_batch=options.multiply_batch,
         resume=options.resume,
         restart=options.restart,
+        track=options.track,
     )
     runs = train_folds(
         options.dataset, options.configuration, options.fold, training_options, began

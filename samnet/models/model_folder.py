@@ -86,6 +86,11 @@ class RunFolder:
         """Folder of the predictions of the held-out cases, and their scores."""
         return self.path / "validation"
 
+    @property
+    def tracking(self) -> Path:
+        """Folder of what tracking tools keep, one folder for each."""
+        return self.path / "tracking"
+
     def checkpoint(self, kind: str) -> Path:
         """Return the file of a checkpoint.
 

@@ -22,6 +22,7 @@ from samnet.models.model_folder import RunFolder
 from samnet.models.network import SegmentationNetwork
 from samnet.training.checkpoint import Kept, resume_training
 from samnet.training.collapse import CollapseWatch
+from samnet.training.curves import Epoch
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
 from samnet.training.divergence import check_weights
 from samnet.training.forecast import Forecast
@@ -55,6 +56,7 @@ class Trainer:
         distributed: The processes that train the network together.
         on_fallback: Called when memory has run out, with what is changed for it.
         on_step: Called after each step, with the number of steps done and its loss.
+        on_epoch: Called after each epoch, with its line of `metrics.jsonl`.
         validator: Computes the Dice of each class over whole volumes.
         average: The average of the trained weights, which is validated and kept.
         consistency: Adds slices without labels to the batches; None for labelled ones alone.
@@ -73,6 +75,7 @@ class Trainer:
         *,
         on_fallback: Callable[[Fallback], None] = lambda fallback: None,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
         before_writing: Callable[[], None] = lambda: None,
         validator: Validator = validate,
     ) -> None:
@@ -88,6 +91,7 @@ class Trainer:
             on_fallback: Called when memory has run out, with what is changed for it.
             on_step: Called after each step, with the number of steps done and its loss. What it
                 raises ends the training.
+            on_epoch: Called after each epoch, with its line of `metrics.jsonl`.
             before_writing: Called by the master process before it writes a file. What it raises
                 ends the training.
             validator: Called after each epoch with the arguments of `validate`, and returns what
@@ -98,7 +102,8 @@ class Trainer:
         """
         self.network, self.task, self.folder = network.to(device), task, folder
         self.device, self.distributed = device, distributed
-        self.on_fallback, self.on_step, self.validator = on_fallback, on_step, validator
+        self.on_fallback, self.on_step, self.on_epoch = on_fallback, on_step, on_epoch
+        self.validator = validator
         self._rows = distributed.share_batch(task.configuration.batch_size)
         self._files = RunFiles(folder, distributed.is_master, before_writing)
         self._optimizer = build_optimizer(network, task.configuration, device)
@@ -335,6 +340,7 @@ class Trainer:
         self._files.check()
         self.history.add(row)
         self.history.draw()
+        self.on_epoch(row)
 
     def _validate(self) -> np.ndarray:
         """Return the Dice of each class.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from samnet.models.model_folder import BEST, FINAL, LAST
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.models.precision import used_precision
 from samnet.training.checkpoint import find_state
+from samnet.training.curves import Epoch
 from samnet.training.distributed import Distributed
 from samnet.training.embeddings.cache import EmbeddingCache
 from samnet.training.embeddings.choice import CacheChoice, choose_cache
@@ -38,7 +39,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def open_run(
-    run: ResolvedRun, distributed: Distributed, ends_at: float | None = None
+    run: ResolvedRun,
+    distributed: Distributed,
+    ends_at: float | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Iterator[Trainer]:
     """Build what a run needs and open its folder, locked against other training runs.
 
@@ -46,6 +50,7 @@ def open_run(
         run: The run.
         distributed: The processes that train it together.
         ends_at: When the command is to end, by `time.monotonic`; None for no end.
+        on_epoch: Called after each epoch, with its line of `metrics.jsonl`.
 
     Yields:
         The trainer, which resumes the run where it was.
@@ -98,6 +103,7 @@ def open_run(
             distributed.device,
             distributed,
             on_fallback=note_fallback,
+            on_epoch=on_epoch,
             before_writing=check_lock,
         )
 

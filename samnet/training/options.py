@@ -35,6 +35,7 @@ class TrainingOptions:
             share of it.
         resume: Resume a run (`--continue`). What is not given here is as it began.
         restart: Delete a run and train again.
+        track: The tool that the run is tracked with, one of `TRACKERS`; None for none.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class TrainingOptions:
     multiply_batch: bool = False
     resume: bool = False
     restart: bool = False
+    track: str | None = None
 
     @property
     def file_processes(self) -> int:

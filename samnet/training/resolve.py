@@ -24,6 +24,7 @@ from samnet.training.run_record import (
     check_continuation,
     describe_differences,
 )
+from samnet.training.tracking.backend import check_tracker
 from samnet.training.warm_start import Source, choose_source
 
 
@@ -77,6 +78,8 @@ def resolve_run(
         UserError: The configuration, the fold or an option cannot be used, or another run is in the
             folder.
     """
+    if options.track is not None:
+        check_tracker(options.track)
     folder = ModelFolder.of(dataset.folder, configuration).run(fold)
     # A run that is to be replaced need not be readable.
     record = None if options.restart else RunRecord.load(folder)

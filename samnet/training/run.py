@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -13,12 +14,14 @@ from samnet.core.progress import CommandBar
 from samnet.inference.files import PREDICTING
 from samnet.models.model_folder import ModelFolder, RunFolder
 from samnet.planning.planned_dataset import PlannedDataset
+from samnet.training.curves import read_epochs
 from samnet.training.distributed import Distributed, join_process_group
 from samnet.training.final_validation import validate_run
 from samnet.training.open_run import open_run
 from samnet.training.options import TrainingOptions
 from samnet.training.resolve import resolve_run
 from samnet.training.time_limit import MARGIN
+from samnet.training.tracking.tracker import RunTracker
 
 log = logging.getLogger(__name__)
 CROSS_VALIDATION = "cv"
@@ -110,11 +113,15 @@ def train(
     ends_at = None if limit is None else began + limit
     bar.end_round_at(ends_at)
     distributed.barrier()  # all have read the folder before the first changes it
-    if run.is_finished:
-        log.info("%s is finished; --restart would train it again", run.folder)
-    else:
-        with open_run(run, distributed, ends_at) as trainer:
-            bar.expect(PREDICTING, trainer.task.prediction_seconds / MARGIN)
-            trainer.run()
-    validate_run(run, distributed, ends_at)
+    with contextlib.closing(RunTracker.of(run, distributed)) as tracker:
+        if run.is_finished:
+            log.info("%s is finished; --restart would train it again", run.folder)
+            tracker.begin(read_epochs(run.folder.metrics_file))
+        else:
+            with open_run(run, distributed, ends_at, tracker.add_epoch) as trainer:
+                bar.expect(PREDICTING, trainer.task.prediction_seconds / MARGIN)
+                tracker.begin(trainer.history.rows)
+                trainer.run()
+        validate_run(run, distributed, ends_at)
+        tracker.finish(run.folder)
     return run.folder

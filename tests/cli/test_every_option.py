@@ -66,7 +66,8 @@ def test_options_of_train(call: Call) -> None:
     words = (
         "train 8 lora all --epochs 3 --max-time 2h --lr 0.01 --batch-size 5 --backbone vit_l "
         "--set patience=4 --set batch_size=9 --seed 6 --device cpu --num-cases 7 --from model "
-        "--workers 2 --cache-size 20G --save-every 10m --gpus 1 --multiply-batch --continue"
+        "--workers 2 --cache-size 20G --save-every 10m --gpus 1 --multiply-batch --continue "
+        "--track tensorboard"
     )
     (*target, options, _), _ = call(function, words)
     assert target == ["8", "lora", "all"]
@@ -83,6 +84,7 @@ def test_options_of_train(call: Call) -> None:
         save_seconds=600.0,
         multiply_batch=True,
         resume=True,
+        track="tensorboard",
     )
 
     (*_, options, _), _ = call(

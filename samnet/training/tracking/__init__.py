@@ -1,0 +1,1 @@
+"""Training runs in tracking tools: TensorBoard, MLflow, Weights & Biases. Off unless requested."""
