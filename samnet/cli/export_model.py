@@ -42,11 +42,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--push",
-        metavar="ORG/NAME",
-        help="put the archive and its card on a model hub, as a private model",
+        metavar="NAME",
+        help="put the archive and its card on a model hub as NAME (ORG/NAME), a private model",
     )
     parser.add_argument(
-        "--public", action="store_true", help="with --push: everybody may read the model"
+        "--public", action="store_true", help="with --push, let everybody read the model"
     )
     parser.epilog = (
         "Without -m, -d, -c the only trained model is taken. The archive holds plan and adapter of "

@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import shutil
 import ssl
+import string
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
@@ -35,6 +36,7 @@ TIMEOUT_SECONDS = 30.0  # without a connection, or without a byte
 # A server that sends less than this in this time holds the command up for ever.
 SLOW_SECONDS, SLOW_BYTES = 60.0, 16 * 1024
 _CHUNK_BYTES = 2**18
+_MAX_REDIRECTS = 10
 _ZIP_BEGINNING = b"PK"
 # What a server answers that has a temporary trouble; any other refusal will be the same again.
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
@@ -49,12 +51,14 @@ class DownloadRules:
         max_bytes: The largest accepted size.
         allow_http: Whether http is accepted from other machines.
         headers: Headers for the server of the address, and for no other: they may hold a key.
+        if_private: What a user can do where the server wants to know who they are.
     """
 
     sha256: str | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
     allow_http: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    if_private: str = "download it with a program that logs in, and install the file"
 
 
 def download_archive(url: str, target: Path, rules: DownloadRules | None = None) -> str:
@@ -89,35 +93,41 @@ def download_archive(url: str, target: Path, rules: DownloadRules | None = None)
     return digest
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects that are allowed, with the key only to the server that it is for."""
+class _Redirects(urllib.request.BaseHandler):
+    """Follows redirects that are allowed.
+
+    urllib's own handler hands keys on to any server, and reads the rest of an answer that redirects
+    into memory, which a server may send without an end.
+    """
 
     def __init__(self, address: WebAddress, rules: DownloadRules) -> None:
         self.first = self.address = address
         self.rules = rules
+        self.num_followed = 0
 
     def http_error_302(self, request, response, code, message, headers):
-        """Check the new address before anything is sent to it."""
-        location = headers.get("Location", "")
+        """Check the new address before anything is sent to it, and follow."""
+        if not headers.get("Location"):
+            return None
+        # Headers come as Latin-1, and may hold letters that an address may not.
+        location = quote(headers["Location"], safe=string.punctuation, encoding="iso-8859-1")
         target = urljoin(self.address.text, location)
         self.address = check_redirect(self.address, target, allow_http=self.rules.allow_http)
-        code = 307 if code == HTTPStatus.PERMANENT_REDIRECT else code  # Python 3.10 lacks 308
-        return super().http_error_302(request, response, code, message, headers)
+        self.num_followed += 1
+        if self.num_followed > _MAX_REDIRECTS:
+            return None
+        response.close()
+        follow_up = _request(self.address, self.rules, self.address.has_server_of(self.first))
+        return self.parent.open(follow_up, timeout=TIMEOUT_SECONDS)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
-    def redirect_request(self, request, response, code, message, headers, url):
-        """Return the next request."""
-        follow_up = super().redirect_request(request, response, code, message, headers, url)
-        if follow_up is not None and self.address.has_server_of(self.first):
-            _add_keys(follow_up, self.rules)
-        return follow_up
 
-
-def _add_keys(request: urllib.request.Request, rules: DownloadRules) -> None:
-    for name, value in rules.headers.items():
-        # urllib hands ordinary headers on to whatever server a redirect names.
-        request.add_unredirected_header(name, value)
+def _request(address: WebAddress, rules: DownloadRules, with_keys: bool) -> urllib.request.Request:
+    headers = {"User-Agent": f"samnet/{__version__}", "Accept-Encoding": "identity"}
+    return urllib.request.Request(
+        address.text, headers=headers | (dict(rules.headers) if with_keys else {})
+    )
 
 
 def _open(address: WebAddress, rules: DownloadRules) -> http.client.HTTPResponse:
@@ -134,32 +144,26 @@ def _open(address: WebAddress, rules: DownloadRules) -> http.client.HTTPResponse
     ):
         opener.add_handler(handler)
     opener.addheaders = []
-    request = urllib.request.Request(
-        address.text,
-        headers={"User-Agent": f"samnet/{__version__}", "Accept-Encoding": "identity"},
-    )
-    _add_keys(request, rules)
     try:
-        return opener.open(request, timeout=TIMEOUT_SECONDS)
+        return opener.open(_request(address, rules, with_keys=True), timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
-        raise _refusal(address, error) from None
+        raise _refusal(address, error, rules) from None
     except (OSError, http.client.HTTPException) as error:
         raise _failure(address, error) from None
 
 
-def _refusal(address: WebAddress, error: urllib.error.HTTPError) -> SamnetError:
+def _refusal(
+    address: WebAddress, error: urllib.error.HTTPError, rules: DownloadRules
+) -> SamnetError:
     """Return what to raise where the server answers with an error."""
     answer = f"{address}: the server answers {error.code} {error.reason}"
     if error.code in _TEMPORARY:
         return SamnetError(f"{answer}; nothing was installed. Try again later")
     if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return UserError(
-            f"{answer}; the file is not public. Download it with a program that logs in, and "
-            "install the file"
-        )
+        return UserError(f"{answer}; the file is not public: {rules.if_private}")
     if HTTPStatus.MULTIPLE_CHOICES <= error.code < HTTPStatus.BAD_REQUEST:
-        # Too many redirects, or one without an address: urllib says so in several lines.
+        # Too many redirects, or one without an address.
         return UserError(
             f"{address}: the server redirects without an end, or to nowhere ({error.code}); get "
             "the address of the file from its owner"

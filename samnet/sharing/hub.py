@@ -21,6 +21,7 @@ from samnet.sharing.web_address import read_address
 PREFIX = "hf://"
 ARCHIVE_NAME = "model.zip"  # what samnet calls the archive on a hub
 CARD_NAME = "README.md"  # what a hub shows
+LOG_IN = "run hf auth login, or set HF_TOKEN"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _NAME = re.compile(rf"{_PART}/{_PART}")
 _ADDRESS = re.compile(
@@ -187,9 +188,7 @@ def _require_token(endpoint: str) -> None:
     try:
         build_hf_headers(token=True)
     except LocalTokenNotFoundError:
-        raise UserError(
-            f"{endpoint}: pushing needs a token that may write; run hf auth login, or set HF_TOKEN"
-        ) from None
+        raise UserError(f"{endpoint}: pushing needs a token that may write; {LOG_IN}") from None
 
 
 def _is_private(hub: Any, name: str) -> bool | None:
@@ -237,7 +236,6 @@ def _explained(address: str, purpose: str) -> Iterator[None]:
 
     # The bases are the errors of its HTTP client, which differs between its versions.
     network_errors = (*errors.HfHubHTTPError.__bases__, OSError)
-    log_in = "run hf auth login, or set HF_TOKEN"
     try:
         yield
     except errors.OfflineModeIsEnabled:
@@ -247,11 +245,11 @@ def _explained(address: str, purpose: str) -> Iterator[None]:
     except errors.GatedRepoError:
         raise UserError(
             f"{address}: its owner grants access on request; request it on the page of the model, "
-            f"then {log_in}"
+            f"then {LOG_IN}"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"{address}: the hub has no such model, or it is private; check the name, or {log_in}"
+            f"{address}: the hub has no such model, or it is private; check the name, or {LOG_IN}"
         ) from None
     except errors.HfHubHTTPError as error:
         raise _of_status(address, purpose, error) from None
@@ -277,10 +275,7 @@ def _of_status(address: str, purpose: str, error: Any) -> SamnetError:
     answer = f"{address}: the hub answers {_one_line(error)}"
     if status in (_UNAUTHORIZED, _FORBIDDEN):
         needed = "write to" if purpose == "push" else "read"
-        return UserError(
-            f"{answer}; it needs a token that may {needed} this model: run hf auth login, or set "
-            "HF_TOKEN"
-        )
+        return UserError(f"{answer}; it needs a token that may {needed} this model: {LOG_IN}")
     if status == _NOT_FOUND:
         return UserError(f"{answer}; check the name of the model and HF_ENDPOINT")
     if status < _CLIENT_ERRORS_END and status not in (408, 429):

@@ -12,7 +12,7 @@ from samnet.core.hashing import file_sha256, is_sha256
 from samnet.core.paths import results_folder
 from samnet.sharing.download import DownloadRules, download_archive
 from samnet.sharing.export import Manifest
-from samnet.sharing.hub import find_on_hub, is_hub_address
+from samnet.sharing.hub import LOG_IN, find_on_hub, is_hub_address
 from samnet.sharing.install import install_model
 from samnet.sharing.web_address import is_web_address, read_address
 
@@ -65,7 +65,12 @@ def install_from(
                 f"{found}: has the sha256 {found.sha256}, expected {rules.sha256}; name the "
                 "revision that the hash is of (hf://ORG/NAME@REVISION)"
             )
-        rules = replace(rules, sha256=rules.sha256 or found.sha256, headers=found.headers)
+        rules = replace(
+            rules,
+            sha256=rules.sha256 or found.sha256,
+            headers=found.headers,
+            if_private="request access on the page of the model, then " + LOG_IN,
+        )
         return _install_downloaded(found.url, str(found), name, force, rules)
     if is_web_address(source):
         address = read_address(source, allow_http=rules.allow_http)

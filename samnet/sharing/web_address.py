@@ -104,8 +104,11 @@ def _parse(text: str) -> WebAddress:
             f"{scheme}://...@{host}: has a user name or password in it; download the file with a "
             "program that asks for them, and install the file"
         )
-    if not host or any(character <= " " or character == "\x7f" for character in text):
-        raise UserError(f"{shown!r}: is no address; give https://SERVER/FILE.zip")
+    if not host or not all("!" <= character <= "~" for character in text):
+        raise UserError(
+            f"{shown!r}: is no address; give https://SERVER/FILE.zip, with other letters as %XX, "
+            "as a browser copies it"
+        )
     return WebAddress(text, scheme, host, port or _PORTS[scheme])
 
 

@@ -13,6 +13,7 @@ import pytest
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 NO_REAL_DATA = f"the real data are not at {REAL_DATA}"
 NO_HUB_LIBRARY = "huggingface-hub is not installed"
+NO_OPENSSL = "there is no openssl"
 # How the reason of a skip begins, and whether it can be true on this machine.
 EXPECTED = (
     (NO_REAL_DATA, not REAL_DATA.is_dir()),
@@ -31,6 +32,7 @@ EXPECTED = (
     ("there is no fish", True),
     ("`make docs` has not set up", importlib.util.find_spec("mkdocs") is None),
     (NO_HUB_LIBRARY, True),
+    (NO_OPENSSL, True),
     ("needs /proc", sys.platform != "linux"),
 )
 

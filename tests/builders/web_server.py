@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from builders.skips import NO_OPENSSL
 
 
 class WebRequest(BaseHTTPRequestHandler):
@@ -65,32 +73,46 @@ class WebServer(ThreadingHTTPServer):
     Attributes:
         answer: Answers a request.
         requests: Method, path and headers of every request so far.
+        scheme: `http`, or `https` with a certificate.
     """
 
     daemon_threads = True
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), WebRequest)
         self.answer = answer
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # The handshake takes place in the thread of the request.
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.scheme = "https"
+
+    def handle_error(self, *connection: object) -> None:
+        """Print nothing where a client does not trust the certificate."""
 
     @property
     def url(self) -> str:
         """Its address, without a slash at the end."""
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
 
 @contextmanager
-def serve(answer: Answer) -> Iterator[WebServer]:
+def serve(answer: Answer, certificate: Path | None = None) -> Iterator[WebServer]:
     """Run a server.
 
     Args:
         answer: Answers a request.
+        certificate: Certificate and key of an https server, in one file; None for http.
 
     Yields:
         The server.
     """
-    with WebServer(answer) as server:
+    with WebServer(answer, certificate) as server:
         thread = threading.Thread(target=partial(server.serve_forever, 0.01))
         thread.start()
         try:
@@ -98,3 +120,23 @@ def serve(answer: Answer) -> Iterator[WebServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def make_certificate(file: Path) -> Path:
+    """Write a certificate of this machine, and its key, into one file; skip without openssl.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The same file.
+    """
+    if shutil.which("openssl") is None:
+        pytest.skip(NO_OPENSSL)
+    words = "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=a"
+    options = [*words.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(file), "-out", str(file.with_suffix(".public"))]
+    subprocess.run(["openssl", *options, *files], check=True, capture_output=True)
+    with file.open("a") as both:
+        both.write(file.with_suffix(".public").read_text())
+    return file

@@ -321,8 +321,19 @@ def test_options_of_the_commands_that_share_models(
     assert named == {"name": "mine", "force": True, "rules": rules}
     monkeypatch.setattr("samnet.inference.find_model.find_model", lambda *model: model)
     words = "export_model -o a.zip -m model -d 8 -c lora -f 0 2"
+    chosen = (Path("model"), "8", "lora")
     arguments, _ = call("sharing.export.export_model", words)
-    assert arguments == ((Path("model"), "8", "lora"), Path("a.zip"), ["0", "2"])
+    assert arguments == (chosen, Path("a.zip"), ["0", "2"], None)
+    arguments, _ = call("sharing.export.export_model", f"{words} --license MIT")
+    assert arguments == (chosen, Path("a.zip"), ["0", "2"], "MIT")
+    function = "sharing.push.push_model"
+    arguments, named = call(function, "export_model --push lab/liver")
+    assert arguments == ((None, None, None), "lab/liver")
+    assert named == {"output": None, "folds": None, "licence": None, "public": False}
+    arguments, named = call(function, f"{words} --push lab/liver --public --license MIT")
+    assert arguments == (chosen, "lab/liver")
+    folds, output = ["0", "2"], Path("a.zip")
+    assert named == {"output": output, "folds": folds, "licence": "MIT", "public": True}
 
 
 def test_options_of_the_commands_that_look_at_runs(call: Call, folders: dict[str, Path]) -> None:

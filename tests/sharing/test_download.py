@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from builders.models import DATASET
-from builders.web_server import Answer, WebRequest, WebServer, serve
+from builders.web_server import Answer, WebRequest, WebServer, make_certificate, serve
 
 from samnet.cli.install_model import main
 from samnet.core.errors import UserError
@@ -100,6 +100,13 @@ def send_chunks_without_end(request: WebRequest) -> None:
         request.wfile.write(b"8000\r\nPK" + bytes(0x8000 - 2) + b"\r\n")
 
 
+def redirect_without_end(request: WebRequest) -> None:
+    """Redirect with a page that never ends."""
+    request.send(b"", 302, Location="/again", Content_Length="")
+    while True:
+        request.wfile.write(bytes(2**16))
+
+
 def redirect(target: str) -> Answer:
     return lambda request: request.send(b"", 302, Location=target)
 
@@ -108,12 +115,13 @@ def redirect(target: str) -> Answer:
     ("answer", "code", "message"),
     [
         (lambda request: request.send(b"", 404), 2, "the server answers 404 Not Found; check"),
-        (lambda request: request.send(b"", 403), 2, "403 Forbidden; the file is not public"),
+        (lambda request: request.send(b"", 403), 2, "403 Forbidden; the file is not public: downl"),
         (lambda request: request.send(b"", 503), 1, "503 Service Unavailable; nothing was inst"),
         (redirect("file:///etc/passwd"), 2, "redirects to 'file:///etc/passwd', which samnet"),
         (redirect("ftp://127.0.0.1/a.zip"), 2, "redirects to 'ftp://127.0.0.1/a.zip', which"),
         (redirect("data:application/zip,PK"), 2, "redirects to 'data:application/zip,PK'"),
         (redirect("http://192.0.2.1/a.zip?key=s3cret"), 2, "to 'http://192.0.2.1/a.zip', which"),
+        (redirect_without_end, 2, "redirects without an end, or to nowhere (302)"),
         (redirect("/again"), 2, "redirects without an end, or to nowhere (302)"),
         (lambda request: request.send(b"", 302), 2, "redirects without an end, or to nowhere"),
         (send_without_end, 2, "has more than 0.001 GiB; nothing was installed"),
@@ -256,6 +264,7 @@ def test_interrupted_download_leaves_nothing(
         ("https://example.org:port/a.zip", "is no address"),
         ("https://exa mple.org/a.zip", "is no address"),
         ("https://example.org/a.zip\r\nX: y", "is no address"),
+        ("https://example.org/modèle.zip", "with other letters as %XX"),
         ("https://me:s3cret@example.org/a.zip", "has a user name or password in it"),
     ],
 )
@@ -286,6 +295,32 @@ def test_https_never_becomes_http() -> None:
     assert check_redirect(plain, "http://other.org/a.zip", allow_http=True).host == "other.org"
     with pytest.raises(UserError, match="which samnet does not follow"):
         check_redirect(plain, "http://other.org/a.zip", allow_http=False)
+
+
+def test_https(
+    archive: Path,
+    tmp_path: Path,
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server has to prove who it is, and may not hand a request on to http."""
+    content = archive.read_bytes()
+    certificate = make_certificate(tmp_path / "certificate.pem")
+    with (
+        serve(lambda request: request.send(content)) as plain,
+        serve(lambda request: request.send(content), certificate) as secure,
+        serve(redirect(f"{plain.url}/a.zip"), certificate) as downgrading,
+        serve(redirect(f"{secure.url}/b.zip"), certificate) as moved,
+    ):
+        message = "the server cannot prove that it is 127.0.0.1"
+        refuse(f"{secure.url}/a.zip", ["--allow-http"], 2, message, results, capsys)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        message = f"the server redirects to '{plain.url}/a.zip', which samnet does not follow"
+        refuse(f"{downgrading.url}/a.zip", ["--allow-http"], 2, message, results, capsys)
+        assert main([f"{moved.url}/a.zip"]) == 0
+    assert plain.requests == []
+    assert [path for _, path, _ in secure.requests] == ["/b.zip"]
 
 
 def test_keys_reach_only_the_server_that_they_are_for(archive: Path, tmp_path: Path) -> None:

@@ -34,9 +34,17 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server has Git LFS only
     with serve_hub() as running:
-        # The library reads the variable when it is imported: see the test in another process.
-        monkeypatch.setattr(constants, "ENDPOINT", running.server.url)
+        use_endpoint(running.server.url, monkeypatch)
         yield running
+
+
+def use_endpoint(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what `HF_ENDPOINT` does where it is set before the library is imported."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @pytest.fixture
@@ -145,7 +153,7 @@ def test_push_needs_a_token(
         ((403, "", f"{TOKEN} may not"), 2, "needs a token that may read this model"),
         ((403, "GatedRepo", "request it"), 2, "its owner grants access on request"),
         ((404, "", "nothing"), 2, "check the name of the model and HF_ENDPOINT"),
-        ((200, "", ""), 2, "holds no zip file of samnet_export_model"),
+        ((200, "", ""), 2, "the hub refuses it, or is none"),
     ],
 )
 def test_hubs_that_refuse(
@@ -173,6 +181,7 @@ def test_hubs_that_refuse(
         ("hf://lab", "expected hf://ORG/NAME"),
         (f"hf://{NAME}/../a.zip", "expected hf://ORG/NAME"),
         (f"hf://{NAME}?a=b", "expected hf://ORG/NAME"),
+        ("hf://lab/empty", "holds no zip file of samnet_export_model"),
         (f"hf://{NAME}/other.zip", "has no other.zip (zip files there: model.zip)"),
     ],
 )
@@ -185,6 +194,7 @@ def test_addresses_that_name_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     publish(hub, archive)
+    hub.repositories["lab/empty"] = Repository(files={"README.md": b"#"})
     assert install_model.main([address]) == 2
     printed = capsys.readouterr().err
     assert f"error: {address}: " in printed
@@ -241,28 +251,24 @@ def test_endpoint_has_to_be_secure_or_local(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The token is sent there."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", "http://192.0.2.1")
+    use_endpoint("http://192.0.2.1", monkeypatch)
     assert install_model.main([f"hf://{NAME}"]) == 2
     assert export_model.main(["-m", str(model), "--push", NAME]) == 2
     printed = capsys.readouterr().err
     assert printed.count("HF_ENDPOINT: http://192.0.2.1: http can be read") == 2
 
 
-def test_offline_hub_and_no_hub(
+def test_hub_that_is_not_there_and_a_server_that_is_none(
     hub: Hub,
     results: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    use_endpoint("http://127.0.0.1:9", monkeypatch)
     assert install_model.main([f"hf://{NAME}"]) == 1
     assert "the hub cannot be reached" in capsys.readouterr().err
     with serve(lambda request: request.send(b"<html>")) as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        use_endpoint(server.url, monkeypatch)
         assert install_model.main([f"hf://{NAME}"]) == 2
     assert "the hub refuses it, or is none" in capsys.readouterr().err
 
