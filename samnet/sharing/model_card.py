@@ -261,7 +261,15 @@ def _limits(facts: CardFacts) -> str:
     if scores is None:
         items.append("Its accuracy is not known.")
     else:
-        items.append("All scores are of its own data set. There is no independent test set here.")
+        items.append(
+            "All scores are of its own data set. There is no independent test set here. Where a "
+            "fold keeps its best epoch, that was chosen by some of the same held-out cases, so "
+            "scores may be a little too high."
+        )
+        if len(facts.folds) > 1:
+            items.append(
+                "A prediction averages the folds of this archive. The scores are of single folds."
+            )
         items += _limits_of_scores(scores)
     if facts.training_data is not None:
         items.append(

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SCORES_FILE = "scores.json"
 SCHEMA_VERSION = 1
-_DIGITS = 4
+_DIGITS = 6
 
 
 @dataclass(frozen=True)

@@ -281,17 +281,13 @@ def test_hub_without_its_library_is_explained(
     assert 'pip install "samnet[hub]"' in capsys.readouterr().err
 
 
-def test_variables_of_the_library_name_hub_and_token(
-    hub: Hub, archive: Path, results: Path
-) -> None:
+def test_variables_of_the_library_name_hub_and_token(hub: Hub, archive: Path) -> None:
     """In another process, in which the library is imported after they are set."""
     publish(hub, archive).private = True
     program = (
-        "from builders.tiny import add_tiny_backbone\n"
-        "import pytest\n"
-        "from samnet.cli.install_model import main\n"
-        "add_tiny_backbone(pytest.MonkeyPatch())\n"
-        f"raise SystemExit(main(['hf://{NAME}']))\n"
+        "from samnet.sharing.hub import find_on_hub\n"
+        f"found = find_on_hub('hf://{NAME}')\n"
+        "print(found.url, found.headers, found)\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": hub.server.url, "HF_TOKEN": TOKEN}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, sys.path))
@@ -303,5 +299,8 @@ def test_variables_of_the_library_name_hub_and_token(
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    assert f"from: hf://{NAME}@" in process.stdout
-    assert TOKEN not in process.stdout + process.stderr
+    commit = hub.repositories[NAME].commit
+    assert process.stdout == (
+        f"{hub.server.url}/{NAME}/resolve/{commit}/model.zip "
+        f"{{'authorization': 'Bearer {TOKEN}'}} hf://{NAME}@{commit}/model.zip\n"
+    )
