@@ -79,10 +79,7 @@ def test_readme_first_commands_and_python_example_work_as_written(
 
     (snippet,) = (block for language, block in BLOCKS if language == "python")
     snippet = snippet.replace("samnet_data/results", str(folders["results"]))
-    names: dict[str, Any] = {
-        "array": np.random.default_rng(0).normal(size=(4, 20, 24)),
-        "spacing": (3.0, 1.0, 1.0),
-    }
+    names: dict[str, Any] = {"array": np.random.default_rng(0).normal(size=(4, 20, 24))}
     exec(snippet, names)  # the code of our own README
     assert names["labels"].shape == (4, 20, 24)
 
