@@ -91,7 +91,7 @@ class TrainingStep:
         loss_of: Callable[[Tensor], Tensor] = partial(self.loss, target)
         if self.consistency is not None:
             assert isinstance(inputs, Tensor)  # embeddings are not kept
-            inputs, loss_of = self.consistency.join(inputs, loss_of, self.predict, self.loss)
+            inputs, loss_of = self.consistency.join(inputs, loss_of, self.predict)
         loss = self.gradients.compute(inputs, self.predict, loss_of, number, self._on_fallback)
         self.distributed.all_reduce_gradients(self.trained)
         norm = self.clip()
@@ -118,16 +118,13 @@ class TrainingStep:
         with autocast(self.task.configuration.precision, self.device):
             return predict_logits(self.network, inputs, self.device).float()
 
-    def loss(self, target: Tensor, logits: Tensor, ignore: int | None = None) -> Tensor:
+    def loss(self, target: Tensor, logits: Tensor) -> Tensor:
         """Return the loss of the whole batch, whichever process computed a row of it.
 
         Args:
             target: The target of this process's rows.
             logits: Their logits.
-            ignore: Value of the target where nothing is known; None for the data set's own.
         """
-        if ignore is None:
-            ignore = self.task.label_scheme.ignore_label
         configuration = self.task.configuration
         return segmentation_loss(
             self.distributed.gather_batch(logits),
@@ -135,7 +132,7 @@ class TrainingStep:
             form=configuration.loss,
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
-            ignore=ignore,
+            ignore=self.task.label_scheme.ignore_label,
         )
 
     def clip(self) -> Tensor:

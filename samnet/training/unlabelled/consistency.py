@@ -1,8 +1,8 @@
-"""A mean teacher gives slices without labels a label, where it is sure (arXiv 1703.01780).
+"""A mean teacher labels slices that have no labels (arXiv 1703.01780).
 
 The teacher is the network with its averaged weights. It sees a slice hardly changed. The student,
-the network in training, sees the same slice with strong changes, and learns the teacher's label
-(FixMatch, arXiv 2001.07685; UniMatch, arXiv 2208.09910).
+the network in training, sees the same slice with strong changes, and learns the probabilities of
+the teacher (the two views are those of FixMatch, arXiv 2001.07685, and UniMatch, arXiv 2208.09910).
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from samnet.training.distributed import Distributed
 from samnet.training.sampling import SliceSamples
 from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
-from samnet.training.unlabelled.pseudo_labels import UNSURE, PseudoLabels
 from samnet.training.unlabelled.samples import UnlabelledSamples, mix_pairs
+from samnet.training.unlabelled.soft_labels import likely_labels, soft_labels, soft_loss
 from samnet.training.weight_average import WeightAverage
 
 Predict = Callable[[Tensor], Tensor]
-# Returns the loss of a target and its logits; `ignore` is the value of unknown pixels.
-Loss = Callable[..., Tensor]
 RAMP_SHARE = 0.4  # of the training, in which the weight rises to its full value
-_CONFIDENCE, _SURE = "unlabelled_confidence", "unlabelled_sure"  # in checkpoints
+_SURE = "unlabelled_sure"  # in checkpoints
 _TRUTH_SLICES = 24  # of validation cases, on which the truth of sure pixels is measured
 
 
@@ -73,7 +71,6 @@ class Consistency:
     Attributes:
         task: What to train on.
         average: The teacher's weights.
-        labels: Makes labels of the teacher's output.
         share_done: Tells the share of the training that is done.
     """
 
@@ -98,8 +95,7 @@ class Consistency:
         """
         self.task, self.average, self.share_done = task, average, share_done
         self._distributed, self._device, self._stride = distributed, device, stride
-        scheme = task.label_scheme
-        self.labels = PseudoLabels(scheme.num_outputs, scheme.regions is not None, device)
+        self._has_regions = task.label_scheme.regions is not None
         self._whole = unlabelled_rows(task.configuration)
         self._rows = distributed.share_batch(self._whole)
         self._sure = torch.zeros(2, device=device)  # sum of the shares of steps, number of steps
@@ -138,30 +134,28 @@ class Consistency:
             # Ends its worker processes: the program would wait for them at its end.
             self._batches = iter(())
 
-    def join(self, images: Tensor, loss_of: Predict, predict: Predict, loss: Loss) -> Any:
+    def join(self, images: Tensor, loss_of: Predict, predict: Predict) -> tuple[Tensor, Predict]:
         """Add the student's slices of a step to a batch.
 
         Args:
             images: The labelled images `(B, C, S, S)`.
             loss_of: Returns the loss of their logits.
             predict: Returns the logits of images with the network's weights.
-            loss: Returns the loss of a target and logits, whichever process computed them.
 
         Returns:
             The images of both, and a function that returns the loss of their logits.
         """
         weak, strong, boxes = next(self._batches)
         logits = self._teach(weak.to(self._device, non_blocking=True), predict)
-        self.labels.learn(logits, self._distributed)
-        target, is_sure = self.labels.label(logits)
-        self._count(is_sure)
-        target = mix_pairs(target.masked_fill(~is_sure, UNSURE), boxes)
+        self._count(likely_labels(logits, self._has_regions)[1])
+        labels = mix_pairs(soft_labels(logits, self._has_regions), boxes)
         student = mix_pairs(strong.to(self._device, non_blocking=True), boxes, self._stride)
         weight = self.task.configuration.unlabelled_weight * ramp(self.share_done())
         labelled = len(images)
 
         def loss_of_both(logits: Tensor) -> Tensor:
-            unlabelled = loss(target, logits[labelled:], ignore=UNSURE)
+            gather = self._distributed.gather_batch
+            unlabelled = soft_loss(gather(logits[labelled:]), gather(labels), self._has_regions)
             return loss_of(logits[:labelled]) + weight * unlabelled
 
         return torch.cat([images.to(self._device, non_blocking=True), student]), loss_of_both
@@ -182,7 +176,8 @@ class Consistency:
             predict: Returns the logits of images with the network's weights.
 
         Returns:
-            `sure_share`: the share of the pixels without labels that the teacher was sure of.
+            `sure_share`: the share of the pixels without labels that the teacher was sure of (a
+            probability of 0.95 or more).
             `sure_truth`: the share of the pixels of which it is sure that are true, on slices of
             the validation cases; None where there are no such pixels.
         """
@@ -200,7 +195,7 @@ class Consistency:
             drawn = [samples[number] for number in numbers]
             target = torch.stack([each[1] for each in drawn]).to(self._device)
             images = torch.stack([each[0] for each in drawn]).to(self._device)
-            labels, is_sure = self.labels.label(self._teach(images, predict))
+            labels, is_sure = likely_labels(self._teach(images, predict), self._has_regions)
             ignore = self.task.label_scheme.ignore_label
             counted = is_sure if ignore is None else is_sure & (target != ignore)
             true += int(((labels == target) & counted).sum())
@@ -215,7 +210,7 @@ class Consistency:
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps: tensors by name."""
-        return {_CONFIDENCE: self.labels.confidence, _SURE: self._sure}
+        return {_SURE: self._sure}
 
     @torch.no_grad()
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -224,6 +219,5 @@ class Consistency:
         Args:
             tensors: All tensors of the checkpoint by name.
         """
-        if _CONFIDENCE in tensors:
-            self.labels.confidence.copy_(tensors[_CONFIDENCE])
+        if _SURE in tensors:
             self._sure.copy_(tensors[_SURE])
