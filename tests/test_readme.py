@@ -79,9 +79,13 @@ def test_readme_first_commands_and_python_example_work_as_written(
 
     (snippet,) = (block for language, block in BLOCKS if language == "python")
     snippet = snippet.replace("samnet_data/results", str(folders["results"]))
-    names: dict[str, Any] = {"array": np.random.default_rng(0).normal(size=(4, 20, 24))}
+    (tmp_path / "scan.nii.gz").symlink_to(next((tmp_path / "imagesTs").glob("*.nii.gz")))
+    names: dict[str, Any] = {
+        "array": np.random.default_rng(0).normal(size=(24, 20, 4)),
+        "affine": np.diag([1.0, 1.0, 3.0, 1.0]),
+    }
     exec(snippet, names)  # the code of our own README
-    assert names["labels"].shape == (4, 20, 24)
+    assert names["labels"].shape == (24, 20, 4)
 
 
 def _shorten(plan: Path) -> None:
