@@ -7,6 +7,7 @@ is downloaded by samnet itself, by the rules for any address (`download.py`).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import Any
 from samnet import __version__
 from samnet.core.errors import SamnetError, UserError
 from samnet.sharing.web_address import read_address
+
+log = logging.getLogger(__name__)
 
 PREFIX = "hf://"
 ARCHIVE_NAME = "model.zip"  # what samnet calls the archive on a hub
@@ -152,6 +155,8 @@ def push_to_hub(name: str, archive: Path, card: str, *, public: bool = False) ->
             )
         if is_private is None:
             hub.create_repo(name, private=not public)
+        elif is_private and public:
+            log.warning("%s: is private, and stays so; its page on the hub changes that", address)
         commit = hub.create_commit(
             name,
             [
@@ -235,7 +240,8 @@ def _explained(address: str, purpose: str) -> Iterator[None]:
     from huggingface_hub import errors
 
     # The bases are the errors of its HTTP client, which differs between its versions.
-    network_errors = (*errors.HfHubHTTPError.__bases__, OSError)
+    bases = errors.HfHubHTTPError.__bases__
+    network_errors: tuple[type[Exception], ...] = (*bases, OSError)
     try:
         yield
     except errors.OfflineModeIsEnabled:

@@ -106,6 +106,11 @@ def test_public_model_is_pushed_to_on_request_only(
     assert export_model.main([*words, "--public"]) == 0
     assert export_model.main(["-m", str(model), "--push", "lab/new", "--public"]) == 0
     assert not hub.repositories["lab/new"].private
+    hub.repositories["lab/new"].private = True
+    capsys.readouterr()
+    assert export_model.main(["-m", str(model), "--push", "lab/new", "--public"]) == 0
+    assert "hf://lab/new: is private, and stays so" in capsys.readouterr().err
+    assert hub.repositories["lab/new"].private
 
 
 @pytest.mark.parametrize(
