@@ -229,6 +229,13 @@ def test_machine_without_a_server(results: Path, capsys: pytest.CaptureFixture[s
         refuse(url, [], 1, "refused); nothing was installed", results, capsys)
 
 
+def test_download_that_fails_deletes_its_file(server: WebServer, tmp_path: Path) -> None:
+    target = tmp_path / "file.zip"
+    with pytest.raises(UserError, match="what arrived has the sha256"):
+        download.download_archive(server.url, target, download.DownloadRules("0" * 64))
+    assert not target.exists()
+
+
 def test_full_disk_is_noticed_before_the_transfer(
     server: WebServer,
     results: Path,
