@@ -65,11 +65,10 @@ class CopyingTarget:
         Returns:
             The intensities in float32.
         """
-        lower, upper = _known_bounds(bounds, raw[0])[:, :, None, None].transpose(1, 0, 2, 3)
-        low, high = self._bounds[:, :, None, None].transpose(1, 0, 2, 3)
-        return ((raw.astype(np.float32) - lower) * ((high - low) / (upper - lower)) + low).astype(
-            np.float32
-        )
+        lower, upper = _limits(_known_bounds(bounds, raw[0]))
+        own_lower, own_upper = _limits(self._bounds)
+        share = (raw.astype(np.float32) - lower) / (upper - lower)
+        return share * (own_upper - own_lower) + own_lower
 
     def is_tissue(self, image: np.ndarray) -> np.ndarray:
         """Tell where an image is neither dark nor beyond the window.
@@ -80,7 +79,7 @@ class CopyingTarget:
         Returns:
             Booleans `(h, w)`, by the mean of the channels.
         """
-        lower, upper = self._bounds[:, 0, None, None], self._bounds[:, 1, None, None]
+        lower, upper = _limits(self._bounds)
         shown = ((image - lower) / (upper - lower)).clip(0, 1).mean(axis=0)
         return (shown > TISSUE[0]) & (shown < TISSUE[1])
 
@@ -169,6 +168,11 @@ class CopyingTarget:
         if (np.abs(difference) > MAX_SHIFT * (self._bounds[:, 1] - self._bounds[:, 0])).any():
             return None
         return difference[:, None, None]
+
+
+def _limits(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and the upper bounds of windows `(C, 2)`, each `(C, 1, 1)`."""
+    return bounds[:, 0, None, None], bounds[:, 1, None, None]
 
 
 def _known_bounds(bounds: np.ndarray, image: np.ndarray) -> np.ndarray:

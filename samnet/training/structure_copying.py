@@ -104,8 +104,7 @@ class StructureCopier:
         """Decide what is copied into a sample.
 
         Args:
-            number: The number of the sample. Beside the slices and the seed, the decision depends
-                on it alone.
+            number: The number of the sample. With the slices and the seed, it alone decides.
             stack: Case number and axis of the slices of the sample.
             index: The slice in their middle.
             shown: All slices that the sample shows.
@@ -154,12 +153,8 @@ class StructureCopier:
         case_index, axis, index = draws.source
         numbers = self._source_slices(draws, target, offsets)
         first = min(numbers.values())
-        labels = np.stack(
-            [
-                self._reader.labels(case_index, axis, number)
-                for number in range(first, max(numbers.values()) + 1)
-            ]
-        )
+        between = range(first, max(numbers.values()) + 1)
+        labels = np.stack([self._reader.labels(case_index, axis, number) for number in between])
         structure = self._find_structure(labels, index - first, draws)
         middle = structure[index - first]
         if middle.mean() > MAX_PART:
@@ -177,14 +172,18 @@ class StructureCopier:
         if not (warped_labels[0] == draws.value).any():
             return None
         all_labels = _nearest(labels[index - first].astype(np.int32), grid, _BEYOND)
-        distance = _distance(warped_labels[0])
-        ring = (distance > BLEND) & (distance <= BLEND + RING)
-        ring &= (all_labels != _BEYOND) & ~np.isin(all_labels, self._forbidden)
+        ring = self._find_ring(warped_labels[0], all_labels)
         if not ring.any():
             return None
         host = int(np.bincount(all_labels[ring]).argmax())
         around = ring & (all_labels == host) & target.is_tissue(warped_images[0])
         return _Carved(warped_labels, warped_images, host, around)
+
+    def _find_ring(self, structure: np.ndarray, all_labels: np.ndarray) -> np.ndarray:
+        """Return what is around a structure, without other structures and what is unknown."""
+        distance = _distance(structure)
+        ring = (distance > BLEND) & (distance <= BLEND + RING)
+        return ring & (all_labels != _BEYOND) & ~np.isin(all_labels, self._forbidden)
 
     def _source_slices(
         self, draws: CopyDraws, target: CopyingTarget, offsets: Sequence[int]

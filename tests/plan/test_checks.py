@@ -67,6 +67,14 @@ WRONG_VALUES = {
         {"depth": 3, "encoder_tuning": "frozen"},
         "depth is 3 with a frozen encoder, whose embeddings are those of single slices; use",
     ),
+    "copying of no label": (
+        {"structure_copying": 0.5, "copied_labels": []},
+        r"structure_copying is 0\.5, but copied_labels names no label; add .* copied_labels=\[1\]",
+    ),
+    "copying of the background": (
+        {"copied_labels": [0]},
+        "copied_labels is .*; it has to be a list of labels above 0",
+    ),
     "views without the slicing axis": ({"views": [1]}, r"views \[1\] lack the slicing_axis 0"),
     "too many windows": (
         {"intensity": [window(0, 1)] * 2},

@@ -98,6 +98,13 @@ def test_plan_of_a_run_has_its_configuration_alone(resolve: Resolve) -> None:
     assert "command line" in decision.because
 
 
+def test_labels_that_the_data_set_lacks_cannot_be_copied(resolve: Resolve) -> None:
+    resolve(settings={"structure_copying": 0.5, "copied_labels": [1]})
+    resolve(settings={"structure_copying": 0.0, "copied_labels": [7]})
+    with pytest.raises(UserError, match=r"copied_labels are \[1, 7\], but the labels .* are \[1\]"):
+        resolve(settings={"structure_copying": 0.5, "copied_labels": [1, 7]})
+
+
 LEARNS = {"unlabelled_weight": 1.0, "weight_average": 0.9}
 
 

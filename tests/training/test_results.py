@@ -36,7 +36,7 @@ def test_a_run_ends_with_scores_worst_case_files_and_what_to_type_next(model: Mo
     assert text.count("foreground mean") == 2
     assert "empty slices (predicted mL a case where the reference has none)" in text
     assert "case_03" in text
-    assert "found in no case, though the reference shows it: one, two (docs" in text
+    assert "found in no case, though the reference shows it: ball (docs" in text
     assert f"scores:  {run.validation / SUMMARY_FILE}" in text
     assert "figures:" not in text  # none are there
     assert "report:  samnet_report -d 501 -c lora" in text

@@ -23,7 +23,7 @@ REGIONS = LabelScheme(
     {"background": 0, "organ": (ORGAN, LESION), "lesion": LESION}, UNKNOWN, (ORGAN, LESION)
 )
 SIZE = 48
-COUNT = 60
+COUNT = 40
 # Each case has its own brightness. A lesion is 40 brighter than the organ around it.
 BRIGHTNESS = {"case_0": 80, "case_1": 110}
 MakeSamples = Callable[..., Any]
@@ -105,7 +105,7 @@ def test_structure_lies_in_its_organ_and_replaces_no_other(make_samples: MakeSam
         assert not (changed & np.isin(labels, [LESION, UNKNOWN])).any()
         assert ((pasted == LESION) >= (labels == LESION)).all()
         places.add(tuple(np.argwhere(changed)[0]))
-    assert len(places) > 10
+    assert len(places) > 8
 
 
 def test_size_of_a_structure_varies(make_samples: MakeSamples) -> None:
@@ -140,7 +140,7 @@ def test_share_of_the_samples_is_changed_and_the_others_stay_as_they_were(
         else:
             changed += 1
             assert torch.equal(half[number][0], every[number][0])
-    assert changed == pytest.approx(len(copies_of(every)) / 2, abs=8)
+    assert changed == pytest.approx(len(copies_of(every)) / 2, abs=6)
 
 
 def test_labels_that_are_not_planned_are_not_copied(make_samples: MakeSamples) -> None:

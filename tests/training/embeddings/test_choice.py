@@ -130,6 +130,14 @@ def test_cache_is_not_used_for_an_encoder_that_is_trained(
     assert "--cache-size is for frozen encoders" in caplog.text
 
 
+def test_cache_is_not_used_where_structures_are_copied(
+    cases: list[StoredCase], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose(cases, 3.0, **PLENTY, structure_copying=0.5) is None
+    assert "structures are copied into slices" in caplog.text
+
+
 def test_cache_is_not_used_behind_a_trained_mix_of_channels(
     cases: list[StoredCase], caplog: pytest.LogCaptureFixture
 ) -> None:
