@@ -19,14 +19,15 @@ SHAPE = (5, 20, 16)  # (Z, Y, X)
 
 def fill_workshop() -> None:
     """Write everything into the current folder."""
-    liver = write_dataset(RAW, number=8, name="Liver", num_cases=3, num_test=2, shape=SHAPE)
-    demo = write_dataset(RAW, number=999, name="Demo", num_cases=3, num_test=2, shape=SHAPE)
+    liver = write_dataset(RAW, number=8, name="Liver", num_cases=2, num_test=2, shape=SHAPE)
+    demo = write_dataset(RAW, number=999, name="Demo", num_cases=2, num_test=2, shape=SHAPE)
     _link("demo_output/raw", demo.parent)
     _link("imagesTs", liver / "imagesTs")
     _link("labelsTs", liver / "labelsTs")
-    for name in ("images", "scans", "unlabelled", "new_scans"):
+    for name in ("images", "unlabelled"):
         shutil.copytree(liver / "imagesTs", name)
-    shutil.copytree(liver / "labelsTs", "new_masks")
+    _write_organs("scans", "masks", 3)
+    _write_organs("new_scans", "new_masks", 2)
     shutil.copytree(liver / "imagesTs", liver / "imagesUn")
     for file in sorted((liver / "imagesUn").iterdir()):
         file.rename(file.with_name(f"un_{file.name}"))
@@ -41,8 +42,19 @@ def _link(name: str, target: Path) -> None:
     Path(name).symlink_to(target.resolve())
 
 
+def _write_organs(images: str, masks: str, count: int) -> None:
+    """Write volumes of five structures, one above the other."""
+    labels = np.zeros(SHAPE, np.uint8)
+    for value in range(1, 6):
+        labels[1:4, 4 * value - 4 : 4 * value] = value
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 20, SHAPE).astype(np.uint8)
+        write_volume(Path(images) / f"p{number}_0000.nii.gz", 40 * labels + noise + 1, AFFINE)
+        write_volume(Path(masks) / f"p{number}.nii.gz", labels, AFFINE)
+
+
 def _write_folders_to_convert() -> None:
-    for number in range(1, 6):
+    for number in range(1, 5):
         save_image(Path(f"photos/img_{number}.png"))
         save_mask(Path(f"drawn/img_{number}.png"), value=255)
         save_image(Path(f"new_photos/img_{number}.png"))
@@ -56,8 +68,6 @@ def _write_folders_to_convert() -> None:
         subject = f"sub-{number:02d}"
         save_image(Path(f"BIDS/{subject}/anat/{subject}_T1w.nii.gz"))
         save_mask(Path(f"BIDS/derivatives/labels/{subject}/anat/{subject}_dseg.nii.gz"))
-        save_image(Path(f"my_scans/case_{number}.nii.gz"))
-        save_mask(Path(f"my_masks/case_{number}.nii.gz"))
 
 
 def _write_task(folder: Path) -> None:
@@ -80,9 +90,9 @@ def _write_task(folder: Path) -> None:
 
 
 def _write_studies(folder: Path) -> None:
-    """Write the series and the structure set of three patients; `SERIES` is one of the series."""
+    """Write the series and the structure set of two patients; `SERIES` is one of the series."""
     volume = Volume((5, 24, 24))
-    for number in range(1, 4):
+    for number in range(1, 3):
         uid, study, patient = f"1.2.3.4.{number}", f"1.2.3.77.{number}", f"MRN{number}"
         array = np.random.default_rng(number).integers(-100, 100, volume.shape)
         images = volume.write(folder / f"p{number}" / "images", array, series_uid=uid)

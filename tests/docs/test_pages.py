@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -20,6 +21,7 @@ COMMAND_PAGES = {
     f"docs/reference/commands/{name}": text for name, text in reference_pages().items()
 }
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(((?!https?:)[^)\s]+)\)")
 API_PAGE = ROOT / "docs" / "reference" / "api.md"
 
@@ -79,6 +81,16 @@ def test_navigation_of_the_site_has_every_page_once() -> None:
     pages = [file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")]
     made = ["reference/commands/index.md", "benchmarks.md", "contributing.md", "changelog.md"]
     assert sorted(listed) == sorted([*pages, *made])
+
+
+def test_python_in_the_pages_uses_public_names() -> None:
+    unknown = []
+    for page in PAGES:
+        for block in PYTHON.findall(page.read_text(encoding="utf-8")):
+            ast.parse(block)
+            used = re.findall(r"(?<![\w/])samnet\.([A-Za-z]\w*)", block)
+            unknown += [f"{page_name(page)}: {name}" for name in used if name not in samnet.__all__]
+    assert not unknown, "\n".join(unknown)
 
 
 def test_python_reference_has_every_public_name() -> None:
