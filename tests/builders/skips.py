@@ -33,6 +33,8 @@ EXPECTED = (
     ("`make docs` has not set up", importlib.util.find_spec("mkdocs") is None),
     (NO_HUB_LIBRARY, True),
     (NO_OPENSSL, True),
+    ("the package mlflow is not installed", importlib.util.find_spec("mlflow") is None),
+    ("the package wandb is not installed", importlib.util.find_spec("wandb") is None),
     ("needs /proc", sys.platform != "linux"),
 )
 

@@ -83,14 +83,14 @@ class MLflowRun:
         self._client.log_batch(self.identifier, metrics=metrics)
 
     def add_figure(self, name: str, file: Path, step: int) -> None:
-        """Add a figure as an artifact. A later one of the same name replaces it.
+        """Add a figure as an artifact, in a folder of the step.
 
         Args:
             name: Its name.
             file: A PNG file.
-            step: The number of steps done; MLflow's artifacts have none.
+            step: The number of steps done.
         """
-        folder = "/".join(["figures", *name.split("/")[:-1]])
+        folder = "/".join([f"step_{step}", *name.split("/")[:-1]])
         self._client.log_artifact(self.identifier, str(file), folder)
 
     def close(self, *, is_complete: bool) -> None:

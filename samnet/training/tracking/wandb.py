@@ -42,7 +42,7 @@ class WandbRun:
             settings=wandb.Settings(
                 console="off",  # our progress bars are no text for people
                 silent=True,
-                # Names of paths and people stay here.
+                # Paths, users and programs of this machine are nobody else's business.
                 disable_git=True,
                 save_code=False,
                 x_disable_meta=True,
@@ -67,7 +67,7 @@ class WandbRun:
             values: Numbers by name.
             step: The number of steps done.
         """
-        self._run.log(dict(values), step=step)
+        self._run.log(dict(values), step=step, commit=True)  # else the next call would write it
 
     def add_figure(self, name: str, file: Path, step: int) -> None:
         """Add a figure.
