@@ -10,7 +10,7 @@ from samnet.cli.command import Command, positive_float
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
-        metavar="SOURCE",
+        metavar="FILE",
         help="a zip file that samnet_export_model wrote, its address (https://...), or a model on "
         "a hub (hf://ORG/NAME[@REVISION])",
     )
