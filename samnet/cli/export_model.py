@@ -98,7 +98,10 @@ COMMAND = Command(
             "pack the configuration lora of data set 8",
         ),
         ("samnet_export_model -d 8 -c lora -f 0 -o spleen.zip", "pack its fold 0 only"),
-        ("samnet_export_model -d 8 -c lora --push my-lab/spleen", "put it on a model hub"),
+        (
+            "samnet_export_model -d 8 -c lora --push lab/spleen --license CC-BY-4.0",
+            "put it on a model hub, as a private model with a card",
+        ),
     ),
 )
 main = COMMAND.main

@@ -79,6 +79,11 @@ COMMAND = Command(
             "samnet_install_model spleen.zip --name Dataset008_Spleen/theirs",
             "install it as the configuration theirs",
         ),
+        (
+            "samnet_install_model https://example.org/spleen.zip",
+            "download a packed model and install it",
+        ),
+        ("samnet_install_model hf://lab/spleen", "install the newest revision from a model hub"),
     ),
 )
 main = COMMAND.main

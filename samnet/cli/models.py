@@ -44,5 +44,9 @@ COMMAND = Command(
     "List the trained and installed models on this machine, and the base weights.",
     _add_arguments,
     _run,
+    examples=(
+        ("samnet_models", "list models and base weights"),
+        ("samnet_models --json", "print the same for programs"),
+    ),
 )
 main = COMMAND.main
