@@ -108,10 +108,12 @@ def run_lines(page: str) -> list[ShownCommand]:
 
 def pages_to_run() -> list[str]:
     """Return the pages whose commands are run; not those that repeat what another page shows."""
-    lines = {page: [command.line for command in run_lines(page)] for page in COMMANDS_OF_PAGES}
+    lines = {}
+    for page in COMMANDS_OF_PAGES:
+        lines[page] = {command.line for command in run_lines(page)}
     chosen: list[str] = []
     for page in sorted(lines, key=lambda page: -len(lines[page])):
-        repeated = any(set(lines[page]) <= set(lines[other]) for other in chosen)
+        repeated = any(lines[page] <= lines[other] for other in chosen)
         if lines[page] and not repeated:
             chosen.append(page)
     return sorted(chosen)
