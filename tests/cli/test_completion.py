@@ -125,11 +125,11 @@ def test_bash_completes_data_sets_configurations_and_folds(
         [
             "samnet train -d ",
             "samnet_train 8",
-            "samnet_train 8 fro",
+            "samnet_train 8 froz",
             "samnet train 8 lora ",
             f"samnet_predict -d {NAME} -c ",
             "samnet predict -d 8 -c mine -f ",
-            "samnet_submit train 8 -c fro",
+            "samnet_submit train 8 -c froz",
             "samnet_convert_msd -d ",
         ],
     )

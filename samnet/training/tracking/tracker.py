@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ class RunTracker:
             figures[f"cases/{file.stem}"] = file
         for name, file in figures.items():
             if file.is_file():
-                self._attempt(lambda name=name, file=file: self._send_figure(name, file))
+                self._attempt(partial(self._send_figure, name, file))
 
     def _send_figure(self, name: str, file: Path) -> None:
         sent = self._sent
@@ -170,7 +171,7 @@ class RunTracker:
         """End the session in the tool."""
         backend = self._backend
         if backend is not None:
-            self._attempt(lambda: backend.close(is_complete=self._is_complete))
+            self._attempt(partial(backend.close, is_complete=self._is_complete))
         self._backend = None
 
     def _attempt(self, action: Callable[[], None]) -> None:
