@@ -47,8 +47,8 @@ class _Form:
 
 
 def structure_copying(facts: Facts) -> tuple[float, str]:
-    """Copy nothing: what it gains has not been measured enough."""
-    return 0.0, "nothing is copied: what it gains has not been measured enough"
+    """Copy nothing, which short runs did not gain from."""
+    return 0.0, "nothing is copied: short runs on tumours were measured to gain nothing from it"
 
 
 def copied_labels(facts: Facts) -> tuple[tuple[int, ...], str]:
