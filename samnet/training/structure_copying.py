@@ -161,7 +161,7 @@ class StructureCopier:
             return None
         source_spacing = self._reader.cases[case_index].in_plane_spacing(axis)
         matrix = draws.turn * np.array(target.spacing) / np.array(source_spacing)[:, None]
-        footprint: np.ndarray = structure.any(axis=0)
+        footprint = np.logical_or.reduce(structure, axis=0)
         grid = _grid_around(footprint, middle, matrix)
         raw = self._reader.raw_slices(case_index, axis, list(numbers.values()))
         scaled = target.to_scale_of_target(raw, self._reader.bounds[case_index])
