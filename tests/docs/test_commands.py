@@ -59,8 +59,13 @@ PARSED_COMMANDS = {
     "samnet_demo": "takes minutes; tests/demo runs it with few cases",
     "samnet_download_checkpoint vit_b": "downloads 375 MB; tests/models/test_download.py has a "
     "server of its own",
-    "samnet_train 8 lora --backbone vit_b": "needs the weights of vit_b",
-    "samnet_predict -i scan.nii.gz -o preds": "stands for the line before it, in the same folder",
+    "samnet_train 8 lora --track": "needs an extra package; tests/training/tracking runs it",
+    "samnet_install_model https://example.org/models/liver.zip": "needs a network; tests/sharing "
+    "has a server of its own",
+    "samnet_install_model hf://ORG/NAME@REVISION": "needs a network; tests/sharing has a server of "
+    "its own",
+    "samnet_export_model -m samnet_data/results/Dataset008_Liver/lora --push": "needs a network; "
+    "tests/sharing has a server of its own",
     "samnet_serve": "does not end by itself; tests/serving runs it",
     "samnet_pretrain": "takes hours; tests/pretraining runs it with few steps",
     "samnet_zero_shot": "needs the weights of vit_b; tests/inference/test_zero_shot.py runs it "
