@@ -92,7 +92,7 @@ def evaluate(
         UserError: A folder or `dataset.json` is missing, or files do not fit each other.
         SamnetError: Files could not be read. The others are scored; the error has their `summary`.
 
-    Example:
+    Examples:
         >>> found = samnet.evaluate("out", "labelsTs")
         >>> found.scores.classes["liver"]["Dice"]
         MeanScore(mean=0.94, low=0.91, high=0.96)

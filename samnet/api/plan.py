@@ -93,7 +93,7 @@ def plan(
     Raises:
         UserError: There is no such data set, it cannot be read, or a value cannot be used.
 
-    Example:
+    Examples:
         >>> plan = samnet.plan(8, raw="data/raw", preprocessed="data/preprocessed")
         >>> plan.configurations["lora"]["batch_size"]
         4

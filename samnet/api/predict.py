@@ -111,7 +111,7 @@ def predict(
         UserError: There is no such model, or nothing to predict.
         SamnetError: Cases failed; each is named with its reason, the others are written.
 
-    Example:
+    Examples:
         >>> found = samnet.predict("scans", "out", model="data/results/Dataset008_Liver/lora")
         >>> found.doubtful_cases
         ['patient_12']

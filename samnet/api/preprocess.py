@@ -64,7 +64,7 @@ def preprocess(
         SamnetError: Cases could not be prepared; each is named with its reason, the others are
             done.
 
-    Example:
+    Examples:
         >>> samnet.preprocess(8, raw="data/raw", preprocessed="data/preprocessed")
         Preprocessed('Dataset008_Liver', 131 cases in 'data/preprocessed/Dataset008_Liver')
     """

@@ -84,7 +84,7 @@ def report(
     Raises:
         UserError: There is no such model or folder, or the arguments do not fit each other.
 
-    Example:
+    Examples:
         >>> page = samnet.report("data/results/Dataset008_Liver/lora")
         >>> webbrowser.open(page.url)
     """

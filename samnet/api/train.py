@@ -153,7 +153,7 @@ def train(
         UserError: Data set, configuration, fold or an option cannot be used.
         SamnetError: The training failed, for example because the loss is not finite.
 
-    Example:
+    Examples:
         >>> result = samnet.train(8, "lora", fold=0, results="data/results")
         >>> result.dice, result.worst_cases[0].case
         (0.9412, 'liver_17')

@@ -85,7 +85,7 @@ def verify(
     Raises:
         UserError: There is no such data set.
 
-    Example:
+    Examples:
         >>> found = samnet.verify(8, raw="data/raw")
         >>> for fault in found.faults:
         ...     print(fault.case, fault.value, fault.remedy)

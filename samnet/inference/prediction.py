@@ -153,7 +153,7 @@ class ArrayPredictor(ABC):
         Raises:
             UserError: As for `predict`.
 
-        Example:
+        Examples:
             >>> result = predictor.segment("scan.nii.gz")
             >>> nibabel.save(result.labels, "labels.nii.gz")
             >>> result.confidence["liver"].dice, result.warnings
@@ -264,7 +264,7 @@ class ArrayPredictor(ABC):
             UserError: The image cannot be read, does not fit the model, is of a size that cannot be
                 right or does not fit the memory, or it is not clear how it lies in the patient.
 
-        Example:
+        Examples:
             >>> predictor = samnet.Predictor.from_folder("data/results/Dataset008_Liver/lora")
             >>> labels = predictor.predict(nibabel.load("scan.nii.gz"))
             >>> labels = predictor.predict(array, affine=affine)
