@@ -163,7 +163,8 @@ def _write(
     print(f"report: {report}")
     print(
         f"written: {folder}, {len(conversion.cases)} cases. "
-        f"Next: samnet_plan_and_preprocess -d {options.dataset}"
+        f"Next: samnet_doctor -d {options.dataset}, then "
+        f"samnet_plan_and_preprocess -d {options.dataset}"
     )
 
 

@@ -160,7 +160,10 @@ def _run(options: argparse.Namespace) -> None:
         print(f"would write {folder}")
         return
     convert(conversion, folder)
-    print(f"written: {folder}. Next: samnet_plan_and_preprocess -d {options.dataset}")
+    print(
+        f"written: {folder}. Next: samnet_doctor -d {options.dataset}, then "
+        f"samnet_plan_and_preprocess -d {options.dataset}"
+    )
 
 
 COMMAND = Command(

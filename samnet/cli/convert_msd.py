@@ -47,7 +47,10 @@ def _run(options: argparse.Namespace) -> None:
         print(f"would write {folder}")
         return
     convert_task(task, folder)
-    print(f"written: {folder}. Next: samnet_plan_and_preprocess -d {number}")
+    print(
+        f"written: {folder}. Next: samnet_doctor -d {number}, then "
+        f"samnet_plan_and_preprocess -d {number}"
+    )
 
 
 COMMAND = Command(

@@ -177,7 +177,11 @@ def value_faults(file: Path, label_map: Image, highest: int) -> list[str]:
         return []
     # Programs for 2D images often write the only class of a mask as white.
     is_white_mask = found == 255 and highest == 1
-    remedy = "map 255 to 1" if is_white_mask else "correct the voxels, or declare the label"
+    remedy = (
+        "map 255 to 1, as samnet_convert_folder does"
+        if is_white_mask
+        else "correct the voxels, or declare the label"
+    )
     return [f"{file}: has the label {found}, dataset.json declares 0 to {highest}; {remedy}"]
 
 

@@ -100,7 +100,7 @@ def predict_cases(
         if not is_dicom and any(file.is_file() for file in targets.values()):
             _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
     outcome.raise_if_failed("prediction")
-    log.info("label maps: %s", output)
+    log.info("%s: %s", "DICOM files" if is_dicom else "label maps", output)
     return sum(not file.is_file() for file in targets.values())
 
 

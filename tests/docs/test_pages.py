@@ -6,6 +6,7 @@ import ast
 import inspect
 import os
 import re
+import types
 import unicodedata
 from pathlib import PurePosixPath
 
@@ -100,7 +101,13 @@ def test_python_reference_has_every_public_name() -> None:
     assert sorted(listed) == sorted(public)
 
 
-@pytest.mark.parametrize("name", [name for name in samnet.__all__ if not name.startswith("__")])
+def documented_names() -> list[str]:
+    """Return the public names that have docstrings; a type has the text below it in the source."""
+    public = [name for name in samnet.__all__ if not name.startswith("__")]
+    return [name for name in public if not isinstance(getattr(samnet, name), types.GenericAlias)]
+
+
+@pytest.mark.parametrize("name", documented_names())
 def test_public_names_and_their_methods_are_documented(name: str) -> None:
     """The site shows no member without a docstring."""
     found = getattr(samnet, name)

@@ -56,7 +56,7 @@ def test_pair_faults_advise_to_map_the_white_of_a_mask_to_one(dataset: Path) -> 
     write_label_map(dataset / "preds" / "mask.nii.gz", mask)
     (fault,) = check_pair(make_pair(dataset, "mask"), description).faults
     assert fault.startswith(f"{dataset / 'preds' / 'mask.nii.gz'}: has the label 255")
-    assert fault.endswith("; map 255 to 1")
+    assert fault.endswith("; map 255 to 1, as samnet_convert_folder does")
 
 
 def test_read_pair_names_every_file_that_cannot_be_read(dataset: Path) -> None:
