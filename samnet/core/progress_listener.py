@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with the number of items done, their number or None, and what is done.
 Progress = Callable[[float, float | None, str], object]
+"""Called with the number of items done, their number or None, and what is done."""
 
 
 class ProgressStopped(BaseException):
