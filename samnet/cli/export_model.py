@@ -62,6 +62,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.public and options.push is None:
         raise UserError("--public is about models on a hub; name one with --push ORG/NAME")
     from samnet.inference.find_model import find_model
+    from samnet.models.base import comes_with_samnet
     from samnet.sharing.export import export_model
     from samnet.sharing.push import push_model
 
@@ -83,7 +84,11 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{place}: {title}, {size:.1f} MiB")
     if options.push is not None:
         print(f"install with: samnet_install_model {place}")
-    if manifest.base is not None:
+    if manifest.base is None:
+        return
+    if comes_with_samnet(manifest.base):
+        print(f"it builds on {manifest.base.file_name}, which comes with samnet")
+    else:
         print(f"whoever predicts with it also needs {manifest.base}")
 
 

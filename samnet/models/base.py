@@ -53,6 +53,15 @@ class Base:
         return f"{self.file_name} ({origin}, sha256 {self.sha256})"
 
 
+def comes_with_samnet(base: Base) -> bool:
+    """Tell whether a file of weights is one that is installed with samnet.
+
+    Args:
+        base: The file.
+    """
+    return find_released(base.sha256) in PACKAGED
+
+
 def base_sha256(file: Path) -> str:
     """Return the sha256 of a file of weights, which is remembered in a note next to it.
 

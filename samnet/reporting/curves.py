@@ -54,11 +54,12 @@ class Charts:
     captions: tuple[str, ...] = ()
 
 
-def draw_curves(runs: Sequence[RunFolder]) -> Charts | None:
+def draw_curves(runs: Sequence[RunFolder], *, is_2d: bool = False) -> Charts | None:
     """Draw the curves of all runs of a model.
 
     Args:
         runs: Its runs.
+        is_2d: Whether the data are 2D images.
 
     Returns:
         A chart for each quantity; None where no run has any epoch.
@@ -80,7 +81,7 @@ def draw_curves(runs: Sequence[RunFolder]) -> Charts | None:
         for curve in curves:
             if (curve.name, curve.colour) not in legend:
                 legend.append((curve.name, curve.colour))
-    return Charts(tuple(drawings), tuple(legend), tuple(_captions(rows)))
+    return Charts(tuple(drawings), tuple(legend), tuple(_captions(rows, is_2d)))
 
 
 def read_history(run: RunFolder) -> list[dict[str, Any]]:
@@ -156,7 +157,7 @@ def draw_chart(curves: Sequence[Curve], title: str) -> Markup | None:
     return drawing.finish()
 
 
-def _captions(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _captions(rows: dict[str, list[dict[str, Any]]], is_2d: bool) -> list[str]:
     captions = []
     if any(len(history) == 1 for history in rows.values()):
         captions.append("Runs of a single epoch are a dot.")
@@ -168,7 +169,7 @@ def _captions(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     }
     if kinds:
         captions.append(
-            "The Dice is measured after each epoch on whole volumes of "
+            f"The Dice is measured after each epoch on whole {'images' if is_2d else 'volumes'} of "
             f"{' or '.join(sorted(kinds))}; the scores above are measured once, at the end."
         )
     return captions

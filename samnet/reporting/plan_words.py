@@ -12,6 +12,7 @@ from samnet.plan.configuration import PLAN_KEYS
 from samnet.plan.plan import Plan
 
 _AXES = ("head-feet", "front-back", "left-right")
+_AXES_2D = ("", "top-bottom", "left-right")
 _PLANES = (
     "axial slices (across head-feet)",
     "coronal slices (across front-back)",
@@ -86,6 +87,10 @@ def _mirrors(value: Any) -> str:
     return " and ".join(_AXES[axis] for axis in value) or "none"
 
 
+def _mirrors_2d(value: Any) -> str:
+    return " and ".join(_AXES_2D[axis] for axis in value) or "none"
+
+
 def _intensity(value: Any) -> str:
     windows = [_plain(window) for window in value]
     return "; ".join(windows)
@@ -122,6 +127,9 @@ def important_values(plan: Plan, *, is_2d: bool) -> list[PlannedValue]:
         if key not in decisions or (is_2d and key in ("views", "in_plane_spacing")):
             continue
         decision = decisions[key]
+        if is_2d:
+            title = title.replace("Slices", "Images").replace("a slice", "an image")
+            show = _mirrors_2d if key == "mirror_axes" else show
         found.append(PlannedValue(key, title, show(decision.value), decision.because))
     return found
 

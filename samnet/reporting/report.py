@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from samnet.core.files import write_text
+from samnet.dataset.images import is_2d_image
 from samnet.evaluation.overlays.colours import ERROR_STYLES, class_colour
 from samnet.evaluation.overlays.error_maps import CONFUSED
 from samnet.reporting.case_table import build_table, has_expectations
@@ -57,8 +58,8 @@ def write_report(source: Source, file: Path, options: ReportOptions) -> list[str
     """
     stacks = make_stacks(source.cases, source.description, options.viewers)
     notes = [*source.notes, *_notes_about_slices(source, stacks)]
-    fingerprint, plan = source.fingerprint, source.plan
-    is_2d = fingerprint.is_2d if fingerprint is not None else False
+    plan = source.plan
+    is_2d = _is_2d(source)
     page = (
         _environment()
         .get_template("report.html")
@@ -69,7 +70,7 @@ def write_report(source: Source, file: Path, options: ReportOptions) -> list[str
             data=_describe_data(source),
             important=[] if plan is None else important_values(plan, is_2d=is_2d),
             others=[] if plan is None else other_values(plan),
-            curves=draw_curves(source.runs),
+            curves=draw_curves(source.runs, is_2d=is_2d),
             scores=describe_scores(source),
             table=build_table(source, [stack.identifier for stack in stacks.stacks]),
             stacks=stacks.stacks,
@@ -84,6 +85,14 @@ def write_report(source: Source, file: Path, options: ReportOptions) -> list[str
     )
     write_text(file, page)
     return notes
+
+
+def _is_2d(source: Source) -> bool:
+    """Tell whether the data are 2D images; without their statistics, by the file ending."""
+    if source.fingerprint is not None:
+        return source.fingerprint.is_2d
+    # A TIFF may be a volume.
+    return source.plan is not None and is_2d_image(source.plan.file_ending, num_slices=2)
 
 
 def _notes_about_slices(source: Source, stacks: Stacks) -> list[str]:

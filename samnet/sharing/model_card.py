@@ -14,9 +14,11 @@ from samnet import __version__
 from samnet.confidence.calibration import Calibration
 from samnet.core.errors import UserError
 from samnet.core.paths import dataset_number
+from samnet.dataset.images import is_2d_image
 from samnet.evaluation.intervals import ENOUGH_PATIENTS
+from samnet.evaluation.volumes import PIXELS
 from samnet.fingerprint.training_data import MM, Range, TrainingData
-from samnet.models.base import Base
+from samnet.models.base import Base, comes_with_samnet
 from samnet.models.registry import CHECKPOINTS, find_released
 from samnet.plan.plan import Plan
 from samnet.sharing.model_scores import DiceScore, ModelScores
@@ -51,6 +53,15 @@ class CardFacts:
     calibration: Calibration | None
     postprocessing: tuple[str, ...] = ()
     licence: str | None = None
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether it is a model of 2D images, not of volumes."""
+        data = self.training_data
+        if data is None:  # a TIFF may be a volume
+            return is_2d_image(self.plan.file_ending, num_slices=2)
+        is_one_slice = data.unit != MM and data.size[0] == (1, 1)
+        return data.unit == PIXELS or is_one_slice
 
 
 def check_licence(licence: str | None) -> str | None:
@@ -161,6 +172,8 @@ def _base(base: Base | None) -> str:
         return "none needed"
     released = find_released(base.sha256)
     origin = f"the released {released}" if released else "none of the released files"
+    if comes_with_samnet(base):
+        origin = "comes with samnet"
     return f"{_plain(base.file_name)} ({origin}), sha256 `{base.sha256}`"
 
 
@@ -186,18 +199,29 @@ def _training_data(facts: CardFacts) -> str:
     data = facts.training_data
     if data is None:
         return "Not recorded in this model."
-    cases = "1 case" if data.num_cases == 1 else f"{data.num_cases} cases"
+    noun = "image" if facts.is_2d else "case"
+    cases = f"1 {noun}" if data.num_cases == 1 else f"{data.num_cases} {noun}s"
+    rows = _sizes_2d(data) if facts.is_2d else _sizes_of_volumes(data)
+    for name, channel in zip(facts.plan.channel_names, data.channels, strict=True):
+        ends = (channel.percentiles[0][0], channel.percentiles[-1][1])
+        rows.append((f"intensities of {_plain(name)} (without outliers)", _range(ends)))
+    text = f"Each fold was trained on up to {cases}. Their ranges, from the lowest to the highest:"
+    return f"{text}\n\n{_table(('', 'range'), rows)}"
+
+
+def _sizes_of_volumes(data: TrainingData) -> list[tuple[str, str]]:
     rows = []
     for title, ranges in (("spacing", data.spacing), ("size", data.size)):
         if title == "spacing" and data.unit != MM:
             continue
         for direction, ends in zip(_DIRECTIONS, ranges, strict=True):
             rows.append((f"{title} {direction}", f"{_range(ends)} {data.unit}"))
-    for name, channel in zip(facts.plan.channel_names, data.channels, strict=True):
-        ends = (channel.percentiles[0][0], channel.percentiles[-1][1])
-        rows.append((f"intensities of {_plain(name)} (without outliers)", _range(ends)))
-    text = f"Each fold was trained on up to {cases}. Their ranges, from the lowest to the highest:"
-    return f"{text}\n\n{_table(('', 'range'), rows)}"
+    return rows
+
+
+def _sizes_2d(data: TrainingData) -> list[tuple[str, str]]:
+    _, height, width = data.size
+    return [("height", f"{_range(height)} pixels"), ("width", f"{_range(width)} pixels")]
 
 
 def _range(ends: Range) -> str:
@@ -212,8 +236,13 @@ def _scores(facts: CardFacts) -> str:
     rows = [(_plain(name), *_cells(score)) for name, score in scores.classes.items()]
     if len(rows) > 1:
         rows.append(("mean of the classes", *_cells(scores.foreground)))
-    patients = "" if scores.num_patients is None else f" of {scores.num_patients} patients"
-    cases = "1 held-out case" if scores.num_cases == 1 else f"{scores.num_cases} held-out cases"
+    # Where each 2D image stands for itself, nothing is known of patients.
+    has_patients = scores.num_patients is not None and not _stand_alone(facts, scores)
+    patients = f" of {scores.num_patients} patients" if has_patients else ""
+    noun = "image" if facts.is_2d else "case"
+    cases = (
+        f"1 held-out {noun}" if scores.num_cases == 1 else f"{scores.num_cases} held-out {noun}s"
+    )
     lines = [
         f"Dice of {cases}{patients} of the same data set ({', '.join(scores.folds)}). Each was "
         "predicted by a fold that was not trained on it."
@@ -225,9 +254,15 @@ def _scores(facts: CardFacts) -> str:
             if "fold_all" in facts.folds
             else "Not all of these folds are in this archive."
         )
-    table = _table(("class", "cases", "Dice", "95 % interval of the mean"), rows)
-    lines += ["", table, "", "Intervals are by the bootstrap over patients."]
+    table = _table(("class", f"{noun}s", "Dice", "95 % interval of the mean"), rows)
+    units = "images" if _stand_alone(facts, scores) else "patients"
+    lines += ["", table, "", f"Intervals are by the bootstrap over {units}."]
     return "\n".join(lines)
+
+
+def _stand_alone(facts: CardFacts, scores: ModelScores) -> bool:
+    """Tell whether the cases are 2D images of which several of a patient are not known."""
+    return facts.is_2d and scores.num_patients in (None, scores.num_cases)
 
 
 def _cells(score: DiceScore) -> tuple[str, str, str]:
@@ -251,10 +286,14 @@ def _calibration(calibration: Calibration) -> str:
 
 
 def _limits(facts: CardFacts) -> str:
+    sources = "scanners, protocols, hospitals or groups of patients"
+    chosen = "patients"
+    if facts.is_2d:
+        sources, chosen = "devices, protocols or places", "they"
     items = [
-        "Not tried on images of other scanners, protocols, hospitals or groups of patients than "
-        "those of its training data, and not compared with a second reader.",
-        "Where the training images come from, how patients were chosen, who drew the labels, and "
+        f"Not tried on images of other {sources} than those of its training data, and not "
+        "compared with a second reader.",
+        f"Where the training images come from, how {chosen} were chosen, who drew the labels, and "
         f"by which licence the images may be used: {NOT_STATED} here. Its owner knows.",
     ]
     scores = facts.scores
@@ -270,7 +309,8 @@ def _limits(facts: CardFacts) -> str:
             items.append(
                 "A prediction averages the folds of this archive. The scores are of single folds."
             )
-        items += _limits_of_scores(scores)
+        units = "images" if _stand_alone(facts, scores) else "patients"
+        items += _limits_of_scores(scores, units)
     if facts.training_data is not None:
         items.append(
             "Images outside of the ranges above are predicted all the same, with a warning in "
@@ -281,16 +321,18 @@ def _limits(facts: CardFacts) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def _limits_of_scores(scores: ModelScores) -> list[str]:
+def _limits_of_scores(scores: ModelScores, units: str) -> list[str]:
     items = []
     if scores.num_patients is not None and scores.num_patients < ENOUGH_PATIENTS:
         items.append(
-            f"The scores rest on {scores.num_patients} patients. With fewer than "
+            f"The scores rest on {scores.num_patients} {units}. With fewer than "
             f"{ENOUGH_PATIENTS}, intervals are too narrow."
         )
     unseen = [_plain(name) for name, score in scores.classes.items() if score.mean is None]
     if unseen:
-        items.append(f"No held-out case shows {', '.join(unseen)}.")
+        items.append(
+            f"No held-out {'image' if units == 'images' else 'case'} shows {', '.join(unseen)}."
+        )
     return items
 
 

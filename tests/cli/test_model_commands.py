@@ -12,7 +12,9 @@ from builders.models import DATASET, LORA, add_tiny_sam, make_model, make_plan
 
 from samnet.cli import download_checkpoint, export_model, import_samed, install_model, predict
 from samnet.models import download
-from samnet.models.registry import CHECKPOINTS
+from samnet.models.base import Base, save_base
+from samnet.models.model_folder import RunFolder
+from samnet.models.registry import CHECKPOINTS, PACKAGED
 
 
 @pytest.fixture
@@ -92,6 +94,17 @@ def test_export_model_and_install_model(
         predict.main(["-i", "image.nii.gz", "-o", "out", "-m", str(model), "--device", "cpu"]) == 2
     )
     assert "was trained on sam_tiny.pth (the released tiny_sam" in capsys.readouterr().err
+
+
+def test_export_model_says_that_packaged_weights_come_with_samnet(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = PACKAGED["small"]
+    save_base(Base("small", small.file_name, small.sha256), RunFolder(model / "fold_0"))
+    assert export_model.main(["-o", "model.zip"]) == 0
+    printed = capsys.readouterr().out
+    assert f"it builds on {small.file_name}, which comes with samnet" in printed
+    assert "also needs" not in printed
 
 
 def test_export_model_takes_the_model_options_of_predict(

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_names_are_shown_as_they_are(page: str) -> None:
     assert AWKWARD not in page
     assert AWKWARD in words_of(page)
     assert "Übergang" in page
+
+
+def test_the_page_of_2d_images_has_their_words(folders: dict[str, Path], tmp_path: Path) -> None:
+    plan = make_plan(make_configuration(backbone="small", mirror_axes=(1, 2)))
+    run = ModelFolder(folders["results"] / "Dataset501_Tiny" / "lora").run("0")
+    write_run(run, replace(plan, file_ending=".png"), 2)
+    text = words_of(make_page("-m", run, tmp_path / "report.html"))
+    assert "top-bottom and left-right" in text
+    assert "Images in a step" in text
+    assert "on whole images of held-out cases" in text
+    assert "front-back" not in text
+    assert "whole volumes" not in text
 
 
 def test_a_fold_is_reported_alone(shared: ModelFolder, tmp_path: Path) -> None:

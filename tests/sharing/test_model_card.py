@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from samnet.core.records import to_json
 from samnet.fingerprint.training_data import summarize_training_data
 from samnet.models.base import Base
 from samnet.models.model_folder import ModelFolder
+from samnet.models.registry import PACKAGED
 from samnet.selection.cross_validation import merge_summaries
 from samnet.sharing.install import install_model as install_model_file
 from samnet.sharing.model_card import CardFacts, check_licence, with_front_matter, write_card
@@ -93,6 +95,42 @@ def test_card_of_a_model_of_which_little_is_known(facts: CardFacts) -> None:
     assert "The weights in this archive are others, of which no cases were held" in (
         write_card(scored)
     )
+
+
+def test_card_of_2d_images_says_height_and_width(facts: CardFacts) -> None:
+    fingerprint = make_fingerprint(
+        shape=(1, 256, 320), spacing=(1, 1, 1), channels=("R",), file_ending=".png"
+    )
+    data = summarize_training_data(fingerprint, ["a", "b"])
+    scores = replace(SCORES, num_cases=8)
+    card = write_card(replace(facts, training_data=data, scores=scores))
+    lines = card.splitlines()
+    assert "| height | 256 pixels |" in lines
+    assert "| width | 320 pixels |" in lines
+    assert "Each fold was trained on up to 2 images. Their ranges, from the lowest to" in card
+    assert "Dice of 8 held-out images of the same data set" in card
+    assert "Intervals are by the bootstrap over images." in lines
+    assert "- The scores rest on 8 images. With fewer than 10, intervals are too narrow." in lines
+    for word in ("head-feet", "front-back", "left-right", "patients", "scanners"):
+        assert word not in card
+    without_data = write_card(replace(facts, training_data=None, scores=None))
+    assert "scanners" in without_data
+    plan = replace(facts.plan, file_ending=".png")
+    assert "scanners" not in write_card(replace(facts, plan=plan, training_data=None, scores=None))
+
+
+def test_card_of_2d_images_of_known_patients_counts_them(facts: CardFacts) -> None:
+    plan = replace(facts.plan, file_ending=".png")
+    card = write_card(replace(facts, plan=plan, training_data=None))
+    assert "Dice of 20 held-out images of 8 patients of the same data set" in card
+    assert "Intervals are by the bootstrap over patients." in card
+
+
+def test_card_says_which_base_comes_with_samnet(facts: CardFacts) -> None:
+    small = PACKAGED["small"]
+    base = Base("small", small.file_name, small.sha256)
+    card = write_card(replace(facts, base=base))
+    assert f"| base weights | {small.file_name} (comes with samnet), sha256" in card
 
 
 def test_names_do_not_change_the_form_of_the_card(facts: CardFacts) -> None:
