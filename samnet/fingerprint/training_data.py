@@ -6,14 +6,14 @@ It lies next to the weights, so that a test image can be compared with it before
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
-from samnet.core.records import from_json, to_json
+from samnet.core.records import LEFT_OUT_BY_DEFAULT, from_json, to_json
 from samnet.fingerprint.records import CaseFingerprint, ChannelStatistics, Fingerprint
 
 SCHEMA_VERSION = 1
@@ -55,6 +55,8 @@ class TrainingData:
         size: Extent along the canonical `(Z, Y, X)`.
         channels: Intensities, in channel order.
         foreground: Largest share of the voxels that one class or region takes.
+        steps: Optimiser steps that the run has done, in exported models; None in a run's folder,
+            which has its `metrics.jsonl`.
     """
 
     schema_version: int
@@ -65,6 +67,7 @@ class TrainingData:
     size: tuple[Range, Range, Range]
     channels: tuple[ChannelRanges, ...]
     foreground: Range
+    steps: int | None = field(default=None, metadata=LEFT_OUT_BY_DEFAULT)
 
     def save(self, path: Path) -> None:
         """Write the ranges as JSON.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from samnet.core.records import to_json
 from samnet.plan.configuration import PLAN_KEYS
 from samnet.plan.plan import Plan
+from samnet.training.steps_done import show_steps
 
 _AXES = ("head-feet", "front-back", "left-right")
 _AXES_2D = ("", "top-bottom", "left-right")
@@ -114,12 +115,15 @@ _IMPORTANT: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def important_values(plan: Plan, *, is_2d: bool) -> list[PlannedValue]:
+def important_values(
+    plan: Plan, *, is_2d: bool, steps_done: Sequence[int] = ()
+) -> list[PlannedValue]:
     """Return the decisions that a reader should know.
 
     Args:
         plan: The plan of a single configuration.
         is_2d: Whether the data are 2D images, whose pixels have no size.
+        steps_done: The training steps that each run has done, where they are known.
     """
     decisions = plan.configuration_decisions(plan.single_name)
     found = []
@@ -130,7 +134,10 @@ def important_values(plan: Plan, *, is_2d: bool) -> list[PlannedValue]:
         if is_2d:
             title = title.replace("Slices", "Images").replace("a slice", "an image")
             show = _mirrors_2d if key == "mirror_axes" else show
-        found.append(PlannedValue(key, title, show(decision.value), decision.because))
+        value = show(decision.value)
+        if key == "steps":
+            value = show_steps(steps_done, decision.value)
+        found.append(PlannedValue(key, title, value, decision.because))
     return found
 
 

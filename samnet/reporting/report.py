@@ -22,10 +22,11 @@ from samnet.reporting.curves import draw_curves
 from samnet.reporting.data_facts import DataFacts, describe_data
 from samnet.reporting.numbers import show_names
 from samnet.reporting.origin import describe_origin
-from samnet.reporting.plan_words import important_values, other_values
+from samnet.reporting.plan_words import PlannedValue, important_values, other_values
 from samnet.reporting.score_facts import describe_first_glance, describe_scores
 from samnet.reporting.source import Source
 from samnet.reporting.stacks import Stack, Stacks, make_stacks
+from samnet.training.steps_done import steps_done
 
 REPORT_FILE = "report.html"
 DEFAULT_VIEWERS = 8
@@ -68,7 +69,7 @@ def write_report(source: Source, file: Path, options: ReportOptions) -> list[str
             first_glance=describe_first_glance(source),
             notes=notes,
             data=_describe_data(source),
-            important=[] if plan is None else important_values(plan, is_2d=is_2d),
+            important=_important_values(source, is_2d),
             others=[] if plan is None else other_values(plan),
             curves=draw_curves(source.runs, is_2d=is_2d),
             scores=describe_scores(source),
@@ -85,6 +86,14 @@ def write_report(source: Source, file: Path, options: ReportOptions) -> list[str
     )
     write_text(file, page)
     return notes
+
+
+def _important_values(source: Source, is_2d: bool) -> list[PlannedValue]:
+    if source.plan is None:
+        return []
+    steps = [steps_done(run) for run in source.runs]
+    known = [done for done in steps if done is not None]
+    return important_values(source.plan, is_2d=is_2d, steps_done=known)
 
 
 def _is_2d(source: Source) -> bool:

@@ -25,6 +25,7 @@ from samnet.reporting.numbers import (
 from samnet.reporting.plan_words import important_values
 from samnet.reporting.score_charts import NamedValue, draw_agreement, draw_boxes
 from samnet.reporting.source import Source
+from samnet.training.steps_done import warn_of_few_steps
 
 _LOW_DICE = 0.5
 _SHOWN = {  # the other scores than Dice that are shown -> their titles
@@ -269,7 +270,7 @@ def _describe_model(source: Source) -> list[str]:
     how = values.get("backbone", "")
     if values.get("encoder_tuning"):
         how += f"; {values['encoder_tuning']}"
-    return [f"{structures}. {how[:1].upper()}{how[1:]}"]
+    return [f"{structures}. {how[:1].upper()}{how[1:]}", *warn_of_few_steps(source.runs)]
 
 
 def _what_to_look_at(source: Source) -> str:

@@ -41,6 +41,7 @@ from samnet.postprocessing.model_rules import load_current_rules
 from samnet.postprocessing.rules import POSTPROCESSING_FILE, Postprocessing
 from samnet.sharing.model_card import CARD_FILE, CardFacts, check_licence, write_card
 from samnet.sharing.model_scores import SCORES_FILE, fold_name, read_scores
+from samnet.training.steps_done import steps_done
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -173,6 +174,7 @@ def _collect_facts(runs: Sequence[RunFolder], licence: str | None) -> CardFacts:
     files = [run.training_data_file for run in runs if run.training_data_file.is_file()]
     found = [TrainingData.load(file) for file in files]
     parts = [part for part in found if len(part.channels) == len(plan.channel_names)]
+    steps = [_steps_of(run) for run in runs]
     return CardFacts(
         plan=plan,
         folds=tuple(fold_name(run) for run in runs),
@@ -182,7 +184,19 @@ def _collect_facts(runs: Sequence[RunFolder], licence: str | None) -> CardFacts:
         calibration=calibration,
         postprocessing=tuple(_current_rules(runs).describe()),
         licence=check_licence(licence),
+        steps=tuple(done for done in steps if done is not None),
     )
+
+
+def _steps_of(run: RunFolder) -> int | None:
+    """Return the steps that a run has done; of an installed model those that its exporter stated.
+
+    None where they are not known.
+    """
+    done = steps_done(run)
+    if done is None and run.training_data_file.is_file():
+        done = TrainingData.load(run.training_data_file).steps
+    return done
 
 
 def _current_rules(runs: Sequence[RunFolder]) -> Postprocessing:
@@ -197,7 +211,7 @@ def _contents_of_fold(run: RunFolder, base: Base | None) -> dict[str, bytes | Pa
         f"{name}/{FINAL_WEIGHTS}": run.checkpoint(FINAL),
     }
     if run.training_data_file.is_file():
-        training_data = TrainingData.load(run.training_data_file)
+        training_data = replace(TrainingData.load(run.training_data_file), steps=_steps_of(run))
         contents[f"{name}/{TRAINING_DATA_FILE}"] = _as_bytes(to_json(training_data))
     if base is not None:
         contents[f"{name}/{BASE_FILE}"] = _as_bytes(to_json(base))

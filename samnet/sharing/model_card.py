@@ -22,6 +22,7 @@ from samnet.models.base import Base, comes_with_samnet
 from samnet.models.registry import CHECKPOINTS, find_released
 from samnet.plan.plan import Plan
 from samnet.sharing.model_scores import DiceScore, ModelScores
+from samnet.training.steps_done import show_steps
 
 CARD_FILE = "MODEL_CARD.md"
 NOT_STATED = "not stated"
@@ -43,6 +44,7 @@ class CardFacts:
         calibration: What Dice signals let expect, or None.
         postprocessing: A line for each structure with rules.
         licence: The licence as its owner states it, or None.
+        steps: The training steps that each fold has done, of those of which they are known.
     """
 
     plan: Plan
@@ -53,6 +55,7 @@ class CardFacts:
     calibration: Calibration | None
     postprocessing: tuple[str, ...] = ()
     licence: str | None = None
+    steps: tuple[int, ...] = ()
 
     @property
     def is_2d(self) -> bool:
@@ -159,6 +162,7 @@ def _overview(facts: CardFacts) -> str:
             f"{configuration.head}, input of {configuration.input_size} pixels",
         ),
         ("folds", ", ".join(facts.folds)),
+        ("training steps", show_steps(facts.steps, configuration.steps)),
         ("base weights", _base(facts.base)),
         ("postprocessing", "; ".join(map(_plain, facts.postprocessing)) or "none"),
         ("planned by", f"samnet {plan.samnet_version}"),

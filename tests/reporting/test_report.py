@@ -122,6 +122,21 @@ def test_the_page_of_2d_images_has_their_words(folders: dict[str, Path], tmp_pat
     assert "whole volumes" not in text
 
 
+@pytest.mark.parametrize(
+    ("steps", "patience", "is_warned"), [(100, 0, True), (60, 0, False), (100, 1, False)]
+)
+def test_the_page_says_how_many_of_the_planned_steps_were_done(
+    folders: dict[str, Path], tmp_path: Path, steps: int, patience: int, is_warned: bool
+) -> None:
+    plan = make_plan(make_configuration(backbone="small", steps=steps, patience=patience))
+    run = ModelFolder(folders["results"] / "Dataset501_Tiny" / "lora").run("0")
+    write_run(run, plan, 3)
+    text = words_of(make_page("-m", run, tmp_path / "report.html"))
+    assert f"Training steps 30 of {steps} planned" in text
+    warning = f"fold 0 trained for 30 of {steps} planned steps: a longer run is likely better."
+    assert (warning in text[: text.index("All cases")]) == is_warned
+
+
 def test_a_fold_is_reported_alone(shared: ModelFolder, tmp_path: Path) -> None:
     page = make_page("-m", shared, "-f", 1, tmp_path / "report.html")
     assert sorted(order_of(page)) == ["case_01", "case_03", "case_05"]

@@ -24,6 +24,7 @@ from samnet.models.base import Base
 from samnet.models.model_folder import ModelFolder
 from samnet.models.registry import PACKAGED
 from samnet.selection.cross_validation import merge_summaries
+from samnet.sharing.export import export_model as export_archive
 from samnet.sharing.install import install_model as install_model_file
 from samnet.sharing.model_card import CardFacts, check_licence, with_front_matter, write_card
 from samnet.sharing.model_scores import DiceScore, ModelScores
@@ -131,6 +132,34 @@ def test_card_says_which_base_comes_with_samnet(facts: CardFacts) -> None:
     base = Base("small", small.file_name, small.sha256)
     card = write_card(replace(facts, base=base))
     assert f"| base weights | {small.file_name} (comes with samnet), sha256" in card
+
+
+def test_card_states_the_steps_done_next_to_those_planned(facts: CardFacts) -> None:
+    assert "| training steps | 6 planned |" in write_card(facts)
+    assert "| training steps | 2 of 6 planned |" in write_card(replace(facts, steps=(2, 2)))
+    assert "| training steps | 2 to 6 of 6 planned |" in write_card(replace(facts, steps=(2, 6)))
+
+
+def test_steps_travel_with_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_tiny_backbone(monkeypatch)
+    monkeypatch.setenv("samnet_results", str(tmp_path / "results"))
+    plan = make_plan("scratch", head="linear", input_size=32)
+    model = ModelFolder(make_model(tmp_path / "model", plan))
+    run = model.run("0")
+    fingerprint = make_fingerprint(channels=("CT",))
+    data = summarize_training_data(fingerprint, ["a"])
+    assert data is not None
+    data.save(run.training_data_file)
+    run.metrics_file.write_text('{"epoch": 1, "step": 2}\n')
+    export_archive(model, tmp_path / "model.zip")
+    assert (
+        b"| training steps | 2 of 6 planned |"
+        in (read_archive(tmp_path / "model.zip")["MODEL_CARD.md"])
+    )
+    install_model_file(tmp_path / "model.zip")
+    installed = ModelFolder(tmp_path / "results" / plan.dataset_name / "scratch")
+    export_archive(installed, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "model.zip").read_bytes()
 
 
 def test_names_do_not_change_the_form_of_the_card(facts: CardFacts) -> None:
