@@ -143,9 +143,10 @@ def test_card_states_the_steps_done_next_to_those_planned(facts: CardFacts) -> N
 def test_steps_travel_with_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_tiny_backbone(monkeypatch)
     monkeypatch.setenv("samnet_results", str(tmp_path / "results"))
-    plan = make_plan("scratch", head="linear", input_size=32)
-    model = ModelFolder(make_model(tmp_path / "model", plan))
+    plan = make_plan(head="linear", input_size=32)
+    model = ModelFolder(tmp_path / "model")
     run = model.run("0")
+    make_model(run.path, plan=plan)
     fingerprint = make_fingerprint(channels=("CT",))
     data = summarize_training_data(fingerprint, ["a"])
     assert data is not None
@@ -157,7 +158,7 @@ def test_steps_travel_with_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         in (read_archive(tmp_path / "model.zip")["MODEL_CARD.md"])
     )
     install_model_file(tmp_path / "model.zip")
-    installed = ModelFolder(tmp_path / "results" / plan.dataset_name / "scratch")
+    installed = ModelFolder(tmp_path / "results" / plan.dataset_name / "lora")
     export_archive(installed, tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "model.zip").read_bytes()
 
