@@ -1,4 +1,4 @@
-"""What tests must not see of the place they run in: a job, a training run, the user's folders."""
+"""What tests must not see of the place they run in: a job, a training run, folders, a desktop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from samnet.core.cpu_bfloat16 import VARIABLE
 # find each other.
 _OF_A_JOB = ("SLURM_", "LSB_", "LSF_", "PBS_", "SGE_", "JOB_COMPLETION_INDEX", "KUBERNETES_")
 _OF_A_TRAINING = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_", "SAMNET_LAUN")
-_OF_THE_USER = ("samnet_", "nnUNet_")
+_OF_THE_USER = ("samnet_", "nnUNet_", "MLFLOW_", "WANDB_")
+_OF_A_TERMINAL = ("COMP_", "SSH_", "DISPLAY", "WAYLAND_DISPLAY")
 
 
 def is_hidden(name: str) -> bool:
@@ -22,9 +23,9 @@ def is_hidden(name: str) -> bool:
         name: The name of the variable.
 
     Returns:
-        Whether samnet would work on other data or for a scheduler because of it.
+        Whether samnet would work on other data, for a scheduler or for a desktop because of it.
     """
-    return name.startswith((*_OF_A_JOB, *_OF_A_TRAINING, *_OF_THE_USER))
+    return name.startswith((*_OF_A_JOB, *_OF_A_TRAINING, *_OF_THE_USER, *_OF_A_TERMINAL))
 
 
 def hide_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:

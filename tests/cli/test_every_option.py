@@ -371,6 +371,6 @@ def test_steps_before_training_take_the_number_of_processes(
         ("dataset.integrity.inspect_dataset_by_name", "verify_dataset"),
         ("dataset.integrity.verify_dataset", "plan_and_preprocess"),
         ("fingerprint.extract.extract_fingerprint", "extract_fingerprint"),
-        ("fingerprint.extract.extract_fingerprint", "plan"),
+        ("planning.plan_dataset.extract_fingerprint", "plan"),
     ):
         assert call(function, f"{command} -d 8{words}")[0] == ("8", processes)

@@ -73,6 +73,8 @@ PARSED_COMMANDS = {
     "samnet_evaluate -p boxes": "scores what samnet_zero_shot predicts",
     "samnet_import_samed": "needs a file of SAMed; tests/sharing/test_samed.py makes such files",
     "samnet_export_samed": "SAMed's code has no tiny backbone; tests/sharing/test_samed.py",
+    "samnet_train 8 lora --set structure_copying=0.5": "needs a rare class; "
+    "tests/training/test_structure_copying.py has one",
     "samnet_train 4 samed": "is measured with the small backbone and takes minutes",
     "samnet_plan_and_preprocess -d 4": "prepares real data for the line above",
     "samnet_convert_dicom -i studies -d 22": "needs studies of several series; "

@@ -58,6 +58,8 @@ def test_alternatives_for_other_data_are_what_is_planned_for_such_data(machine: 
     for when, fingerprint in others.items():
         planned = make_plan(fingerprint, machine).configuration_decisions("lora")
         for key, decision in plan.configuration_decisions("lora").items():
+            if key == "copied_labels" and "labelled slices" in when:
+                continue  # more slices show the class, but a case has no more slices here
             values = [other.value for other in alternatives.get(key, []) if when in other.when]
             is_unchanged = planned[key].value == decision.value
             assert values == ([] if is_unchanged else [planned[key].value]), (when, key)
