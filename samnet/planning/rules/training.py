@@ -284,7 +284,7 @@ def weight_average(facts: Facts) -> tuple[float, str]:
 
 def unlabelled_weight(facts: Facts) -> tuple[float, str]:
     """Learn from labelled slices alone."""
-    return 0.0, "labelled slices alone: others were measured to gain a point at most, or to lose"
+    return 0.0, "labelled slices alone: others gained on one data set, and lost on another"
 
 
 def unlabelled_share(facts: Facts) -> tuple[float, str]:
