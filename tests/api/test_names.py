@@ -37,7 +37,7 @@ def test_all_names_exist_and_are_listed() -> None:
 def test_steps_document_every_argument(name: str) -> None:
     function = getattr(samnet, name)
     text = inspect.getdoc(function) or ""
-    for section in ("Args:", "Returns:", "Raises:", "Example:"):
+    for section in ("Args:", "Returns:", "Raises:", "Examples:"):
         assert section in text
     for argument in inspect.signature(function).parameters:
         assert f"    {argument}: " in text, argument
