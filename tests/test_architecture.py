@@ -18,6 +18,7 @@ from samnet.cli.main import COMMANDS
 PACKAGE = Path(samnet.__file__).parent
 LAYERS = (
     "core",
+    "registration",
     "dataset",
     "plan",
     "fingerprint",

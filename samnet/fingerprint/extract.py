@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,10 @@ def extract_fingerprint(dataset: RawDataset, processes: int) -> Fingerprint:
         known = _load_known(path)
         if known is not None and _is_up_to_date(known, dataset, processes):
             log.info("fingerprint of %s is up to date", dataset.name)
-            return known
+            current = replace(known, num_unlabelled=len(dataset.unlabelled_cases))
+            if current != known:
+                current.save(path)
+            return current
         if known is not None:
             log.info("the raw files of %s have changed: measuring them again", dataset.name)
         fingerprint = _measure(dataset, processes)
@@ -116,6 +120,7 @@ def _measure(dataset: RawDataset, processes: int) -> Fingerprint:
         foreground=_pooled_foreground(cases, len(description.channel_names)),
         shapes=_shapes_by_class(measured, description.label_scheme.class_names),
         cases=cases,
+        num_unlabelled=len(dataset.unlabelled_cases),
     )
 
 

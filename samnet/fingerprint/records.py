@@ -131,6 +131,7 @@ class Fingerprint:
             case has the same weight.
         shapes: For each class or region its sizes in slices across the axes `(Z, Y, X)`.
         cases: The cases by name.
+        num_unlabelled: Number of cases in `imagesUn`, which are not measured.
     """
 
     schema_version: int
@@ -143,6 +144,7 @@ class Fingerprint:
     foreground: tuple[tuple[float, ...], ...]
     shapes: dict[str, tuple[ShapeStatistics, ...]]
     cases: dict[str, CaseFingerprint]
+    num_unlabelled: int = 0
 
     @property
     def is_2d(self) -> bool:

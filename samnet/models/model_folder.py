@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / "validation"
 
     @property
+    def registered_labels(self) -> Path:
+        """Labels that cases without labels have taken over from the training cases."""
+        return self.path / "registered_labels"
+
+    @property
     def tracking(self) -> Path:
         """Folder of what tracking tools keep, one folder for each."""
         return self.path / "tracking"

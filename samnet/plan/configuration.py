@@ -346,6 +346,14 @@ class Configuration:
         possible="0.01 to 100",
         earlier=1.0,
     )
+    registered_cases: int = _TRAINING(
+        "cases without labels to which registration brings those of labelled ones "
+        "([unlabelled.md](unlabelled.md)), and that are trained on with them",
+        Role.NONE,
+        limits=(0, None),
+        possible="0 (none) and above",
+        earlier=0,
+    )
     tile_overlap: float = _INPUT(
         "overlap of inputs where a slice needs several",
         Role.RESUMABLE,

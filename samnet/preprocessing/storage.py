@@ -7,7 +7,7 @@ written last.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -67,10 +67,13 @@ class StoredCase:
     Attributes:
         folder: Folder of the prepared cases.
         record: What is known of the case.
+        labels_folder: Folder of its label maps, where they are not with its image: those that
+            `store_labels` has written.
     """
 
     folder: Path
     record: CaseRecord
+    labels_folder: Path | None = None
     _open_arrays: dict[Path, blosc2.NDArray] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -144,7 +147,7 @@ class StoredCase:
             SamnetError: An array of this view is missing.
         """
         image = self._open(_image_file(self.folder, self.identifier, axis))
-        return image.dtype, self._open(_label_file(self.folder, self.identifier, axis)).dtype
+        return image.dtype, self._open(self._labels(axis)).dtype
 
     def image_slices(self, axis: int, indices: list[int]) -> np.ndarray:
         """Read slices of the image.
@@ -175,7 +178,7 @@ class StoredCase:
         Raises:
             SamnetError: The array of this view is missing.
         """
-        return self._open(_label_file(self.folder, self.identifier, axis))[index]
+        return self._open(self._labels(axis))[index]
 
     def volume(self) -> PreparedVolume:
         """Read the whole image in canonical form.
@@ -208,8 +211,11 @@ class StoredCase:
             SamnetError: The array of the first view is missing.
         """
         axis = self._any_view()
-        slices = self._open(_label_file(self.folder, self.identifier, axis))[:]
+        slices = self._open(self._labels(axis))[:]
         return np.moveaxis(slices, 0, axis)
+
+    def _labels(self, axis: int) -> Path:
+        return _label_file(self.labels_folder or self.folder, self.identifier, axis)
 
     def _any_view(self) -> int:
         return int(next(iter(self.record.class_slices)))
@@ -223,7 +229,7 @@ class StoredCase:
 
     def __reduce__(self) -> tuple:
         # Open arrays cannot be sent to worker processes.
-        return StoredCase, (self.folder, self.record)
+        return StoredCase, (self.folder, self.record, self.labels_folder)
 
 
 def store_case(
@@ -268,6 +274,34 @@ def store_case(
         class_slices=class_slices,
     )
     write_json(_record_file(folder, identifier), to_json(record))
+
+
+def store_labels(folder: Path, case: StoredCase, labels: np.ndarray) -> None:
+    """Write labels of a case into another folder than that of its image.
+
+    Args:
+        folder: The folder, which then is the `labels_folder` of the case.
+        case: The case.
+        labels: Labels `(Z, Y, X)`, canonical and cropped as the case.
+    """
+    for axis in map(int, case.record.class_slices):
+        _write_array(_label_file(folder, case.identifier, axis), np.moveaxis(labels, axis, 0))
+
+
+def with_labels(case: StoredCase, folder: Path) -> StoredCase:
+    """Return a case with the labels that `store_labels` has written.
+
+    Args:
+        case: The case.
+        folder: The folder of its labels.
+
+    Returns:
+        The case, whose record tells the slices of these labels.
+    """
+    found = StoredCase(folder=case.folder, record=case.record, labels_folder=folder)
+    labels, axes = found.labels(), map(int, case.record.class_slices)
+    slices = {str(axis): _slices_by_class(np.moveaxis(labels, axis, 0)) for axis in axes}
+    return replace(found, record=replace(case.record, class_slices=slices))
 
 
 def _as_floats(table: np.ndarray) -> tuple[tuple[float, ...], ...]:

@@ -18,6 +18,7 @@ from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.model_folder import BEST, FINAL, LAST
 from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.models.precision import used_precision
+from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import find_state
 from samnet.training.curves import Epoch
 from samnet.training.distributed import Distributed
@@ -32,6 +33,7 @@ from samnet.training.run_record import RunRecord, Session
 from samnet.training.slice_reader import SampleSpecification
 from samnet.training.task import TrainingTask
 from samnet.training.time_limit import MAX_SHARE, estimate_prediction
+from samnet.training.unlabelled.registered_labels import load_registered, take_labels
 from samnet.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ def open_run(
             if not has_begun:
                 record_base(task.configuration, run.folder, base_file)
         distributed.barrier()
+        task = _with_registered_cases(run, task, distributed)
 
         def check_lock() -> None:
             if lock is not None:  # that of the master process, which writes
@@ -115,17 +118,44 @@ def _task(run: ResolvedRun, distributed: Distributed) -> TrainingTask:
         label_scheme=run.plan.label_scheme,
         training_cases=load_cases(slices, run.cases.training, configuration.views),
         validation_cases=load_cases(slices, run.cases.validation, configuration.views),
-        unlabelled_cases=load_cases(
-            run.dataset.folder.unlabelled_slices,
-            run.request.unlabelled_cases,
-            configuration.views,
-        ),
+        unlabelled_cases=_unlabelled_cases(run) if configuration.unlabelled_weight else (),
         held_out=run.cases.held_out,
         seed=run.request.seed,
         max_seconds=run.options.max_seconds,
         workers=run.options.sample_workers(distributed.world_size),
         save_seconds=run.options.save_seconds,
     )
+
+
+def _with_registered_cases(
+    run: ResolvedRun, task: TrainingTask, distributed: Distributed
+) -> TrainingTask:
+    """Add cases that take their labels over from the training cases, where the plan says so."""
+    configuration, folder = task.configuration, run.folder.registered_labels
+    if not configuration.registered_cases:
+        return task
+    without_labels = _unlabelled_cases(run)
+    if distributed.is_master:
+        found = take_labels(
+            task.training_cases,
+            without_labels,
+            configuration.intensity,
+            configuration.registered_cases,
+            task.seed,
+            task.label_scheme.ignore_label,
+            folder,
+            run.options.file_processes,
+        )
+        is_odd = found.failures or not found.is_used
+        log.log(logging.WARNING if is_odd else logging.INFO, found.report())
+    distributed.barrier()
+    registered = load_registered(without_labels, folder)
+    return replace(task, training_cases=[*task.training_cases, *registered])
+
+
+def _unlabelled_cases(run: ResolvedRun) -> list[StoredCase]:
+    views = run.plan.single_configuration.views
+    return load_cases(run.dataset.folder.unlabelled_slices, run.request.unlabelled_cases, views)
 
 
 def _with_expected_times(
@@ -204,8 +234,8 @@ def _choose_embeddings(
     is_copying = task.configuration.structure_copying > 0
     if earlier is not None and _has_same_cache_size(run) and not is_copying:
         return earlier.embeddings
-    if task.unlabelled_cases:
-        return None  # slices without labels are shown in ever new ways, with labelled ones
+    if task.unlabelled_cases or task.configuration.registered_cases:
+        return None  # embeddings are kept of labelled cases alone
     specification = SampleSpecification(
         task.configuration, task.label_scheme, network.stride, task.seed
     )

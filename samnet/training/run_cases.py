@@ -22,6 +22,7 @@ from samnet.preprocessing.stored_cases import list_cases
 
 log = logging.getLogger(__name__)
 MAX_TRAINING_VALIDATION = 4
+_USES = ("unlabelled_weight", "registered_cases")  # of cases without labels
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,31 @@ def find_unlabelled(
         world_size: Number of processes that train together.
 
     Returns:
-        All prepared ones by name; none where the plan has no weight for them.
+        All prepared ones by name; none where the plan does not use them.
 
     Raises:
         UserError: There are none, or another value of the plan does not go with them.
     """
-    weight = configuration.unlabelled_weight
-    if not weight:
+    if configuration.unlabelled_weight:
+        _check_consistency(configuration, world_size)
+    uses = [
+        f"{key} is {getattr(configuration, key):g}" for key in _USES if getattr(configuration, key)
+    ]
+    if not uses:
         return ()
+    names = list_cases(folder.unlabelled_slices)
+    if not names:
+        off = " ".join(f"--set {key}=0" for key in _USES if getattr(configuration, key))
+        raise UserError(
+            f"{' and '.join(uses)}, but no case without labels is prepared in "
+            f"{folder.unlabelled_slices}: put images into {folder.unlabelled_images} and run "
+            f"samnet_preprocess; {off} trains on labelled slices alone"
+        )
+    return tuple(names)
+
+
+def _check_consistency(configuration: Configuration, world_size: int) -> None:
+    weight = configuration.unlabelled_weight
     off = "--set unlabelled_weight=0 trains on labelled slices alone"
     if not configuration.weight_average:
         raise UserError(
@@ -159,14 +177,6 @@ def find_unlabelled(
             f"{rows} slices without labels in a step cannot be split evenly over {world_size} "
             f"processes; --set unlabelled_share=1 takes as many as labelled ones; {off}"
         )
-    names = list_cases(folder.unlabelled_slices)
-    if not names:
-        raise UserError(
-            f"unlabelled_weight is {weight:g}, but no case without labels is prepared in "
-            f"{folder.unlabelled_slices}: put images into {folder.unlabelled_images} and run "
-            f"samnet_preprocess; {off}"
-        )
-    return tuple(names)
 
 
 def load_cases(folder: Path, identifiers: Sequence[str], views: Sequence[int]) -> list[StoredCase]:

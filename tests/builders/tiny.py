@@ -85,6 +85,7 @@ VALUES: dict[str, Any] = {
     "weight_average": 0.0,
     "unlabelled_weight": 0.0,
     "unlabelled_share": 1.0,
+    "registered_cases": 0,
     "tile_overlap": 0.5,
     "mirror_at_prediction": False,
     **SHORT,
@@ -139,6 +140,7 @@ OTHER_VALUES: dict[str, Any] = {
     "weight_average": 0.9,
     "unlabelled_weight": 1.0,
     "unlabelled_share": 2.0,
+    "registered_cases": 12,
     "tile_overlap": 0.3,
     "mirror_at_prediction": True,
 }

@@ -249,3 +249,14 @@ def test_fingerprint_of_a_data_set_without_labels(
     assert fingerprint.foreground == ((0.0,) * 5,)
     assert fingerprint.labelled_slices(0) == 0
     assert fingerprint.diameter("ball", 0, 10) is fingerprint.thickness("ball", 0, 50) is None
+
+
+def test_images_without_labels_are_counted_and_nothing_is_measured_again_for_them(
+    dataset: RawDataset,
+) -> None:
+    first = extract_fingerprint(dataset, processes=0)
+    assert first.num_unlabelled == 0
+    shutil.copytree(dataset.folder.training_images, dataset.folder.unlabelled_images)
+    more = extract_fingerprint(RawDataset.read(dataset.folder), processes=0)
+    assert more == replace(first, num_unlabelled=len(dataset.cases))
+    assert Fingerprint.load(dataset.folder.fingerprint_file) == more

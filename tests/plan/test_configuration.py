@@ -74,6 +74,7 @@ LIMITS = {
     "weight_average": (0.0, 0.99999),
     "unlabelled_weight": (0.0, None),
     "unlabelled_share": (0.01, 100.0),
+    "registered_cases": (0, None),
     "tile_overlap": (0.0, 0.9),
 }
 

@@ -11,11 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from builders.data import write_dataset, write_volume
 from builders.locks import FOREIGN
+from builders.phantom import make_phantom, overlap
 from builders.runs import Stopped, after_step, in_validation, send_signal, stop
-from builders.tiny import use_folders
+from builders.tiny import prepare_dataset, use_folders
 
 from samnet.core.cpu_bfloat16 import VARIABLE
 from samnet.core.errors import UserError
@@ -28,6 +31,7 @@ from samnet.training.open_run import open_run
 from samnet.training.options import TrainingOptions
 from samnet.training.out_of_memory import Fallback
 from samnet.training.resolve import ResolvedRun, resolve_run
+from samnet.training.run_cases import load_cases
 from samnet.training.run_record import RunRecord
 
 Resolve = Callable[..., ResolvedRun]
@@ -311,3 +315,59 @@ def test_changed_raw_files_are_pointed_out(
     open_only(resolve(restart=True))
     assert "the raw files of 1 of 6 training cases have changed" in caplog.text
     assert "such as those of case_04" in caplog.text
+
+
+@pytest.fixture
+def alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: None) -> Resolve:
+    """Return a function that resolves a run on volumes that show the same in slightly other places.
+
+    Their images are there a second time without labels.
+    """
+    raw = write_dataset(tmp_path / "raw", num_cases=4)
+    for number in range(4):
+        image, labels = make_phantom(shift=(0.0, number - 1.5, 1.0), seed=number)
+        name = f"case_{number:02d}"
+        write_volume(raw / "imagesTr" / f"{name}_0000.nii.gz", 100 * image[0] + 1, np.eye(4))
+        write_volume(raw / "labelsTr" / f"{name}.nii.gz", labels, np.eye(4))
+    shutil.copytree(raw / "imagesTr", raw / "imagesUn")
+    prepare_dataset(tmp_path, 501, monkeypatch, views=[0], slicing_axis=0, registered_cases=3)
+
+    def resolve_fold(**options: Any) -> ResolvedRun:
+        given = TrainingOptions(device="cpu", workers=0, **options)
+        return resolve_run(PlannedDataset.find("501"), "scratch", "all", given)
+
+    return resolve_fold
+
+
+def test_cases_without_labels_are_trained_on_with_those_that_registration_finds(
+    alike: Resolve, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = alike(num_cases=1)
+    with caplog.at_level(logging.INFO), open_run(run, Distributed()) as trainer:
+        labelled, *registered = trainer.task.training_cases
+        assert not trainer.task.unlabelled_cases
+    assert "labels were taken over for 3 of 3 cases" in caplog.text
+    assert (labelled.identifier, labelled.labels_folder) == (run.request.training_cases[0], None)
+    assert [case.labels_folder for case in registered] == [run.folder.registered_labels] * 3
+    others = load_cases(run.dataset.folder.slices, [case.identifier for case in registered], [0])
+    for case, truth in zip(registered, others, strict=True):
+        assert overlap(case.labels(), truth.labels()) > 0.85
+        assert case.record.class_slices["0"]["1"]  # slices are drawn by class
+    before = {file: file.stat().st_mtime_ns for file in run.folder.registered_labels.iterdir()}
+    train_steps(alike(num_cases=1), 2)
+    after = {file: file.stat().st_mtime_ns for file in run.folder.registered_labels.iterdir()}
+    assert after == before
+    # Of a run without a state, nothing is kept that other values would not give.
+    with open_run(alike(num_cases=1, settings={"registered_cases": 2}), Distributed()) as trainer:
+        assert len(trainer.task.training_cases) == 3
+
+
+def test_labels_that_do_not_fit_are_pointed_out_and_not_trained_on(
+    resolve: Resolve, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = resolve(settings={"registered_cases": 3})  # balls lie elsewhere in each image
+    with open_run(run, Distributed()) as trainer:
+        cases = trainer.task.training_cases
+    assert tuple(case.identifier for case in cases) == run.request.training_cases
+    warning = next(record for record in caplog.records if record.levelname == "WARNING")
+    assert "these labels are not learnt from" in warning.getMessage()

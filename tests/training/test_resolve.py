@@ -113,6 +113,7 @@ def test_run_takes_all_cases_without_labels_where_the_plan_has_a_weight_for_them
 ) -> None:
     expected = ("case_00", "case_01", "case_02", "case_03", "case_04", "case_05")
     assert resolve(settings=LEARNS).request.unlabelled_cases == expected
+    assert resolve(settings={"registered_cases": 2}).request.unlabelled_cases == expected
     assert resolve().request.unlabelled_cases == ()
 
 
@@ -142,6 +143,8 @@ def test_weight_without_prepared_cases_without_labels_is_refused(
     monkeypatch.setattr("samnet.training.run_cases.list_cases", lambda folder: [])
     with pytest.raises(UserError, match=r"put images into .*imagesUn and run samnet_preprocess"):
         resolve(settings=LEARNS)
+    with pytest.raises(UserError, match=r"^registered_cases is 2, but .* --set registered_cases=0"):
+        resolve(settings={"registered_cases": 2})
 
 
 def test_epochs_are_counted_in_planned_or_given_steps(resolve: Resolve) -> None:

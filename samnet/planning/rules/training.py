@@ -11,12 +11,15 @@ from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
 from samnet.plan.backbones import BACKBONES, PATCH, WINDOW
 from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
+from samnet.registration.propagation import MAX_VOTES
 
 STEPS_RANGE = (1500, 12000)
 PASSES = 60
 TILE = 128  # rows and columns of a product that a multiprocessor computes at a time
 FILLING_WAVES = 4
 LARGEST_BATCH = 128
+MAX_LABELLED = 2  # cases; with one, images without labels helped, with five they did not
+MAX_REGISTRATIONS = 96  # of cases without labels with labelled ones
 STEPS_IN_A_PASS = 16  # at least, in batches that are larger only to fill a GPU
 
 
@@ -278,18 +281,39 @@ def augmentation(facts: Facts) -> tuple[str, str]:
 
 
 def weight_average(facts: Facts) -> tuple[float, str]:
-    """Keep the weights of single steps, which short runs did not gain from averaging."""
+    """Average where labels are not all true; short runs on true ones did not gain from it."""
+    if facts.values.get("registered_cases", registered_cases(facts)[0]):
+        return 0.99, "labels that registration has found differ from slice to slice"
     return 0.0, "the rate falls to 0: averages of short runs were measured to be no better"
 
 
 def unlabelled_weight(facts: Facts) -> tuple[float, str]:
-    """Learn from labelled slices alone."""
-    return 0.0, "labelled slices alone: others gained on one data set, and lost on another"
+    """Learn from no predictions."""
+    return 0.0, "no predictions are learnt from: this gained on one data set, and lost on another"
 
 
 def unlabelled_share(facts: Facts) -> tuple[float, str]:
     """Take as many as of labelled slices."""
     return 1.0, "as many as labelled slices, where there is an unlabelled_weight"
+
+
+def registered_cases(facts: Facts) -> tuple[int, str]:
+    """Use images without labels where a gain was measured: with few labelled volumes."""
+    labelled, others = len(facts.fingerprint.cases), facts.fingerprint.num_unlabelled
+    if not others:
+        return 0, "no images without labels in imagesUn"
+    if labelled > MAX_LABELLED:
+        return 0, f"{labelled} labelled cases: a gain was measured with one, and none with five"
+    if facts.is_2d or facts.flat_axis is not None:
+        return 0, "2D images show a structure in another place each: no gain was measured"
+    if facts.values["encoder_tuning"] == "frozen":
+        return 0, "the stored embeddings of a frozen encoder are those of labelled slices"
+    votes = min(MAX_VOTES, labelled)
+    number = min(MAX_REGISTRATIONS // votes, others)
+    return number, (
+        f"{labelled} labelled and {others} other cases; {number * votes} registrations take a "
+        "minute or two"
+    )
 
 
 def tile_overlap(facts: Facts) -> tuple[float, str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from builders.fingerprint import make_fingerprint
 from builders.planned import CPU, GPU, decide, values
 
 from samnet.core.machine import Machine
+from samnet.fingerprint.records import Fingerprint
+from samnet.planning.planner import make_plan
 
 
 @pytest.mark.parametrize(
@@ -124,3 +129,48 @@ def test_training_stops_early_after_half_of_the_planned_validations() -> None:
     assert planned["patience"] == 15
     num_validations = planned["steps"] / planned["steps_per_epoch"]
     assert num_validations == pytest.approx(2 * planned["patience"], rel=0.1)
+
+
+def few(number: int = 1, others: int = 40, **changes: Any) -> Fingerprint:
+    """Return the fingerprint of a few labelled volumes, and of others without labels."""
+    made = make_fingerprint(case_names=tuple("abcdefghij"[:number]), **changes)
+    return replace(made, num_unlabelled=others)
+
+
+@pytest.mark.parametrize(("labelled", "registered"), [(1, 96), (2, 48)])
+def test_images_without_labels_take_them_over_from_few_labelled_volumes(
+    labelled: int, registered: int
+) -> None:
+    planned = decide(few(labelled, others=500))
+    assert planned["registered_cases"].value == registered
+    assert planned["weight_average"].value == 0.99
+    assert planned["unlabelled_weight"].value == 0
+    reason = planned["registered_cases"].because
+    assert f"{labelled} labelled and 500 other cases; {registered * min(3, labelled)} " in reason
+    assert values(few(labelled, others=7))["registered_cases"] == 7
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "settings", "reason"),
+    [
+        (few(others=0), {}, "no images without labels"),
+        (few(3), {}, "3 labelled cases: a gain was measured with one, and none with five"),
+        (few(file_ending=".png", shape=(1, 64, 64)), {}, "2D images"),
+        (few(), {"encoder_tuning": "frozen"}, "frozen encoder"),
+    ],
+    ids=["none", "many labels", "2D", "frozen"],
+)
+def test_images_without_labels_are_not_used_where_no_gain_was_measured(
+    fingerprint: Fingerprint, settings: dict, reason: str
+) -> None:
+    planned = decide(fingerprint, **settings)
+    assert planned["registered_cases"].value == 0
+    assert reason in planned["registered_cases"].because
+    assert planned["weight_average"].value == 0
+
+
+def test_published_configurations_stay_as_they_are() -> None:
+    plan = make_plan(few(), GPU, {}, None, ["samed", "autosam", "ma_sam"])
+    for name in ("samed", "autosam", "ma_sam"):
+        decisions = plan.configuration_decisions(name)
+        assert decisions["registered_cases"].value == decisions["weight_average"].value == 0

@@ -1,0 +1,1 @@
+"""Aligning one image with another, and taking labels over from it."""

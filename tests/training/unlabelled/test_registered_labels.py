@@ -1,0 +1,158 @@
+"""Labels of a run's cases without labels, taken over from its labelled cases."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders.tiny import make_case, make_configuration
+from scipy import ndimage
+
+from samnet.preprocessing.storage import StoredCase
+from samnet.training.unlabelled.registered_labels import (
+    RegisteredLabels,
+    load_registered,
+    take_labels,
+)
+
+SHAPE = (12, 24, 24)
+NUMBER = 3
+
+
+def make(folder: Path, name: str, shift: int = 0, *, has_structure: bool = True) -> StoredCase:
+    """Store a body with a bright structure of label 1, moved along X, and 9 in its first slice."""
+    place = np.indices(SHAPE) - np.array([5.5, 11.5, 11.5 + shift])[:, None, None, None]
+    lengths = np.array([5, 10, 9])[:, None, None, None]
+    body = ((place / lengths) ** 2).sum(0) < 1
+    offset = np.array([0, 2, -3])[:, None, None, None]
+    inner = (((place - offset) / 3.5) ** 2).sum(0) < 1
+    image = 90.0 * body + (70.0 * inner if has_structure else 0)
+    image = ndimage.gaussian_filter(image, 0.6)
+    image += np.random.default_rng(len(name)).normal(20, 2, SHAPE)
+    labels = inner.astype(np.uint8)
+    labels[0] = 9
+    stored = image.clip(1, 255).astype(np.uint8)[None]
+    return make_case(folder, stored, labels, name=name, views=(0, 1))
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> list[StoredCase]:
+    return [make(tmp_path / "labelled", "one")]
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> list[StoredCase]:
+    return [make(tmp_path / "others", f"other_{shift}", shift) for shift in (-2, -1, 1, 2)]
+
+
+def take(
+    labelled: Sequence[StoredCase], others: Sequence[StoredCase], folder: Path, **changes: Any
+) -> RegisteredLabels:
+    given: dict[str, Any] = {
+        "windows": make_configuration().intensity,
+        "number": NUMBER,
+        "seed": 0,
+        "ignore_label": 9,
+        "processes": 0,
+    }
+    return take_labels(labelled, others, folder=folder, **(given | changes))
+
+
+def structure(case: StoredCase) -> np.ndarray:
+    return case.labels() == 1
+
+
+def test_some_cases_take_labels_over_that_lie_on_their_structure(
+    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
+) -> None:
+    found = take(labelled, others, tmp_path / "taken")
+    assert len(found.cases) == NUMBER
+    assert found.is_used
+    assert found.kept_contrast > 0.7
+    assert f"for 3 of 3 cases without labels; they keep {found.kept_contrast:.0%}" in found.report()
+    cases = load_registered(others, tmp_path / "taken")
+    assert sorted(case.identifier for case in cases) == list(found.cases)
+    truth = {case.identifier: structure(case) for case in others}
+    for case in cases:
+        both = (structure(case) & truth[case.identifier]).sum()
+        assert 2 * both / (structure(case).sum() + truth[case.identifier].sum()) > 0.85
+        assert np.array_equal(case.label_slice(1, 12), case.labels()[:, 12])  # in every view
+        shown = np.flatnonzero(structure(case).any(axis=(0, 2)))
+        assert case.record.class_slices["1"]["1"] == tuple(shown)
+        assert pickle.loads(pickle.dumps(case)).labels_folder == tmp_path / "taken"
+
+
+def test_seed_decides_which_cases(
+    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
+) -> None:
+    chosen = {
+        take(labelled, others, tmp_path / f"of {seed}", number=1, seed=seed).cases
+        for seed in (0, 0, 1, 2, 3, 4)
+    }
+    assert 1 < len(chosen) <= len(others)
+    again = take(labelled, others, tmp_path / "again", number=1, seed=0)
+    assert again.cases == take(labelled, others, tmp_path / "of 0", number=1).cases
+
+
+def test_finished_labels_are_kept_and_unfinished_ones_are_made_again(
+    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
+) -> None:
+    folder = tmp_path / "taken"
+    found = take(labelled, others, folder)
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    changed = {file: file.stat().st_mtime_ns for file in before}
+    assert take(labelled, others, folder) == found
+    assert {file: file.stat().st_mtime_ns for file in before} == changed
+    (folder / "registration.json").unlink()
+    assert take(labelled, others, folder) == found
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    fewer = take(labelled, others, folder, number=1)
+    assert len(fewer.cases) == 1
+    assert len(list(folder.glob("*_view0*"))) == 1  # nothing stays of the others
+
+
+def test_structures_that_are_not_there_are_not_learnt(
+    labelled: list[StoredCase], tmp_path: Path
+) -> None:
+    others = [make(tmp_path / "others", f"o{k}", k, has_structure=False) for k in (-1, 1, 2)]
+    found = take(labelled, others, tmp_path / "taken")
+    assert not found.is_used
+    assert "lie elsewhere in each image: these labels are not learnt from" in found.report()
+    assert load_registered(others, tmp_path / "taken") == []
+
+
+def test_case_that_cannot_be_registered_is_named_and_left_out(
+    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
+) -> None:
+    flat = make_case(
+        tmp_path / "others",
+        np.random.default_rng(0).integers(1, 255, (1, 1, 24, 24)).astype(np.uint8),
+        np.zeros((1, 24, 24), np.uint8),
+        name="flat",
+        views=(0, 1),
+    )
+    found = take(labelled, [flat, *others], tmp_path / "taken", number=5)
+    assert list(found.failures) == ["flat"]
+    assert "not registered: flat (" in found.report()
+    none = take(labelled, [flat], tmp_path / "none")
+    assert none.report().startswith("none of 1 cases without labels could be registered (flat: ")
+    cases = load_registered([flat, *others], tmp_path / "taken")
+    assert [case.identifier for case in cases] == [case.identifier for case in others]
+
+
+def test_worker_processes_find_the_same(
+    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
+) -> None:
+    folders = [tmp_path / "here", tmp_path / "in workers"]
+    one, other = (
+        take(labelled, others, folder, processes=processes, number=2)
+        for processes, folder in enumerate(folders)
+    )
+    assert one == other
+    for name in one.cases:
+        files = [next(folder.glob(f"{name}_view0*")) for folder in folders]
+        assert files[0].read_bytes() == files[1].read_bytes()
