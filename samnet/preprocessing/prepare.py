@@ -111,18 +111,21 @@ def _find_open_cases(
     return jobs
 
 
-def find_outdated(dataset: RawDataset, prepared: Sequence[StoredCase], processes: int) -> list[str]:
+def find_outdated(
+    dataset: RawDataset, cases: Sequence[Case], prepared: Sequence[StoredCase], processes: int
+) -> list[str]:
     """Find prepared cases whose raw files have changed since, or were read otherwise.
 
     Args:
         dataset: The raw data set.
+        cases: Its cases of this kind, those with labels or those without.
         prepared: Prepared cases. Those without raw files do not count as changed.
         processes: Number of worker processes; 0 for none.
 
     Returns:
         Their names.
     """
-    raw = {case.identifier: case for case in dataset.cases}
+    raw = {case.identifier: case for case in cases}
     with_raw_files = [raw[case.identifier] for case in prepared if case.identifier in raw]
     keys = content_keys(dataset, with_raw_files, processes)
     outdated = []

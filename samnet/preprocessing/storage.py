@@ -288,6 +288,17 @@ def store_labels(folder: Path, case: StoredCase, labels: np.ndarray) -> None:
         _write_array(_label_file(folder, case.identifier, axis), np.moveaxis(labels, axis, 0))
 
 
+def has_labels(folder: Path, case: StoredCase) -> bool:
+    """Tell whether `store_labels` has written all labels of a case.
+
+    Args:
+        folder: The folder of its labels.
+        case: The case.
+    """
+    axes = map(int, case.record.class_slices)
+    return all(_label_file(folder, case.identifier, axis).is_file() for axis in axes)
+
+
 def with_labels(case: StoredCase, folder: Path) -> StoredCase:
     """Return a case with the labels that `store_labels` has written.
 

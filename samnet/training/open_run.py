@@ -63,7 +63,12 @@ def open_run(
     """
     task = replace(_task(run, distributed), ends_at=ends_at)
     if distributed.is_master:
-        warn_of_changed_data(run.dataset.folder, task.training_cases, run.options.file_processes)
+        warn_of_changed_data(
+            run.dataset.folder,
+            task.training_cases,
+            _unlabelled_cases(run),
+            run.options.file_processes,
+        )
         _warn_of_other_machine(run, distributed.device)
     torch.manual_seed(task.seed)
     has_begun = not run.options.restart and find_state(run.folder) is not None

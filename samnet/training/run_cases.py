@@ -204,7 +204,10 @@ def load_cases(folder: Path, identifiers: Sequence[str], views: Sequence[int]) -
 
 
 def warn_of_changed_data(
-    folder: DatasetFolder, cases: Sequence[StoredCase], processes: int
+    folder: DatasetFolder,
+    training: Sequence[StoredCase],
+    unlabelled: Sequence[StoredCase],
+    processes: int,
 ) -> None:
     """Point out cases whose raw files hold something else than was prepared.
 
@@ -212,20 +215,26 @@ def warn_of_changed_data(
 
     Args:
         folder: The paths of the data set.
-        cases: The prepared cases.
+        training: The prepared training cases.
+        unlabelled: The prepared cases without labels that are learnt from.
         processes: Number of worker processes; 0 for none.
     """
     try:
         dataset = RawDataset.read(folder)
     except UserError:
         return
-    outdated = find_outdated(dataset, cases, processes)
-    if outdated:
-        log.warning(
-            "the raw files of %d of %d training cases have changed since they were prepared, or "
-            "older versions of samnet read them otherwise, such as those of %s: run "
-            "samnet_plan_and_preprocess again, or the training goes by the old ones",
-            len(outdated),
-            len(cases),
-            outdated[0],
-        )
+    for kind, cases, prepared in (
+        ("training cases", dataset.cases, training),
+        ("cases without labels", dataset.unlabelled_cases, unlabelled),
+    ):
+        outdated = find_outdated(dataset, cases, prepared, processes) if prepared else []
+        if outdated:
+            log.warning(
+                "the raw files of %d of %d %s have changed since they were prepared, or older "
+                "versions of samnet read them otherwise, such as those of %s: run "
+                "samnet_plan_and_preprocess again, or the training goes by the old ones",
+                len(outdated),
+                len(prepared),
+                kind,
+                outdated[0],
+            )

@@ -165,7 +165,7 @@ def test_turned_photographs_of_older_versions_are_prepared_again(
     as_an_older_version_left_it(dataset)
     prepared = [load_case(folder, case.identifier) for case in dataset.cases]
     [turned, other] = [case.identifier for case in dataset.cases]
-    assert find_outdated(dataset, prepared, 0) == [turned]
+    assert find_outdated(dataset, dataset.cases, prepared, 0) == [turned]
     before = (folder / f"{other}.json").stat().st_mtime_ns
     shutil.copy(folder / f"{other}_view0_image.b2nd", folder / f"{turned}_view0_image.b2nd")
     prepare_dataset(dataset, (0,), 0)
@@ -173,7 +173,7 @@ def test_turned_photographs_of_older_versions_are_prepared_again(
     upright = load_case(folder, turned).volume()
     image = read_image(dataset.cases[0].image_files)
     assert np.array_equal(upright.restore(upright.array[0]), image.array[0])
-    assert find_outdated(dataset, [load_case(folder, turned)], 0) == []
+    assert find_outdated(dataset, dataset.cases, [load_case(folder, turned)], 0) == []
 
 
 def test_hashes_of_older_versions_are_not_computed_again(folders: dict[str, Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -143,10 +142,10 @@ def test_find_outdated_names_cases_with_changed_raw_files(dataset: RawDataset) -
     folder = prepare_dataset(dataset, (0,), 0)
     prepared = [load_case(folder, case.identifier) for case in dataset.cases]
     os.utime(dataset.folder.training_images / "case_00_0000.nii.gz", ns=(1, 1))
-    assert find_outdated(dataset, prepared, 0) == []
+    assert find_outdated(dataset, dataset.cases, prepared, 0) == []
     (dataset.folder.training_labels / "case_02.nii.gz").write_bytes(b"something else")
-    assert find_outdated(dataset, prepared, 0) == ["case_02"]
-    assert find_outdated(dataclasses.replace(dataset, cases=dataset.cases[:2]), prepared, 0) == []
+    assert find_outdated(dataset, dataset.cases, prepared, 0) == ["case_02"]
+    assert find_outdated(dataset, dataset.cases[:2], prepared, 0) == []
 
 
 def test_parts_of_a_data_set_are_disjoint_and_complete(dataset: RawDataset) -> None:

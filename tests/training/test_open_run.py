@@ -315,6 +315,13 @@ def test_changed_raw_files_are_pointed_out(
     open_only(resolve(restart=True))
     assert "the raw files of 1 of 6 training cases have changed" in caplog.text
     assert "such as those of case_04" in caplog.text
+    caplog.clear()
+    images = tmp_path / "raw" / "Dataset501_Tiny" / "imagesUn"
+    shutil.copyfile(images / "case_01_0000.nii.gz", images / "case_03_0000.nii.gz")
+    open_only(resolve(restart=True))
+    assert "without labels" not in caplog.text  # they are not learnt from
+    open_only(resolve(restart=True, settings={"registered_cases": 1}))
+    assert "the raw files of 1 of 6 cases without labels have changed" in caplog.text
 
 
 @pytest.fixture

@@ -18,7 +18,13 @@ from samnet.core.records import from_json, to_json
 from samnet.core.worker_pool import run_jobs
 from samnet.plan.configuration import IntensityWindow
 from samnet.preprocessing.intensity import apply_window, window_bounds
-from samnet.preprocessing.storage import StoredCase, load_case, store_labels, with_labels
+from samnet.preprocessing.storage import (
+    StoredCase,
+    has_labels,
+    load_case,
+    store_labels,
+    with_labels,
+)
 from samnet.registration.contrast import contrasts, kept_contrast
 from samnet.registration.propagation import MAX_CANDIDATES, Atlas, propagate_labels
 from samnet.registration.scan import Scan
@@ -42,6 +48,7 @@ class RegisteredLabels:
         cases: The cases that have taken labels over.
         failures: Case -> why it could not be registered.
         key: Hash of what was registered, and how.
+        is_finished: Whether all of it was; what there is of a stopped run is kept otherwise.
     """
 
     kept_contrast: float
@@ -49,6 +56,7 @@ class RegisteredLabels:
     cases: tuple[str, ...]
     failures: dict[str, str]
     key: str
+    is_finished: bool
 
     @classmethod
     def load(cls, folder: Path) -> RegisteredLabels | None:
@@ -91,7 +99,7 @@ def take_labels(
     folder: Path,
     processes: int,
 ) -> RegisteredLabels:
-    """Take labels over, unless it was done with the same cases; a resumed run keeps them.
+    """Take labels over, unless it was done with the same cases; a stopped run continues it.
 
     Args:
         labelled: The cases that the run trains on.
@@ -112,10 +120,12 @@ def take_labels(
     atlases = [labelled[index] for index in sorted(order[:MAX_CANDIDATES])]
     key = _key_of(atlases, chosen, windows)
     found = RegisteredLabels.load(folder)
-    if found is not None and found.key == key:
+    if found is not None and found.key == key and found.is_finished:
         return found
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if found is None or found.key != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(folder / _FILE, to_json(RegisteredLabels(0.0, False, (), {}, key, False)))
     names = tuple((atlas.folder, atlas.identifier, atlas.record.source_key) for atlas in atlases)
     jobs = {case.identifier: (case, names, tuple(windows), ignore_label, folder) for case in chosen}
     outcome = run_jobs(_take_labels_of_case, jobs, processes, "registering")
@@ -131,8 +141,9 @@ def take_labels(
         cases=tuple(sorted(outcome.results)),
         failures=dict(sorted(outcome.failures.items())),
         key=key,
+        is_finished=True,
     )
-    write_json(folder / _FILE, to_json(found))  # the last: with it, all labels are there
+    write_json(folder / _FILE, to_json(found))
     return found
 
 
@@ -170,11 +181,14 @@ def _take_labels_of_case(
     ignore_label: int | None,
     folder: Path,
 ) -> dict[int, float]:
-    """Register a case with the labelled ones, write its labels, and return their contrasts."""
+    """Register a case with the labelled ones unless it was done; return the contrasts of labels."""
     array = _grey(case, windows)
-    scan = Scan.of(array, case.record.spacing)
-    labels = propagate_labels([_atlas(*atlas, windows) for atlas in atlases], scan)
-    store_labels(folder, case, labels)
+    if has_labels(folder, case):
+        labels = StoredCase(case.folder, case.record, folder).labels()
+    else:
+        scan = Scan.of(array, case.record.spacing)
+        labels = propagate_labels([_atlas(*atlas, windows) for atlas in atlases], scan)
+        store_labels(folder, case, labels)
     return contrasts(array.mean(0), _without(labels, ignore_label))
 
 

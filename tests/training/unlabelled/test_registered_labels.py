@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from builders.tiny import make_case, make_configuration
 from scipy import ndimage
 
+from samnet.core.files import write_json
+from samnet.core.records import to_json
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.unlabelled.registered_labels import (
     RegisteredLabels,
@@ -98,18 +101,32 @@ def test_seed_decides_which_cases(
     assert again.cases == take(labelled, others, tmp_path / "of 0", number=1).cases
 
 
-def test_finished_labels_are_kept_and_unfinished_ones_are_made_again(
+def test_finished_labels_are_kept_and_a_stopped_registration_is_continued(
     labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
 ) -> None:
     folder = tmp_path / "taken"
     found = take(labelled, others, folder)
     before = {file: file.read_bytes() for file in folder.iterdir()}
-    changed = {file: file.stat().st_mtime_ns for file in before}
+    dates = {file: file.stat().st_mtime_ns for file in before}
     assert take(labelled, others, folder) == found
-    assert {file: file.stat().st_mtime_ns for file in before} == changed
-    (folder / "registration.json").unlink()
+    assert {file: file.stat().st_mtime_ns for file in before} == dates
+    # As a run leaves it that was killed before the last case.
+    record = folder / "registration.json"
+    write_json(record, to_json(replace(found, cases=(), is_used=False, is_finished=False)))
+    lost = [file for file in before if file.name.startswith(found.cases[-1])]
+    for file in lost:
+        file.unlink()
     assert take(labelled, others, folder) == found
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    written = {file for file in before if file.stat().st_mtime_ns != dates[file]}
+    assert written == {record, *lost}
+
+
+def test_labels_of_other_cases_are_replaced(
+    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
+) -> None:
+    folder = tmp_path / "taken"
+    take(labelled, others, folder)
     fewer = take(labelled, others, folder, number=1)
     assert len(fewer.cases) == 1
     assert len(list(folder.glob("*_view0*"))) == 1  # nothing stays of the others
