@@ -38,6 +38,7 @@ SHORT = {
     "steps_per_epoch": 2,
     "batch_size": 2,
     "warmup_steps": 0,
+    "mirror_at_prediction": False,
 }
 
 
