@@ -311,8 +311,8 @@ def registered_cases(facts: Facts) -> tuple[int, str]:
     votes = min(MAX_VOTES, labelled)
     number = min(MAX_REGISTRATIONS // votes, others)
     return number, (
-        f"{labelled} labelled and {others} other cases; {number * votes} registrations take a "
-        "minute or two"
+        f"{labelled} labelled and {others} other cases; {number * votes} registrations take about "
+        "a second each if the volumes are small"
     )
 
 
