@@ -11,6 +11,8 @@ from samnet.api.session import Folder, api_call, chosen_processes
 from samnet.core.progress_listener import Progress
 from samnet.core.records import to_json
 from samnet.dataset.cases import RawDataset
+from samnet.dataset.dataset_folder import DatasetFolder
+from samnet.dataset.unlabelled_folder import link_unlabelled_images
 from samnet.fingerprint.records import Fingerprint
 from samnet.plan.plan import Plan
 from samnet.planning.explain import explain
@@ -62,6 +64,7 @@ def plan(
     *,
     raw: Folder | None = None,
     preprocessed: Folder | None = None,
+    unlabelled: Folder | None = None,
     device: str | None = None,
     memory: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -78,6 +81,8 @@ def plan(
             `nnUNet_raw`, else `samnet_data/raw`.
         preprocessed: The folder of planned and prepared data; by default the environment variable
             `samnet_preprocessed`, else `samnet_data/preprocessed`.
+        unlabelled: A folder of images without labels to learn from too; `imagesUn` of the data set
+            becomes a link to it. None for what is in `imagesUn`.
         device: `cpu`, `cuda` or `mps` to plan for; None for the best one here.
         memory: Memory of the device to plan for, such as `"16G"`; None for what it has.
         settings: Values to set, by the key of the plan, such as `{"zoom": 3}`.
@@ -100,6 +105,8 @@ def plan(
     """
     options = PlanningOptions(device, memory, dict(settings or {}), configurations, overwrite)
     with api_call(progress, raw, preprocessed):
+        if unlabelled is not None:
+            link_unlabelled_images(DatasetFolder.find(dataset), Path(unlabelled))
         loaded = RawDataset.load(dataset)
         made = plan_dataset(loaded, options, chosen_processes(processes), KeptMeasurements)
         fingerprint = Fingerprint.load(loaded.folder.fingerprint_file)

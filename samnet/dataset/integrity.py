@@ -81,14 +81,15 @@ def inspect_dataset(dataset: RawDataset, processes: int) -> Report:
     faults = [*_description_faults(dataset), *_stray_files(dataset), *_colliding_names(dataset)]
     faults += _unchecked_cases(dataset, outcome.failures)
     remarks: list[Fault] = []
-    without_labels = [outcome.results[name] for name in unlabelled if name in outcome.results]
-    for entry in (*findings.values(), *without_labels):
+    without_labels = {name: outcome.results[name] for name in unlabelled if name in outcome.results}
+    for entry in (*findings.values(), *without_labels.values()):
         faults += entry.faults
         remarks += entry.remarks
     duplicates = _groups({name: entry.image_digest for name, entry in findings.items()})
     faults += [*_duplicate_images(dataset, duplicates), *_no_foreground(dataset, remarks)]
     faults += _unknown_spacings(dataset, findings)
     remarks += _duplicate_labels(dataset, findings, duplicates)
+    remarks += _labelled_too(dataset, findings, without_labels)
     return Report(
         dataset.name, len(dataset.cases), tuple(faults), tuple(remarks), tuple(duplicates)
     )
@@ -224,6 +225,22 @@ def _duplicate_images(dataset: RawDataset, duplicates: list[tuple[str, ...]]) ->
             value = f"the same image as {files[first].name} of case {first}"
             remedy = "keep one of the cases: a fold must not be tested on what it was trained on"
             yield Fault("case twice", str(files[name]), value, remedy, name)
+
+
+def _labelled_too(
+    dataset: RawDataset,
+    findings: dict[str, CaseFindings],
+    without_labels: dict[str, CaseFindings],
+) -> Iterator[Fault]:
+    """Yield the images of `imagesUn` that are those of a training case, which has labels."""
+    labelled = {entry.image_digest: name for name, entry in findings.items() if entry.image_digest}
+    for case in dataset.unlabelled_cases:
+        entry = without_labels.get(_name_without_labels(case))
+        name = labelled.get(entry.image_digest) if entry and entry.image_digest else None
+        if name is not None:
+            value = f"the same image as that of the training case {name}"
+            remedy = "remove it there: a fold that is tested on the case would learn from its image"
+            yield Fault("labelled too", str(case.image_files[0]), value, remedy, case.identifier)
 
 
 def _unknown_spacings(dataset: RawDataset, findings: dict[str, CaseFindings]) -> Iterator[Fault]:

@@ -99,6 +99,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
+def test_plan_takes_images_without_labels_from_a_folder(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "raw", num_cases=2, num_test=1, shape=(5, 24, 20))
+    scans = (tmp_path / "raw" / NAME / "imagesTs").rename(tmp_path / "scans")
+    folders = {"raw": tmp_path / "raw", "preprocessed": tmp_path / "prepared"}
+    options: dict[str, Any] = {"settings": SETTINGS, "device": "cpu", "processes": 0}
+    plan = samnet.plan(501, **folders, unlabelled=scans, **options)
+    assert plan.fingerprint.num_unlabelled == 1
+
+
 def test_steps_print_nothing(
     project: Project, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

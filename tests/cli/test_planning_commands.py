@@ -532,3 +532,18 @@ def test_key_and_value(text: str, expected: tuple[str, Any]) -> None:
 def test_key_and_value_refuses_other_texts(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not KEY=VALUE"):
         key_and_value(text)
+
+
+def test_unlabelled_folder_is_prepared_with_the_data_set(
+    dataset: Path, output: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    image = scans / "other_0000.nii.gz"
+    shutil.copy(dataset / "imagesTr" / "case_00_0000.nii.gz", image)
+    change(image, lambda array: array + 1)
+    assert run(plan_and_preprocess, "--device", "cpu", "--unlabelled", str(scans)) == 0
+    assert load_case(output / "slices_unlabelled", "other").identifier == "other"
+    options = ["-d", "501", "502", "-np", "0", "--unlabelled", str(scans)]
+    assert plan_and_preprocess.main(options) == 2
+    assert "belongs to one data set, and -d names 2" in capfd.readouterr().err

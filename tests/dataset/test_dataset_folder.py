@@ -16,6 +16,7 @@ RAW_PATHS = {
     "training_labels": "labelsTr",
     "test_images": "imagesTs",
     "test_labels": "labelsTs",
+    "unlabelled_images": "imagesUn",
 }
 PREPROCESSED_PATHS = {
     "hashes_file": "raw_files.json",
@@ -23,6 +24,7 @@ PREPROCESSED_PATHS = {
     "plan_file": "samnetPlans.json",
     "splits_file": "splits_final.json",
     "slices": "slices",
+    "unlabelled_slices": "slices_unlabelled",
     "embeddings": "embeddings",
 }
 RESULTS_PATHS = {"choice_file": "best_configuration.json"}

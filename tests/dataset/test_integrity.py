@@ -207,8 +207,14 @@ def test_inspect_dataset_takes_255_for_no_mask_where_there_are_several_classes(
     assert fault.remedy == "correct the voxels, or declare the labels"
 
 
+def brighter(array: np.ndarray) -> np.ndarray:
+    return array + 1
+
+
 def test_images_without_labels_are_checked_as_others_and_need_no_label_map(dataset: Path) -> None:
     shutil.copytree(dataset / "imagesTr", dataset / "imagesUn")
+    for file in (dataset / "imagesUn").iterdir():
+        change(file, brighter)
     assert inspected() == Report("Dataset501_Tiny", 3)
     damaged = dataset / "imagesUn" / "case_01_0000.nii.gz"
     truncate(damaged)
@@ -217,6 +223,20 @@ def test_images_without_labels_are_checked_as_others_and_need_no_label_map(datas
     report = inspected()
     assert sorted(fault.file for fault in report.faults) == [str(damaged), str(stray)]
     assert "no channel number" in kinds(report.faults)
+
+
+def test_images_without_labels_that_are_those_of_training_cases_are_a_remark(
+    dataset: Path,
+) -> None:
+    (dataset / "imagesUn").mkdir()
+    for channel in ("0000", "0001"):
+        image = dataset / "imagesTr" / f"case_01_{channel}.nii.gz"
+        shutil.copy(image, dataset / "imagesUn" / f"other_{channel}.nii.gz")
+    report = inspected()
+    assert report.faults == ()
+    (remark,) = report.remarks
+    assert remark.file == str(dataset / "imagesUn" / "other_0000.nii.gz")
+    assert remark.value == "the same image as that of the training case case_01"
 
 
 def empty(array: np.ndarray) -> np.ndarray:
