@@ -347,8 +347,8 @@ class Configuration:
         earlier=1.0,
     )
     registered_cases: int = _TRAINING(
-        "cases without labels to which registration brings those of labelled ones "
-        "([unlabelled.md](unlabelled.md)), and that are trained on with them",
+        "cases without labels that are trained on at most, with labels that registration brings "
+        "to them ([unlabelled.md](unlabelled.md))",
         Role.NONE,
         limits=(0, None),
         possible="0 (none) and above",

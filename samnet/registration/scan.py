@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _SMALLEST_SMOOTHED = 4  # voxels along an axis, which the recursive filter needs
 MAX_VOXELS = 100_000  # of the grid: about a second for a registration on one core
+MAX_PIXELS = 16_384  # of a 2D image; labels were no better with four times as many
 _RANGE = (0.5, 99.5)  # percentiles of the grey values that become 0 and 1
 
 
@@ -48,7 +49,8 @@ class Scan:
         low, high = np.percentile(mean, _RANGE)
         scaled = np.clip((mean - low) / max(high - low, 1e-6), 0, 1)
         fine = _image(scaled, spacing)
-        return cls(_coarsen(fine), mean.shape, spacing)
+        most = MAX_PIXELS if len(mean) == 1 else MAX_VOXELS
+        return cls(_coarsen(fine, most), mean.shape, spacing)
 
     def image_of(self, labels: np.ndarray) -> SimpleITK.Image:
         """Return a label map of the volume as an image.
@@ -58,9 +60,50 @@ class Scan:
         """
         return _image(labels, self.spacing)
 
-    def empty(self) -> SimpleITK.Image:
-        """Return an image of zeros on the grid of the volume."""
-        return self.image_of(np.zeros(self.shape, np.uint8))
+    def empty(self, box: tuple[slice, ...] | None = None) -> SimpleITK.Image:
+        """Return an image of zeros on the grid of the volume.
+
+        Args:
+            box: The part of the volume along `(Z, Y, X)`; None for all of it.
+        """
+        import SimpleITK
+
+        box = box or tuple(slice(0, length) for length in self.shape)
+        axes = slice(None, 0 if self.is_flat else None, -1)  # (x, y, z), or (x, y)
+        size = [part.stop - part.start for part in box][axes]
+        start = [part.start * spacing for part, spacing in zip(box, self.spacing, strict=True)]
+        image = SimpleITK.Image(size, SimpleITK.sitkUInt8)
+        image.SetSpacing([float(distance) for distance in list(self.spacing)[axes]])
+        image.SetOrigin([float(position) for position in start[axes]])
+        return image
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is a 2D image."""
+        return self.shape[0] == 1
+
+    def box_around(self, places: np.ndarray) -> tuple[slice, ...]:
+        """Return the part of the volume that holds voxels of what is registered.
+
+        Args:
+            places: Indices `(number, axis)` of voxels of `grey`, axes as `(Z, Y, X)` or `(Y, X)`.
+
+        Returns:
+            The part along `(Z, Y, X)`, with a voxel of `grey` more on each side.
+        """
+        dimension = self.grey.GetDimension()
+        spacing = np.array(self.grey.GetSpacing())[::-1]
+        origin = np.array(self.grey.GetOrigin())[::-1]
+        fine = np.array(self.spacing[-dimension:])
+        low = np.floor((origin + (places.min(0) - 1) * spacing) / fine).astype(int)
+        high = np.ceil((origin + (places.max(0) + 1) * spacing) / fine).astype(int) + 1
+        box = [
+            slice(max(0, start), min(length, stop))
+            for start, stop, length in zip(
+                low.tolist(), high.tolist(), self.shape[-dimension:], strict=True
+            )
+        ]
+        return (*([slice(0, 1)] if self.is_flat else []), *box)
 
 
 def _image(array: np.ndarray, spacing: tuple[float, float, float]) -> SimpleITK.Image:
@@ -73,14 +116,14 @@ def _image(array: np.ndarray, spacing: tuple[float, float, float]) -> SimpleITK.
     return image
 
 
-def _coarsen(image: SimpleITK.Image) -> SimpleITK.Image:
-    """Return an image with about `MAX_VOXELS` voxels, as long along each axis where it can be."""
+def _coarsen(image: SimpleITK.Image, most: int) -> SimpleITK.Image:
+    """Return an image with about `most` voxels at most, as long along each axis where it can be."""
     import SimpleITK
 
     sizes, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
     extent = sizes * spacing
     edge = spacing.min()
-    while np.prod(np.maximum(1, extent / np.maximum(edge, spacing))) > MAX_VOXELS:
+    while np.prod(np.maximum(1, extent / np.maximum(edge, spacing))) > most:
         edge *= 1.05
     coarse = np.maximum(edge, spacing)
     if np.all(coarse == spacing):

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK
 from builders.phantom import make_phantom, overlap
 
-from samnet.registration.alignment import NotAligned, align_affinely, align_elastically
+from samnet.registration.alignment import (
+    Alignment,
+    NotAligned,
+    align_affinely,
+    align_elastically,
+)
 from samnet.registration.scan import Scan
 
 SPACING = (1.0, 1.0, 1.0)
@@ -43,6 +49,55 @@ def test_elastic_alignment_follows_a_structure_that_moves_by_itself() -> None:
     before, after = (found.warp(upper) for found in (affine, align_elastically(affine)))
     assert overlap(after, lower) > overlap(before, lower) + 0.05
     assert overlap(after, lower) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "value"),
+    [
+        ((24, 30, 28), SPACING, 1),
+        ((1, 60, 50), SPACING, 3),
+        ((24, 120, 112), (2.0, 0.5, 0.5), 300),  # registered on a coarser grid
+    ],
+    ids=["volume", "2D", "fine voxels"],
+)
+def test_labels_are_resampled_near_structures_alone_with_the_same_result(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], value: int
+) -> None:
+    image, labels = make_phantom(shape=shape)
+    other, _ = make_phantom(shape=shape, shift=(0.0, 1.0, -1.0), seed=1)
+    labels = labels.astype(np.uint16) * value
+    labels[0, -3, -4] = value  # a single voxel, far away
+    found = align_elastically(align_affinely(Scan.of(other, spacing), Scan.of(image, spacing)))
+    everywhere = SimpleITK.Resample(
+        found.moving.image_of(labels),
+        found.fixed.empty(),
+        found.transform,
+        SimpleITK.sitkLabelGaussian,
+    )
+    warped = found.warp(labels)
+    assert warped.dtype == np.uint16
+    assert np.array_equal(warped, SimpleITK.GetArrayFromImage(everywhere).reshape(shape))
+    assert warped.any()
+    assert not found.warp(np.zeros_like(labels)).any()
+
+
+def test_labels_that_leave_the_image_are_gone() -> None:
+    image, labels = make_phantom()
+    scan = Scan.of(image, SPACING)
+    away = Alignment(scan, scan, SimpleITK.TranslationTransform(3, (500.0, 0.0, 0.0)), 1.0)
+    assert not away.warp(labels).any()
+
+
+def test_similarity_is_that_near_the_structures() -> None:
+    image, labels = make_phantom()
+    far = np.zeros_like(labels)
+    far[:, :4, :4] = 1
+    for place, is_near in ((labels, True), (far, False)):
+        spoilt = np.where(place > 0, np.random.default_rng(0).random(image.shape), image)
+        found = align_affinely(Scan.of(image, SPACING), Scan.of(spoilt.astype(np.float32), SPACING))
+        assert (found.similarity_near(labels) < 0.8) == is_near
+    whole = found.similarity_near(np.zeros_like(labels))
+    assert whole == pytest.approx(found.similarity)
 
 
 def test_2d_images_are_aligned_and_the_same_each_time() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samnet.registration.scan import MAX_VOXELS, Scan
+from samnet.registration.scan import MAX_PIXELS, MAX_VOXELS, Scan
 
 
 def test_grey_values_are_the_mean_of_the_channels_from_0_to_1() -> None:
@@ -40,6 +40,11 @@ def test_large_volumes_are_registered_on_a_coarse_grid_of_the_same_extent(
     # Positions stay: half of the way along X is half as bright.
     middle = grey.TransformPhysicalPointToIndex((shape[2] * spacing[2] / 2, 5.0, 5.0))
     assert grey[middle] == pytest.approx(0.5, abs=0.05)
+
+
+def test_large_2d_images_have_fewer_pixels_still() -> None:
+    grey = Scan.of(np.random.default_rng(0).random((1, 1, 300, 240)), (1.0, 1.0, 1.0)).grey
+    assert 0.8 * MAX_PIXELS < grey.GetNumberOfPixels() <= 1.1 * MAX_PIXELS
 
 
 def test_single_slice_is_a_2d_image_and_an_even_image_stays_finite() -> None:

@@ -11,15 +11,15 @@ from samnet.dataset.splits import MAX_FOLDS, find_patient_key, patient_of
 from samnet.plan.backbones import BACKBONES, PATCH, WINDOW
 from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
-from samnet.registration.propagation import MAX_VOTES
 
 STEPS_RANGE = (1500, 12000)
 PASSES = 60
 TILE = 128  # rows and columns of a product that a multiprocessor computes at a time
 FILLING_WAVES = 4
 LARGEST_BATCH = 128
-MAX_LABELLED = 2  # cases; with one, images without labels helped, with five they did not
-MAX_REGISTRATIONS = 96  # of cases without labels with labelled ones
+MAX_LABELLED = 2  # volumes; with one, images without labels helped, with five they did not
+MAX_LABELLED_IMAGES = 24  # 2D; measured with the 12 to 20 images of a patient
+MAX_REGISTERED = 48  # cases without labels that labels by registration are learnt for
 STEPS_IN_A_PASS = 16  # at least, in batches that are larger only to fill a GPU
 
 
@@ -298,21 +298,22 @@ def unlabelled_share(facts: Facts) -> tuple[float, str]:
 
 
 def registered_cases(facts: Facts) -> tuple[int, str]:
-    """Use images without labels where a gain was measured: with few labelled volumes."""
+    """Use images without labels where a gain was measured: with few labelled ones."""
     labelled, others = len(facts.fingerprint.cases), facts.fingerprint.num_unlabelled
     if not others:
         return 0, "no images without labels in imagesUn"
-    if labelled > MAX_LABELLED:
-        return 0, f"{labelled} labelled cases: a gain was measured with one, and none with five"
-    if facts.is_2d or facts.flat_axis is not None:
-        return 0, "2D images show a structure in another place each: no gain was measured"
     if facts.values["encoder_tuning"] == "frozen":
         return 0, "the stored embeddings of a frozen encoder are those of labelled slices"
-    votes = min(MAX_VOTES, labelled)
-    number = min(MAX_REGISTRATIONS // votes, others)
-    return number, (
-        f"{labelled} labelled and {others} other cases; {number * votes} registrations take about "
-        "a second each if the volumes are small"
+    if facts.flat_axis == 0:
+        if labelled > MAX_LABELLED_IMAGES:
+            return 0, f"{labelled} labelled images: a gain was measured with those of one patient"
+    elif facts.flat_axis is not None:
+        return 0, "single slices are registered where they lie across Z"
+    elif labelled > MAX_LABELLED:
+        return 0, f"{labelled} labelled cases: a gain was measured with one, and none with five"
+    return min(MAX_REGISTERED, math.ceil(others / 2)), (
+        f"{labelled} labelled and {others} other cases, of which the most alike take labels over; "
+        "about a second for each, if the volumes are small"
     )
 
 

@@ -137,17 +137,32 @@ def few(number: int = 1, others: int = 40, **changes: Any) -> Fingerprint:
     return replace(made, num_unlabelled=others)
 
 
-@pytest.mark.parametrize(("labelled", "registered"), [(1, 96), (2, 48)])
-def test_images_without_labels_take_them_over_from_few_labelled_volumes(
-    labelled: int, registered: int
+def few_images(number: int, **changes: Any) -> Fingerprint:
+    """Return the fingerprint of a few labelled 2D images, and of 500 without labels."""
+    names = tuple(f"image_{index}" for index in range(number))
+    made = make_fingerprint(case_names=names, file_ending=".png", shape=(1, 64, 64), **changes)
+    return replace(made, num_unlabelled=500)
+
+
+@pytest.mark.parametrize(
+    "fingerprint",
+    [few(1, others=500), few(2, others=500), few_images(24)],
+    ids=["a volume", "two volumes", "2D images"],
+)
+def test_images_without_labels_are_learnt_from_with_few_labelled_ones(
+    fingerprint: Fingerprint,
 ) -> None:
-    planned = decide(few(labelled, others=500))
-    assert planned["registered_cases"].value == registered
+    planned = decide(fingerprint)
+    assert planned["registered_cases"].value == 48
     assert planned["weight_average"].value == 0.99
     assert planned["unlabelled_weight"].value == 0
-    reason = planned["registered_cases"].because
-    assert f"{labelled} labelled and 500 other cases; {registered * min(3, labelled)} " in reason
-    assert values(few(labelled, others=7))["registered_cases"] == 7
+    number = len(fingerprint.cases)
+    assert f"{number} labelled and 500 other cases" in planned["registered_cases"].because
+
+
+def test_at_most_half_of_the_images_without_labels_are_learnt_from() -> None:
+    assert values(few(others=7))["registered_cases"] == 4
+    assert values(few(others=1))["registered_cases"] == 1
 
 
 @pytest.mark.parametrize(
@@ -155,10 +170,11 @@ def test_images_without_labels_take_them_over_from_few_labelled_volumes(
     [
         (few(others=0), {}, "no images without labels"),
         (few(3), {}, "3 labelled cases: a gain was measured with one, and none with five"),
-        (few(file_ending=".png", shape=(1, 64, 64)), {}, "2D images"),
+        (few_images(25), {}, "25 labelled images: a gain was measured with those of one patient"),
+        (few(shape=(40, 1, 64)), {}, "single slices are registered where they lie across Z"),
         (few(), {"encoder_tuning": "frozen"}, "frozen encoder"),
     ],
-    ids=["none", "many labels", "2D", "frozen"],
+    ids=["none", "many labels", "2D", "coronal slices", "frozen"],
 )
 def test_images_without_labels_are_not_used_where_no_gain_was_measured(
     fingerprint: Fingerprint, settings: dict, reason: str

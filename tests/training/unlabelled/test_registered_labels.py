@@ -23,7 +23,7 @@ from samnet.training.unlabelled.registered_labels import (
 )
 
 SHAPE = (12, 24, 24)
-NUMBER = 3
+NUMBER = 2
 
 
 def make(folder: Path, name: str, shift: int = 0, *, has_structure: bool = True) -> StoredCase:
@@ -73,10 +73,14 @@ def test_some_cases_take_labels_over_that_lie_on_their_structure(
     labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
 ) -> None:
     found = take(labelled, others, tmp_path / "taken")
-    assert len(found.cases) == NUMBER
+    assert (found.num_compared, len(found.similarities), len(found.cases)) == (4, 3, NUMBER)
     assert found.is_used
     assert found.kept_contrast > 0.7
-    assert f"for 3 of 3 cases without labels; they keep {found.kept_contrast:.0%}" in found.report()
+    assert "taken over for 3 of 4 cases without labels. The 2 that are most" in found.report()
+    assert f"keep {found.kept_contrast:.0%} of their contrast and are learnt" in found.report()
+    left_out = set(found.similarities) - set(found.cases)
+    lowest = min(found.similarities[name] for name in found.cases)
+    assert [found.similarities[name] <= lowest for name in left_out] == [True]
     cases = load_registered(others, tmp_path / "taken")
     assert sorted(case.identifier for case in cases) == list(found.cases)
     truth = {case.identifier: structure(case) for case in others}
@@ -89,16 +93,15 @@ def test_some_cases_take_labels_over_that_lie_on_their_structure(
         assert pickle.loads(pickle.dumps(case)).labels_folder == tmp_path / "taken"
 
 
-def test_seed_decides_which_cases(
-    labelled: list[StoredCase], others: list[StoredCase], tmp_path: Path
-) -> None:
+def test_seed_decides_which_cases(labelled: list[StoredCase], tmp_path: Path) -> None:
+    others = [make(tmp_path / "many", f"many_{index}", index % 3 - 1) for index in range(8)]
     chosen = {
-        take(labelled, others, tmp_path / f"of {seed}", number=1, seed=seed).cases
-        for seed in (0, 0, 1, 2, 3, 4)
+        tuple(take(labelled, others, tmp_path / f"of {seed}", number=1, seed=seed).similarities)
+        for seed in (0, 0, 1, 2, 3)
     }
-    assert 1 < len(chosen) <= len(others)
+    assert 1 < len(chosen) <= 4
     again = take(labelled, others, tmp_path / "again", number=1, seed=0)
-    assert again.cases == take(labelled, others, tmp_path / "of 0", number=1).cases
+    assert again == take(labelled, others, tmp_path / "of 0", number=1)
 
 
 def test_finished_labels_are_kept_and_a_stopped_registration_is_continued(
@@ -128,8 +131,8 @@ def test_labels_of_other_cases_are_replaced(
     folder = tmp_path / "taken"
     take(labelled, others, folder)
     fewer = take(labelled, others, folder, number=1)
-    assert len(fewer.cases) == 1
-    assert len(list(folder.glob("*_view0*"))) == 1  # nothing stays of the others
+    assert len(fewer.similarities) == 2
+    assert len(list(folder.glob("*_view0*"))) == 2  # nothing stays of the others
 
 
 def test_structures_that_are_not_there_are_not_learnt(
@@ -139,6 +142,20 @@ def test_structures_that_are_not_there_are_not_learnt(
     found = take(labelled, others, tmp_path / "taken")
     assert not found.is_used
     assert "lie elsewhere in each image: these labels are not learnt from" in found.report()
+    assert load_registered(others, tmp_path / "taken") == []
+
+
+def test_images_that_are_not_alike_are_not_learnt_from(
+    labelled: list[StoredCase], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(1, 255, (1, *SHAPE)).astype(np.uint8)
+    empty = np.zeros(SHAPE, np.uint8)
+    others = [make_case(tmp_path / "others", noise, empty, name="noise", views=(0, 1))]
+    found = take(labelled, others, tmp_path / "taken")
+    assert (found.cases, found.is_used) == ((), False)
+    highest = found.similarities["noise"]
+    assert highest < 0.8
+    assert f"is {highest:.2f} at most, and 0.8 is needed" in found.report()
     assert load_registered(others, tmp_path / "taken") == []
 
 
@@ -157,8 +174,7 @@ def test_case_that_cannot_be_registered_is_named_and_left_out(
     assert "not registered: flat (" in found.report()
     none = take(labelled, [flat], tmp_path / "none")
     assert none.report().startswith("none of 1 cases without labels could be registered (flat: ")
-    cases = load_registered([flat, *others], tmp_path / "taken")
-    assert [case.identifier for case in cases] == [case.identifier for case in others]
+    assert set(found.similarities) == {case.identifier for case in others}
 
 
 def test_worker_processes_find_the_same(
