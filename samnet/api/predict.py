@@ -17,6 +17,7 @@ from samnet.inference.dicom_output import DicomOutput
 from samnet.inference.ensemble import load_predictor
 from samnet.inference.files import output_file, predict_cases
 from samnet.inference.find_model import find_models
+from samnet.inference.predicted_with import PredictorRecord
 from samnet.inference.warning_file import read_warnings
 
 _DICOM = {"seg": DicomOutput.SEGMENTATION, "rtstruct": DicomOutput.STRUCTURE_SET}
@@ -96,6 +97,7 @@ def predict(
         mirror: Whether to average over mirrored inputs; None for what the plan says.
         postprocess: Whether to apply the rules that are kept with the model.
         keep_existing: Whether to skip cases whose label map is there already, as after a stop.
+            Those that other weights or options have made are predicted again.
         save_probabilities: Whether to write the probabilities too, as `CASE.npz`.
         uncertainty: Whether to write maps of where predictions are uncertain, too.
         dicom: Write DICOM segmentations (`seg`) or structure sets (`rtstruct`) in place of NIfTI.
@@ -141,6 +143,7 @@ def predict(
                 keep_existing=keep_existing,
                 dicom_output=None if dicom is None else _DICOM[dicom],
                 save_probabilities=save_probabilities,
+                record=PredictorRecord.of(predictor),
             )
     names = [case.identifier for case in cases]
     is_dicom = dicom is not None

@@ -85,8 +85,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--continue",
         dest="keep_existing",
         action="store_true",
-        help="skip cases whose label map is in OUT already, as after an interruption; else all are "
-        "predicted again",
+        help="skip cases whose label map is in OUT already, as after an interruption, unless other "
+        "weights or options made it; else all are predicted again",
     )
     parser.add_argument(
         "--save-probabilities",
@@ -127,7 +127,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "images. What lies in IN and is not predicted is named in warnings.\n"
         "Images unlike the training images, and empty predictions, are named in the log and in "
         "OUT/prediction_warnings.json. Where the model was validated on held-out cases, "
-        "OUT/confidence.csv says what Dice is expected, by class, and which predictions to look at."
+        "OUT/confidence.csv says what Dice is expected, by class, and which predictions to look "
+        "at. OUT/predicted_with.json says which weights and options made each label map."
     )
 
 
@@ -139,6 +140,7 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.ensemble import load_predictor
     from samnet.inference.files import predict_cases
     from samnet.inference.find_model import find_models
+    from samnet.inference.predicted_with import PredictorRecord
 
     dicom_output = _dicom_output(options)
     if options.colour and dicom_output is not None:
@@ -168,6 +170,7 @@ def _run(options: argparse.Namespace) -> None:
             keep_existing=options.keep_existing,
             dicom_output=dicom_output,
             save_probabilities=options.save_probabilities,
+            record=PredictorRecord.of(predictor),
         )
 
 

@@ -35,6 +35,12 @@ from samnet.inference.dicom_output import ENDING as DICOM_ENDING
 from samnet.inference.dicom_output import DicomOutput
 from samnet.inference.doubtful import report_confidence, report_warnings
 from samnet.inference.ensemble import EnsemblePredictor
+from samnet.inference.predicted_with import (
+    PredictorRecord,
+    cases_of_others,
+    record_predictor,
+    warn_of_others,
+)
 from samnet.inference.prediction import Prediction
 from samnet.inference.predictor import Predictor
 from samnet.inference.probability_files import probability_file, write_probabilities
@@ -54,6 +60,7 @@ def predict_cases(
     dicom_output: DicomOutput | None = None,
     save_probabilities: bool = False,
     keep_signals: bool = False,
+    record: PredictorRecord | None = None,
     ends_at: float | None = None,
 ) -> int:
     """Write a label map for every case, named as the case, on the grid of its image.
@@ -69,12 +76,15 @@ def predict_cases(
         predictor: The model, or several that are averaged.
         cases: The cases.
         output: The folder for the label maps.
-        keep_existing: Whether to keep finished label maps.
+        keep_existing: Whether to keep finished label maps, of the same predictor where there is a
+            `record`.
         dicom_output: What to write in place of NIfTI: DICOM segmentations or structure sets. Every
             case has to be a DICOM series. None for label maps.
         save_probabilities: Whether to write the probabilities too, next to the label map; see
             `samnet.inference.probability_files`.
         keep_signals: Whether to keep how sure the networks are in `signals.csv`, for a calibration.
+        record: What to note as the predictor of each label map in `predicted_with.json`. Those that
+            another one has made are named in warnings, and made again. None to note nothing.
         ends_at: When to be finished, by `time.monotonic`. A case that is not expected to be
             predicted by then is left out, except the first. None for no end.
 
@@ -94,11 +104,13 @@ def predict_cases(
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
         open_cases = list(cases)
         if keep_existing:
-            open_cases = _unfinished(cases, targets, save_probabilities)
-        extras = _Extras(keep_signals, save_probabilities, dicom_output)
+            open_cases = _unfinished(cases, targets, save_probabilities, record)
+        extras = _Extras(keep_signals, save_probabilities, dicom_output, record)
         outcome = _predict_cases(predictor, open_cases, targets, extras, ends_at)
         if not is_dicom and any(file.is_file() for file in targets.values()):
             _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
+    if record is not None:
+        warn_of_others(output, record)
     outcome.raise_if_failed("prediction")
     log.info("%s: %s", "DICOM files" if is_dicom else "label maps", output)
     return sum(not file.is_file() for file in targets.values())
@@ -112,11 +124,13 @@ class _Extras:
         keep_signals: Whether to keep signals, in place of what they let expect.
         save_probabilities: Whether to write probabilities.
         dicom_output: What is written in place of label maps; None for label maps.
+        record: What is noted as the predictor; None for nothing.
     """
 
     keep_signals: bool
     save_probabilities: bool
     dicom_output: DicomOutput | None
+    record: PredictorRecord | None
 
 
 def _predict_cases(
@@ -159,16 +173,20 @@ def _predict_cases(
 
 
 def _unfinished(
-    cases: Sequence[Case], targets: dict[str, Path], save_probabilities: bool
+    cases: Sequence[Case],
+    targets: dict[str, Path],
+    save_probabilities: bool,
+    record: PredictorRecord | None,
 ) -> list[Case]:
-    """Return the cases of which a file is missing that is to be written."""
+    """Return the cases of which a file is missing, or was made by another predictor."""
+    others = set(cases_of_others(targets, record)) if record else set()
     unfinished = []
     for case in cases:
         target = targets[case.identifier]
         files = [target]
         if save_probabilities:
             files.append(probability_file(target.parent, case.identifier))
-        if not all(file.is_file() for file in files):
+        if case.identifier in others or not all(file.is_file() for file in files):
             unfinished.append(case)
     if len(unfinished) < len(cases):
         num_done = len(cases) - len(unfinished)
@@ -266,6 +284,9 @@ def _write(
         else:
             scheme = predictor.plan.label_scheme
             extras.dicom_output.write(prediction.labels, step.image, scheme, file)
+        if extras.record is not None:
+            # After it: what was there before was made by what is noted so far.
+            record_predictor(file.parent, [name], extras.record)
     except Exception as error:
         return _failed(step.case, error)
     return _Step(step.case, warnings=prediction.warnings, confidence=prediction.confidence)

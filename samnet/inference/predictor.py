@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from samnet.confidence.calibration import Calibration, Expectation
 from samnet.confidence.signals import measure_signals
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
+from samnet.core.hashing import remembered_sha256
 from samnet.core.machine import choose_device
 from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.training_data import TrainingData
@@ -67,6 +68,8 @@ class Predictor(ArrayPredictor):
         postprocessing: What is done to predicted label maps.
         calibration: What Dice their signals let expect; None where that is not known.
         maps_uncertainty: Whether predictions come with a map of where they are uncertain.
+        weights: Name of a training run -> sha256 of its checkpoint; empty for networks that were
+            not loaded from one.
         batch: How many inputs the networks are given at once; found with the first image on a GPU.
     """
 
@@ -78,6 +81,7 @@ class Predictor(ArrayPredictor):
     postprocessing: Postprocessing = NO_POSTPROCESSING
     calibration: Calibration | None = None
     maps_uncertainty: bool = False
+    weights: Mapping[str, str] = field(default_factory=dict, repr=False)
     batch: BatchSize = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -177,6 +181,9 @@ class Predictor(ArrayPredictor):
             mirror,
             training_data,
             calibration=calibration,
+            weights={
+                _full_name(run): remembered_sha256(run.checkpoint(checkpoint)) for run in runs
+            },
         )
 
     @property
@@ -351,6 +358,12 @@ class Predictor(ArrayPredictor):
             may_use_device=may_use_device,
         )
         return VolumeMaps.of(volume, views)
+
+
+def _full_name(run: RunFolder) -> str:
+    """Return the name of a run that does not depend on where its folder is."""
+    [configuration] = run.plan.configurations
+    return f"{run.plan.dataset_name}/{configuration}/{run.name}"
 
 
 def _check_same_model(first: RunFolder, second: RunFolder) -> None:

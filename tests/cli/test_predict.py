@@ -18,9 +18,11 @@ from builders.tiny import make_configuration, make_model, make_plan, tiny_backbo
 
 from samnet.cli.predict import main
 from samnet.core.files import TEMPORARY_PREFIX
+from samnet.core.hashing import file_sha256
 from samnet.dataset.cases import RawDataset
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.fingerprint.training_data import summarize_training_data
+from samnet.inference.predicted_with import PREDICTOR_FILE
 from samnet.models.model_folder import RunFolder
 
 __all__ = ["tiny_backbone"]
@@ -52,7 +54,9 @@ def predict(source: Path, *options: str, output: str = "out") -> int:
 
 
 def written(output: str = "out") -> list[str]:
-    return sorted(file.name for file in Path(output).iterdir() if file.name != "dataset.json")
+    """List what is there, without the files that lie next to all label maps."""
+    names = {file.name for file in Path(output).iterdir()}
+    return sorted(names - {"dataset.json", PREDICTOR_FILE})
 
 
 CASES = [f"case_{number:02d}.nii.gz" for number in range(6)]
@@ -323,6 +327,36 @@ def test_predict_completes_with_continue_after_it_was_killed(images: Path) -> No
     assert written() == CASES
     assert all(nibabel.load(Path("out", name)).get_fdata().shape == (24, 20, 4) for name in CASES)
     assert all(Path("out", name).stat().st_mtime_ns == date for name, date in done.items())
+
+
+def test_predict_continues_with_what_other_weights_or_options_made(
+    images: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The label maps are made unlike any prediction, so that it shows which are made again."""
+    make_model(model / "fold_0", mirror_at_prediction=True)
+    assert predict(images) == 0
+    for name in CASES:
+        Path("out", name).write_bytes(b"made before")
+
+    def made_again() -> list[str]:
+        return [name for name in CASES if Path("out", name).read_bytes() != b"made before"]
+
+    assert predict(images, "--continue") == 0
+    assert made_again() == []
+    assert "other weights" not in capsys.readouterr().err
+    assert predict(images / "case_00_0000.nii.gz", "--continue", "--no-mirror") == 0
+    assert made_again() == CASES[:1]
+    said = capsys.readouterr().err
+    assert "predicted again, because other weights or options have made" in said
+    assert "out also holds label maps that other weights or options have made" in said
+    shutil.rmtree(model)
+    make_model(model / "fold_0", seed=1)
+    assert predict(images, "--continue") == 0
+    assert made_again() == CASES
+    predictors = json.loads(Path("out", PREDICTOR_FILE).read_text())["predictors"]
+    [[network]] = [predictor["networks"] for predictor in predictors.values()]
+    assert network["run"] == "Dataset501_Tiny/lora/fold_0"
+    assert network["weights"] == file_sha256(RunFolder(model / "fold_0").checkpoint("final"))
 
 
 def test_predict_a_folder_of_dicom_series(images: Path) -> None:
