@@ -11,6 +11,7 @@ import numpy as np
 
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
+from samnet.dataset.border_labels import find_border_label
 from samnet.dataset.cases import Case
 from samnet.dataset.description import DatasetDescription
 from samnet.dataset.faults import Fault, fault_of_message
@@ -265,6 +266,15 @@ def _check_label_values(
         value = "holds background only"
         remedy = "label it, unless the case really shows nothing of any class"
         return [], [Fault(BACKGROUND_KIND, file, value, remedy, case.identifier)]
+    on_border = find_border_label(labels[0])
+    if on_border not in (None, scheme.ignore_label):
+        share = voxels_by_value[on_border] / labels.size
+        value = (
+            f"label {on_border} covers {share:.0%} of the image and nearly all of its border, as "
+            "background does"
+        )
+        remedy = "if the mask was saved inverted, exchange the two values"
+        return [], [Fault("inverted mask", file, value, remedy, case.identifier)]
     return [], []
 
 

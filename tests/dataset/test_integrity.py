@@ -252,6 +252,30 @@ def test_empty_label_map_is_a_remark_and_only_empty_ones_are_a_fault(dataset: Pa
     assert str(fault).startswith(f"{dataset / 'labelsTr'}: no label map contains any foreground; ")
 
 
+def inverted(array: np.ndarray) -> np.ndarray:
+    return 1 - array
+
+
+def ignored_around(array: np.ndarray) -> np.ndarray:
+    """Take an inverted mask, and ignore it but for a voxel of the ball."""
+    ignored = np.where(array == 1, 2, 0).astype(array.dtype)
+    ignored.flat[np.flatnonzero(array == 0)[0]] = 1
+    return ignored
+
+
+def test_inverted_mask_is_a_remark_and_an_ignored_border_is_not(dataset: Path) -> None:
+    describe(dataset, labels={"background": 0, "ball": 1})
+    change(dataset / "labelsTr" / "case_01.nii.gz", inverted)
+    report = inspected()
+    assert report.faults == ()
+    (remark,) = report.remarks
+    assert (remark.kind, remark.case) == ("inverted mask", "case_01")
+    assert "label 1 covers" in remark.value
+    describe(dataset, labels={"background": 0, "ball": 1, "ignore": 2})
+    change(dataset / "labelsTr" / "case_01.nii.gz", ignored_around)
+    assert inspected().remarks == ()
+
+
 def all_ignored(array: np.ndarray) -> np.ndarray:
     return np.full_like(array, 2)
 
