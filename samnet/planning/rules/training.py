@@ -13,6 +13,7 @@ from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
 
 STEPS_RANGE = (1500, 12000)
+FEWEST_WITH_REGISTERED = 3000  # steps, where many more slices than the labelled ones are seen
 PASSES = 60
 TILE = 128  # rows and columns of a product that a multiprocessor computes at a time
 FILLING_WAVES = 4
@@ -152,10 +153,13 @@ def steps(facts: Facts) -> tuple[int, str]:
         )
     slices, in_batch = facts.labelled_slices, batch * facts.values["depth"]
     lowest, highest = STEPS_RANGE
+    more = ""
+    if _learns_from_registered(facts):
+        lowest, more = FEWEST_WITH_REGISTERED, "; cases without labels are learnt from too"
     value = min(max(PASSES * slices // in_batch, lowest), highest)
     return value, (
         f"{PASSES} passes over {slices} labelled slices in batches of {in_batch}, from {lowest} to "
-        f"{highest}"
+        f"{highest}{more}"
     )
 
 
@@ -282,7 +286,7 @@ def augmentation(facts: Facts) -> tuple[str, str]:
 
 def weight_average(facts: Facts) -> tuple[float, str]:
     """Average where labels are not all true; short runs on true ones did not gain from it."""
-    if facts.values.get("registered_cases", registered_cases(facts)[0]):
+    if _learns_from_registered(facts):
         return 0.99, "labels that registration has found differ from slice to slice"
     return 0.0, "the rate falls to 0: averages of short runs were measured to be no better"
 
@@ -315,6 +319,10 @@ def registered_cases(facts: Facts) -> tuple[int, str]:
         f"{labelled} labelled and {others} other cases, of which the most alike take labels over; "
         "about a second for each, if the volumes are small"
     )
+
+
+def _learns_from_registered(facts: Facts) -> bool:
+    return bool(facts.values.get("registered_cases", registered_cases(facts)[0]))
 
 
 def tile_overlap(facts: Facts) -> tuple[float, str]:

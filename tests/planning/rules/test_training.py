@@ -155,6 +155,7 @@ def test_images_without_labels_are_learnt_from_with_few_labelled_ones(
     planned = decide(fingerprint)
     assert planned["registered_cases"].value == 48
     assert planned["weight_average"].value == 0.99
+    assert planned["steps"].value == 3000
     assert planned["unlabelled_weight"].value == 0
     number = len(fingerprint.cases)
     assert f"{number} labelled and 500 other cases" in planned["registered_cases"].because
@@ -183,10 +184,14 @@ def test_images_without_labels_are_not_used_where_no_gain_was_measured(
     assert planned["registered_cases"].value == 0
     assert reason in planned["registered_cases"].because
     assert planned["weight_average"].value == 0
+    assert planned["steps"].value < 3000
 
 
 def test_published_configurations_stay_as_they_are() -> None:
-    plan = make_plan(few(), GPU, {}, None, ["samed", "autosam", "ma_sam"])
-    for name in ("samed", "autosam", "ma_sam"):
+    names = ["samed", "autosam", "ma_sam"]
+    plan = make_plan(few(), GPU, {}, None, names)
+    without = make_plan(few(others=0), GPU, {}, None, names)
+    for name in names:
         decisions = plan.configuration_decisions(name)
         assert decisions["registered_cases"].value == decisions["weight_average"].value == 0
+        assert decisions["steps"] == without.configuration_decisions(name)["steps"]
