@@ -17,7 +17,6 @@ from samnet.inference.dicom_output import DicomOutput
 from samnet.inference.ensemble import load_predictor
 from samnet.inference.files import output_file, predict_cases
 from samnet.inference.find_model import find_models
-from samnet.inference.predicted_with import PredictorRecord
 from samnet.inference.warning_file import read_warnings
 
 _DICOM = {"seg": DicomOutput.SEGMENTATION, "rtstruct": DicomOutput.STRUCTURE_SET}
@@ -143,7 +142,7 @@ def predict(
                 keep_existing=keep_existing,
                 dicom_output=None if dicom is None else _DICOM[dicom],
                 save_probabilities=save_probabilities,
-                record=PredictorRecord.of(predictor),
+                note_predictor=True,
             )
     names = [case.identifier for case in cases]
     is_dicom = dicom is not None

@@ -140,7 +140,6 @@ def _run(options: argparse.Namespace) -> None:
     from samnet.inference.ensemble import load_predictor
     from samnet.inference.files import predict_cases
     from samnet.inference.find_model import find_models
-    from samnet.inference.predicted_with import PredictorRecord
 
     dicom_output = _dicom_output(options)
     if options.colour and dicom_output is not None:
@@ -170,7 +169,7 @@ def _run(options: argparse.Namespace) -> None:
             keep_existing=options.keep_existing,
             dicom_output=dicom_output,
             save_probabilities=options.save_probabilities,
-            record=PredictorRecord.of(predictor),
+            note_predictor=True,
         )
 
 

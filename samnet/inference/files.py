@@ -60,7 +60,7 @@ def predict_cases(
     dicom_output: DicomOutput | None = None,
     save_probabilities: bool = False,
     keep_signals: bool = False,
-    record: PredictorRecord | None = None,
+    note_predictor: bool = False,
     ends_at: float | None = None,
 ) -> int:
     """Write a label map for every case, named as the case, on the grid of its image.
@@ -76,15 +76,15 @@ def predict_cases(
         predictor: The model, or several that are averaged.
         cases: The cases.
         output: The folder for the label maps.
-        keep_existing: Whether to keep finished label maps, of the same predictor where there is a
-            `record`.
+        keep_existing: Whether to keep finished label maps, with `note_predictor` those of the same
+            predictor.
         dicom_output: What to write in place of NIfTI: DICOM segmentations or structure sets. Every
             case has to be a DICOM series. None for label maps.
         save_probabilities: Whether to write the probabilities too, next to the label map; see
             `samnet.inference.probability_files`.
         keep_signals: Whether to keep how sure the networks are in `signals.csv`, for a calibration.
-        record: What to note as the predictor of each label map in `predicted_with.json`. Those that
-            another one has made are named in warnings, and made again. None to note nothing.
+        note_predictor: Whether to note what made each label map, in `predicted_with.json`. Those
+            that another predictor has made are named in warnings, and not kept.
         ends_at: When to be finished, by `time.monotonic`. A case that is not expected to be
             predicted by then is left out, except the first. None for no end.
 
@@ -99,6 +99,7 @@ def predict_cases(
     if dicom_output is not None:
         dicom_output.check(predictor.plan.label_scheme, cases)
     is_dicom = dicom_output is not None
+    record = PredictorRecord.of(predictor) if note_predictor else None
     targets = {case.identifier: output_file(case, output, is_dicom) for case in cases}
     _check_output(cases, output, {file.name for file in targets.values()})
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
@@ -266,8 +267,11 @@ def _write(
     for sentence in prediction.warnings:
         log.warning("%s: %s", name, sentence)
     try:
-        # Before the label map: one that is there, and kept, has its warnings and its confidence.
+        # Before the label map: one that is there, and kept, has all that is noted of it.
         record_warnings(file.parent, name, prediction.warnings)
+        is_replaced = file.is_file()
+        if extras.record is not None and not is_replaced:
+            record_predictor(file.parent, [name], extras.record)
         if extras.keep_signals:
             record_signals(file.parent, name, prediction.signals)
         elif prediction.confidence:
@@ -284,8 +288,8 @@ def _write(
         else:
             scheme = predictor.plan.label_scheme
             extras.dicom_output.write(prediction.labels, step.image, scheme, file)
-        if extras.record is not None:
-            # After it: what was there before was made by what is noted so far.
+        if extras.record is not None and is_replaced:
+            # After it: until then, the one that is there was made by what is noted.
             record_predictor(file.parent, [name], extras.record)
     except Exception as error:
         return _failed(step.case, error)

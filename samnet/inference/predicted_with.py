@@ -17,6 +17,7 @@ from typing import Any
 
 from samnet.core.errors import UserError
 from samnet.core.files import read_json, write_json
+from samnet.core.hashing import file_sha256
 from samnet.core.locks import lock_folder
 from samnet.inference.ensemble import EnsemblePredictor
 from samnet.inference.predictor import Predictor
@@ -43,13 +44,13 @@ class PredictorRecord:
         """Describe a predictor.
 
         Args:
-            predictor: One that was loaded from the folders of models.
+            predictor: One that was loaded from the folders of models, whose checkpoints are read.
         """
         members = predictor.members if isinstance(predictor, EnsemblePredictor) else [predictor]
         networks = [
-            {"run": run, "weights": sha256, "mirror": member.mirror}
+            {"run": run, "weights": file_sha256(checkpoint), "mirror": member.mirror}
             for member in members
-            for run, sha256 in member.weights.items()
+            for run, checkpoint in member.checkpoints.items()
         ]
         return cls({"networks": networks, "postprocessing": predictor.postprocessing.describe()})
 

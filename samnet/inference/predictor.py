@@ -14,7 +14,6 @@ from samnet.confidence.calibration import Calibration, Expectation
 from samnet.confidence.signals import measure_signals
 from samnet.core.errors import UserError
 from samnet.core.geometry import Grid
-from samnet.core.hashing import remembered_sha256
 from samnet.core.machine import choose_device
 from samnet.dataset.description import DatasetDescription
 from samnet.fingerprint.training_data import TrainingData
@@ -68,7 +67,7 @@ class Predictor(ArrayPredictor):
         postprocessing: What is done to predicted label maps.
         calibration: What Dice their signals let expect; None where that is not known.
         maps_uncertainty: Whether predictions come with a map of where they are uncertain.
-        weights: Name of a training run -> sha256 of its checkpoint; empty for networks that were
+        checkpoints: Name of a training run -> the file of its weights; empty for networks that were
             not loaded from one.
         batch: How many inputs the networks are given at once; found with the first image on a GPU.
     """
@@ -81,7 +80,7 @@ class Predictor(ArrayPredictor):
     postprocessing: Postprocessing = NO_POSTPROCESSING
     calibration: Calibration | None = None
     maps_uncertainty: bool = False
-    weights: Mapping[str, str] = field(default_factory=dict, repr=False)
+    checkpoints: Mapping[str, Path] = field(default_factory=dict, repr=False)
     batch: BatchSize = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -181,9 +180,7 @@ class Predictor(ArrayPredictor):
             mirror,
             training_data,
             calibration=calibration,
-            weights={
-                _full_name(run): remembered_sha256(run.checkpoint(checkpoint)) for run in runs
-            },
+            checkpoints={_full_name(run): run.checkpoint(checkpoint) for run in runs},
         )
 
     @property

@@ -139,7 +139,12 @@ def test_options_of_predict_choose_the_cases(
     (used, cases, output), named = call(function, "predict -i images -o out")
     assert (used, output) == (predictor, Path("out"))
     assert [case.identifier for case in cases] == ["a", "b", "c"]
-    without = {"keep_existing": False, "dicom_output": None, "save_probabilities": False}
+    without = {
+        "keep_existing": False,
+        "dicom_output": None,
+        "save_probabilities": False,
+        "note_predictor": True,
+    }
     assert named == without
 
     words = "predict -i images -o out --num-parts 2 --part-id 1 --continue"

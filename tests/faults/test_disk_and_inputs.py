@@ -14,6 +14,7 @@ from builders.rights import rights_of_a_user
 from builders.stages import STAGES, Project, contents, leftovers, start
 
 from samnet.core.locks import lock_folder
+from samnet.inference.predicted_with import PREDICTOR_FILE, read_predictors
 from samnet.preprocessing.storage import store_case
 
 NUMBERS = {stage.name: number for number, stage in enumerate(STAGES)}
@@ -145,8 +146,13 @@ def test_prediction_fails_only_for_unreadable_images(
     assert STAGES[number].run() == 1
     assert images[1].name.removesuffix("_0000.nii.gz") in capsys.readouterr().err
     expected = contents(project.states / str(number + 1) / "preds")
-    del expected[images[1].name.replace("_0000", "")]
-    assert contents(Path("preds")) == expected
+    found = contents(Path("preds"))
+    name = images[1].name.removesuffix("_0000.nii.gz")
+    del expected[f"{name}.nii.gz"]
+    assert name in read_predictors(project.states / str(number + 1) / "preds")
+    assert name not in read_predictors(Path("preds"))
+    assert found.pop(PREDICTOR_FILE) != expected.pop(PREDICTOR_FILE)
+    assert found == expected
 
 
 def test_two_preprocessing_commands_at_once_prepare_each_case_once(

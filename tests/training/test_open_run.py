@@ -353,7 +353,7 @@ def test_cases_without_labels_are_trained_on_with_those_that_registration_finds(
     with caplog.at_level(logging.INFO), open_run(run, Distributed()) as trainer:
         labelled, *registered = trainer.task.training_cases
         assert not trainer.task.unlabelled_cases
-    assert "labels were taken over for 3 of 3 cases" in caplog.text
+    assert "labels were taken over for 3 of 4 cases" in caplog.text
     assert (labelled.identifier, labelled.labels_folder) == (run.request.training_cases[0], None)
     assert [case.labels_folder for case in registered] == [run.folder.registered_labels] * 2
     others = load_cases(run.dataset.folder.slices, [case.identifier for case in registered], [0])
@@ -365,8 +365,8 @@ def test_cases_without_labels_are_trained_on_with_those_that_registration_finds(
     after = {file: file.stat().st_mtime_ns for file in run.folder.registered_labels.iterdir()}
     assert after == before
     # Of a run without a state, nothing is kept that other values would not give.
-    with open_run(alike(num_cases=1, settings={"registered_cases": 2}), Distributed()) as trainer:
-        assert len(trainer.task.training_cases) == 2  # one of two is learnt from
+    with open_run(alike(num_cases=1, settings={"registered_cases": 1}), Distributed()) as trainer:
+        assert len(trainer.task.training_cases) == 2
 
 
 def test_labels_that_do_not_fit_are_pointed_out_and_not_trained_on(
