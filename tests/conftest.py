@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from builders.skips import (
 from builders.surroundings import hide_surroundings
 
 from samnet.core.cpu_bfloat16 import VARIABLE
+from samnet.core.progress_line import HandlerAboveBars
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
@@ -36,6 +38,15 @@ def few_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("samnet.evaluation.overlays.evaluated_cases.NUM_CASES", 1)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_handler_of_commands() -> Iterator[None]:
+    """Remove the log handler of a command: it would write to the stream of a test that is over."""
+    yield
+    for handler in list(logging.root.handlers):
+        if isinstance(handler, HandlerAboveBars):
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
