@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Epoch = dict[str, Any]
 
+ON_HELD_OUT_CASES, ON_TRAINING_CASES = "held-out cases", "training cases"  # of an epoch
 DPI = 100
 _FEW = 40  # so many points are marked; the line through more of them shows each
 NOISY_FROM = 12  # from so many epochs on, the loss is smoothed as well

@@ -12,7 +12,13 @@ from samnet.core.figures import drawing_may_fail, save_figure
 from samnet.core.files import atomic_path
 from samnet.models.model_folder import RunFolder
 from samnet.training.checkpoint import Progress
-from samnet.training.curves import DPI, draw_run, read_epochs
+from samnet.training.curves import (
+    DPI,
+    ON_HELD_OUT_CASES,
+    ON_TRAINING_CASES,
+    draw_run,
+    read_epochs,
+)
 
 NOTEWORTHY_WAITING = 0.1
 
@@ -37,7 +43,7 @@ def epoch_row(
         "loss": progress.mean_loss,
         "mean_dice": _finite(mean_dice),
         "dice": {name: _finite(value) for name, value in dice.items()},
-        "validated_on": "held-out cases" if held_out else "training cases",
+        "validated_on": ON_HELD_OUT_CASES if held_out else ON_TRAINING_CASES,
     }
 
 

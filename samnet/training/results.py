@@ -12,6 +12,7 @@ from samnet.evaluation.summary_files import read_summary
 from samnet.evaluation.tables import format_overlap
 from samnet.evaluation.worst_cases import format_worst_cases, never_found, worst_cases
 from samnet.models.model_folder import ALL_CASES, ModelFolder, RunFolder
+from samnet.training.curves import ON_TRAINING_CASES, read_epochs
 
 _LONGEST_NAME = 40  # characters of a case's name in a row of a table
 
@@ -43,8 +44,9 @@ def _one_run(run: RunFolder) -> str:
     title = f"{run.path.parent.parent.name}, {run.path.parent.name}, {run.name}"
     summary_file = run.validation / SUMMARY_FILE
     if not summary_file.is_file():
-        is_of_all = run.path == ModelFolder(run.path.parent).run(ALL_CASES).path
-        reason = "no cases are held out" if is_of_all else "the held-out cases are not scored yet"
+        reason = (
+            "the held-out cases are not scored yet" if _holds_out(run) else "no cases are held out"
+        )
         return f"{title}: no scores, as {reason}\n\n{_files(run)}"
     summary = read_summary(summary_file)
     num_cases = len(summary["metric_per_case"])
@@ -60,6 +62,14 @@ def _one_run(run: RunFolder) -> str:
             "(docs/troubleshooting.md says what may help)"
         )
     return "\n\n".join([*parts, _files(run)])
+
+
+def _holds_out(run: RunFolder) -> bool:
+    """Tell whether a run has held-out cases; the fold of a single patient has none."""
+    if run.path == ModelFolder(run.path.parent).run(ALL_CASES).path:
+        return False
+    epochs = read_epochs(run.metrics_file)
+    return not epochs or epochs[-1].get("validated_on") != ON_TRAINING_CASES
 
 
 def _files(run: RunFolder) -> str:

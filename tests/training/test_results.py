@@ -74,3 +74,13 @@ def test_a_run_without_scores_says_why(model: ModelFolder, fold: str, reason: st
     run = model.run(fold)
     (run.validation / SUMMARY_FILE).unlink(missing_ok=True)
     assert f"no scores, as {reason}" in describe_results([run])
+
+
+def test_fold_of_a_single_patient_has_no_cases_to_score(model: ModelFolder) -> None:
+    """It validates on the cases that it trains on."""
+    run = model.run("0")
+    (run.validation / SUMMARY_FILE).unlink(missing_ok=True)
+    run.metrics_file.write_text('{"epoch": 1, "validated_on": "held-out cases"}\n')
+    assert "no scores, as the held-out cases are not scored yet" in describe_results([run])
+    run.metrics_file.write_text('{"epoch": 1, "validated_on": "training cases"}\n')
+    assert "no scores, as no cases are held out" in describe_results([run])

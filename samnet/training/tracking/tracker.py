@@ -17,7 +17,7 @@ from samnet.core.records import from_json
 from samnet.core.worker_pool import describe_error
 from samnet.evaluation.overlays.evaluated_cases import FIGURES_FOLDER
 from samnet.models.model_folder import RunFolder
-from samnet.training.curves import Epoch
+from samnet.training.curves import ON_HELD_OUT_CASES, ON_TRAINING_CASES, Epoch
 from samnet.training.distributed import Distributed
 from samnet.training.resolve import ResolvedRun
 from samnet.training.tracking.backend import Backend, TrackedRun, open_backend
@@ -89,7 +89,7 @@ class RunTracker:
             "fold": tracked.fold,
             "training_cases": len(cases.training),
             "validation_cases": len(cases.validation),
-            "validated_on": "held-out cases" if cases.held_out else "training cases",
+            "validated_on": ON_HELD_OUT_CASES if cases.held_out else ON_TRAINING_CASES,
             "seed": run.request.seed,
             "max_seconds": run.request.max_seconds,
             "device": str(distributed.device),
