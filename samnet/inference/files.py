@@ -20,7 +20,6 @@ from samnet.confidence.files import (
     signals_table,
 )
 from samnet.core.errors import UserError
-from samnet.core.files import write_json
 from samnet.core.geometry import Grid
 from samnet.core.locks import lock_folder
 from samnet.core.prefetch import prefetch
@@ -28,9 +27,8 @@ from samnet.core.progress import ProgressBar
 from samnet.core.worker_pool import Outcome, describe_error
 from samnet.dataset.alignment import read_aligned_image
 from samnet.dataset.cases import Case
-from samnet.dataset.description import DESCRIPTION_FILE, DatasetDescription
 from samnet.dataset.images import Image, ending_of, label_ending_for, write_labels
-from samnet.dataset.label_scheme import LabelScheme
+from samnet.inference.description_file import describe_labels_in
 from samnet.inference.dicom_output import ENDING as DICOM_ENDING
 from samnet.inference.dicom_output import DicomOutput
 from samnet.inference.doubtful import report_confidence, report_warnings
@@ -109,7 +107,7 @@ def predict_cases(
         extras = _Extras(keep_signals, save_probabilities, dicom_output, record)
         outcome = _predict_cases(predictor, open_cases, targets, extras, ends_at)
         if not is_dicom and any(file.is_file() for file in targets.values()):
-            _describe_labels(predictor.plan.description, output / DESCRIPTION_FILE)
+            describe_labels_in(output, predictor.plan.description)
     if record is not None:
         warn_of_others(output, record)
     outcome.raise_if_failed("prediction")
@@ -294,32 +292,6 @@ def _write(
     except Exception as error:
         return _failed(step.case, error)
     return _Step(step.case, warnings=prediction.warnings, confidence=prediction.confidence)
-
-
-def _describe_labels(description: DatasetDescription, file: Path) -> None:
-    """Write `dataset.json`, where `samnet_evaluate` and nnU-Net look for the names of labels.
-
-    One that is there stays: it may be that of a whole data set, or of another model that predicted
-    into the folder.
-    """
-    if not file.exists():
-        write_json(file, description.as_json())
-        return
-    expected = description.label_scheme
-    try:
-        found = DatasetDescription.load(file).label_scheme
-    except UserError:
-        found = None
-    if found is None or not _have_same_labels(found, expected):
-        log.warning(
-            "%s: left unchanged, but its labels are not the model's, %s",
-            file,
-            description.as_json()["labels"],
-        )
-
-
-def _have_same_labels(one: LabelScheme, other: LabelScheme) -> bool:
-    return (one.labels, one.ignore_label) == (other.labels, other.ignore_label)
 
 
 def _check_output(cases: Sequence[Case], output: Path, names: set[str]) -> None:
