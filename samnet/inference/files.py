@@ -103,7 +103,8 @@ def predict_cases(
     with lock_folder(output, f"predicting {_key_of_names(cases)}"):
         open_cases = list(cases)
         if keep_existing:
-            open_cases = _unfinished(cases, targets, save_probabilities, record)
+            maps = predictor.maps_uncertainty
+            open_cases = _unfinished(cases, targets, save_probabilities, maps, record)
         extras = _Extras(keep_signals, save_probabilities, dicom_output, record)
         outcome = _predict_cases(predictor, open_cases, targets, extras, ends_at)
         if not is_dicom and any(file.is_file() for file in targets.values()):
@@ -175,6 +176,7 @@ def _unfinished(
     cases: Sequence[Case],
     targets: dict[str, Path],
     save_probabilities: bool,
+    maps_uncertainty: bool,
     record: PredictorRecord | None,
 ) -> list[Case]:
     """Return the cases of which a file is missing, or was made by another predictor."""
@@ -185,6 +187,8 @@ def _unfinished(
         files = [target]
         if save_probabilities:
             files.append(probability_file(target.parent, case.identifier))
+        if maps_uncertainty:
+            files.append(output_file(case, target.parent / UNCERTAINTY_FOLDER))
         if case.identifier in others or not all(file.is_file() for file in files):
             unfinished.append(case)
     if len(unfinished) < len(cases):

@@ -145,6 +145,7 @@ class FakePredictor:
     """
 
     plan = make_plan("scratch")
+    maps_uncertainty = False
 
     def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure

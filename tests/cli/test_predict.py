@@ -329,6 +329,18 @@ def test_predict_completes_with_continue_after_it_was_killed(images: Path) -> No
     assert all(Path("out", name).stat().st_mtime_ns == date for name, date in done.items())
 
 
+def test_predict_continues_where_maps_of_the_uncertainty_are_missing(images: Path) -> None:
+    assert predict(images) == 0
+    assert predict(images, "--uncertainty", "--continue") == 0
+    assert sorted(file.name for file in Path("out", "uncertainty").iterdir()) == CASES
+    Path("out", "uncertainty", CASES[2]).unlink()
+    dates = [Path("out", name).stat().st_mtime_ns for name in CASES]
+    assert predict(images, "--uncertainty", "--continue") == 0
+    assert Path("out", "uncertainty", CASES[2]).is_file()
+    after = [Path("out", name).stat().st_mtime_ns for name in CASES]
+    assert [number for number in range(6) if after[number] != dates[number]] == [2]
+
+
 def test_predict_continues_with_what_other_weights_or_options_made(
     images: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
