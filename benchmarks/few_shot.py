@@ -87,13 +87,8 @@ def parse() -> argparse.Namespace:
         default=[1, 5, 20],
         help="numbers of training cases; 0 for all (default: 1 5 20)",
     )
-    parser.add_argument(
-        "--patients",
-        dest="unit",
-        action="store_const",
-        const="patients",
-        default="cases",
-        help="the numbers are of patients; all cases of a patient are trained on",
+    add_patients_option(
+        parser, "the numbers are of patients; all cases of a patient are trained on"
     )
     parser.add_argument(
         "--seeds",
@@ -129,6 +124,23 @@ def parse() -> argparse.Namespace:
     if options.nnunet and not (options.nnunet_python and options.nnunet_script):
         parser.error("--nnunet needs --nnunet-python and --nnunet-script")
     return options
+
+
+def add_patients_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the option by which `--cases` counts patients.
+
+    Args:
+        parser: The parser of a benchmark; `unit` is `patients` or `cases` afterwards.
+        text: What the help says.
+    """
+    parser.add_argument(
+        "--patients",
+        dest="unit",
+        action="store_const",
+        const="patients",
+        default="cases",
+        help=text,
+    )
 
 
 def run_samnet(dataset: PlannedDataset, planned: Row, options: argparse.Namespace) -> Row:

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from few_shot import chosen_cases
+from few_shot import add_patients_option, chosen_cases
 from few_shot_tables import Row
 from runs import start
 
@@ -38,14 +38,7 @@ def main() -> None:
     )
     parser.add_argument("dataset", help="id or name of a planned and prepared data set")
     parser.add_argument("--cases", type=int, default=1, help="labelled cases (default: 1)")
-    parser.add_argument(
-        "--patients",
-        dest="unit",
-        action="store_const",
-        const="patients",
-        default="cases",
-        help="the number is one of patients, all cases of whom are labelled",
-    )
+    add_patients_option(parser, "the number is one of patients, all cases of whom are labelled")
     parser.add_argument("--others", type=int, default=24, help="other cases (default: 24)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="draw the cases")
     options = parser.parse_args()

@@ -24,7 +24,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from few_shot import chosen_cases, copy_dataset, score
+from few_shot import add_patients_option, chosen_cases, copy_dataset, score
 from few_shot_tables import Row, read_rows, summary
 from runs import SAMNET, call, last_epoch, start, write_rows
 
@@ -62,14 +62,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("dataset", help="id or name of a planned data set")
     parser.add_argument("--cases", type=int, default=1, help="cases with labels (default: 1)")
-    parser.add_argument(
-        "--patients",
-        dest="unit",
-        action="store_const",
-        const="patients",
-        default="cases",
-        help="the number is one of patients, all cases of whom have labels",
-    )
+    add_patients_option(parser, "the number is one of patients, all cases of whom have labels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of a run (default: 10)")
     parser.add_argument("--ways", nargs="+", default=WAYS, help="CONFIG or CONFIG:KEY=VALUE:...")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 # Of structures that reach the border of an image, as a liver in a part of a CT does, none covers
@@ -11,18 +13,18 @@ _VOLUME_SHARE = 0.5
 _SHORTEST_AXIS = 3  # both ends of a shorter one are all of it
 
 
-def find_border_label(labels: np.ndarray) -> int | None:
+def find_border_label(labels: np.ndarray, counts: Mapping[int, int]) -> int | None:
     """Find a label that covers most of an image and of its border, while background lies within.
 
     Args:
         labels: Labels `(Z, Y, X)`; 0 is background.
+        counts: Label -> its number of voxels.
 
     Returns:
         The label; None where there is none, or no background either.
     """
-    values, counts = np.unique(labels, return_counts=True)
-    most = int(values[counts.argmax()])
-    if most == 0 or values[0] != 0 or counts.max() < _VOLUME_SHARE * labels.size:
+    most = max(counts, key=counts.__getitem__)
+    if most == 0 or 0 not in counts or counts[most] < _VOLUME_SHARE * labels.size:
         return None
     shares = []
     for axis, length in enumerate(labels.shape):

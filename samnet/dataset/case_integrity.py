@@ -266,7 +266,7 @@ def _check_label_values(
         value = "holds background only"
         remedy = "label it, unless the case really shows nothing of any class"
         return [], [Fault(BACKGROUND_KIND, file, value, remedy, case.identifier)]
-    on_border = find_border_label(labels[0])
+    on_border = find_border_label(labels[0], voxels_by_value)
     if on_border not in (None, scheme.ignore_label):
         share = voxels_by_value[on_border] / labels.size
         value = (
