@@ -34,7 +34,8 @@ class PlannedStep:
         """A text that differs between any two steps that may take different memory."""
         values = {key: to_json(getattr(self.configuration, key)) for key in keys_with(Role.MEMORY)}
         kind = "regions" if self.has_regions else "classes"
-        return json.dumps([self.device, self.num_channels, self.num_outputs, kind, values])
+        counts = [self.num_channels, self.num_outputs, self.configuration.num_networks]
+        return json.dumps([self.device, *counts, kind, values])
 
 
 def rows_of_step(configuration: Configuration) -> int:
