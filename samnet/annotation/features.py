@@ -92,8 +92,7 @@ def embed_volume(predictor: Predictor, volume: PreparedVolume) -> np.ndarray:
     Returns:
         The mean embedding over positions and over up to `MOST_SLICES` slices, `(256,)`.
     """
-    configuration = predictor.configuration
-    network = predictor.networks[0].of_view(configuration.slicing_axis)
+    configuration, network = predictor.configuration, predictor.networks[0]
     slices = SlicePredictor(
         [network],
         configuration,

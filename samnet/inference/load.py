@@ -14,9 +14,8 @@ from samnet.fingerprint.training_data import TrainingData, merge_training_data
 from samnet.models.base import find_model_base
 from samnet.models.lora import merge_lora
 from samnet.models.model_folder import FINAL, LAST, ModelFolder, RunFolder
-from samnet.models.network import load_weights
+from samnet.models.network import SegmentationNetwork, build_network, load_weights
 from samnet.models.precision import cast_weights
-from samnet.models.view_networks import AnyNetwork, build_networks
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ def load_calibration(
     return calibration
 
 
-def load_network(run: RunFolder, checkpoint: str = FINAL) -> AnyNetwork:
+def load_network(run: RunFolder, checkpoint: str = FINAL) -> SegmentationNetwork:
     """Load a trained network: the base it was trained on, and its own weights.
 
     Args:
@@ -104,7 +103,7 @@ def load_network(run: RunFolder, checkpoint: str = FINAL) -> AnyNetwork:
             the training.
     """
     plan, configuration = run.plan, run.configuration
-    network = build_networks(
+    network = build_network(
         configuration,
         len(plan.channel_names),
         plan.label_scheme.num_outputs,
@@ -115,7 +114,9 @@ def load_network(run: RunFolder, checkpoint: str = FINAL) -> AnyNetwork:
     return network
 
 
-def prepare_network(network: AnyNetwork, device: torch.device, precision: str) -> AnyNetwork:
+def prepare_network(
+    network: SegmentationNetwork, device: torch.device, precision: str
+) -> SegmentationNetwork:
     """Change a network into the form in which it predicts fastest.
 
     LoRA is merged, in single precision. Channels come last in memory, the order that libraries of

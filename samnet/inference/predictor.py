@@ -40,9 +40,9 @@ from samnet.inference.reconstruction import ViewMaps
 from samnet.inference.view_store import VIEW_BYTES
 from samnet.inference.volume import predict_views, predict_volume
 from samnet.models.model_folder import FINAL, TRAINING_DATA_FILE, ModelFolder, RunFolder
+from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import used_precision
 from samnet.models.slice_adapter import num_neighbours
-from samnet.models.view_networks import AnyNetwork
 from samnet.plan.configuration import Configuration, keys_with
 from samnet.plan.plan import Plan
 from samnet.plan.plan_key import Role
@@ -74,7 +74,7 @@ class Predictor(ArrayPredictor):
 
     plan: Plan
     configuration: Configuration
-    networks: Sequence[AnyNetwork]
+    networks: Sequence[SegmentationNetwork]
     mirror: bool
     training_data: TrainingData | None = None
     postprocessing: Postprocessing = NO_POSTPROCESSING
@@ -298,8 +298,7 @@ class Predictor(ArrayPredictor):
         is_on_cpu = next(self.networks[0].parameters()).device.type == "cpu"
         if self.configuration.depth == 1 or not is_on_cpu:
             return None
-        network = self.networks[0].of_view(self.configuration.slicing_axis)
-        return StackPrediction(num_neighbours(network), self.mirror)
+        return StackPrediction(num_neighbours(self.networks[0]), self.mirror)
 
     def differences(self, volume: PreparedVolume) -> list[str]:
         """Compare an image with the training images.

@@ -16,9 +16,9 @@ from samnet.inference.batches import BatchSize
 from samnet.inference.map_sums import MapCollector
 from samnet.inference.out_of_memory import PredictionMemory
 from samnet.inference.outputs import outputs_for
+from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
 from samnet.models.slice_adapter import num_neighbours, predict_stack
-from samnet.models.view_networks import AnyNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 from samnet.preprocessing.channels import compose_channels, compose_images, slice_indices
@@ -30,8 +30,7 @@ class SlicePredictor:
     """Predicts slices across one axis of a volume, at the resolution of the networks' outputs.
 
     Attributes:
-        networks: Networks of one configuration that see the slices of this axis.
-        axis: The axis across which the slices lie.
+        networks: Networks of one configuration.
         configuration: Their configuration.
         outputs: What the outputs of the networks stand for.
         num_outputs: Their number.
@@ -50,7 +49,7 @@ class SlicePredictor:
 
     def __init__(
         self,
-        networks: Sequence[AnyNetwork],
+        networks: Sequence[SegmentationNetwork],
         configuration: Configuration,
         volume: PreparedVolume,
         axis: int,
@@ -62,8 +61,7 @@ class SlicePredictor:
         """Prepare the prediction of a volume.
 
         Args:
-            networks: Networks of one configuration, in evaluation mode, on one device; of those of
-                several views, the one of this axis counts.
+            networks: Networks of one configuration, in evaluation mode, on one device.
             configuration: Their configuration.
             volume: The image.
             axis: The axis across which the slices lie.
@@ -71,10 +69,9 @@ class SlicePredictor:
             label_scheme: The classes or regions of the outputs.
             batch: How many inputs the networks are given at once; None for that of a first volume.
         """
-        self.networks = [network.of_view(axis) for network in networks]
-        self.axis, self.configuration = axis, configuration
+        self.networks, self.configuration = networks, configuration
         self.outputs, self.num_outputs = outputs_for(label_scheme), label_scheme.num_outputs
-        self.margin = num_neighbours(self.networks[0]) if configuration.depth > 1 else 0
+        self.margin = num_neighbours(networks[0]) if configuration.depth > 1 else 0
         self.slices = np.moveaxis(volume.array, axis + 1, 0)
         self.bounds = window_bounds(configuration.intensity, volume.quantiles)
         rows, columns = (index for index in range(3) if index != axis)
@@ -84,10 +81,10 @@ class SlicePredictor:
             (volume.spacing[rows], volume.spacing[columns]),
             volume.margins(axis),
         )
-        self.stride = 1 if self.frame.enlarges_logits else self.networks[0].stride
+        self.stride = 1 if self.frame.enlarges_logits else networks[0].stride
         mirrored_axes = configuration.mirror_axes if mirror else ()
         self.flips = _mirror_flips((rows, columns), mirrored_axes)
-        self.device = next(self.networks[0].parameters()).device
+        self.device = next(networks[0].parameters()).device
         self.memory = PredictionMemory(self.device, batch)
         self.on_slices: Callable[[float], object] = lambda count: None
         self.collector: MapCollector | None = None
@@ -288,7 +285,7 @@ class SlicePredictor:
             for part in batch.split(most):
                 # A batch of whole slices with all their mirrors; what is left of a volume is less.
                 if len(part) + len(self.flips) > most:
-                    name = (number, self.axis, self.frame.enlarges_logits)
+                    name = (number, self.frame.enlarges_logits)
                     parts.append(self.memory.batch.replays.compute(name, compute, part))
                 else:
                     parts.append(compute(part))

@@ -23,13 +23,13 @@ from samnet.inference.reconstruction import BLOCK, ViewMaps, cut, label_slices, 
 from samnet.inference.slices import SlicePredictor, positions_within
 from samnet.inference.uncertainty import fill_uncertainty
 from samnet.inference.view_store import VIEW_BYTES, ViewStore
-from samnet.models.view_networks import AnyNetwork
+from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.case import PreparedVolume
 
 
 def predict_volume(
-    networks: Sequence[AnyNetwork],
+    networks: Sequence[SegmentationNetwork],
     configuration: Configuration,
     volume: PreparedVolume,
     *,
@@ -109,7 +109,7 @@ def _predict_labels(
 
 
 def predict_views(
-    networks: Sequence[AnyNetwork],
+    networks: Sequence[SegmentationNetwork],
     configuration: Configuration,
     volume: PreparedVolume,
     *,
@@ -148,7 +148,7 @@ def predict_views(
 
 
 def _slice_predictors(
-    networks: Sequence[AnyNetwork],
+    networks: Sequence[SegmentationNetwork],
     configuration: Configuration,
     volume: PreparedVolume,
     *,

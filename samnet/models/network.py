@@ -80,19 +80,6 @@ class SegmentationNetwork(nn.Module):
         embedding = self.encoder(images, stacks.shape[1])
         return self.head(embedding, images).unflatten(0, stacks.shape[:2])
 
-    def of_view(self, axis: int) -> SegmentationNetwork:
-        """Return the network that sees the slices across an axis: this one sees all views.
-
-        Args:
-            axis: The axis.
-        """
-        return self
-
-    @property
-    def encoders(self) -> list[nn.Module]:
-        """The image encoders: one."""
-        return [self.encoder]
-
     def embed(self, images: Tensor) -> Tensor:
         """Return the encoder's embedding of images.
 

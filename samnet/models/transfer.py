@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from samnet.models.checkpoints import resize_position_table
-from samnet.models.view_networks import AnyNetwork, spread_over_views
+from samnet.models.network import SegmentationNetwork
 
 log = logging.getLogger(__name__)
 _SHOWN = 8
@@ -44,7 +44,7 @@ class Transfer:
         return "\n".join(lines)
 
 
-def transfer_weights(network: AnyNetwork, weights: dict[str, Tensor]) -> Transfer:
+def transfer_weights(network: SegmentationNetwork, weights: dict[str, Tensor]) -> Transfer:
     """Copy the weights of another model's `adapter()` that fit a network.
 
     The other model may have other classes, channels, another head or another input size. Only
@@ -64,13 +64,13 @@ def transfer_weights(network: AnyNetwork, weights: dict[str, Tensor]) -> Transfe
     every_name = set(network.state_dict())
     fitting: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
-    for name, value in spread_over_views(network, weights).items():
+    for name, value in weights.items():
         if name not in own:
             is_frozen = name in every_name
             left_out[name] = "is frozen here" if is_frozen else "this network has no such weight"
             continue
         expected = own[name]
-        resized = resize_position_table(name.rpartition("encoder.")[2], value, expected.shape)
+        resized = resize_position_table(name.removeprefix("encoder."), value, expected.shape)
         if resized.shape == expected.shape:
             fitting[name] = resized.to(expected)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from samnet.core.errors import UserError
 from samnet.core.records import convert
 from samnet.plan.backbones import BACKBONES
-from samnet.plan.configuration import OWN, PLAN_KEYS, SHARED, Configuration, IntensityWindow
+from samnet.plan.configuration import PLAN_KEYS, Configuration, IntensityWindow
 
 INTENSITY_SCHEMES = ("fixed", "percentiles", "slice_range")
 # How many image channels a layout takes; layouts that are not listed take any number.
@@ -77,35 +77,12 @@ def build_configuration(values: dict[str, Any], num_channels: int, where: str) -
             f"{where}: depth is {configuration.depth} with a frozen encoder, whose embeddings are "
             "those of single slices; use depth 1, or encoder_tuning lora or full"
         )
-    if configuration.view_weights == OWN:
-        _check_own_weights(configuration, where)
     if configuration.structure_copying and not configuration.copied_labels:
         raise UserError(
             f"{where}: structure_copying is {configuration.structure_copying:g}, but copied_labels "
             "names no label; add for example copied_labels=[1], or take structure_copying 0"
         )
     return configuration
-
-
-def _check_own_weights(configuration: Configuration, where: str) -> None:
-    """Raise a UserError where views cannot have weights of their own."""
-    faults = {
-        f"views {list(configuration.views)} are one view": len(configuration.views) == 1,
-        "encoder_tuning is frozen, and stored embeddings are those of one network": (
-            configuration.encoder_tuning == "frozen"
-        ),
-        "unlabelled_weight is above 0, and slices without labels are of all views": (
-            configuration.unlabelled_weight > 0
-        ),
-        "slice_order is passes, and a pass is through all views": (
-            configuration.slice_order == "passes"
-        ),
-    }
-    for fault, is_there in faults.items():
-        if is_there:
-            raise UserError(
-                f"{where}: view_weights is {OWN!r}, but {fault}; take view_weights {SHARED!r}"
-            )
 
 
 def _check_channels(configuration: Configuration, num_channels: int, where: str) -> None:

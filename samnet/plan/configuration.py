@@ -15,7 +15,6 @@ from samnet.plan.backbones import BACKBONES, PATCH
 from samnet.plan.plan_key import REQUIRED, PlanKey, Role, Scope, declared_keys, plan_key
 
 DEPTHS = (1, 3, 5)
-SHARED, OWN = "shared", "own"  # `view_weights`
 
 GROUPS = ("What the network sees", "The network", "The training")
 _INPUT, _NETWORK, _TRAINING = (partial(plan_key, group=group) for group in GROUPS)
@@ -163,13 +162,6 @@ class Configuration:
         limits=(1, 2),
         possible="1, 2",
         earlier=1,
-    )
-    view_weights: str = _NETWORK(
-        "whether one network sees the slices across all `views`, or each view has `own` weights",
-        Role.MEMORY | Role.FOLDS,
-        choices=(SHARED, OWN),
-        possible="`shared`, `own`; `own` with several views, not with a frozen encoder",
-        earlier=SHARED,
     )
     input_size: int = _INPUT(
         "edge of the square input in pixels",
@@ -373,11 +365,6 @@ class Configuration:
         Role.RESUMABLE,
         possible="`true`, `false`",
     )
-
-    @property
-    def num_networks(self) -> int:
-        """The number of networks that are trained: one, or one for each view."""
-        return len(self.views) if self.view_weights == OWN else 1
 
 
 PLAN_KEYS: dict[str, PlanKey] = declared_keys(Configuration, get_type_hints(Configuration))

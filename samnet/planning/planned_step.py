@@ -34,8 +34,7 @@ class PlannedStep:
         """A text that differs between any two steps that may take different memory."""
         values = {key: to_json(getattr(self.configuration, key)) for key in keys_with(Role.MEMORY)}
         kind = "regions" if self.has_regions else "classes"
-        counts = [self.num_channels, self.num_outputs, self.configuration.num_networks]
-        return json.dumps([self.device, *counts, kind, values])
+        return json.dumps([self.device, self.num_channels, self.num_outputs, kind, values])
 
 
 def rows_of_step(configuration: Configuration) -> int:

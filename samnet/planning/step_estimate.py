@@ -39,7 +39,7 @@ def estimate_step(step: PlannedStep) -> float:
     backbone = BACKBONES[configuration.backbone]
     images = _values_of_image(backbone, configuration, step.num_outputs)
     copies = _WEIGHT_COPIES + (configuration.weight_average > 0)
-    values = copies * configuration.num_networks * _num_weights(backbone, configuration)
+    values = copies * _num_weights(backbone, configuration)
     values += rows_of_step(configuration) * configuration.depth * images
     return values * _BYTES / 2**30
 

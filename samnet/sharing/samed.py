@@ -128,7 +128,7 @@ def export_samed(folder: Path, output: Path, fold: str | None = None) -> list[st
     [run] = runs
     configuration = run.configuration
     refuse_beyond_samed(configuration, run.plan.label_scheme, str(run))
-    network = load_network(run).of_view(configuration.slicing_axis)
+    network = load_network(run)
     with atomic_path(output) as temporary:
         save_samed(to_samed(network, str(run)), temporary)
     return differences_of_samed(configuration)

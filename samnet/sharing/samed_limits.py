@@ -5,7 +5,7 @@ from __future__ import annotations
 from samnet.core.errors import UserError
 from samnet.core.geometry import PATIENT
 from samnet.dataset.label_scheme import LabelScheme
-from samnet.plan.configuration import SHARED, Configuration, IntensityWindow
+from samnet.plan.configuration import Configuration, IntensityWindow
 from samnet.preprocessing.slice_frame import SCALE
 
 _SAMEDS_WINDOW = (-125.0, 275.0)
@@ -21,8 +21,8 @@ def refuse_beyond_samed(configuration: Configuration, scheme: LabelScheme, where
         where: What to call the model in messages.
 
     Raises:
-        UserError: The model has regions, stacks of slices, a network for each view, SAM's pixel
-            statistics or another layout of channels.
+        UserError: The model has regions, stacks of slices, SAM's pixel statistics or another layout
+            of channels.
     """
     if scheme.regions is not None:
         raise UserError(
@@ -32,11 +32,6 @@ def refuse_beyond_samed(configuration: Configuration, scheme: LabelScheme, where
         raise UserError(
             f"{where}: was trained on stacks of {configuration.depth} slices; SAMed's code has no "
             "adapters over slices. Train with --set depth=1"
-        )
-    if configuration.view_weights != SHARED:
-        raise UserError(
-            f"{where}: has a network for each view; SAMed's code has one. Train with --set "
-            f"view_weights={SHARED}"
         )
     if configuration.pixel_statistics != "none":
         raise UserError(

@@ -23,8 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from samnet.models.attention_form import as_if_on
+from samnet.models.network import build_network
 from samnet.models.precision import as_if_autocast
-from samnet.models.view_networks import build_networks
 from samnet.planning.planned_step import PlannedStep, rows_of_step
 from samnet.preprocessing.channels import num_input_channels
 from samnet.training.loss import segmentation_loss
@@ -80,12 +80,11 @@ def _peak_of_step(step: PlannedStep) -> int:
     channels = num_input_channels(configuration.channel_layout, step.num_channels)
     half = configuration.precision == "bfloat16" and device in _HAVE_BFLOAT16
     with StorageCount() as count, torch.device("meta"), as_if_on(device):
-        networks = build_networks(configuration, step.num_channels, step.num_outputs).train()
-        network = networks.of_view(configuration.slicing_axis)
+        network = build_network(configuration, step.num_channels, step.num_outputs).train()
         encoder: Any = network.encoder
         for module in (network, *encoder.layers()):
             module.forward = _on_meta(module.forward, device, half)
-        trained = [weight for weight in networks.parameters() if weight.requires_grad]
+        trained = [weight for weight in network.parameters() if weight.requires_grad]
         # As in any step but the first, Adam's two averages are there.
         copies = 2 + (configuration.weight_average > 0)
         averages = [torch.empty_like(weight) for weight in trained * copies]

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from samnet.core.signals import STOP_SIGNALS
-from samnet.models.view_networks import AnyNetwork, ViewNetworks
+from samnet.models.network import SegmentationNetwork
 from samnet.training.device_batches.batches import BatchMaker, DeviceBatches
 from samnet.training.device_batches.drawn_samples import DrawnSamples
 from samnet.training.device_batches.place import SlicePlace, find_slice_place
@@ -29,7 +29,7 @@ FindPlace = Callable[[Dataset, int, torch.device], SlicePlace | None]
 
 
 def build_samples(
-    network: AnyNetwork,
+    network: SegmentationNetwork,
     task: TrainingTask,
     device: torch.device,
     distributed: Distributed,
@@ -55,7 +55,6 @@ def build_samples(
         if task.configuration.depth > 1:
             return StackSamples(task.training_cases, specification)
         return SliceSamples(task.training_cases, specification)
-    assert not isinstance(network, ViewNetworks)  # embeddings are those of one network
     encoder = SliceEncoder(network, device, workers=task.workers, worker_setup=ignore_signals)
     return embed_samples(
         task.embeddings,

@@ -19,7 +19,7 @@ from samnet.core.progress import ProgressBar
 from samnet.core.progress_listener import ProgressStopped
 from samnet.core.signals import Interrupted, StopSignals
 from samnet.models.model_folder import RunFolder
-from samnet.models.view_networks import AnyNetwork
+from samnet.models.network import SegmentationNetwork
 from samnet.training.checkpoint import Kept, resume_training
 from samnet.training.collapse import CollapseWatch
 from samnet.training.curves import Epoch
@@ -67,7 +67,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: AnyNetwork,
+        network: SegmentationNetwork,
         task: TrainingTask,
         folder: RunFolder,
         device: torch.device,

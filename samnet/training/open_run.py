@@ -16,9 +16,8 @@ from samnet.core.locks import lock_folder
 from samnet.fingerprint.training_data import summarize_training_data
 from samnet.models.base import find_base_file, find_model_base, record_base
 from samnet.models.model_folder import BEST, FINAL, LAST
-from samnet.models.network import count_parameters
+from samnet.models.network import SegmentationNetwork, build_network, count_parameters
 from samnet.models.precision import used_precision
-from samnet.models.view_networks import AnyNetwork, ViewNetworks, build_networks
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.checkpoint import find_state
 from samnet.training.curves import Epoch
@@ -165,7 +164,7 @@ def _unlabelled_cases(run: ResolvedRun) -> list[StoredCase]:
 
 
 def _with_expected_times(
-    run: ResolvedRun, task: TrainingTask, network: AnyNetwork, distributed: Distributed
+    run: ResolvedRun, task: TrainingTask, network: SegmentationNetwork, distributed: Distributed
 ) -> TrainingTask:
     """Add how long validation and final prediction take."""
     scored = task.validation_cases if run.cases.held_out else []
@@ -190,14 +189,14 @@ def _with_expected_times(
     return replace(task, validation_seconds=validation, prediction_seconds=prediction)
 
 
-def _build_network(run: ResolvedRun, has_begun: bool) -> tuple[AnyNetwork, Path | None]:
+def _build_network(run: ResolvedRun, has_begun: bool) -> tuple[SegmentationNetwork, Path | None]:
     """Build the network, with the weights it starts from unless a checkpoint replaces them."""
     configuration, source = run.plan.single_configuration, run.request.start_from
     if has_begun:
         base_file = find_model_base(configuration, run.folder)
     else:
         base_file = find_base_file(configuration)
-    network = build_networks(
+    network = build_network(
         configuration,
         len(run.plan.channel_names),
         run.plan.label_scheme.num_outputs,
@@ -210,7 +209,7 @@ def _build_network(run: ResolvedRun, has_begun: bool) -> tuple[AnyNetwork, Path 
 
 
 def _log_start(
-    run: ResolvedRun, task: TrainingTask, network: AnyNetwork, device: torch.device
+    run: ResolvedRun, task: TrainingTask, network: SegmentationNetwork, device: torch.device
 ) -> None:
     total, trained = count_parameters(network)
     log.info(
@@ -229,7 +228,7 @@ def _log_start(
 
 
 def _choose_embeddings(
-    run: ResolvedRun, task: TrainingTask, network: AnyNetwork
+    run: ResolvedRun, task: TrainingTask, network: SegmentationNetwork
 ) -> CacheChoice | None:
     """Choose what is kept of a frozen encoder's work.
 
@@ -240,8 +239,6 @@ def _choose_embeddings(
     is_copying = task.configuration.structure_copying > 0
     if earlier is not None and _has_same_cache_size(run) and not is_copying:
         return earlier.embeddings
-    if isinstance(network, ViewNetworks):
-        return None  # each view's encoder is trained
     if task.unlabelled_cases or task.configuration.registered_cases:
         return None  # embeddings are kept of labelled cases alone
     specification = SampleSpecification(

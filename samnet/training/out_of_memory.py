@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from samnet.core.errors import SamnetError
+from samnet.models.network import SegmentationNetwork
 from samnet.models.out_of_memory import compute_in_less_memory
-from samnet.models.view_networks import AnyNetwork, ViewNetworks
 from samnet.training.embeddings.samples import EmbeddedInputs, take_rows
 from samnet.training.gradients import set_gradients
 
@@ -61,7 +61,7 @@ class BatchGradients:
         may_fall_back: Whether it may do so; else memory that runs out is an error.
     """
 
-    def __init__(self, network: AnyNetwork, rows: int, *, may_fall_back: bool) -> None:
+    def __init__(self, network: SegmentationNetwork, rows: int, *, may_fall_back: bool) -> None:
         """Prepare for a network.
 
         Args:
@@ -133,7 +133,6 @@ class BatchGradients:
     def _parts(self, inputs: Tensor | EmbeddedInputs) -> Sequence[Tensor | EmbeddedInputs]:
         if isinstance(inputs, Tensor):
             return inputs.split(self.part)
-        assert not isinstance(self.network, ViewNetworks)  # embeddings are those of one network
         uses_image = self.network.head.uses_image
         parts = []
         for start in range(0, self.rows, self.part):
@@ -142,19 +141,18 @@ class BatchGradients:
         return parts
 
     def _fall_back(self, step: int, reason: str) -> Fallback:
-        encoders: list[Any] = self.network.encoders
+        encoder: Any = self.network.encoder
         if not self.may_fall_back:
             raise SamnetError(f"a training step does not fit into the memory ({reason}). {_REMEDY}")
-        is_trained = any(weight.requires_grad for weight in encoders[0].parameters())
+        is_trained = any(weight.requires_grad for weight in encoder.parameters())
         if self.part > 1:
             self.part = -(-self.part // 2)
             change = (
                 f"batches are computed in parts of {self.part}, with the same gradients in more "
                 "time"
             )
-        elif is_trained and not encoders[0].gradient_checkpointing:
-            for encoder in encoders:
-                encoder.gradient_checkpointing = True
+        elif is_trained and not encoder.gradient_checkpointing:
+            encoder.gradient_checkpointing = True
             change = "the encoder's blocks are computed again in the backward pass"
         else:
             raise SamnetError(
@@ -162,7 +160,7 @@ class BatchGradients:
                 f"{_REMEDY}"
             )
         log.warning("out of memory at step %d (%s): from here on %s", step, reason, change)
-        return Fallback(step, self.part, encoders[0].gradient_checkpointing, reason)
+        return Fallback(step, self.part, encoder.gradient_checkpointing, reason)
 
 
 def clear_gradients(weights: Iterable[nn.Parameter]) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from samnet.models.model_folder import BEST, FINAL, PREVIOUS, RunFolder
-from samnet.models.network import load_weights, save_weights
-from samnet.models.view_networks import AnyNetwork
+from samnet.models.network import SegmentationNetwork, load_weights, save_weights
 from samnet.training.checkpoint import Kept, Progress, save_training
 
 
@@ -41,7 +40,7 @@ class RunFiles:
 
     def save_state(
         self,
-        network: AnyNetwork,
+        network: SegmentationNetwork,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         others: Sequence[Kept] = (),
@@ -58,7 +57,7 @@ class RunFiles:
         if self.is_writer:
             save_training(self.folder, network, optimizer, progress, others)
 
-    def save_best(self, network: AnyNetwork) -> None:
+    def save_best(self, network: SegmentationNetwork) -> None:
         """Write the weights as those of the best validation so far.
 
         Args:
@@ -68,7 +67,7 @@ class RunFiles:
         if self.is_writer:
             save_weights(network.adapter(), self.folder.checkpoint(BEST))
 
-    def save_final(self, network: AnyNetwork, has_best: bool) -> None:
+    def save_final(self, network: SegmentationNetwork, has_best: bool) -> None:
         """Write the final weights, and delete what only an unfinished run needs.
 
         Args:

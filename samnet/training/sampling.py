@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samnet.models.view_networks import axis_of_step
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.copied_structure import CopiedStructure
 from samnet.training.intensity_changes import apply_changes
@@ -83,23 +82,21 @@ class SliceChooser:
             may_show: Tells by class, case, axis and slice whether a slice may be drawn for a class
                 that it shows. None where all may.
         """
-        self._configuration = reader.configuration
+        self._foreground_share = reader.configuration.foreground_share
         self._in_passes = reader.configuration.slice_order == "passes"
         self._seed = reader.specification.seed
         self._pass: tuple[int, np.ndarray] = (-1, np.empty(0, int))  # the latest one, and its order
+        self._stacks = reader.stacks
+        lengths = [reader.cases[index].num_slices(axis) for index, axis in self._stacks]
+        self._last_slices = np.cumsum(lengths)
         self.places_by_class = _places_by_class(reader)
         if may_show is not None:
             self.places_by_class = _filter_places(self.places_by_class, may_show)
-        self._all = _Slices.of(reader, self.places_by_class)
-        self._of_axis = {
-            axis: _Slices.of(reader, self.places_by_class, axis)
-            for axis in reader.configuration.views
-        }
 
     @property
     def num_slices(self) -> int:
         """The number of all slices."""
-        return self._all.count
+        return int(self._last_slices[-1])
 
     def draw(self, generator: np.random.Generator, number: int) -> SliceChoice:
         """Draw the slice of a sample.
@@ -111,22 +108,19 @@ class SliceChooser:
         Returns:
             The slice, and the class it was drawn for.
         """
-        seen_axis = axis_of_step(self._configuration, number // self._configuration.batch_size)
-        slices = self._all if seen_axis is None else self._of_axis[seen_axis]
-        by_class = slices.places_by_class
-        if by_class and generator.random() < self._configuration.foreground_share:
-            wanted = list(by_class)[generator.integers(len(by_class))]
-            places = by_class[wanted]
+        if self.places_by_class and generator.random() < self._foreground_share:
+            wanted = list(self.places_by_class)[generator.integers(len(self.places_by_class))]
+            places = self.places_by_class[wanted]
             case_index, axis, indices = places[generator.integers(len(places))]
             index = int(indices[generator.integers(len(indices))])
             return SliceChoice(case_index, axis, index, wanted)
         if self._in_passes:
-            chosen = self._slice_of_pass(*divmod(number, slices.count))
+            chosen = self._slice_of_pass(*divmod(number, self.num_slices))
         else:
-            chosen = int(generator.integers(slices.count))
-        stack = int(np.searchsorted(slices.last_slices, chosen, side="right"))
-        case_index, axis = slices.stacks[stack]
-        first = int(slices.last_slices[stack - 1]) if stack else 0
+            chosen = int(generator.integers(self._last_slices[-1]))
+        stack = int(np.searchsorted(self._last_slices, chosen, side="right"))
+        case_index, axis = self._stacks[stack]
+        first = int(self._last_slices[stack - 1]) if stack else 0
         return SliceChoice(case_index, axis, chosen - first, None)
 
     def _slice_of_pass(self, number: int, position: int) -> int:
@@ -134,41 +128,8 @@ class SliceChooser:
         if number != self._pass[0]:
             # The sample itself is drawn with the seed and one number.
             generator = np.random.default_rng([self._seed, number, _ORDER_OF_PASS])
-            self._pass = number, generator.permutation(self._all.count)
+            self._pass = number, generator.permutation(self.num_slices)
         return int(self._pass[1][position])
-
-
-@dataclass(frozen=True)
-class _Slices:
-    """Slices to draw from: of all views, or of one.
-
-    Attributes:
-        stacks: Case number and axis of every stack of slices.
-        last_slices: The number of slices up to the end of each stack.
-        places_by_class: The slices that show each class.
-    """
-
-    stacks: list[tuple[int, int]]
-    last_slices: np.ndarray
-    places_by_class: PlacesByClass
-
-    @classmethod
-    def of(
-        cls, reader: SliceReader, places_by_class: PlacesByClass, axis: int | None = None
-    ) -> _Slices:
-        stacks = [stack for stack in reader.stacks if axis in (None, stack[1])]
-        lengths = [reader.cases[index].num_slices(across) for index, across in stacks]
-        by_class: PlacesByClass = {}
-        for value, places in places_by_class.items():
-            kept = [place for place in places if axis in (None, place[1])]
-            if kept:
-                by_class[value] = kept
-        return cls(stacks, np.cumsum(lengths), by_class)
-
-    @property
-    def count(self) -> int:
-        """The number of slices."""
-        return int(self.last_slices[-1])
 
 
 class SliceSamples(Dataset):

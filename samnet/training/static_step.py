@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from samnet.models.cuda_graph import Record, Replay, have_same_form, record_graph, try_to_record
-from samnet.models.view_networks import ViewNetworks
 from samnet.training.divergence import check_step
 from samnet.training.embeddings.samples import EmbeddedInputs
 from samnet.training.gradients import set_gradients
@@ -39,11 +38,10 @@ def may_be_static(step: TrainingStep) -> bool:
 
     Returns:
         True on CUDA devices, for a process that trains alone with a fused optimiser, on labelled
-        slices alone, with one network for all views.
+        slices alone.
     """
     is_fused = bool(step.optimizer.defaults.get("fused"))
     is_alone = step.distributed.world_size == 1 and step.consistency is None
-    is_alone &= not isinstance(step.network, ViewNetworks)  # a recording is of one network
     return step.device.type == "cuda" and is_fused and is_alone
 
 

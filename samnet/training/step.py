@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from samnet.models.network import SegmentationNetwork
 from samnet.models.precision import autocast
-from samnet.models.view_networks import AnyNetwork, axis_of_step
 from samnet.training.distributed import Distributed
 from samnet.training.divergence import check_step
 from samnet.training.embeddings.samples import EmbeddedInputs, predict_logits
@@ -44,7 +44,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        network: AnyNetwork,
+        network: SegmentationNetwork,
         task: TrainingTask,
         optimizer: torch.optim.Optimizer,
         distributed: Distributed,
@@ -74,7 +74,6 @@ class TrainingStep:
         self.gradients = BatchGradients(network, rows, may_fall_back=distributed.world_size == 1)
         self.trained = self.gradients.trained
         self._losses: list[float] = []
-        self._seeing = network.of_view(task.configuration.slicing_axis)
 
     def make(self, inputs: Inputs, target: Tensor, rate: float, number: int) -> None:
         """Make one step with a batch.
@@ -89,9 +88,6 @@ class TrainingStep:
             SamnetError: The loss or a gradient is not finite; no weight has changed then.
         """
         set_rate(self.optimizer, rate)
-        axis = axis_of_step(self.task.configuration, number)
-        if axis is not None:
-            self._seeing = self.network.of_view(axis)
         loss_of: Callable[[Tensor], Tensor] = partial(self.loss, target)
         if self.consistency is not None:
             assert isinstance(inputs, Tensor)  # embeddings are not kept
@@ -120,7 +116,7 @@ class TrainingStep:
             inputs: Images, or embeddings of them.
         """
         with autocast(self.task.configuration.precision, self.device):
-            return predict_logits(self._seeing, inputs, self.device).float()
+            return predict_logits(self.network, inputs, self.device).float()
 
     def loss(self, target: Tensor, logits: Tensor) -> Tensor:
         """Return the loss of the whole batch, whichever process computed a row of it.

@@ -11,7 +11,7 @@ import numpy as np
 
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.inference.volume import predict_volume
-from samnet.models.view_networks import AnyNetwork
+from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import Distributed
@@ -154,7 +154,7 @@ class TimeLimit:
 
 
 def estimate_prediction(
-    network: AnyNetwork,
+    network: SegmentationNetwork,
     configuration: Configuration,
     validated: Sequence[StoredCase],
     scored: Sequence[StoredCase],
@@ -193,7 +193,7 @@ def _num_voxels(*cases: StoredCase) -> int:
 
 
 def _seconds_per_voxel(
-    network: AnyNetwork,
+    network: SegmentationNetwork,
     configuration: Configuration,
     case: StoredCase,
     label_scheme: LabelScheme,

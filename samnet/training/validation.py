@@ -11,7 +11,7 @@ from samnet.dataset.label_scheme import LabelScheme
 from samnet.evaluation.metrics import dice_per_class
 from samnet.inference.batches import BatchSize
 from samnet.inference.volume import predict_volume
-from samnet.models.view_networks import AnyNetwork
+from samnet.models.network import SegmentationNetwork
 from samnet.plan.configuration import Configuration
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.distributed import SINGLE_PROCESS, Distributed
@@ -36,7 +36,7 @@ def choose_validation_cases(cases: Sequence[StoredCase]) -> list[StoredCase]:
 
 
 def validate(
-    network: AnyNetwork,
+    network: SegmentationNetwork,
     configuration: Configuration,
     cases: Sequence[StoredCase],
     label_scheme: LabelScheme,

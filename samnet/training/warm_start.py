@@ -10,8 +10,8 @@ from samnet.core.hashing import file_sha256
 from samnet.inference.load import load_trained
 from samnet.models.base import base_sha256, load_base
 from samnet.models.model_folder import FINAL, ModelFolder, RunFolder
+from samnet.models.network import SegmentationNetwork
 from samnet.models.transfer import Transfer, transfer_weights
-from samnet.models.view_networks import AnyNetwork
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def choose_source(folder: Path) -> Source:
     return Source(str(run.path.absolute()), file_sha256(run.checkpoint(FINAL)))
 
 
-def warm_start(network: AnyNetwork, source: Source, base_file: Path | None) -> Transfer:
+def warm_start(network: SegmentationNetwork, source: Source, base_file: Path | None) -> Transfer:
     """Take the weights of another model, as far as they fit.
 
     Args:

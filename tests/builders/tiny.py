@@ -22,8 +22,7 @@ from samnet.dataset.cases import RawDataset
 from samnet.dataset.label_scheme import LabelScheme
 from samnet.fingerprint.extract import extract_fingerprint
 from samnet.models.model_folder import FINAL, RunFolder
-from samnet.models.network import save_weights
-from samnet.models.view_networks import AnyNetwork, build_networks
+from samnet.models.network import SegmentationNetwork, build_network, save_weights
 from samnet.plan.backbones import BACKBONES, Backbone
 from samnet.plan.configuration import PLAN_KEYS, Configuration, IntensityWindow
 from samnet.plan.plan import SCHEMA_VERSION, Decision, Plan, PlannedConfiguration
@@ -64,7 +63,6 @@ VALUES: dict[str, Any] = {
     "depth": 1,
     "depth_blocks": "all",
     "depth_adapters": 1,
-    "view_weights": "shared",
     "pixel_statistics": "sam",
     "precision": "float32",
     "gradient_checkpointing": False,
@@ -112,7 +110,6 @@ OTHER_VALUES: dict[str, Any] = {
     "depth": 5,
     "depth_blocks": "last_half",
     "depth_adapters": 2,
-    "view_weights": "own",
     "input_size": 64,
     "zoom": 2.0,
     "frame": "stretch",
@@ -203,9 +200,6 @@ class FakeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.function(images)
 
-    def of_view(self, axis: int) -> FakeNetwork:
-        return self
-
 
 def make_plan(configuration: Configuration, **changes: Any) -> Plan:
     """Return the plan of a trained model: of one configuration, one channel and two classes."""
@@ -228,13 +222,15 @@ def make_plan(configuration: Configuration, **changes: Any) -> Plan:
     return Plan(**(values | changes))
 
 
-def make_model(fold: Path, seed: int = 0, plan: Plan | None = None, **changes: Any) -> AnyNetwork:
+def make_model(
+    fold: Path, seed: int = 0, plan: Plan | None = None, **changes: Any
+) -> SegmentationNetwork:
     """Write the folder of a finished fold with random weights, and return its network."""
     plan = plan or make_plan(make_configuration(**changes))
     run = RunFolder(fold)
     plan.save(run.plan_file)
     torch.manual_seed(seed)
-    network = build_networks(
+    network = build_network(
         plan.configuration("lora"), len(plan.channel_names), plan.label_scheme.num_outputs
     )
     for weight in network.parameters():

@@ -101,18 +101,6 @@ def test_predict_volume_of_stretched_slices_is_that_of_the_whole_volume(
     assert (found == expected).mean() > 0.999
 
 
-def test_each_view_is_predicted_by_its_network() -> None:
-    volume, configuration = smooth_volume(), configure(views=(0, 1, 2))
-    networks = {axis: thresholds([level + 0.05 * axis for level in LEVELS], 4) for axis in range(3)}
-    together = FakeNetwork(4, networks[0].function)
-    together.of_view = networks.__getitem__
-    labels = predict(together, volume, configuration)
-    views = [naive_probabilities(networks[axis], configuration, volume, axis) for axis in range(3)]
-    mean = torch.stack(views).mean(0)
-    assert_same_winners(labels, mean, margin=2e-3, clear_share=0.98)
-    assert (labels != predict(networks[0], volume, configuration)).mean() > 0.02
-
-
 @pytest.mark.parametrize("slab_bytes", [1, 2**27])
 @pytest.mark.parametrize("view_bytes", [0, 2**29], ids=["in a file", "in memory"])
 def test_predict_volume_averages_three_views_as_probabilities(

@@ -20,7 +20,6 @@ def window(lower: float, upper: float, scheme: str = "fixed") -> dict[str, Any]:
     return {"scheme": scheme, "lower": lower, "upper": upper}
 
 
-OWN = {"views": [0, 1], "view_weights": "own"}
 WRONG_VALUES = {
     "unknown key, similar": ({"zooom": 3}, "configuration lora: unknown key 'zooom'.*'zoom'"),
     "unknown key": ({"colour": 3}, "configuration lora: unknown key 'colour'; known are"),
@@ -67,22 +66,6 @@ WRONG_VALUES = {
     "stacks for a frozen encoder": (
         {"depth": 3, "encoder_tuning": "frozen"},
         "depth is 3 with a frozen encoder, whose embeddings are those of single slices; use",
-    ),
-    "own weights of one view": (
-        {"view_weights": "own"},
-        r"view_weights is 'own', but views \[0\] are one view; take view_weights 'shared'",
-    ),
-    "own weights of a frozen encoder": (
-        OWN | {"encoder_tuning": "frozen"},
-        "view_weights is 'own', but encoder_tuning is frozen, and stored embeddings",
-    ),
-    "own weights and slices without labels": (
-        OWN | {"unlabelled_weight": 1.0},
-        "view_weights is 'own', but unlabelled_weight is above 0",
-    ),
-    "own weights in passes": (
-        OWN | {"slice_order": "passes"},
-        "view_weights is 'own', but slice_order is passes",
     ),
     "copying of no label": (
         {"structure_copying": 0.5, "copied_labels": []},

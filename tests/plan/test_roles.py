@@ -44,7 +44,6 @@ def configuration(**changes: Any) -> Configuration:
     Input and batch are large enough that activations make the peak of a training step.
     """
     values = {"encoder_tuning": "lora", "input_size": 128, "batch_size": 6, "depth": 3}
-    values["views"] = (0, 2)  # so that each may have a network
     return make_configuration(**(values | changes))
 
 

@@ -244,9 +244,8 @@ AS_SAMED = {
         ({"pixel_statistics": "sam"}, "SAM's pixel mean and standard deviation.*=none"),
         ({"channel_layout": "neighbours"}, "channel_layout 'neighbours'.*=repeat"),
         ({"depth": 3}, "stacks of 3 slices.*depth=1"),
-        ({"views": (0, 1), "view_weights": "own"}, "network for each view.*=shared"),
     ],
-    ids=["pixel statistics", "neighbours", "stacks", "views"],
+    ids=["pixel statistics", "neighbours", "stacks"],
 )
 def test_export_samed_refuses_a_model_whose_logits_samed_cannot_compute(
     sam: dict[str, Tensor], tmp_path: Path, changes: dict[str, Any], message: str

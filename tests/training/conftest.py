@@ -21,7 +21,7 @@ from builders.tiny import (
 )
 
 from samnet.models.model_folder import RunFolder
-from samnet.models.view_networks import build_networks
+from samnet.models.network import build_network
 from samnet.preprocessing.storage import StoredCase
 from samnet.training.loop import Trainer
 from samnet.training.options import SAVE_EVERY_SECONDS
@@ -92,7 +92,7 @@ def make_trainer(tmp_path: Path, case: StoredCase) -> Callable[..., Trainer]:
             **(times or {}),
         )
         torch.manual_seed(task.seed)
-        network = build_networks(configuration, 1, TWO_CLASSES.num_outputs)
+        network = build_network(configuration, 1, TWO_CLASSES.num_outputs)
         folder = folder or RunFolder(tmp_path / name)
         return Trainer(network, task, folder, torch.device("cpu"), **(hooks or {}))
 

@@ -223,6 +223,3 @@ def test_only_one_process_with_a_fused_optimizer_on_cuda_takes_static_steps(
     step.distributed = SINGLE_PROCESS
     step.optimizer = torch.optim.SGD(step.trained)
     assert not may_be_static(step)
-    step = make_step(make_trainer("views", views=(0, 1), view_weights="own"))
-    step.device = torch.device("cuda")
-    assert not may_be_static(step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from samnet.plan.backbones import BACKBONES, PATCH
-from samnet.plan.configuration import SHARED
 from samnet.planning.memory import BACKBONES_BY_SIZE, INPUT_SIZES
 from samnet.planning.rules.facts import Facts
 
@@ -123,11 +122,6 @@ def depth(facts: Facts) -> tuple[int, str]:
     return STACK, (
         "structures have look-alikes in single slices (see views): the slices next to them help"
     )
-
-
-def view_weights(facts: Facts) -> tuple[str, str]:
-    """Let one network see all views."""
-    return SHARED, "one network sees the slices of all views"
 
 
 def depth_blocks(facts: Facts) -> tuple[str, str]:
