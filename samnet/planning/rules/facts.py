@@ -15,6 +15,7 @@ from samnet.planning.memory import WANTED, MemoryLevel
 AXIS_NAMES = ("Z", "Y", "X")
 CT_NAMES = ("ct", "cta", "cbct", "computed tomography")
 _UNLABELLED_DIAMETER = 32.0
+_SMALL_PART = 1 / 4  # of the volume; it lies between the data sets of docs/measurements.md
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ class Facts:
             f"a training step of {level.refused_batch} images would take {level.refused:.1f} GiB, "
             f"on {self.machine}"
         )
+
+    @property
+    def position_identifies(self) -> bool:
+        """Whether structures extend over so much of the volumes that their position tells them."""
+        part = self.fingerprint.labelled_part
+        return part is not None and part >= _SMALL_PART
 
     @property
     def labelled_slices(self) -> int:

@@ -108,14 +108,14 @@ def lora_blocks(facts: Facts) -> tuple[str, str]:
 def depth(facts: Facts) -> tuple[int, str]:
     """Show slices in stacks of `STACK` where structures have look-alikes within their slices.
 
-    These are the data that get views across all three axes: their structures take up a small part
-    of the volume, and their slices are close. There, a slice and its neighbours tell more than the
+    Their structures take up a small part of the volume, and they have views across all three axes,
+    so their slices are close. There, a slice and its neighbours tell more than the
     slice alone. Elsewhere a step learns more from slices of many places than from neighbours that
     are nearly alike. Measured on one data set of each kind (docs/measurements.md).
     """
     if facts.values["encoder_tuning"] == "frozen":
         return 1, "a frozen encoder sees every slice by itself"
-    if len(facts.values["views"]) == 1:
+    if len(facts.values["views"]) == 1 or facts.position_identifies:
         return 1, "position tells structures apart (see views): slices of many places teach more"
     if facts.level.single_slices:
         return 1, f"with stacks of {STACK} {facts.reason_for_less}"

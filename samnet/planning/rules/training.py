@@ -13,7 +13,8 @@ from samnet.planning.memory import SMALLEST_BATCH
 from samnet.planning.rules.facts import Facts
 
 STEPS_RANGE = (1500, 12000)
-FEWEST_WITH_REGISTERED = 3000  # steps, where many more slices than the labelled ones are seen
+# Steps, where slices of other cases or across all axes are seen: many more than of one view.
+FEWEST_OF_MANY = 3000
 PASSES = 60
 TILE = 128  # rows and columns of a product that a multiprocessor computes at a time
 FILLING_WAVES = 4
@@ -155,7 +156,9 @@ def steps(facts: Facts) -> tuple[int, str]:
     lowest, highest = STEPS_RANGE
     more = ""
     if _learns_from_registered(facts):
-        lowest, more = FEWEST_WITH_REGISTERED, "; cases without labels are learnt from too"
+        lowest, more = FEWEST_OF_MANY, "; cases without labels are learnt from too"
+    elif len(facts.values["views"]) > 1:
+        lowest, more = FEWEST_OF_MANY, f"; of {len(facts.values['views'])} views"
     value = min(max(PASSES * slices // in_batch, lowest), highest)
     return value, (
         f"{PASSES} passes over {slices} labelled slices in batches of {in_batch}, from {lowest} to "

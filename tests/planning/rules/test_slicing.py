@@ -9,7 +9,7 @@ from builders.fingerprint import make_fingerprint
 from builders.planned import GPU, decide, plan_all, values
 
 from samnet.planning.presets import configuration_names
-from samnet.planning.rules.slicing import find_left_right_pair
+from samnet.planning.rules.slicing import FEW_VOLUMES, find_left_right_pair
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,27 @@ def test_views_are_three_where_structures_are_small(
     assert (
         values(make_fingerprint(spacing=spacing, labelled_slices=labelled_slices))["views"] == views
     )
+
+
+@pytest.mark.parametrize(
+    ("spacing", "number", "views"),
+    [
+        ((1.0, 1.0, 1.0), 1, (0, 1, 2)),
+        ((1.4, 1.0, 1.0), FEW_VOLUMES, (0, 1, 2)),
+        ((1.0, 1.0, 1.0), FEW_VOLUMES + 1, (0,)),
+        ((1.6, 1.0, 1.0), FEW_VOLUMES, (0,)),
+    ],
+    ids=["one", "few", "more", "squeezed"],
+)
+def test_views_are_three_where_few_volumes_are_labelled(
+    spacing: tuple, number: int, views: tuple
+) -> None:
+    names = tuple(f"case {index}" for index in range(number))
+    fingerprint = make_fingerprint(
+        shape=(40, 50, 45), spacing=spacing, labelled_slices=(30, 40, 40), case_names=names
+    )
+    planned = values(fingerprint)
+    assert (planned["views"], planned["depth"]) == (views, 1)
 
 
 def test_views_are_one_where_there_is_an_ignore_label() -> None:

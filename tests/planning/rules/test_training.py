@@ -47,6 +47,12 @@ def test_steps_follow_the_labelled_slices_within_limits(slices: int, steps: int)
     assert 50 <= planned["steps_per_epoch"] <= 250
 
 
+def test_slices_of_several_views_take_more_steps() -> None:
+    fingerprint = make_fingerprint(labelled_slices=(1, 1, 1))
+    assert values(fingerprint, views=[0])["steps"] == 1500
+    assert values(fingerprint, views=[0, 1, 2])["steps"] == 3000
+
+
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=str)
 def test_batch_size_keeps_the_number_of_tokens(machine: Machine) -> None:
     small, large = (values(make_fingerprint(), machine, input_size=size) for size in (224, 448))
