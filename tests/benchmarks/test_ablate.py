@@ -96,7 +96,7 @@ def test_ablate_trains_for_equal_lengths_with_one_validation_at_the_end(
     for command in training.commands[:2]:
         assert command[-8:] == ["--seed", "3", *length, "--device", "cpu"]
     for command in training.commands[2:]:
-        assert command[-6:-2] == ["--max-time", "90s", "--set", "steps_per_epoch=1500"]
+        assert command[-6:-2] == ["--max-time", "90s", "--set", "steps_per_epoch=3000"]
     splits = tmp_path / "output" / "preprocessed" / NAME / "splits_final.json"
     (fold,) = json.loads(splits.read_text(encoding="utf-8"))
     assert set(fold["train"]) & set(fold["val"]) == set()

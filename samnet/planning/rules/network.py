@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samnet.plan.backbones import BACKBONES, PATCH
+from samnet.plan.backbones import BACKBONES, PATCH, WINDOW
 from samnet.planning.memory import BACKBONES_BY_SIZE, INPUT_SIZES
 from samnet.planning.rules.facts import Facts
 
@@ -146,15 +146,15 @@ def input_size(facts: Facts) -> tuple[int, str]:
     The smallest class has to cover two tokens. Smaller where a training step does not fit. On a CPU
     half a token has to do: the next size costs more than four times as much, and in the same time a
     network learns more from four times as many slices. For that reason slices that lose nothing in
-    it get half a window, where the backbone was trained for that.
+    it get half a window, where the backbone was trained for that; there a quarter of a token does
+    (docs/measurements.md).
     """
     extent, _ = _slice_extent(facts)
     allowed = _allowed_sizes(facts, extent)
     name, diameter = facts.smallest_diameter()
-    is_cpu = facts.machine.device == "cpu"
-    wanted = PATCH // 2 if is_cpu else PATCH * TOKENS_PER_STRUCTURE
-    size = next((size for size in allowed if diameter * size / extent >= wanted), allowed[-1])
-    reached = diameter * size / extent
+    fitting = (size for size in allowed if diameter * size / extent >= _wanted_pixels(facts, size))
+    size = next(fitting, allowed[-1])
+    reached, wanted = diameter * size / extent, _wanted_pixels(facts, size)
     reason = (
         f"slices are {extent:.0f} pixels wide, the smallest class {name!r} {diameter:.1f} in its "
         f"10th percentile: at {size} it covers {reached:.0f} ({wanted} wanted)"
@@ -164,6 +164,13 @@ def input_size(facts: Facts) -> tuple[int, str]:
     if size == allowed[-1]:
         return size, f"{reason}; {size} is the largest for {facts.machine}"
     return size, reason
+
+
+def _wanted_pixels(facts: Facts, size: int) -> int:
+    """Return how many pixels of an input of some size the smallest class has to cover."""
+    if facts.machine.device != "cpu":
+        return PATCH * TOKENS_PER_STRUCTURE
+    return PATCH // 4 if size < WINDOW * PATCH else PATCH // 2
 
 
 def _allowed_sizes(facts: Facts, extent: float) -> tuple[int, ...]:

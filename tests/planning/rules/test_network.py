@@ -65,7 +65,7 @@ def test_zoom_enlarges_a_small_field_of_view() -> None:
 
 
 @pytest.mark.parametrize(
-    ("edge", "diameter", "size"), [(74, 15.0, 112), (75, 15.0, 224), (50, 3.0, 224)]
+    ("edge", "diameter", "size"), [(74, 15.0, 112), (75, 15.0, 224), (50, 1.8, 112), (50, 1.7, 448)]
 )
 def test_input_size_is_half_a_window_where_nothing_is_lost(
     edge: int, diameter: float, size: int
