@@ -109,9 +109,9 @@ def depth(facts: Facts) -> tuple[int, str]:
     """Show slices in stacks of `STACK` where structures have look-alikes within their slices.
 
     Their structures take up a small part of the volume, and they have views across all three axes,
-    so their slices are close. There, a slice and its neighbours tell more than the
-    slice alone. Elsewhere a step learns more from slices of many places than from neighbours that
-    are nearly alike. Measured on one data set of each kind (docs/measurements.md).
+    so their slices are close. There, a slice and its neighbours tell more than the slice alone.
+    Elsewhere a step learns more from slices of many places than from neighbours that are nearly
+    alike. Measured on one data set of each kind (docs/measurements.md).
     """
     if facts.values["encoder_tuning"] == "frozen":
         return 1, "a frozen encoder sees every slice by itself"
