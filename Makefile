@@ -18,8 +18,9 @@ $(VENV)/.ready: pyproject.toml setup.py
 demo: $(VENV)/.ready
 	$(BIN)/samnet_demo
 
+# Two processes of one thread each: with two threads each, they wait for each other on two cores.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # One module: make mutants MODULES=loss
 mutants: $(VENV)/.ready

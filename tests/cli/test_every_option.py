@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,11 @@ ORGANS = DatasetDescription(("CT",), {"background": 0, "liver": 1}, None, ".nii.
 Call = Callable[[str, str], tuple[tuple, dict[str, Any]]]
 
 
+# These take functions of `core.machine` when they are first imported. Within a test they would take
+# its stand-ins, and keep them in all later tests.
+TAKE_FROM_MACHINE = ("inference.predictor", "planning.plan_dataset", "training.run")
+
+
 class Called(Exception):
     """Ends a command where it calls another layer; holds the arguments."""
 
@@ -37,6 +43,8 @@ class Called(Exception):
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     """Run a command up to its call of a function; return the arguments of that."""
+    for name in TAKE_FROM_MACHINE:
+        importlib.import_module(f"samnet.{name}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("samnet.core.machine.choose_device", lambda device: device or "meta")
     monkeypatch.setattr(
