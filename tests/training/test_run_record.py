@@ -39,6 +39,7 @@ RESUMABLE = {
     "gradient_clip",
     "cross_entropy_weight",
     "dice_weight",
+    "collapse_weight",
     "foreground_share",
     "slice_order",
     "augmentation",
