@@ -294,8 +294,7 @@ class Configuration:
     )
     collapse_weight: float = _TRAINING(
         "weight of the cross-entropy over the pixels of a class alone, from three validations in a "
-        "row in which nothing of it is found until it is found again; times the number of such "
-        "validations from the third on, at most 10",
+        "row in which nothing of it is found until three in a row in which it is",
         Role.RESUMABLE,
         limits=(0, None),
         possible="0 (none) and above",

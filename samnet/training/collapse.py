@@ -15,7 +15,6 @@ IN_A_ROW = 3  # validations without a single voxel; and with one, until a class 
 FAIR_SHARE = 0.2  # of the training, in which a class may be learnt for the first time
 COLLAPSED = "collapsed"  # in `metrics.jsonl`: the names of such classes; missing where none is
 _MORE_FOREGROUND = 0.9
-_MOST_TIMES = 10  # the planned weight
 
 
 class CollapseWatch:
@@ -80,21 +79,15 @@ class CollapseWatch:
     def weights(self, rows: Sequence[dict[str, Any]]) -> dict[int, float]:
         """Return what the pixels of the classes that have collapsed weigh by themselves.
 
-        That is the plan's `collapse_weight`, times the number of validations that have found
-        nothing of the collapsed class: little where little helps, so that other classes lose
-        little, and more where it does not. One that collapses again has the weight from before.
-
         Args:
             rows: The rows of all epochs so far, as `judge` has completed them.
 
         Returns:
-            Output of the network -> weight, see `segmentation_loss`.
+            Output of the network -> the plan's `collapse_weight`, see `segmentation_loss`.
         """
-        planned = self._configuration.collapse_weight
-        weights = {}
-        for name in rows[-1].get(COLLAPSED, []) if rows and planned else []:
-            weights[self._outputs[name]] = planned * min(_failures(rows, name), _MOST_TIMES)
-        return weights
+        weight = self._configuration.collapse_weight
+        names = rows[-1].get(COLLAPSED, []) if rows and weight else []
+        return {self._outputs[name]: weight for name in names}
 
     def _describe(self, name: str, step: int, was_found: bool) -> str:
         """Say what has happened, and what may help."""
@@ -115,14 +108,8 @@ class CollapseWatch:
             return f"{what}. {advice[0].upper()}{advice[1:]}"
         return (
             f"{what}. Until it is found, the loss of its own pixels is added (collapse_weight "
-            f"{configuration.collapse_weight:g}), more after each such validation. If that is not "
-            f"enough, {advice}"
+            f"{configuration.collapse_weight:g}). If that is not enough, {advice}"
         )
-
-
-def _failures(rows: Sequence[dict[str, Any]], name: str) -> int:
-    """Count the validations in which a class had collapsed and nothing of it was found."""
-    return sum(name in row.get(COLLAPSED, []) and row["dice"].get(name) == 0 for row in rows)
 
 
 def _are_all(latest: Sequence[float | None], fulfils: Callable[[float], bool]) -> bool:

@@ -274,7 +274,7 @@ def dice_weight(facts: Facts) -> tuple[float, str]:
 
 def collapse_weight(facts: Facts) -> tuple[float, str]:
     """Bring back classes of which nothing is found."""
-    return 0.05, "classes of which nothing is found are learnt from their own pixels, too"
+    return 0.2, "classes of which nothing is found are learnt from their own pixels, too"
 
 
 def foreground_share(facts: Facts) -> tuple[float, str]:
