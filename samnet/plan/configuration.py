@@ -292,14 +292,6 @@ class Configuration:
     dice_weight: float = _TRAINING(
         "weight of the Dice loss", Role.RESUMABLE, limits=(0, None), possible="0 and above"
     )
-    collapse_weight: float = _TRAINING(
-        "weight of the cross-entropy over the pixels of a class alone, from three validations in a "
-        "row in which nothing of it is found until three in a row in which it is",
-        Role.RESUMABLE,
-        limits=(0, None),
-        possible="0 (none) and above",
-        earlier=0.0,
-    )
     foreground_share: float = _TRAINING(
         "share of the slices that are chosen because they show a class, every class equally often",
         Role.RESUMABLE,

@@ -1,9 +1,9 @@
-"""Watches the validations of a run for classes of which nothing is found, and brings them back."""
+"""Watches the validations of a run for classes of which nothing is found any more."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from samnet.dataset.label_scheme import LabelScheme
@@ -11,7 +11,7 @@ from samnet.preprocessing.storage import StoredCase
 from samnet.training.task import TrainingTask
 
 log = logging.getLogger(__name__)
-IN_A_ROW = 3  # validations without a single voxel; and with one, until a class is back
+IN_A_ROW = 3  # validations without a single voxel
 FAIR_SHARE = 0.2  # of the training, in which a class may be learnt for the first time
 COLLAPSED = "collapsed"  # in `metrics.jsonl`: the names of such classes; missing where none is
 _MORE_FOREGROUND = 0.9
@@ -34,10 +34,7 @@ class CollapseWatch:
             validation_cases: The cases of each validation.
         """
         self._configuration = task.configuration
-        scheme = task.label_scheme
-        self.shown = _shown_classes(validation_cases, scheme)
-        first = scheme.num_outputs - scheme.num_classes  # 1 where the background has an output
-        self._outputs = {name: first + index for index, name in enumerate(scheme.class_names)}
+        self.shown = _shown_classes(validation_cases, task.label_scheme)
 
     def judge(
         self, earlier: Sequence[dict[str, Any]], row: dict[str, Any], share_done: float
@@ -45,9 +42,7 @@ class CollapseWatch:
         """Judge an epoch. The log warns of each class once.
 
         A class has its chance in the first part of the training. One that was found before, and is
-        not any more, is judged at any time. It has collapsed until it is found in as many
-        validations in a row: what is learnt in a few steps may be lost in the next ones. An epoch
-        without a validation changes nothing.
+        not any more, is judged at any time.
 
         Args:
             earlier: The rows of the epochs before.
@@ -57,37 +52,16 @@ class CollapseWatch:
         Returns:
             What is added to the row: `collapsed`, where any class has.
         """
-        before = earlier[-1].get(COLLAPSED, []) if earlier else []
-        if row["mean_dice"] is None:
-            return {COLLAPSED: before} if before else {}
         validated = [each for each in (*earlier, row) if each["mean_dice"] is not None]
         warned = {name for each in earlier for name in each.get(COLLAPSED, [])}
         collapsed = []
         for name in self.shown:
-            latest = [each["dice"].get(name) for each in validated[-IN_A_ROW:]]
-            if name in before:
-                if not _are_all(latest, lambda dice: dice > 0):
-                    collapsed.append(name)
-                continue
             was_found = any(each["dice"].get(name) for each in validated)
-            if _are_all(latest, lambda dice: dice == 0) and (was_found or share_done >= FAIR_SHARE):
+            if _is_zero(validated[-IN_A_ROW:], name) and (was_found or share_done >= FAIR_SHARE):
                 collapsed.append(name)
                 if name not in warned:
                     log.warning("%s", self._describe(name, row["step"], was_found))
         return {COLLAPSED: collapsed} if collapsed else {}
-
-    def weights(self, rows: Sequence[dict[str, Any]]) -> dict[int, float]:
-        """Return what the pixels of the classes that have collapsed weigh by themselves.
-
-        Args:
-            rows: The rows of all epochs so far, as `judge` has completed them.
-
-        Returns:
-            Output of the network -> the plan's `collapse_weight`, see `segmentation_loss`.
-        """
-        weight = self._configuration.collapse_weight
-        names = rows[-1].get(COLLAPSED, []) if rows and weight else []
-        return {self._outputs[name]: weight for name in names}
 
     def _describe(self, name: str, step: int, was_found: bool) -> str:
         """Say what has happened, and what may help."""
@@ -96,26 +70,17 @@ class CollapseWatch:
             f"{name!r} has collapsed: at step {step}, not a voxel of it was found in the "
             f"validation cases {IN_A_ROW} times in a row"
         )
+        lower = f"--lr {configuration.learning_rate / 3:.1g} --restart trains at a lower rate"
         if was_found:
-            what += ", though it was before"
-        advice = f"--lr {configuration.learning_rate / 3:.1g} --restart trains at a lower rate"
-        if not was_found:
-            more = "give it more steps"
-            if configuration.foreground_share < _MORE_FOREGROUND:
-                more += f", or show it more often with --set foreground_share={_MORE_FOREGROUND}"
-            advice = f"where its labels are right, {more}; {advice}"
-        if not configuration.collapse_weight:
-            return f"{what}. {advice[0].upper()}{advice[1:]}"
-        return (
-            f"{what}. Until it is found, the loss of its own pixels is added (collapse_weight "
-            f"{configuration.collapse_weight:g}). If that is not enough, {advice}"
-        )
+            return f"{what}, though it was before. {lower}"
+        more = "give it more steps"
+        if configuration.foreground_share < _MORE_FOREGROUND:
+            more += f", or show it more often with --set foreground_share={_MORE_FOREGROUND}"
+        return f"{what}. Where its labels are right, {more}; {lower}"
 
 
-def _are_all(latest: Sequence[float | None], fulfils: Callable[[float], bool]) -> bool:
-    """Tell whether the latest Dice of a class are enough, all known, and fulfil a condition."""
-    known = [dice for dice in latest if dice is not None]
-    return len(known) == IN_A_ROW and all(fulfils(dice) for dice in known)
+def _is_zero(rows: Sequence[dict[str, Any]], name: str) -> bool:
+    return len(rows) == IN_A_ROW and all(row["dice"].get(name) == 0 for row in rows)
 
 
 def _shown_classes(cases: Sequence[StoredCase], label_scheme: LabelScheme) -> list[str]:

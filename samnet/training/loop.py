@@ -136,7 +136,6 @@ class Trainer:
         self.history = History(folder.path, self.progress.epoch, is_master=distributed.is_master)
         self._validation_cases = choose_validation_cases(task.validation_cases)
         self._collapse = CollapseWatch(task, self._validation_cases)
-        self._ordinary.collapsed = self._collapse.weights(self.history.rows)
         self._time_limit = TimeLimit(
             task,
             self.progress.seconds,
@@ -340,7 +339,6 @@ class Trainer:
                     self._files.save_best(self.network)
         self._files.check()
         self.history.add(row)
-        self._ordinary.collapsed = self._collapse.weights(self.history.rows)
         self.history.draw()
         self.on_epoch(row)
 

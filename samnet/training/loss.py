@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,16 +21,11 @@ def segmentation_loss(
     cross_entropy_weight: float,
     dice_weight: float,
     ignore: int | None = None,
-    collapsed: Mapping[int, float] = MappingProxyType({}),
 ) -> Tensor:
     """Return the weighted sum of cross-entropy and Dice loss.
 
     For regions the cross-entropy is the binary one, averaged over regions as over pixels, and
     sigmoids replace the softmax.
-
-    Where the probability p of an output is near 0 everywhere, the gradient of the Dice loss is as
-    small as p. That of the cross-entropy is not, but its mean over all pixels hardly contains the
-    few of a small structure. So the mean over the pixels of a collapsed output alone is added.
 
     Args:
         logits: `(B, K, H, W)`, of classes with the background first, or of regions; of stacks of D
@@ -47,8 +39,6 @@ def segmentation_loss(
         cross_entropy_weight: Weight of the cross-entropy.
         dice_weight: Weight of the Dice loss.
         ignore: Value of the target where nothing is known, or None.
-        collapsed: Outputs that find nothing any more, from 0 to K - 1, and the weights of the
-            cross-entropy over their own pixels alone.
 
     Returns:
         A scalar.
@@ -75,12 +65,7 @@ def segmentation_loss(
     dice = _dice_loss(probabilities, expected, form)
     if form in _WITHOUT_BACKGROUND and not has_regions:
         dice = dice[1:]
-    loss = cross_entropy_weight * cross_entropy + dice_weight * _mean(dice, form)
-    for output, weight in collapsed.items():
-        inside = expected[:, output]
-        missed = per_pixel[:, output] if has_regions else per_pixel
-        loss = loss + weight * (missed * inside).sum() / inside.sum().clamp_min(1)
-    return loss
+    return cross_entropy_weight * cross_entropy + dice_weight * _mean(dice, form)
 
 
 def _mean(dice: Tensor, form: str) -> Tensor:

@@ -37,8 +37,6 @@ class TrainingStep:
         gradients: Computes the gradients of a batch in as little memory as needed.
         average: The average of the trained weights, to which each step is added.
         consistency: Adds slices without labels to each batch; None for labelled ones alone.
-        collapsed: Outputs of the network that find nothing any more, and what their own pixels
-            weigh, see `segmentation_loss`.
         reads_at_once: Whether the loss of a step is known when it has been made.
     """
 
@@ -75,7 +73,6 @@ class TrainingStep:
             rows += consistency.rows
         self.gradients = BatchGradients(network, rows, may_fall_back=distributed.world_size == 1)
         self.trained = self.gradients.trained
-        self.collapsed: dict[int, float] = {}
         self._losses: list[float] = []
 
     def make(self, inputs: Inputs, target: Tensor, rate: float, number: int) -> None:
@@ -136,7 +133,6 @@ class TrainingStep:
             cross_entropy_weight=configuration.cross_entropy_weight,
             dice_weight=configuration.dice_weight,
             ignore=self.task.label_scheme.ignore_label,
-            collapsed=self.collapsed,
         )
 
     def clip(self) -> Tensor:

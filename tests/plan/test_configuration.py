@@ -69,7 +69,6 @@ LIMITS = {
     "gradient_clip": (0.0, None),
     "cross_entropy_weight": (0.0, None),
     "dice_weight": (0.0, None),
-    "collapse_weight": (0.0, None),
     "foreground_share": (0.0, 1.0),
     "structure_copying": (0.0, 1.0),
     "weight_average": (0.0, 0.99999),

@@ -47,13 +47,6 @@ def test_papers_draw_slices_without_replacement(name: str) -> None:
     assert (configuration.slice_order, configuration.foreground_share) == ("passes", 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "weight"), [*((name, 0) for name in (*SAMED, *AUTOSAM, MA_SAM)), ("lora", 0.2)]
-)
-def test_papers_have_no_loss_for_classes_that_collapse(name: str, weight: float) -> None:
-    assert plan_all(make_fingerprint(), GPU).configuration(name).collapse_weight == weight
-
-
 @pytest.mark.parametrize("name", SAMED)
 @pytest.mark.parametrize("frame", ["stretch", "splines_224"])
 def test_stretched_slices_can_be_planned_for_samed(name: str, frame: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from builders.numerics import DOUBLE, assert_close_to_norm
 from torch import Tensor
-from torch.nn import functional
 
 from samnet.training.loss import segmentation_loss
 
@@ -73,52 +72,6 @@ def test_loss_does_not_depend_on_ignored_pixels() -> None:
     changed = logits.detach().clone()
     changed[:, :, 1] = 7 * torch.randn(2, 3, 5, dtype=torch.float64)
     assert segmentation_loss(changed, target, ignore=3, **WEIGHTS).item() == before.item()
-
-
-def test_pixels_of_a_collapsed_class_count_by_themselves() -> None:
-    logits, target = draw(4)
-    target[0, 0] = 4
-    plain = segmentation_loss(logits, target, ignore=4, **WEIGHTS)
-    found = segmentation_loss(logits, target, ignore=4, collapsed={1: 0.3, 3: 0.1}, **WEIGHTS)
-    surprise = -logits.log_softmax(1)
-    means = [surprise[:, k][target == k].mean() for k in (1, 3)]
-    assert found.item() == pytest.approx(
-        (plain + 0.3 * means[0] + 0.1 * means[1]).item(), rel=DOUBLE
-    )
-
-
-def test_pixels_of_a_collapsed_region_count_by_themselves() -> None:
-    logits, _ = draw(2)
-    generator = torch.Generator().manual_seed(1)
-    target = torch.randint(0, 2, logits.shape, generator=generator)
-    target[1, :, 2] = 255
-    plain = segmentation_loss(logits, target, ignore=255, **WEIGHTS)
-    found = segmentation_loss(logits, target, ignore=255, collapsed={1: 0.3}, **WEIGHTS)
-    mean = -functional.logsigmoid(logits[:, 1])[target[:, 1] == 1].mean()
-    assert found.item() == pytest.approx((plain + 0.3 * mean).item(), rel=DOUBLE)
-
-
-def test_collapsed_class_without_pixels_changes_nothing() -> None:
-    logits, target = draw(3)
-    target[target == 2] = 0
-    plain = segmentation_loss(logits, target, **WEIGHTS)
-    found = segmentation_loss(logits, target, collapsed={2: 0.3}, **WEIGHTS)
-    assert found.item() == plain.item()
-
-
-def test_a_class_that_is_nowhere_found_is_learnt_where_it_has_collapsed() -> None:
-    """One of 1,024 pixels shows it, and its probability is 0.000,000,1 everywhere."""
-    logits = torch.zeros(1, 2, 32, 32, dtype=torch.float64)
-    logits[:, 0] = math.log(1e7)
-    logits.requires_grad_()
-    target = torch.zeros(1, 32, 32, dtype=torch.long)
-    target[0, 3, 4] = 1
-    gradients = []
-    for collapsed in [{}, {1: 0.2}]:
-        loss = segmentation_loss(logits, target, collapsed=collapsed, **WEIGHTS)
-        gradients.append(torch.autograd.grad(loss, logits)[0][0, 1, 3, 4].item())
-    assert gradients[0] == pytest.approx(-0.2 / 1024, rel=0.01)
-    assert gradients[1] == pytest.approx(-0.2, rel=0.01)
 
 
 def test_loss_is_0_where_every_pixel_is_ignored() -> None:

@@ -39,7 +39,6 @@ RESUMABLE = {
     "gradient_clip",
     "cross_entropy_weight",
     "dice_weight",
-    "collapse_weight",
     "foreground_share",
     "slice_order",
     "augmentation",

@@ -272,11 +272,6 @@ def dice_weight(facts: Facts) -> tuple[float, str]:
     return 0.8, "as SAMed (arXiv 2304.13785)"
 
 
-def collapse_weight(facts: Facts) -> tuple[float, str]:
-    """Bring back classes of which nothing is found."""
-    return 0.2, "classes of which nothing is found are learnt from their own pixels, too"
-
-
 def foreground_share(facts: Facts) -> tuple[float, str]:
     """Choose two of three slices because they show a class."""
     return 0.67, "two of three slices show a chosen class, so that rare classes are seen"
