@@ -76,7 +76,7 @@ class CollapseWatch:
         more = "give it more steps"
         if configuration.foreground_share < _MORE_FOREGROUND:
             more += f", or show it more often with --set foreground_share={_MORE_FOREGROUND}"
-        return f"{what}. Where its labels are right, {more}; {lower}"
+        return f"{what}. {lower}; or, where its labels are right, {more}"
 
 
 def _is_zero(rows: Sequence[dict[str, Any]], name: str) -> bool:
