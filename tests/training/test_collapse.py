@@ -59,6 +59,7 @@ def test_class_has_a_chance_before_it_is_warned_of(
     trainer.run()
     [message] = warnings_of(caplog)
     assert "'two' has collapsed: at step 4," in message
+    assert "3 times in a row. --lr 0.0003 --restart trains at a lower rate; or, " in message
     assert "--set foreground_share=0.9" in message
     assert [COLLAPSED in row for row in rows_of(trainer)] == [False] * 3 + [True] * 17
 
