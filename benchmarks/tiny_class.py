@@ -19,15 +19,14 @@ import numpy as np
 from runs import start
 
 from samnet.core.errors import UserError
-from samnet.dataset.cases import RawDataset
-from samnet.dataset.dataset_folder import DatasetFolder
-from samnet.dataset.images import read_labels, write_labels
+from samnet.dataset.cases import Case, RawDataset
+from samnet.dataset.images import Image, read_labels, write_labels
 
 
 def main() -> None:
     """Write the data set and print its folder."""
     options = parse()
-    source = RawDataset.read(DatasetFolder.find(options.dataset))
+    source = RawDataset.load(options.dataset)
     target = options.output / f"Dataset{options.number:03d}_Tiny"
     if target.exists():
         raise UserError(f"{target} is there; delete it, or choose another --number")
@@ -56,22 +55,53 @@ def write_dataset(source: RawDataset, target: Path, options: argparse.Namespace)
         source: The data set.
         target: The folder to write.
         options: The options of the script.
+
+    Raises:
+        UserError: The data set has regions or an ignore label, or a case does not show the class;
+            nothing is written.
     """
+    scheme = source.description.label_scheme
+    if scheme.regions is not None or scheme.ignore_label is not None:
+        raise UserError(
+            f"{source.name} has regions or an ignore label; take one with plain classes"
+        )
+    value = 1 + scheme.highest_value
+    cases = source.cases[: options.cases]
+    maps = [read_class(case, options.label) for case in cases]
     for name in ("imagesTr", "labelsTr"):
         (target / name).mkdir(parents=True)
-    description = json.loads(source.folder.description_file.read_text(encoding="utf-8"))
-    value = 1 + max(description["labels"].values())
-    cases = source.cases[: options.cases]
-    for case in cases:
+    for case, image in zip(cases, maps, strict=True):
         for file in case.image_files:
             shutil.copy(file, target / "imagesTr")
-        assert case.label_file is not None
-        image = read_labels(case.label_file)
         labels = with_ball(image.array[0], options.label, options.radius, value)
+        assert case.label_file is not None
         write_labels(labels, image, target / "labelsTr" / case.label_file.name)
+    description = json.loads(source.folder.description_file.read_text(encoding="utf-8"))
     description["labels"]["tiny"] = value
     description["numTraining"] = len(cases)
     (target / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+def read_class(case: Case, label: int) -> Image:
+    """Read the label map of a case.
+
+    Args:
+        case: The case.
+        label: The value of a class.
+
+    Returns:
+        The label map.
+
+    Raises:
+        UserError: It does not show the class.
+    """
+    assert case.label_file is not None
+    image = read_labels(case.label_file)
+    if not (image.array == label).any():
+        raise UserError(
+            f"{case.label_file} shows no voxel of label {label}; choose another --label"
+        )
+    return image
 
 
 def with_ball(labels: np.ndarray, label: int, radius: float, value: int) -> np.ndarray:

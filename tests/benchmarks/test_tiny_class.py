@@ -9,6 +9,7 @@ import pytest
 import tiny_class
 from builders.data import write_dataset
 
+from samnet.core.errors import UserError
 from samnet.core.files import read_json
 from samnet.dataset.images import read_labels
 
@@ -43,3 +44,15 @@ def test_data_set_has_the_images_and_one_more_class(
             read_labels(each).array[0] for each in (source / "labelsTr" / file.name, file)
         )
         assert 0 < (after == 2).sum() < (before == 1).sum()
+
+
+def test_class_that_a_case_does_not_show_is_an_error_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "raw", num_cases=2)
+    monkeypatch.setenv("samnet_raw", str(tmp_path / "raw"))
+    words = ["501", "--label", "7", "--number", "41", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["tiny_class.py", *words])
+    with pytest.raises(UserError, match=r"shows no voxel of label 7; choose another --label"):
+        tiny_class.main()
+    assert not (tmp_path / "out").exists()
